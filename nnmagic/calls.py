@@ -1,0 +1,164 @@
+"""Seeing every module call: one wrapper around `nn.Module.__call__` for the length of a run."""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any
+
+from torch import nn
+
+from nnmagic.naming import Naming, Network
+
+
+class RunningCall:
+    """A module call that is in progress.
+
+    Attributes:
+        module: the layer.
+        network: the network that the call belongs to; None for a call that is passed over.
+        layer: the layer's dotted name.
+        step: which outermost call of the network it belongs to.
+        depth: how many observed calls were in progress when it began.
+        notes: whatever the observer keeps for the length of the call.
+    """
+
+    __slots__ = ("depth", "layer", "module", "network", "notes", "step")
+
+    def __init__(
+        self, module: nn.Module, network: Network | None, layer: str, step: int, depth: int
+    ) -> None:
+        self.module = module
+        self.network = network
+        self.layer = layer
+        self.step = step
+        self.depth = depth
+        self.notes: Any = None
+
+
+class CallObserver(ABC):
+    """Follows the module calls of a run: which are in progress, and how they are named.
+
+    A layer's error may be caught by its network, a call may be interrupted: each call cuts the
+    stack back to where it found it, so that it is right whatever ended the calls inside.
+
+    Args:
+        naming: names networks and layers.
+        every: observe the steps 0, every, 2 * every, ... of each network only.
+    """
+
+    def __init__(self, naming: Naming, every: int = 1) -> None:
+        self.naming = naming
+        self.every = every
+        self.running: list[RunningCall] = []
+
+    @abstractmethod
+    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Take note of a call before its forward runs."""
+
+    @abstractmethod
+    def ended(self, call: RunningCall, output: Any) -> None:
+        """Take note of what a call returned."""
+
+    @abstractmethod
+    def raised(self, call: RunningCall, error: BaseException) -> None:
+        """Take note of an exception on its way through a call."""
+
+    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> RunningCall | None:
+        """Note that a call begins; None if it is not to be observed."""
+        if self.running:
+            parent = self.running[-1]
+            if parent.network is None:
+                return None
+            network, step = parent.network, parent.step
+            name = network.name_of(module, parent.module, parent.layer)
+        else:
+            found = self.naming.network_of(module)
+            if found is None:
+                return None
+            network, step = found, found.steps
+            network.steps += 1
+            name = network.name_of(module, None, "")
+            if step % self.every:
+                skipped = RunningCall(module, None, name, step, 0)
+                self.running.append(skipped)
+                return skipped
+        call = RunningCall(module, network, name, step, len(self.running))
+        self.running.append(call)
+        self.began(call, args, kwargs)
+        return call
+
+    def leave(self, call: RunningCall, output: Any) -> None:
+        """Note that a call returned."""
+        if call.network is not None:
+            self.ended(call, output)
+        del self.running[call.depth :]
+
+    def fail(self, call: RunningCall, error: BaseException) -> None:
+        """Note that a call is ended by an exception."""
+        if call.network is not None:
+            self.raised(call, error)
+        del self.running[call.depth :]
+
+
+@contextmanager
+def observed(observer: CallObserver) -> Iterator[None]:
+    """Let the observer see every module call of this thread for the length of the block.
+
+    `nn.Module.__call__` is wrapped, as torch.fx does to trace: only there are keyword arguments,
+    the output that the caller gets and KeyboardInterrupt all to be seen, and no instance gets a
+    hook that would make torch leave its fused paths. Blocks may be nested.
+    """
+    previous = nn.Module.__call__
+    thread = get_ident()
+    enter, leave, fail = observer.enter, observer.leave, observer.fail
+
+    def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        __tracebackhide__ = True
+        if get_ident() != thread:
+            return previous(self, *args, **kwargs)
+        call = enter(self, args, kwargs)
+        if call is None:
+            return previous(self, *args, **kwargs)
+        try:
+            output = previous(self, *args, **kwargs)
+            leave(call, output)
+        except BaseException as error:
+            fail(call, error)
+            raise
+        return output
+
+    with _deeper_recursion(), _eager_compiled_networks():
+        nn.Module.__call__ = __call__  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            nn.Module.__call__ = previous  # type: ignore[method-assign]
+
+
+@contextmanager
+def _deeper_recursion() -> Iterator[None]:
+    """Make room for the wrapper's own frame in each of the calls that nest."""
+    before = sys.getrecursionlimit()
+    raised = before + before // 2
+    sys.setrecursionlimit(raised)
+    try:
+        yield
+    finally:
+        if sys.getrecursionlimit() == raised:
+            sys.setrecursionlimit(before)
+
+
+@contextmanager
+def _eager_compiled_networks() -> Iterator[None]:
+    """Run compiled networks eagerly, since their layers cannot be seen otherwise."""
+    if "torch._dynamo" not in sys.modules:
+        yield  # nothing can have been compiled, and importing it takes a second
+        return
+    import torch
+
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+

@@ -1,0 +1,19 @@
+"""The glyphs that both media draw a histogram with."""
+
+from nnmagic.tables import Histogram
+
+BARS = " ▁▂▃▄▅▆▇█"
+TICK = "|"
+
+
+def histogram_glyphs(histogram: Histogram) -> str:
+    """Return a bar for each bin, with a tick where zero lies; the tallest bar is the fullest bin."""
+    most = max(histogram.counts, default=0)
+    bars = [
+        BARS[0] if count == 0 else BARS[1 + (count * (len(BARS) - 2)) // most]
+        for count in histogram.counts
+    ]
+    zero = histogram.zero
+    if zero is None:
+        return "".join(bars) + " "
+    return "".join(bars[:zero]) + TICK + "".join(bars[zero:])

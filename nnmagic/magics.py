@@ -1,0 +1,420 @@
+"""The three magics: the words of a line to one maker, and its record back."""
+
+import argparse
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import (
+    Magics,
+    line_cell_magic,
+    line_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+)
+from IPython.core.magic_arguments import kwds, magic_arguments
+from IPython.display import display
+from torch import nn
+
+from nnmagic.expression import (
+    Expression,
+    described,
+    is_silenced,
+    names_in,
+    networks_named,
+    split_line,
+    without_comment,
+)
+from nnmagic.inputs import Input, Refused, input_of_sizes, work_out_input
+from nnmagic.meta import ValuesNeeded
+from nnmagic.naming import Naming
+from nnmagic.networks import default_input, default_network
+from nnmagic.options import class_names, options, takes_value, view_of
+from nnmagic.parameters import params
+from nnmagic.params_records import Params
+from nnmagic.recording import own_run, recording
+from nnmagic.records import VALUES_SHOWN, Record
+from nnmagic.structure import describe
+from nnmagic.summary_records import Summary
+from nnmagic.trace_records import Trace
+
+DEFAULT_TEXT = "torch.rand(1, 28, 28)"
+
+
+@magics_class
+class NNMagics(Magics):
+    """%nnsummary, %nnparams, %nntrace and %%nntrace."""
+
+    @no_var_expand
+    @magic_arguments()
+    @options("depth", "layers", "sort", "top", "input_size", "dtype", "device", "output", sort="flops")
+    @kwds(usage="nnsummary [options] [EXPRESSION]")
+    @needs_local_scope
+    @line_magic
+    def nnsummary(self, line: str, local_ns: dict[str, Any] | None = None) -> Summary | None:
+        """Show the structure of a network: shapes, parameters, FLOPs and memory, without a run.
+
+        EXPRESSION is a network, or a call of one; the call is made on the meta device, on shapes
+        alone. Options stand before or after it.
+
+            %nnsummary                          the FashionMNIST network of the tutorial
+            %nnsummary net                      on an input that is worked out from its layers
+            %nnsummary net(x, mask=m)           on these arguments
+            %nnsummary net --input-size 1,3,28,28
+            s = %nnsummary net                  keep the record; s.to_frame(), s.total_flops
+        """
+        __tracebackhide__ = True
+        with _usage("%nnsummary"):
+            words = self._words(self.nnsummary, line, local_ns)
+            return words.result(_summary(words))
+
+    @no_var_expand
+    @magic_arguments()
+    @options("depth", "layers", "sort", "top", "values", "device", "output", sort="count")
+    @kwds(usage="nnparams [options] [EXPRESSION]")
+    @needs_local_scope
+    @line_magic
+    def nnparams(self, line: str, local_ns: dict[str, Any] | None = None) -> Params | None:
+        """Show the parameters of a network: shape, size, first values, statistics.
+
+        EXPRESSION is a network, a state dict, or any mapping of names to tensors.
+
+            %nnparams                           the FashionMNIST network of the tutorial
+            %nnparams net --values 3            with the first three rows of each
+            %nnparams net --layers "*.bias"
+            %nnparams torch.load("net.pt")      a state dict
+            p = %nnparams net                   keep the record; p["0.weight"].values
+        """
+        __tracebackhide__ = True
+        with _usage("%nnparams"):
+            words = self._words(self.nnparams, line, local_ns)
+            return words.result(_params(words))
+
+    @no_var_expand
+    @magic_arguments()
+    @options(
+        *("depth", "layers", "values", "step", "classes", "input_size", "dtype", "device"),
+        *("keep", "every", "static", "output"),
+    )
+    @kwds(usage="nntrace [options] [EXPRESSION]")
+    @needs_local_scope
+    @line_cell_magic
+    def nntrace(
+        self, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a network and show the shapes and the values at every layer.
+
+        EXPRESSION is what you would have typed anyway: it is evaluated once, in your own modes,
+        and every module that runs in it is a row. A network alone runs in eval mode on an input
+        that is worked out. Options stand before or after it.
+
+            %nntrace                            the FashionMNIST network of the tutorial
+            %nntrace net(x)
+            %nntrace loss_fn(net(x), y) --depth 2
+            t = %nntrace net(x)                 keep the record; t["conv1"].mean, t.to_frame()
+
+        As a cell magic it records all that runs in the cell, a training loop included, or the
+        networks that are named only:
+
+            %%nntrace net --every 10 -o t
+            for x, y in batches:
+                train(net, x, y)
+        """
+        __tracebackhide__ = True
+        if cell is None:
+            with _usage("%nntrace"):
+                words = self._words(self.nntrace, line, local_ns)
+                return words.result(_trace(words))
+        with _usage("%%nntrace"):
+            words = self._words(self.nntrace, line, local_ns)
+        return _trace_cell(words, cell)
+
+    def _words(self, magic: Any, line: str, local: dict[str, Any] | None) -> "Words":
+        shell = self.shell
+        assert shell is not None
+        return Words(magic, line, shell, shell.user_ns if local is None else local)
+
+
+@contextmanager
+def _usage(magic: str) -> Iterator[None]:
+    """Turn what is wrong with the line into one line that begins with the magic's name."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except (UsageError, Refused, ValuesNeeded) as error:
+        more = "; type %nntrace for a real run" if isinstance(error, ValuesNeeded) else ""
+        raise UsageError(f"{magic}: {error}{more}") from None
+
+
+class Words:
+    """The words of a line, and the namespace that gives them a meaning.
+
+    Attributes:
+        given: the options.
+        expression: the Python that is left.
+    """
+
+    def __init__(self, magic: Any, line: str, shell: Any, local: dict[str, Any]) -> None:
+        self.shell = shell
+        self.local = local
+        split = split_line(line, takes_value(magic))
+        self.expression = split.expression
+        self.silenced = split.silenced
+        self.given: argparse.Namespace = magic.parser.parse_args(split.options)
+        names = class_names(getattr(self.given, "classes", None), self.look_up)
+        self.view = view_of(self.given, names)
+        if getattr(self.given, "dtype", None) and not self.given.input_size:
+            raise UsageError("--dtype goes with --input-size")
+
+    def look_up(self, name: str) -> Any:
+        """Return what a name is bound to, None where it is not."""
+        return self.local.get(name, self.shell.user_ns.get(name))
+
+    def python(self) -> Expression:
+        """Return the expression, parsed."""
+        return Expression(self.expression, self.shell, self.local)
+
+    def naming(self, names: tuple[str, ...], *, only: bool = False) -> Naming:
+        """Return what names the networks of a run, these names of the line first."""
+        return Naming(lambda: networks_named(names, self.look_up), self._name_of, only=only)
+
+    def _name_of(self, network: nn.Module) -> str | None:
+        for namespace in (self.local, self.shell.user_ns):
+            for name, value in list(namespace.items()):
+                if value is network and not name.startswith("_"):
+                    return name
+        return None
+
+    def input_for(self, network: nn.Module) -> Input:
+        """Return the input of a network that runs without one of the user's.
+
+        Raises:
+            Refused: if the network takes none.
+        """
+        given = self.given
+        if given.input_size:
+            return input_of_sizes(network, given.input_size, given.dtype or (), given.device)
+        return work_out_input(network, given.device)
+
+    def default_network(self) -> nn.Module:
+        """Return the FashionMNIST network, on the device that was asked for."""
+        network = default_network()
+        return network if self.given.device is None else network.to(self.given.device)
+
+    def default_input(self, network: nn.Module) -> Input:
+        """Return the input of the FashionMNIST network."""
+        if self.given.input_size:
+            return self.input_for(network)
+        return Input(args=(default_input(),), text=DEFAULT_TEXT, reason="")
+
+    def shown(self, record: Record) -> Record:
+        """Return the record with the display options of the line, stored where it asks for it."""
+        try:
+            record = record.show(**self.view)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        if self.given.output:
+            self.shell.user_ns[self.given.output] = record
+        return record
+
+    def result(self, record: Record) -> Any:
+        """Return what the magic returns: nothing after a trailing semicolon."""
+        shown = self.shown(record)
+        return None if self.silenced else shown
+
+
+def _note(given: Input) -> tuple[str, ...]:
+    return (f"input: {given.text}, since {given.reason}",) if given.reason else ()
+
+
+def _summary(words: Words) -> Summary:
+    __tracebackhide__ = True
+    if not words.expression:
+        network = words.default_network()
+        return _summary_alone(words, network, "NeuralNetwork", words.default_input(network))
+    expression = words.python()
+    call = expression.parts()
+    network = None if call is None else call.network
+    if call is not None and network is not None:
+        if words.given.input_size:
+            raise UsageError(f"{words.expression!r} has its input already; leave out --input-size")
+        return describe(
+            network,
+            call.args,
+            call.kwargs,
+            call=call.function,
+            naming=words.naming(expression.names),
+            title=words.expression,
+            failed=lambda partial: display(words.shown(partial)),
+        )
+    value, ran = _evaluated(words, expression, call)
+    if not isinstance(value, nn.Module) or ran:
+        raise UsageError(
+            f"{words.expression!r} gives {described(value)}; "
+            f"type a network or a call of one, such as net(x)"
+        )
+    return _summary_alone(words, value, words.expression, words.input_for(value), expression.names)
+
+
+def _summary_alone(
+    words: Words, network: nn.Module, title: str, given: Input, names: tuple[str, ...] = ()
+) -> Summary:
+    __tracebackhide__ = True
+    return describe(
+        network,
+        given.args,
+        dict(given.kwargs),
+        naming=words.naming(names),
+        title=f"{title} on {given.text}" if given.text else title,
+        own_input=True,
+        notes=_note(given),
+        failed=lambda partial: display(words.shown(partial)),
+    )
+
+
+def _evaluated(
+    words: Words, expression: Expression, call: Callable[[], Any] | None
+) -> tuple[Any, bool]:
+    """Return the value of an expression, and whether a module ran in it."""
+    __tracebackhide__ = True
+    with recording("", words.naming(expression.names), keep="none") as recorder:
+        value = expression.value() if call is None else call()
+    return value, len(recorder.log) > 0
+
+
+def _params(words: Words) -> Params:
+    __tracebackhide__ = True
+    values = VALUES_SHOWN if words.given.values is None else words.given.values
+    if not words.expression:
+        return params(words.default_network(), values=values, title="NeuralNetwork")
+    expression = words.python()
+    call = expression.parts()
+    if call is not None and isinstance(call.function, nn.Module):
+        function = words.expression.partition("(")[0]
+        raise UsageError(f"{words.expression!r} is a call; type the network alone: {function}")
+    value, ran = _evaluated(words, expression, call)
+    if ran or not isinstance(value, nn.Module | Mapping):
+        raise UsageError(
+            f"{words.expression!r} gives {described(value)}; type a network or a state dict"
+        )
+    try:
+        return params(value, values=values, title=words.expression)
+    except TypeError as error:
+        raise UsageError(f"{words.expression!r}: {error}; type a network or a state dict") from None
+
+
+def _trace(words: Words) -> Trace:
+    __tracebackhide__ = True
+    if not words.expression:
+        network = words.default_network()
+        given = words.default_input(network)
+        trace = _trace_alone(words, network, "NeuralNetwork", given, words.naming(()))
+        return trace.of_default_network()
+    expression = words.python()
+    naming = words.naming(expression.names)
+    trace = _recorded(words, words.expression, naming, expression.value)
+    if len(trace):
+        return trace
+    if isinstance(trace.output, nn.Module):
+        given = words.input_for(trace.output)
+        return _trace_alone(words, trace.output, words.expression, given, naming)
+    raise UsageError(
+        f"no layer ran in {words.expression!r} (it gave {described(trace.output)}); "
+        f"type a network or a call of one, such as net(x)"
+    )
+
+
+def _trace_alone(
+    words: Words, network: nn.Module, name: str, given: Input, naming: Naming
+) -> Trace:
+    __tracebackhide__ = True
+    title = f"{name} on {given.text}" if given.text else name
+    with own_run(network):
+        trace = _recorded(words, title, naming, lambda: network(*given.args, **given.kwargs))
+    trace.log.notes.extend(_note(given))
+    return trace
+
+
+def _recorded(words: Words, title: str, naming: Naming, run: Callable[[], Any]) -> Trace:
+    """Run under the recorder; on an exception show what there is, and let it go on."""
+    __tracebackhide__ = True
+    recorder = None
+    try:
+        with recording(title, naming, every=words.given.every, keep=words.given.keep) as recorder:
+            value = run()
+    except BaseException:
+        if recorder is not None and len(recorder.log):
+            display(words.shown(Trace(log=recorder.log, root=recorder.root)))
+        raise
+    return Trace(log=recorder.log, output=value, root=recorder.root)
+
+
+def _trace_cell(words: Words, cell: str) -> Any:
+    __tracebackhide__ = True
+    with _usage("%%nntrace"):
+        names = tuple(words.expression.replace(",", " ").split())
+        for name in names:
+            if not isinstance(words.look_up(name), nn.Module):
+                raise UsageError(
+                    f"{name!r} is not the name of a network; type names such as net, "
+                    f"or none to record all that runs"
+                )
+        if words.given.input_size or words.given.device:
+            raise UsageError("a cell has its own inputs; leave out --input-size and --device")
+        body = CellBody(cell, words.shell)
+    naming = words.naming(names or body.names, only=bool(names))
+    trace = _recorded(words, "cell", naming, body.run)
+    display(words.shown(trace))
+    return None if body.silenced else trace.output
+
+
+class CellBody:
+    """The body of a cell, run as IPython runs a cell.
+
+    Attributes:
+        names: the plain names in it.
+        silenced: whether its last expression is followed by a semicolon.
+
+    Raises:
+        UsageError: for `await` outside a function.
+        SyntaxError: if the body is not Python.
+    """
+
+    def __init__(self, cell: str, shell: Any) -> None:
+        __tracebackhide__ = True
+        self.shell = shell
+        source = shell.transform_cell(cell)
+        compiler = shell.compile
+        # one line down, so that tracebacks count the magic's own line
+        self.file = compiler.cache("\n" + source, shell.execution_count, raw_code="\n" + cell)
+        tree = shell.transform_ast(compiler.ast_parse("\n" + source, filename=self.file))
+        _refuse_await(tree)
+        self.names = names_in(tree)
+        lines = [line for line in cell.splitlines() if without_comment(line).strip()]
+        self.silenced = bool(lines) and is_silenced(lines[-1])
+        self.last: ast.Expression | None = None
+        if tree.body and isinstance(tree.body[-1], ast.Expr):
+            self.last = ast.Expression(tree.body.pop().value)
+        self.tree = tree
+
+    def run(self) -> Any:
+        """Run the body in the notebook's namespace and return the value of its last expression."""
+        __tracebackhide__ = True
+        namespace = self.shell.user_ns
+        exec(self.shell.compile(self.tree, self.file, "exec"), namespace)
+        if self.last is None:
+            return None
+        return eval(self.shell.compile(self.last, self.file, "eval"), namespace)
+
+
+def _refuse_await(tree: ast.AST) -> None:
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
+            raise UsageError("a traced cell cannot await; run the coroutine in a cell of its own")
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            pending += ast.iter_child_nodes(node)

@@ -1,0 +1,102 @@
+"""Which network a call belongs to, and what its layer is called there."""
+
+import weakref
+from collections.abc import Callable, Iterable
+
+from torch import nn
+
+Candidates = Callable[[], Iterable[tuple[str, nn.Module]]]
+"""Gives the networks that the user named, with those names."""
+
+
+class Network:
+    """A root network that ran: its label, and the names of its layers.
+
+    Attributes:
+        index: its number among the networks of one run.
+        label: what it is called, unique in the run.
+        steps: how many outermost calls it has had.
+    """
+
+    __slots__ = ("index", "label", "module", "names", "steps")
+
+    def __init__(self, index: int, label: str, module: nn.Module) -> None:
+        self.index = index
+        self.label = label
+        self.module = weakref.ref(module)
+        self.steps = 0
+        self.names = {id(m): (name, weakref.ref(m)) for name, m in module.named_modules()}
+
+    def name_of(self, module: nn.Module, parent: nn.Module | None, parent_name: str) -> str:
+        """Return the layer's dotted name in `named_modules()`, `""` for the network itself.
+
+        A layer that was added during the run is looked up in its parent; one that is in no
+        network, such as a Softmax made inside a `forward`, is called by its class in brackets.
+        """
+        known = self.names.get(id(module))
+        if known is not None and known[1]() is module:
+            return known[0]
+        own = f"({type(module).__name__})"
+        if parent is not None:
+            added = (key for key, child in parent._modules.items() if child is module)
+            own = next(added, own)
+        name = f"{parent_name}.{own}" if parent_name else own
+        self.names[id(module)] = (name, weakref.ref(module))
+        return name
+
+
+class Naming:
+    """Finds the network of each call that is made outside every other call.
+
+    It keeps no module alive.
+
+    Args:
+        candidates: the networks that the user named in the expression, the cell or the line; the
+            largest one that holds a called layer is the layer's network.
+        label_of: the name that the notebook has for a network, if any.
+        only: whether a layer that none of the candidates holds is left out.
+    """
+
+    def __init__(
+        self,
+        candidates: Candidates = tuple,
+        label_of: Callable[[nn.Module], str | None] = lambda module: None,
+        *,
+        only: bool = False,
+    ) -> None:
+        self.candidates = candidates
+        self.label_of = label_of
+        self.only = only
+        self.networks: list[Network] = []
+        self._homes: dict[int, tuple[weakref.ref[nn.Module], Network]] = {}
+
+    def network_of(self, module: nn.Module) -> Network | None:
+        """Return the network that an outermost call belongs to; None where it is left out."""
+        known = self._homes.get(id(module))
+        if known is not None and known[0]() is module:
+            return known[1]
+        holders = [
+            (name, candidate)
+            for name, candidate in self.candidates()
+            if any(each is module for each in candidate.modules())
+        ]
+        if self.only and not holders:
+            return None
+        size = {id(holder): sum(1 for _ in holder.modules()) for _, holder in holders}
+        name, root = max(holders, key=lambda each: size[id(each[1])], default=(None, module))
+        network = next((each for each in self.networks if each.module() is root), None)
+        if network is None:
+            label = self._unique(name or self.label_of(root) or type(root).__name__)
+            network = Network(len(self.networks), label, root)
+            self.networks.append(network)
+        self._homes[id(module)] = (weakref.ref(module), network)
+        return network
+
+    def _unique(self, label: str) -> str:
+        taken = {network.label for network in self.networks}
+        if label not in taken:
+            return label
+        number = 2
+        while f"{label}#{number}" in taken:
+            number += 1
+        return f"{label}#{number}"

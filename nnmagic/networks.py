@@ -1,0 +1,76 @@
+"""The network of the PyTorch tutorial "Build the Neural Network", and the input it is shown on."""
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+SEED = 0
+
+
+class NeuralNetwork(nn.Module):
+    """The FashionMNIST network: scores of ten classes for pictures of 28 by 28 points.
+
+    It has 669,706 parameters.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.linear_relu_stack = nn.Sequential(
+            nn.Linear(28 * 28, 512),
+            nn.ReLU(),
+            nn.Linear(512, 512),
+            nn.ReLU(),
+            nn.Linear(512, 10),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the scores of the classes.
+
+        Args:
+            images: float, (batch, 28, 28) or (batch, 1, 28, 28), values in [0, 1].
+
+        Returns:
+            Logits: float, (batch, 10).
+        """
+        return self.linear_relu_stack(self.flatten(images))
+
+
+def default_device() -> torch.device:
+    """Return the accelerator, if there is one (cuda, mps), else the CPU."""
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is not None and torch.accelerator.is_available():
+        return accelerator
+    return torch.device("cpu")
+
+
+@cache
+def _drawn() -> tuple[NeuralNetwork, Tensor]:
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(SEED)
+        return NeuralNetwork(), torch.rand(1, 28, 28)
+
+
+@cache
+def default_network() -> NeuralNetwork:
+    """Return the FashionMNIST network, the same one through the whole session.
+
+    Its weights are drawn with seed 0, without a change to the session's random state. It is on the
+    accelerator, if there is one, until it is moved.
+    """
+    return _drawn()[0].to(default_device())
+
+
+def default_input() -> Tensor:
+    """Return the noise that the default network is shown on: float32, (1, 28, 28), in [0, 1).
+
+    It is drawn after the network, from the same generator, and stands on the network's device.
+    """
+    return _drawn()[1].to(next(default_network().parameters()).device)
+
+
+def forget_default_network() -> None:
+    """Let the next call draw the default network anew."""
+    default_network.cache_clear()
+    _drawn.cache_clear()

@@ -1,0 +1,316 @@
+"""What all records share: tensor records, display options, and how a record shows itself."""
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from math import isfinite, prod
+from typing import Any, Self
+
+from nnmagic import units
+from nnmagic.html import page_html, table_html
+from nnmagic.tables import Histogram, Pair, Row, Table, with_ancestors
+from nnmagic.text import table_text
+
+TEXT_DEPTH = 3
+"""How many levels of nesting a terminal shows, and HTML opens, where no depth was asked for."""
+
+MOST_ROWS = 500
+"""How many rows one display draws."""
+
+VALUES_SHOWN = 2
+"""How many leading rows of values are shown, as in the tutorial's ``param[:2]``."""
+
+ROW_ENTRIES_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The display options: they change what is shown of a record, never the record.
+
+    Attributes:
+        depth: how many levels of nesting to show; None is what suits the medium.
+        layers: patterns (`fnmatch`) of the layer or parameter names to show; none shows all.
+        sort: the column to sort by, largest first, in place of execution order.
+        top: how many rows to show, the first ones.
+        values: how many leading rows of values to show; None shows two where they are asked for.
+        step: the step to show; None is the last.
+        classes: the names of the classes, in the order of the scores.
+    """
+
+    depth: int | None = None
+    layers: tuple[str, ...] = ()
+    sort: str | None = None
+    top: int | None = None
+    values: int | None = None
+    step: int | None = None
+    classes: tuple[str, ...] = ()
+
+    def matches(self, name: str) -> bool:
+        """Tell whether a layer of this name is to be shown."""
+        return not self.layers or any(fnmatchcase(name, pattern) for pattern in self.layers)
+
+    @property
+    def values_shown(self) -> int:
+        """How many leading rows of values a row's details hold."""
+        return VALUES_SHOWN if self.values is None else self.values
+
+    @property
+    def open_depth(self) -> int:
+        """The number of levels that are open at first."""
+        return TEXT_DEPTH if self.depth is None else self.depth
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Some of a tensor's values, as bytes.
+
+    Attributes:
+        format: the `struct` format of one number; `"Zd"` for complex values, two doubles each.
+        shape: the shape of the values held here.
+        data: the values, row by row.
+    """
+
+    format: str
+    shape: tuple[int, ...]
+    data: bytes = field(repr=False)
+
+    @property
+    def numel(self) -> int:
+        """How many values are held."""
+        return prod(self.shape)
+
+    def tolist(self) -> Any:
+        """Return the values as lists nested like the shape, or the one value of a 0-d tensor."""
+        if self.numel == 0:
+            return _nested([], self.shape)
+        if self.format == "Zd":
+            parts = memoryview(self.data).cast("d").tolist()
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            return _nested([complex(real, imag) for real, imag in pairs], self.shape)
+        return memoryview(self.data).cast(self.format, self.shape).tolist()
+
+    def flat(self) -> list[float]:
+        """Return the values in one list; complex ones by absolute value."""
+        if self.numel == 0:
+            return []
+        if self.format == "Zd":
+            parts = memoryview(self.data).cast("d").tolist()
+            return [abs(complex(*pair)) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        return memoryview(self.data).cast(self.format).tolist()
+
+
+def _nested(values: list, shape: Sequence[int]) -> Any:
+    if not shape:
+        return values[0]
+    step = prod(shape[1:])
+    return [_nested(values[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorRecord:
+    """What is known of one tensor at one moment.
+
+    Attributes:
+        shape: the tensor's shape.
+        dtype: its dtype without the prefix, `"float32"`.
+        device: `"cpu"`, `"cuda:0"`.
+        numel: how many values it has.
+        min: the least finite value; complex numbers count by absolute value; None if there is none.
+        max: the greatest finite value.
+        mean: the mean of the finite values.
+        std: their standard deviation, correction 1 as `torch.std`; None for fewer than two.
+        zeros: the fraction of the values that are exactly zero, in 0..1; None for an empty tensor.
+        nan: how many values are NaN.
+        inf: how many values are +Inf or -Inf.
+        negative_inf: how many of those are -Inf.
+        leading: the values at the front of every axis; the whole tensor where it is small.
+        spread: values taken evenly from the whole tensor; the whole tensor where it is small.
+        unknown: why the numbers are None, where they are.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    numel: int
+    min: float | None = None
+    max: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    zeros: float | None = None
+    nan: int | None = None
+    inf: int | None = None
+    negative_inf: int | None = None
+    leading: Sample | None = None
+    spread: Sample | None = None
+    unknown: str = ""
+
+    @property
+    def values(self) -> Any:
+        """The kept values as nested lists: all of a small tensor, of a large one those in front."""
+        return None if self.leading is None else self.leading.tolist()
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the dtype is a floating-point or complex one."""
+        return self.dtype.startswith(("float", "bfloat", "complex"))
+
+    @property
+    def histogram(self) -> Histogram | None:
+        """The distribution of the finite values, of the sample where the tensor is large."""
+        if self.spread is None or self.min is None or self.max is None:
+            return None
+        return Histogram.of(self.spread.flat(), self.min, self.max)
+
+    @property
+    def mean_and_std(self) -> Pair | None:
+        """The mean and the standard deviation as a cell."""
+        if self.mean is None:
+            return None
+        mean, std = units.numbers(self.mean, self.std)
+        return Pair(mean, "±", std)
+
+    @property
+    def min_and_max(self) -> Pair | None:
+        """The range of the finite values as a cell."""
+        if self.min is None:
+            return None
+        return Pair(*_joined(units.numbers(self.min, self.max), "…"))
+
+    @property
+    def caption(self) -> str:
+        """The shape and the dtype, and how much of the tensor is kept."""
+        text = f"{self.shape} {self.dtype}"
+        if self.leading is not None and self.leading.numel < self.numel:
+            return f"{text}, {self.leading.numel:,} of {self.numel:,} values kept"
+        return text
+
+
+def _joined(texts: tuple[str, ...], joiner: str) -> tuple[str, str, str]:
+    left, right = texts
+    return left, joiner, right
+
+
+def leading_rows(values: Any, shape: tuple[int, ...], rows: int) -> list[str]:
+    """Return a text for each of the first rows of nested values, each with its first entries.
+
+    Args:
+        values: nested lists, or one number for a 0-d tensor.
+        shape: the shape of the tensor that they are taken from.
+        rows: how many rows; of a one-dimensional tensor this many values, as `param[:rows]`.
+    """
+    if values is None:
+        return []
+    if not shape:
+        return [_number(values)]
+    shown = values[:rows]
+    if len(shape) == 1:
+        return [_bracketed(shown, shape[0])] if shown else []
+    return [_row(row, shape[1:]) for row in shown]
+
+
+def _row(values: Any, shape: tuple[int, ...]) -> str:
+    if not shape:
+        return _number(values)
+    if len(shape) == 1:
+        return _bracketed(values[:ROW_ENTRIES_SHOWN], shape[0])
+    inside = _row(values[0], shape[1:]) if values else ""
+    return f"[{inside}{', …' if shape[0] > 1 else ''}]"
+
+
+def _bracketed(values: Sequence[Any], size: int) -> str:
+    shown = values[:ROW_ENTRIES_SHOWN]
+    if all(isinstance(value, float) and isfinite(value) for value in shown):
+        texts = list(units.numbers(*shown))
+    else:
+        texts = [_number(value) for value in shown]
+    more = ", …" if size > len(shown) else ""
+    return f"[{', '.join(texts)}{more}]"
+
+
+def _number(value: Any) -> str:
+    return units.numbers(value)[0] if isinstance(value, float) else str(value)
+
+
+def data_frame(rows: Sequence[Any], names: Sequence[str]) -> Any:
+    """Return a pandas DataFrame of the rows' attributes, one column a name."""
+    import pandas as pd
+
+    return pd.DataFrame({name: pd.Series([getattr(row, name) for row in rows]) for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Record(ABC):
+    """A record that shows itself in a terminal and in a notebook."""
+
+    view: View = field(default=View(), compare=False, repr=False)
+
+    @abstractmethod
+    def table(self, depth: int | None) -> Table:
+        """Return the table that every medium draws, of at most `depth` levels of nesting."""
+
+    @abstractmethod
+    def brief(self) -> str:
+        """Return a few words that name the record."""
+
+    @abstractmethod
+    def to_frame(self) -> Any:
+        """Return the whole record as a pandas DataFrame."""
+
+    def show(self, **options: Any) -> Self:
+        """Return the same record with other display options.
+
+        Args:
+            **options: attributes of `View`: depth, layers, sort, top, values, step, classes.
+
+        Raises:
+            TypeError: for an option that does not exist.
+            ValueError: for a column to sort by that does not exist.
+        """
+        known = {each.name for each in fields(View)}
+        for name in options:
+            if name not in known:
+                raise TypeError(f"no display option {name!r}; there are {', '.join(sorted(known))}")
+        for name in ("layers", "classes"):
+            if isinstance(options.get(name), str):
+                options[name] = (options[name],)
+            elif name in options:
+                options[name] = tuple(options[name])
+        shown = replace(self, view=replace(self.view, **options))
+        shown._check_view()
+        return shown
+
+    def _check_view(self) -> None:
+        """Raise ValueError where the view asks for what the record does not have."""
+
+    def to_html(self, path: Any) -> None:
+        """Write a page of its own that needs no network."""
+        from pathlib import Path
+
+        table = self.table(self.view.depth)
+        Path(path).write_text(page_html(table, table.heading), encoding="utf-8")
+
+    def __repr__(self) -> str:
+        """Return a few words; a subclass with a repr of its own would be shown by it."""
+        return self.brief()
+
+    def __str__(self) -> str:
+        """Return the table as text, as wide as the terminal."""
+        width = shutil.get_terminal_size((120, 24)).columns
+        return table_text(self.table(self.view.open_depth), width)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        return table_html(self.table(self.view.depth))
+
+
+def filtered(
+    rows: Sequence[Row], names: Sequence[str], view: View, always: Callable[[int], bool]
+) -> tuple[Row, ...]:
+    """Return the rows whose names the view asks for, with the ancestors that lead to them."""
+    if not view.layers:
+        return tuple(rows)
+    return with_ancestors(rows, lambda i: view.matches(names[i]), always=always)

@@ -1,0 +1,251 @@
+"""The record of a network's structure: layers, shapes, parameters, FLOPs, memory."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nnmagic import units
+from nnmagic.records import MOST_ROWS, Record, View, data_frame, filtered
+from nnmagic.tables import Column, Row, Table, bounded
+from nnmagic.units import Shape
+
+COLUMNS = (
+    Column(title="type", rank=1, meaning="the class of the layer"),
+    Column(title="output shape", meaning="the batch first; found on the meta device, without a run"),
+    Column(
+        title="parameters",
+        right=True,
+        meaning="distinct ones, of the layer and of everything below it",
+    ),
+    Column(
+        title="FLOPs",
+        right=True,
+        rank=2,
+        meaning="2 for each multiply-add of matrix products, convolutions and attention "
+        "(torch.utils.flop_counter); MACs are half of that",
+    ),
+    Column(title="input shape", rank=4, meaning="what the layer got"),
+    Column(title="arguments", rank=3, clip=True, meaning="what the layer was made with"),
+)
+
+FRAME_COLUMNS = (
+    "network call layer type depth config input_shape output_shape params own_params "
+    "trainable_params param_bytes output_bytes flops"
+).split()
+
+SORTABLE = ("params", "own_params", "trainable_params", "param_bytes", "output_bytes", "flops")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerShape:
+    """One call of one layer in a run for shapes, or a layer that never ran.
+
+    Attributes:
+        network: the name of the network.
+        call: its number in the order in which the calls began; None for a layer that never ran.
+        layer: the dotted name in `named_modules()`, `""` for the network itself.
+        type: the class name.
+        depth: how many other calls were in progress; 1 for a layer that never ran.
+        config: `extra_repr()`, the arguments that it was made with.
+        input_shape: nested as the arguments were, None without a tensor.
+        output_shape: nested as the output was, None without a tensor.
+        params: the distinct parameters of the layer and of everything below it.
+        own_params: those that it holds itself, in the first row that shows them, else 0.
+        trainable_params: of `params` those that require a gradient.
+        param_bytes: the bytes of `params`, a shared storage once.
+        output_bytes: the bytes of the tensors that it returned; None if it never ran.
+        flops: floating-point operations, two for each multiply-add; None where unknown.
+        children: whether it calls other layers.
+        names: the names of its own parameters that this row is the first to show.
+        failed: whether it ended by an exception.
+    """
+
+    network: str
+    call: int | None
+    layer: str
+    type: str
+    depth: int
+    config: str
+    input_shape: Shape = field(hash=False)
+    output_shape: Shape = field(hash=False)
+    params: int
+    own_params: int
+    trainable_params: int
+    param_bytes: int
+    output_bytes: int | None
+    flops: int | None
+    children: bool = False
+    names: tuple[str, ...] = ()
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Summary(Record):
+    """The structure of a network: what a run would do, without running it.
+
+    Attributes:
+        title: what it is of.
+        rows: the calls in the order in which they began, then the layers that never ran.
+        total_params: the distinct parameters.
+        trainable_params: those of them that require a gradient.
+        buffer_bytes: the bytes of the buffers, a shared storage once.
+        param_bytes: the bytes of the parameters, a shared storage once.
+        input_bytes: the bytes of the tensors that the network got.
+        uncounted: operations with products in them that have no formula, and how many there were.
+        failure: what went wrong, if the run for shapes failed.
+        notes: lines about the input and the run.
+    """
+
+    title: str
+    rows: tuple[LayerShape, ...]
+    total_params: int
+    trainable_params: int
+    buffer_bytes: int
+    param_bytes: int
+    input_bytes: int
+    uncounted: tuple[tuple[str, int], ...] = ()
+    failure: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def non_trainable_params(self) -> int:
+        """The distinct parameters that require no gradient."""
+        return self.total_params - self.trainable_params
+
+    @property
+    def output_bytes(self) -> int:
+        """The bytes returned by the calls that call no other module, in place and views included."""
+        return sum(row.output_bytes or 0 for row in self.rows if not row.children)
+
+    @property
+    def total_flops(self) -> int | None:
+        """The floating-point operations of the outermost calls; None where one is unknown."""
+        parts = [row.flops for row in self.rows if row.depth == 0 and row.call is not None]
+        return None if None in parts else sum(part for part in parts if part is not None)
+
+    def brief(self) -> str:
+        """Return a few words that name the record."""
+        return f"<Summary of {self.title}: {self.total_params:,} parameters>"
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with one row a call, then one for each layer that never ran."""
+        return data_frame(self.rows, FRAME_COLUMNS)
+
+    def _check_view(self) -> None:
+        if self.view.sort is not None and self.view.sort not in SORTABLE:
+            raise ValueError(f"no column {self.view.sort!r} to sort by; there are {', '.join(SORTABLE)}")
+
+    def table(self, depth: int | None) -> Table:
+        """Return the table of the layers, of at most `depth` levels of nesting."""
+        notes: list[str] = []
+        if self.view.sort is not None or self.view.top is not None:
+            rows, names = self._ranked_rows()
+            tree = False
+        else:
+            rows, names = self._nested_rows(depth, notes)
+            tree = True
+        shown = filtered(rows, names, self.view, lambda i: False)
+        if self.view.layers and not shown:
+            notes.append(f"no layer matches {' '.join(self.view.layers)}")
+        parameters = units.plural(self.total_params, "parameter")
+        heading = units.printable(f"{self.title} · {parameters}")
+        return Table(
+            heading=f"{heading} · failed" if self.failure else heading,
+            label=Column(title="layer", meaning="in the order in which the calls would begin"),
+            columns=COLUMNS,
+            rows=shown,
+            notes=(*self._totals(), *notes, *self.notes),
+            tree=tree,
+        )
+
+    def _ranked_rows(self) -> tuple[list[Row], list[str]]:
+        key, view = self.view.sort, self.view
+        ranked = [row for row in self.rows if view.matches(row.layer)]
+        if key is not None:
+            ranked.sort(key=lambda row: -(getattr(row, key) or 0))
+        ranked = ranked[: MOST_ROWS if view.top is None else view.top]
+        rows = [_row(row, row.layer or row.network, 0, view) for row in ranked]
+        return rows, [row.layer for row in ranked]
+
+    def _nested_rows(self, depth: int | None, notes: list[str]) -> tuple[list[Row], list[str]]:
+        chosen = list(self.rows)
+        if depth is not None:
+            chosen = [row for row in chosen if row.depth <= depth or row.failed]
+            hidden = len(self.rows) - len(chosen)
+            if hidden:
+                deepest = max(row.depth for row in self.rows)
+                notes.append(
+                    f"{units.plural(hidden, 'row')} below level {depth} not shown; "
+                    f"see them with --depth {deepest}"
+                )
+        kept = bounded([row.depth for row in chosen], (), MOST_ROWS)
+        if len(kept) < len(chosen):
+            notes.append(
+                f"{len(chosen) - len(kept):,} of {len(chosen):,} rows not shown; narrow the display "
+                f"with --layers or --depth, or see every call with to_frame()"
+            )
+        rows: list[Row] = []
+        names: list[str] = []
+        path: list[str] = []
+        for row in (chosen[i] for i in kept):
+            del path[row.depth :]
+            above = path[-1] if path and row.call is not None else None
+            path += [row.layer] * (row.depth + 1 - len(path))
+            rows.append(_row(row, _label(row, above), row.depth, self.view))
+            names.append(row.layer)
+            if row.children and row.own_params and (depth is None or row.depth < depth):
+                own = ", ".join(row.names)
+                cells = ("Parameter", None, units.count(row.own_params))
+                rows.append(Row(label=f"own: {own}", level=row.depth + 1, cells=cells))
+                names.append(row.layer)
+        return rows, names
+
+    def _totals(self) -> tuple[str, ...]:
+        flops = self.total_flops
+        macs = None if flops is None else flops // 2
+        activations = 2 * self.output_bytes
+        together = self.input_bytes + activations + self.param_bytes
+        lines = [f"failed: {self.failure}"] if self.failure else []
+        lines.append(
+            f"parameters: {self.total_params:,} "
+            f"({self.trainable_params:,} trainable, {self.non_trainable_params:,} non-trainable)"
+        )
+        if macs is None or flops is None:
+            lines.append("multiply-adds (MACs): unknown")
+        else:
+            lines.append(f"multiply-adds (MACs): {macs:,} ({flops:,} FLOPs, biases not counted)")
+        lines.append(
+            f"memory: input {units.size(self.input_bytes)}, "
+            f"forward/backward pass {units.size(activations)}, "
+            f"parameters {units.size(self.param_bytes)}, buffers {units.size(self.buffer_bytes)}, "
+            f"together {units.size(together + self.buffer_bytes)}"
+        )
+        if self.uncounted:
+            listed = ", ".join(f"{name} × {times}" for name, times in self.uncounted)
+            lines.append(f"FLOPs unknown of: {listed}")
+        return tuple(lines)
+
+
+def _label(row: LayerShape, above: str | None) -> str:
+    name = row.layer or row.network
+    return units.printable(name.removeprefix(f"{above}.") if above else name)
+
+
+def _row(row: LayerShape, label: str, level: int, view: View) -> Row:
+    type_name = units.printable(row.type)
+    first = "" if type_name == label else type_name
+    drawn = Row(label=units.printable(label), level=level, opened=level < view.open_depth)
+    if row.failed:
+        return replace(drawn, cells=(first,), message="FAILED", strong=True)
+    shape = units.shape(row.output_shape) if row.call is not None else "not called"
+    return replace(
+        drawn,
+        cells=(
+            first,
+            shape,
+            units.count(row.params),
+            units.count(row.flops) if row.call is not None else "",
+            units.shape(row.input_shape),
+            units.printable(row.config),
+        ),
+        dimmed=row.call is None,
+    )

@@ -1,0 +1,294 @@
+"""The columns of a run: one entry a call, one entry a tensor that was seen."""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isnan
+from typing import Any, NamedTuple
+
+from nnmagic.records import Sample, TensorRecord
+from nnmagic.units import Shape
+
+RUNNING, FINISHED, FAILED = range(3)
+
+
+class Statistics(NamedTuple):
+    """The numbers of one tensor as doubles, NaN where unknown; meanings as in `TensorRecord`."""
+
+    min: float
+    max: float
+    mean: float
+    std: float
+    zeros: float
+    nan: float
+    inf: float
+    negative_inf: float
+
+
+NOTHING_KNOWN = Statistics(*[float("nan")] * len(Statistics._fields))
+
+
+class Layer(NamedTuple):
+    """What a call says of its layer: its network's index, its dotted name, its class name."""
+
+    network: int
+    name: str
+    type: str
+
+
+class Form(NamedTuple):
+    """What tensors of one kind share."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    numel: int
+
+
+def tensor_record(
+    form: Form, numbers: Statistics, samples: tuple[Sample | None, Sample | None], unknown: str
+) -> TensorRecord:
+    """Return the record of a tensor, what is unknown as None."""
+    known: dict[str, Any] = {
+        name: None if isnan(value) else value for name, value in numbers._asdict().items()
+    }
+    for name in ("nan", "inf", "negative_inf"):
+        known[name] = None if known[name] is None else int(known[name])
+    leading, spread = samples
+    return TensorRecord(
+        **form._asdict(), **known, leading=leading, spread=spread, unknown=unknown
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a call ended by an exception.
+
+    Attributes:
+        type: the exception's class name.
+        message: the first line of its text.
+        mismatch: what the layer got against what it expects, where that is known.
+        place: the file and line, or the source line, of the code that called the layer.
+    """
+
+    type: str
+    message: str
+    mismatch: str
+    place: str
+
+
+class TraceLog:
+    """Append-only columns that a recorder fills and a `Trace` reads.
+
+    Calls are numbered in the order in which they began, a parent before its children; tensors in
+    the order in which they were first seen. A tensor that passes from one layer to the next
+    unchanged is one entry.
+    """
+
+    __slots__ = (
+        "depth",
+        "ended",
+        "failures",
+        "forms",
+        "forms_seen",
+        "input_shape",
+        "inputs",
+        "layer",
+        "layers",
+        "layers_seen",
+        "networks",
+        "notes",
+        "numbers",
+        "output_shape",
+        "outputs",
+        "raised",
+        "samples",
+        "shapes",
+        "shapes_seen",
+        "step",
+        "tensor_form",
+        "title",
+        "unknown",
+    )
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.notes: list[str] = []
+        self.networks: list[str] = []
+        self.layers: list[Layer] = []
+        self.layers_seen: dict[Layer, int] = {}
+        self.shapes: list[Shape] = []
+        self.shapes_seen: dict[Any, int] = {}
+        self.layer = array("l")
+        self.step = array("q")
+        self.depth = array("l")
+        self.input_shape = array("l")
+        self.output_shape = array("l")
+        self.inputs: list[tuple[int, ...]] = []
+        self.outputs: list[tuple[int, ...]] = []
+        self.ended = bytearray()
+        self.failures: dict[int, Failure] = {}
+        self.raised: int | None = None
+        self.forms: list[Form] = []
+        self.forms_seen: dict[Form, int] = {}
+        self.tensor_form = array("l")
+        self.numbers = array("d")
+        self.samples: list[tuple[Sample | None, Sample | None]] = []
+        self.unknown: dict[int, str] = {}
+        self.shape_index(None)
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TraceLog):
+            return NotImplemented
+        mine, theirs = self.__getstate__(), other.__getstate__()
+        mine["numbers"], theirs["numbers"] = self.numbers.tobytes(), other.numbers.tobytes()
+        return mine == theirs
+
+    def __hash__(self) -> int:
+        return hash(self.title)
+
+    # Writing: for recorders only.
+
+    def layer_index(self, network: int, name: str, type_name: str) -> int:
+        """Return the number of a layer, a new one at the first sight."""
+        layer = Layer(network, name, type_name)
+        index = self.layers_seen.setdefault(layer, len(self.layers))
+        if index == len(self.layers):
+            self.layers.append(layer)
+        return index
+
+    def shape_index(self, shape: Shape) -> int:
+        """Return the number of a shape, a new one at the first sight."""
+        try:
+            index = self.shapes_seen.setdefault(shape, len(self.shapes))
+        except TypeError:  # a dict inside
+            index = self.shapes_seen.setdefault(repr(shape), len(self.shapes))
+        if index == len(self.shapes):
+            self.shapes.append(shape)
+        return index
+
+    def add_call(
+        self, layer: int, step: int, depth: int, input_shape: Shape, inputs: tuple[int, ...]
+    ) -> int:
+        """Append a call that has begun; return its number."""
+        self.layer.append(layer)
+        self.step.append(step)
+        self.depth.append(depth)
+        self.input_shape.append(self.shape_index(input_shape))
+        self.output_shape.append(0)
+        self.inputs.append(inputs)
+        self.outputs.append(())
+        self.ended.append(RUNNING)
+        return len(self.ended) - 1
+
+    def finish(self, call: int, output_shape: Shape, outputs: tuple[int, ...]) -> None:
+        """Note what a call returned."""
+        self.output_shape[call] = self.shape_index(output_shape)
+        self.outputs[call] = outputs
+        self.ended[call] = FINISHED
+
+    def fail(self, call: int, failure: Failure) -> None:
+        """Note that a call ended by an exception."""
+        self.failures[call] = failure
+        self.ended[call] = FAILED
+
+    def add_tensor(
+        self,
+        form: Form,
+        numbers: Statistics,
+        samples: tuple[Sample | None, Sample | None],
+        unknown: str,
+    ) -> int:
+        """Append a tensor; return its number."""
+        index = self.forms_seen.setdefault(form, len(self.forms))
+        if index == len(self.forms):
+            self.forms.append(form)
+        self.tensor_form.append(index)
+        self.numbers.extend(numbers)
+        self.samples.append(samples)
+        if unknown:
+            self.unknown[len(self.samples) - 1] = unknown
+        return len(self.samples) - 1
+
+    # Reading.
+
+    def layer_of(self, call: int) -> Layer:
+        """Return the layer of a call."""
+        return self.layers[self.layer[call]]
+
+    def form_of(self, tensor: int) -> Form:
+        """Return what a tensor shares with others of its kind."""
+        return self.forms[self.tensor_form[tensor]]
+
+    def statistics_of(self, tensor: int) -> Statistics:
+        """Return the numbers of a tensor."""
+        width = len(NOTHING_KNOWN)
+        return Statistics(*self.numbers[tensor * width : (tensor + 1) * width])
+
+    def tensor(self, index: int) -> TensorRecord:
+        """Return the record of a tensor."""
+        return tensor_record(
+            self.form_of(index),
+            self.statistics_of(index),
+            self.samples[index],
+            self.unknown.get(index, ""),
+        )
+
+    def main_output(self, call: int) -> int | None:
+        """Return the output tensor that a row is about: the first numeric one, else the first."""
+        outputs = self.outputs[call]
+        for tensor in outputs:
+            if self.form_of(tensor).dtype.startswith(("float", "bfloat", "complex")):
+                return tensor
+        return outputs[0] if outputs else None
+
+    def returned(self, calls: range) -> Iterator[int]:
+        """Yield the calls in the order in which they ended: children before their parents."""
+        running: list[int] = []
+        for call in calls:
+            while running and self.depth[running[-1]] >= self.depth[call]:
+                yield running.pop()
+            running.append(call)
+        yield from reversed(running)
+
+    def nonfinite(self, tensors: tuple[int, ...]) -> tuple[int, int]:
+        """Return how many values of the tensors are NaN, and how many are infinite."""
+        width = len(NOTHING_KNOWN)
+        nan = inf = 0.0
+        for tensor in tensors:
+            numbers = self.numbers[tensor * width + 5 : tensor * width + 7]
+            if not isnan(numbers[0]):
+                nan, inf = nan + numbers[0], inf + numbers[1]
+        return int(nan), int(inf)
+
+    def spoiled(self, tensors: tuple[int, ...]) -> bool:
+        """Tell whether an input is infinite where that means something is wrong.
+
+        An attention mask is not: its infinite values are -Inf, its finite ones at most 0.
+        """
+        for tensor in tensors:
+            numbers = self.statistics_of(tensor)
+            mask = numbers.inf == numbers.negative_inf and not numbers.max > 0
+            if numbers.inf > 0 and not mask:
+                return True
+        return False
+
+    def makes_nonfinite(self, call: int) -> bool:
+        """Tell whether a call returned NaN from inputs without NaN, or Inf from finite ones."""
+        out_nan, out_inf = self.nonfinite(self.outputs[call])
+        if not out_nan and not out_inf:
+            return False
+        in_nan, _ = self.nonfinite(self.inputs[call])
+        if in_nan:
+            return False
+        return bool(out_nan) or not self.spoiled(self.inputs[call])

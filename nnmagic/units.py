@@ -1,0 +1,102 @@
+"""Quantities as text: counts, bytes, shapes, percentages, measured numbers."""
+
+from collections.abc import Mapping
+
+BINARY_PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+DECIMAL_PREFIXES = ("", " k", " M", " G", " T", " P")
+
+Shape = tuple | dict | None
+"""A tensor's shape, or shapes nested as the tensors are (DESIGN: tuples, and dicts for keywords)."""
+
+
+def printable(text: str) -> str:
+    """Return the text with everything that a terminal would obey or hide written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+        for c in text
+    )
+
+
+def count(number: int | None) -> str:
+    """Return a count in full up to a million and in three digits with a decimal prefix beyond."""
+    if number is None:
+        return "unknown"
+    if abs(number) < 1_000_000:
+        return f"{number:,}"
+    scaled, prefix = float(number), 0
+    while abs(scaled) >= 999.5 and prefix < len(DECIMAL_PREFIXES) - 1:
+        scaled, prefix = scaled / 1000, prefix + 1
+    return f"{_three_digits(scaled)}{DECIMAL_PREFIXES[prefix]}"
+
+
+def size(size_bytes: int | None) -> str:
+    """Return a number of bytes in binary units (factor 1024)."""
+    if size_bytes is None:
+        return "unknown"
+    scaled, prefix = float(size_bytes), 0
+    while scaled >= 1023.5 and prefix < len(BINARY_PREFIXES) - 1:
+        scaled, prefix = scaled / 1024, prefix + 1
+    digits = f"{size_bytes}" if prefix == 0 else _three_digits(scaled)
+    return f"{digits} {BINARY_PREFIXES[prefix]}"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.{max(0, 3 - len(str(int(abs(number)))))}f}"
+
+
+def percent(fraction: float | None) -> str:
+    """Return a fraction in 0..1 as a percentage; what is not exactly 0 or 1 never reads as such."""
+    if fraction is None:
+        return ""
+    if 0 < fraction < 0.005:
+        return "<1 %"
+    if 0.995 <= fraction < 1:
+        return ">99 %"
+    return f"{100 * fraction:.0f} %"
+
+
+def numbers(*values: float | None) -> tuple[str, ...]:
+    """Return measured numbers in one common format, so that they can be compared at a glance.
+
+    Three decimals where the largest is in 0.01 .. 1,000, one decimal up to 100,000, powers of ten
+    elsewhere. An unknown number is an empty text.
+    """
+    scale = max((abs(value) for value in values if value is not None), default=0.0)
+    if scale == 0 or 0.01 <= scale < 1000:
+        texts = [None if value is None else f"{value:.3f}" for value in values]
+    elif 1000 <= scale < 100_000:
+        texts = [None if value is None else f"{value:.1f}" for value in values]
+    else:
+        texts = [None if value is None else f"{value:.2e}" for value in values]
+    return tuple("" if text is None else _without_negative_zero(text) for text in texts)
+
+
+def _without_negative_zero(text: str) -> str:
+    return text[1:] if text.startswith("-") and float(text) == 0 else text
+
+
+def shape(shape: Shape) -> str:
+    """Return a shape, or nested shapes, as Python would write them with bare keys.
+
+    ``{"logits": (1, 10)}`` becomes ``{logits: (1, 10)}``; no tensor at all is an empty text.
+    """
+    if shape is None:
+        return ""
+    if isinstance(shape, Mapping):
+        inside = ", ".join(f"{printable(str(key))}: {_shape(each)}" for key, each in shape.items())
+        return f"{{{inside}}}"
+    return _shape(shape)
+
+
+def _shape(value: Shape) -> str:
+    if isinstance(value, tuple) and any(not isinstance(each, int) for each in value):
+        inside = ", ".join(shape(each) for each in value)
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    return shape(value) if isinstance(value, Mapping) else str(value)
+
+
+def plural(number: int, noun: str) -> str:
+    """Return ``1 call`` or ``8 calls``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
