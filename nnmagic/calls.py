@@ -160,5 +160,3 @@ def _eager_compiled_networks() -> Iterator[None]:
 
     with torch.compiler.set_stance("force_eager"):
         yield
-
-

@@ -61,8 +61,8 @@ def split_line(line: str, takes_value: Mapping[str, bool]) -> Line:
                 raise UsageError(f"unknown option {name}; there are {known}")
             if ended:
                 raise UsageError(
-                    f"options stand before or after the expression, not inside it: {word!r} follows "
-                    f"{options[-1]!r}"
+                    f"options stand before or after the expression, not inside it: "
+                    f"{word!r} follows {options[-1]!r}"
                 )
             python.append((start, end))
             i += 1
@@ -195,7 +195,7 @@ class Expression:
                 call.func,
                 ast.Tuple(elts=call.args, ctx=ast.Load()),
                 ast.Dict(
-                    keys=[k.arg and ast.Constant(k.arg) for k in call.keywords],
+                    keys=[None if k.arg is None else ast.Constant(k.arg) for k in call.keywords],
                     values=[k.value for k in call.keywords],
                 ),
             ],

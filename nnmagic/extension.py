@@ -28,5 +28,7 @@ def unload(shell: Any) -> None:
         each for each in shell.ast_transformers if not isinstance(each, ShownStatements)
     ]
     matchers = shell.Completer.custom_matchers
-    matchers[:] = [each for each in matchers if getattr(each, "matcher_identifier", "") != "nnmagic"]
+    matchers[:] = [
+        each for each in matchers if getattr(each, "matcher_identifier", "") != "nnmagic"
+    ]
     forget_default_network()

@@ -40,7 +40,11 @@ def _devices(module: nn.Module, got: torch.Tensor) -> str:
     if got.is_floating_point() and weight.is_floating_point() and weight.dtype != got.dtype:
         return f"got {_name(got.dtype)}, its parameters are {_name(weight.dtype)}"
     if weight.is_floating_point() and not got.is_floating_point() and not got.is_complex():
-        return f"got {_name(got.dtype)}, its parameters are {_name(weight.dtype)}: convert the input with .to(torch.{_name(weight.dtype)})"
+        wanted = _name(weight.dtype)
+        return (
+            f"got {_name(got.dtype)}, its parameters are {wanted}: "
+            f"convert the input with .to(torch.{wanted})"
+        )
     return ""
 
 
@@ -49,7 +53,9 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _linear(module: Any, got: torch.Tensor) -> str:
-    return _axis(got, -1, module.in_features, f"weight is {tuple(module.weight.shape)}", "last axis")
+    return _axis(
+        got, -1, module.in_features, f"weight is {tuple(module.weight.shape)}", "last axis"
+    )
 
 
 def _convolution(module: Any, got: torch.Tensor) -> str:
@@ -69,7 +75,8 @@ def _convolution(module: Any, got: torch.Tensor) -> str:
 
 def _embedding(module: Any, got: torch.Tensor) -> str:
     if got.is_floating_point() or got.is_complex() or got.dtype is torch.bool:
-        return f"got {_name(got.dtype)}, it takes the ids of its {module.num_embeddings:,} rows: integers"
+        rows = f"{module.num_embeddings:,} rows"
+        return f"got {_name(got.dtype)}, it takes the ids of its {rows}: integers"
     if got.numel() and not got.is_meta:
         low, high = int(got.min()), int(got.max())
         if low < 0 or high >= module.num_embeddings:

@@ -7,7 +7,7 @@ TICK = "|"
 
 
 def histogram_glyphs(histogram: Histogram) -> str:
-    """Return a bar for each bin, with a tick where zero lies; the tallest bar is the fullest bin."""
+    """Return a bar for each bin, the fullest one the tallest, and a tick where zero lies."""
     most = max(histogram.counts, default=0)
     bars = [
         BARS[0] if count == 0 else BARS[1 + (count * (len(BARS) - 2)) // most]

@@ -7,16 +7,23 @@ they stand in a terminal also on a code host that removes styles. Nesting is ``<
 from html import escape
 
 from nnmagic.glyphs import histogram_glyphs
-from nnmagic.tables import Row, Table, aligned
+from nnmagic.tables import Aligned, Row, Table, aligned
 
 BLOCK = "font:12px/1.45 monospace;white-space:nowrap;overflow-x:auto"
 DIMMED = ' style="opacity:.6"'
+PLAIN = ' style="font:inherit"'
 STRONG = ' style="font-weight:bold"'
+
+
+MARKER = "  "
+"""As wide as the triangle that opens a row."""
 
 
 def table_html(table: Table) -> str:
     """Return the table as one ``<div>``; all text in it is escaped."""
-    parts = [f'<div style="{BLOCK}"><div style="white-space:normal"><b>{escape(table.heading)}</b></div>']
+    parts = [
+        f'<div style="{BLOCK}"><div style="white-space:normal"><b>{escape(table.heading)}</b></div>'
+    ]
     if table.rows:
         drawn = aligned(table, histogram_glyphs)
         meanings = [
@@ -25,12 +32,10 @@ def table_html(table: Table) -> str:
             if column.meaning
         ]
         parts.append(_opening(drawn.header, STRONG, opened=False))
-        parts += ("<div>" + escape(meaning) + "</div>" for meaning in meanings)
+        parts += (f"<div>{_unbroken(MARKER)}{escape(meaning)}</div>" for meaning in meanings)
         parts.append("</details>")
-        parts.append(_rows(table, drawn.lines))
-    parts += (
-        f'<div style="white-space:normal">{escape(note)}</div>' for note in table.notes
-    )
+        parts.append(_rows(table, drawn))
+    parts += (f'<div style="white-space:normal">{escape(note)}</div>' for note in table.notes)
     parts.append("</div>")
     return "".join(parts)
 
@@ -44,7 +49,7 @@ def page_html(table: Table, title: str) -> str:
     )
 
 
-def _rows(table: Table, lines: tuple[str, ...]) -> str:
+def _rows(table: Table, drawn: Aligned) -> str:
     parts: list[str] = []
     open_rows: list[Row] = []
 
@@ -54,15 +59,16 @@ def _rows(table: Table, lines: tuple[str, ...]) -> str:
             open_rows.pop()
 
     levels = [row.level for row in table.rows]
-    for i, (row, line) in enumerate(zip(table.rows, lines, strict=True)):
+    for i, row in enumerate(table.rows):
         close_down_to(row.level)
         has_children = i + 1 < len(levels) and levels[i + 1] > row.level
         style = STRONG if row.strong else DIMMED if row.dimmed else ""
         opened = row.opened if has_children else table.show_details
-        parts.append(_opening(line, style, opened=opened))
+        parts.append(_opening(drawn.lines[i], style, opened=opened))
         if row.details:
-            text = "<br>".join(_unbroken(detail) for detail in row.details)
-            parts.append(f"<samp>{text}</samp>")
+            stem = MARKER + drawn.stems[i]
+            text = "<br>".join(_unbroken(stem + detail) for detail in row.details)
+            parts.append(f"<samp{PLAIN}>{text}</samp>")
         open_rows.append(row)
     close_down_to(0)
     return "".join(parts)
@@ -70,7 +76,7 @@ def _rows(table: Table, lines: tuple[str, ...]) -> str:
 
 def _opening(line: str, style: str, *, opened: bool) -> str:
     state = " open" if opened else ""
-    return f"<details{state}><summary{style}><samp>{_unbroken(line)}</samp></summary>"
+    return f"<details{state}><summary{style}><samp{PLAIN}>{_unbroken(line)}</samp></summary>"
 
 
 def _unbroken(text: str) -> str:

@@ -25,7 +25,7 @@ EVERY_SIZE = range(2, 161)
 COMBINATIONS = 64
 
 
-class Refused(ValueError):
+class InputError(ValueError):
     """No input goes through a network."""
 
 
@@ -63,7 +63,11 @@ class Size:
         if self.below is not None:
             return f"torch.randint(0, {self.below}, {self.shape})"
         size = ", ".join(map(str, self.shape))
-        return f"torch.rand({size})" if dtype is torch.float32 else f"torch.rand({size}, dtype={dtype})"
+        return (
+            f"torch.rand({size})"
+            if dtype is torch.float32
+            else f"torch.rand({size}, dtype={dtype})"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,7 @@ def work_out_input(network: nn.Module, device: torch.device | None = None) -> In
     its `default_cfg`), then what its first layers with weights take, the likeliest first.
 
     Raises:
-        Refused: if nothing goes through; the text names the layer that refused, and what it got.
+        InputError: if nothing goes through; the text names the layer that refused, and what it got.
     """
     device = device or device_of(network)
     usual = dtype_of(network)
@@ -118,7 +122,7 @@ def work_out_input(network: nn.Module, device: torch.device | None = None) -> In
                 plausible = _made(sizes, device, usual)
     if plausible is not None:
         return plausible
-    raise Refused(_refusal(network, first, usual))
+    raise InputError(_refusal(network, first, usual))
 
 
 def input_of_sizes(
@@ -137,7 +141,7 @@ def input_of_sizes(
         device: default: the network's.
 
     Raises:
-        Refused: if the network does not take it.
+        InputError: if the network does not take it.
     """
     device = device or device_of(network)
     usual = dtype_of(network)
@@ -146,7 +150,9 @@ def input_of_sizes(
     reason = "the size that was given"
     if given:
         if len(given) != len(shapes):
-            raise Refused(f"{len(shapes)} sizes and {len(given)} dtypes; give one dtype, or one a size")
+            raise InputError(
+                f"{len(shapes)} sizes and {len(given)} dtypes; give one dtype, or one a size"
+            )
         choices = [
             [
                 Size(
@@ -169,7 +175,7 @@ def input_of_sizes(
             args = tuple(size.on(torch.device("meta"), usual) for size in sizes)
             if goes_through(args, {}) is not False:
                 return _made(sizes, device, usual)
-    raise Refused(_refusal(network, choices[0], usual, given=True))
+    raise InputError(_refusal(network, choices[0], usual, given=True))
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -336,8 +342,12 @@ def _sizes_for(layer: nn.Module, name: str) -> Iterator[Size]:
         yield Size(shape=(1, SEQUENCE, *shape), reason=reason)
         yield Size(shape=(1, *shape), reason=reason)
     elif isinstance(layer, nn.Bilinear):
-        yield Size(shape=(1, layer.in1_features), reason=f"{name} takes {layer.in1_features} features")
-        yield Size(shape=(1, layer.in2_features), reason=f"{name} takes {layer.in2_features} features")
+        yield Size(
+            shape=(1, layer.in1_features), reason=f"{name} takes {layer.in1_features} features"
+        )
+        yield Size(
+            shape=(1, layer.in2_features), reason=f"{name} takes {layer.in2_features} features"
+        )
 
 
 def _linear_sizes(features: int, reason: str) -> Iterator[Size]:
@@ -385,7 +395,9 @@ def _every_size(network: nn.Module) -> Iterator[Size]:
     for name, layer in _weighted_layers(network):
         if isinstance(layer, nn.modules.conv._ConvNd):
             for size in EVERY_SIZE:
-                yield _picture(layer, size, f"{name} takes {layer.in_channels} channels of this size")
+                yield _picture(
+                    layer, size, f"{name} takes {layer.in_channels} channels of this size"
+                )
             return
 
 
@@ -421,7 +433,9 @@ def _refusal(
     network: nn.Module, sizes: Sequence[Size] | None, usual: torch.dtype, *, given: bool = False
 ) -> str:
     if sizes is None:
-        return "no layer says what input the network takes; call it, or give --input-size 1,3,224,224"
+        return (
+            "no layer says what input the network takes; call it, or give --input-size 1,3,224,224"
+        )
     refusal = _Refusal(network)
     trials = _trials(network)
     with trials as goes_through, observed(refusal):

@@ -1,7 +1,5 @@
 """The three magics: the words of a line to one maker, and its record back."""
 
-import argparse
-import ast
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,29 +17,20 @@ from IPython.core.magic_arguments import kwds, magic_arguments
 from IPython.display import display
 from torch import nn
 
-from nnmagic.expression import (
-    Expression,
-    described,
-    is_silenced,
-    names_in,
-    networks_named,
-    split_line,
-    without_comment,
-)
-from nnmagic.inputs import Input, Refused, input_of_sizes, work_out_input
-from nnmagic.meta import ValuesNeeded
+from nnmagic.cells import CellBody
+from nnmagic.expression import Expression, described
+from nnmagic.inputs import Input, InputError
+from nnmagic.meta import ValuesNeededError
 from nnmagic.naming import Naming
-from nnmagic.networks import default_input, default_network
-from nnmagic.options import class_names, options, takes_value, view_of
+from nnmagic.options import options
 from nnmagic.parameters import params
 from nnmagic.params_records import Params
 from nnmagic.recording import own_run, recording
-from nnmagic.records import VALUES_SHOWN, Record
+from nnmagic.records import VALUES_SHOWN
 from nnmagic.structure import describe
 from nnmagic.summary_records import Summary
 from nnmagic.trace_records import Trace
-
-DEFAULT_TEXT = "torch.rand(1, 28, 28)"
+from nnmagic.words import Words
 
 
 @magics_class
@@ -50,7 +39,9 @@ class NNMagics(Magics):
 
     @no_var_expand
     @magic_arguments()
-    @options("depth", "layers", "sort", "top", "input_size", "dtype", "device", "output", sort="flops")
+    @options(
+        "depth", "layers", "sort", "top", "input_size", "dtype", "device", "output", sort="flops"
+    )
     @kwds(usage="nnsummary [options] [EXPRESSION]")
     @needs_local_scope
     @line_magic
@@ -132,7 +123,7 @@ class NNMagics(Magics):
             words = self._words(self.nntrace, line, local_ns)
         return _trace_cell(words, cell)
 
-    def _words(self, magic: Any, line: str, local: dict[str, Any] | None) -> "Words":
+    def _words(self, magic: Any, line: str, local: dict[str, Any] | None) -> Words:
         shell = self.shell
         assert shell is not None
         return Words(magic, line, shell, shell.user_ns if local is None else local)
@@ -144,86 +135,9 @@ def _usage(magic: str) -> Iterator[None]:
     __tracebackhide__ = True
     try:
         yield
-    except (UsageError, Refused, ValuesNeeded) as error:
-        more = "; type %nntrace for a real run" if isinstance(error, ValuesNeeded) else ""
+    except (UsageError, InputError, ValuesNeededError) as error:
+        more = "; type %nntrace for a real run" if isinstance(error, ValuesNeededError) else ""
         raise UsageError(f"{magic}: {error}{more}") from None
-
-
-class Words:
-    """The words of a line, and the namespace that gives them a meaning.
-
-    Attributes:
-        given: the options.
-        expression: the Python that is left.
-    """
-
-    def __init__(self, magic: Any, line: str, shell: Any, local: dict[str, Any]) -> None:
-        self.shell = shell
-        self.local = local
-        split = split_line(line, takes_value(magic))
-        self.expression = split.expression
-        self.silenced = split.silenced
-        self.given: argparse.Namespace = magic.parser.parse_args(split.options)
-        names = class_names(getattr(self.given, "classes", None), self.look_up)
-        self.view = view_of(self.given, names)
-        if getattr(self.given, "dtype", None) and not self.given.input_size:
-            raise UsageError("--dtype goes with --input-size")
-
-    def look_up(self, name: str) -> Any:
-        """Return what a name is bound to, None where it is not."""
-        return self.local.get(name, self.shell.user_ns.get(name))
-
-    def python(self) -> Expression:
-        """Return the expression, parsed."""
-        return Expression(self.expression, self.shell, self.local)
-
-    def naming(self, names: tuple[str, ...], *, only: bool = False) -> Naming:
-        """Return what names the networks of a run, these names of the line first."""
-        return Naming(lambda: networks_named(names, self.look_up), self._name_of, only=only)
-
-    def _name_of(self, network: nn.Module) -> str | None:
-        for namespace in (self.local, self.shell.user_ns):
-            for name, value in list(namespace.items()):
-                if value is network and not name.startswith("_"):
-                    return name
-        return None
-
-    def input_for(self, network: nn.Module) -> Input:
-        """Return the input of a network that runs without one of the user's.
-
-        Raises:
-            Refused: if the network takes none.
-        """
-        given = self.given
-        if given.input_size:
-            return input_of_sizes(network, given.input_size, given.dtype or (), given.device)
-        return work_out_input(network, given.device)
-
-    def default_network(self) -> nn.Module:
-        """Return the FashionMNIST network, on the device that was asked for."""
-        network = default_network()
-        return network if self.given.device is None else network.to(self.given.device)
-
-    def default_input(self, network: nn.Module) -> Input:
-        """Return the input of the FashionMNIST network."""
-        if self.given.input_size:
-            return self.input_for(network)
-        return Input(args=(default_input(),), text=DEFAULT_TEXT, reason="")
-
-    def shown(self, record: Record) -> Record:
-        """Return the record with the display options of the line, stored where it asks for it."""
-        try:
-            record = record.show(**self.view)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        if self.given.output:
-            self.shell.user_ns[self.given.output] = record
-        return record
-
-    def result(self, record: Record) -> Any:
-        """Return what the magic returns: nothing after a trailing semicolon."""
-        shown = self.shown(record)
-        return None if self.silenced else shown
 
 
 def _note(given: Input) -> tuple[str, ...]:
@@ -233,8 +147,8 @@ def _note(given: Input) -> tuple[str, ...]:
 def _summary(words: Words) -> Summary:
     __tracebackhide__ = True
     if not words.expression:
-        network = words.default_network()
-        return _summary_alone(words, network, "NeuralNetwork", words.default_input(network))
+        default = words.default_network()
+        return _summary_alone(words, default, "NeuralNetwork", words.default_input(default))
     expression = words.python()
     call = expression.parts()
     network = None if call is None else call.network
@@ -369,52 +283,3 @@ def _trace_cell(words: Words, cell: str) -> Any:
     trace = _recorded(words, "cell", naming, body.run)
     display(words.shown(trace))
     return None if body.silenced else trace.output
-
-
-class CellBody:
-    """The body of a cell, run as IPython runs a cell.
-
-    Attributes:
-        names: the plain names in it.
-        silenced: whether its last expression is followed by a semicolon.
-
-    Raises:
-        UsageError: for `await` outside a function.
-        SyntaxError: if the body is not Python.
-    """
-
-    def __init__(self, cell: str, shell: Any) -> None:
-        __tracebackhide__ = True
-        self.shell = shell
-        source = shell.transform_cell(cell)
-        compiler = shell.compile
-        # one line down, so that tracebacks count the magic's own line
-        self.file = compiler.cache("\n" + source, shell.execution_count, raw_code="\n" + cell)
-        tree = shell.transform_ast(compiler.ast_parse("\n" + source, filename=self.file))
-        _refuse_await(tree)
-        self.names = names_in(tree)
-        lines = [line for line in cell.splitlines() if without_comment(line).strip()]
-        self.silenced = bool(lines) and is_silenced(lines[-1])
-        self.last: ast.Expression | None = None
-        if tree.body and isinstance(tree.body[-1], ast.Expr):
-            self.last = ast.Expression(tree.body.pop().value)
-        self.tree = tree
-
-    def run(self) -> Any:
-        """Run the body in the notebook's namespace and return the value of its last expression."""
-        __tracebackhide__ = True
-        namespace = self.shell.user_ns
-        exec(self.shell.compile(self.tree, self.file, "exec"), namespace)
-        if self.last is None:
-            return None
-        return eval(self.shell.compile(self.last, self.file, "eval"), namespace)
-
-
-def _refuse_await(tree: ast.AST) -> None:
-    pending = [tree]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
-            raise UsageError("a traced cell cannot await; run the coroutine in a cell of its own")
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            pending += ast.iter_child_nodes(node)

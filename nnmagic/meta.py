@@ -9,12 +9,13 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from nnmagic.state import preserved
+from nnmagic.tensors import is_lazy
 
 REGISTRIES = frozenset(nn.Module().__dict__) - {"_parameters", "_buffers"}
 """The attributes of every module that hold no tensor of its own."""
 
 
-class ValuesNeeded(RuntimeError):
+class ValuesNeededError(RuntimeError):
     """A network reads values while it runs, which the meta device does not have."""
 
 
@@ -39,10 +40,9 @@ class _Twins:
     def _made(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_meta:
             return tensor
-        if isinstance(tensor, nn.UninitializedParameter):
-            return nn.UninitializedParameter(tensor.requires_grad, "meta", tensor.dtype)
-        if isinstance(tensor, nn.UninitializedBuffer):
-            return nn.UninitializedBuffer(tensor.requires_grad, "meta", tensor.dtype)
+        if is_lazy(tensor):
+            lazy: Any = type(tensor)
+            return lazy(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
         twin = tensor.detach().to("meta")
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(twin, requires_grad=tensor.requires_grad)
@@ -57,7 +57,7 @@ def networks_on_meta(network: nn.Module) -> Iterator[None]:
     drawn from the session's generator.
 
     Raises:
-        ValuesNeeded: where the forward fails only because meta tensors have no values.
+        ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
     twins = _Twins()
     with (
@@ -75,7 +75,7 @@ def networks_on_meta(network: nn.Module) -> Iterator[None]:
             yield
         except Exception as error:
             if is_for_want_of_values(error):
-                raise ValuesNeeded(str(error).partition("\n")[0]) from error
+                raise ValuesNeededError(str(error).partition("\n")[0]) from error
             raise
 
 

@@ -226,5 +226,7 @@ def class_names(text: str | None, look_up: Callable[[str], Any]) -> tuple[str, .
     for attribute in attributes:
         value = getattr(value, attribute, None)
     if not isinstance(value, list | tuple):
-        raise UsageError(f"--classes takes names with commas, or the name of a list; {text!r} is none")
+        raise UsageError(
+            f"--classes takes names with commas, or the name of a list; {text!r} is none"
+        )
     return tuple(map(str, value))

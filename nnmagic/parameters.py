@@ -24,6 +24,7 @@ def params(
     Raises:
         TypeError: if the mapping holds no tensor.
     """
+    named: list[tuple[str, torch.Tensor]]
     if isinstance(module, nn.Module):
         named = list(module.named_parameters(remove_duplicate=False))
         noun = "parameter"

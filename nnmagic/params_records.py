@@ -1,7 +1,7 @@
 """The record of a network's parameters: shape, size, first values, statistics."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nnmagic import units
 from nnmagic.records import MOST_ROWS, Record, TensorRecord, data_frame, leading_rows
@@ -11,20 +11,33 @@ COLUMNS = (
     Column(title="shape", meaning="the shape of the tensor"),
     Column(title="count", right=True, meaning="how many values; a tied one counts once"),
     Column(title="share", right=True, rank=3, meaning="of all values"),
+    Column(title="mean ± std", right=True, rank=1, meaning="over the finite values; correction 1"),
     Column(
-        title="mean ± std", right=True, rank=1, meaning="over the finite values; correction 1"
+        title="min … max", right=True, rank=2, meaning="the least and the greatest finite value"
     ),
-    Column(title="min … max", right=True, rank=2, meaning="the least and the greatest finite value"),
     Column(title="histogram", rank=5, meaning="ten bins from min to max; | is zero"),
     Column(title="flags", meaning="what deserves a look"),
-    Column(title="first values", rank=4, clip=True, meaning="of the first row"),
+    Column(title="first values", rank=4, least=12, meaning="of the first row"),
 )
 
 FRAME_COLUMNS = (
-    "name shape dtype device count percent bytes trainable tied_to min max mean std zeros nan inf"
-).split()
-
-SORTABLE = ("count", "percent", "bytes", "min", "max", "mean", "std", "zeros", "nan", "inf")
+    "name",
+    "shape",
+    "dtype",
+    "device",
+    "count",
+    "percent",
+    "bytes",
+    "trainable",
+    "tied_to",
+    "min",
+    "max",
+    "mean",
+    "std",
+    "zeros",
+    "nan",
+    "inf",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +133,19 @@ class Params(Record):
         total_bytes: the bytes of all, a shared storage once.
     """
 
+    SORTABLE: ClassVar = (
+        "count",
+        "percent",
+        "bytes",
+        "min",
+        "max",
+        "mean",
+        "std",
+        "zeros",
+        "nan",
+        "inf",
+    )
+
     title: str
     rows: tuple[ParameterRecord, ...]
     noun: str = "parameter"
@@ -158,11 +184,7 @@ class Params(Record):
         """Return a pandas DataFrame with one row a name."""
         return data_frame(self.rows, FRAME_COLUMNS)
 
-    def _check_view(self) -> None:
-        if self.view.sort is not None and self.view.sort not in SORTABLE:
-            raise ValueError(f"no column {self.view.sort!r} to sort by; there are {', '.join(SORTABLE)}")
-
-    def table(self, depth: int | None) -> Table:
+    def table(self, *, text: bool) -> Table:
         """Return the table of the parameters whose names have at most `depth` dots."""
         view, notes = self.view, list[str]()
         shown = [row for row in self.rows if view.matches(row.name)]
@@ -181,7 +203,9 @@ class Params(Record):
         if len(shown) > limit:
             notes.append(f"{limit:,} of {len(shown):,} shown; see them all with to_frame()")
         frozen = self.total - self.trainable
-        counts = f"{self.total:,} values ({self.trainable:,} trainable, {frozen:,} non-trainable)"
+        counts = f"{self.total:,} values"
+        if self.noun == "parameter":
+            counts += f" ({self.trainable:,} trainable, {frozen:,} non-trainable)"
         heading = f"{self.title} · {units.plural(len(self.rows), self.noun)} · {counts}"
         return Table(
             heading=units.printable(f"{heading} · {units.size(self.total_bytes)}"),

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def pictures_root(root: str | os.PathLike | None = None) -> Path:
-    """Return the folder of the data set: the argument, else $NNMAGIC_DATA, else the user's cache."""
+    """Return the data set's folder: the argument, else $NNMAGIC_DATA, else the user's cache."""
     if root is not None:
         return Path(root).expanduser()
     if os.environ.get("NNMAGIC_DATA"):

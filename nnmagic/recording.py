@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -10,15 +10,18 @@ from torch import nn
 
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import calling_place, mismatch
-from nnmagic.inputs import Input, takes_no_input, work_out_input
+from nnmagic.inputs import takes_no_input, work_out_input
 from nnmagic.naming import Naming
 from nnmagic.state import Fingerprint, change_text, preserved
 from nnmagic.tensors import WHOLE, form_of, measure, tensors_in, tensors_of_call
 from nnmagic.trace_log import Failure, TraceLog
 from nnmagic.trace_records import Trace
 
+SCORES = 4096
+"""How many values of a network's large output are kept in whole rows, but at least one row."""
+
 LONGEST_SCORES = 32_768
-"""How many class scores of one item are kept at most."""
+"""How long such a row may be."""
 
 KEEPS = ("none", "sample", "all")
 
@@ -37,9 +40,7 @@ class Recorder(CallObserver):
         keep: what to keep of the values: `"none"`, `"sample"` or `"all"`.
     """
 
-    def __init__(
-        self, log: TraceLog, naming: Naming, every: int = 1, keep: str = "sample"
-    ) -> None:
+    def __init__(self, log: TraceLog, naming: Naming, every: int = 1, keep: str = "sample") -> None:
         super().__init__(naming, every)
         self.log = log
         self.keep = keep
@@ -50,6 +51,7 @@ class Recorder(CallObserver):
         self._origin = 0
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Write the call and what it got."""
         network = call.network
         assert network is not None
         if call.depth == 0:
@@ -71,11 +73,13 @@ class Recorder(CallObserver):
         )
 
     def ended(self, call: RunningCall, output: Any) -> None:
+        """Write what the call returned."""
         shape, tensors = tensors_in(output)
         record = self._score_tensor if call.depth == 0 else self._tensor
         self.log.finish(call.notes[0], shape, tuple(map(record, tensors)))
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
+        """Write that an exception passes through the call, innermost first."""
         index, args, kwargs = call.notes
         innermost = error is not self._error
         if innermost:
@@ -95,14 +99,12 @@ class Recorder(CallObserver):
         self.log.raised = self._origin
         layer = self.log.layer_of(self._origin)
         failure = self.log.failures[self._origin]
-        where = layer.name or self.log.networks[layer.network]
+        where = self.log.place_of(self._origin)
         place = f", called at {failure.place}" if failure.place else ""
         why = f": {failure.mismatch}" if failure.mismatch else ""
         note = f"nnmagic: raised in {where} ({layer.type}){place}{why}"
-        try:
+        with suppress(Exception):  # an exception may refuse notes, and stays as it is
             error.add_note(note)
-        except Exception:  # noqa: BLE001, S110 - an exception may refuse notes, and stays as it is
-            pass
 
     def conclude(self) -> None:
         """Say what the run changed on its networks, and let go of everything."""
@@ -143,7 +145,7 @@ class Recorder(CallObserver):
         """Record an output of the network, of a large matrix whole rows: they may be scores."""
         if tensor.dim() == 2 and tensor.numel() > WHOLE and tensor.shape[1] <= LONGEST_SCORES:
             self._measured.pop(id(tensor), None)
-            return self._tensor(tensor, rows=max(1, WHOLE // tensor.shape[1]))
+            return self._tensor(tensor, rows=max(1, SCORES // tensor.shape[1]))
         return self._tensor(tensor)
 
 
@@ -199,7 +201,7 @@ def trace(module: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
     eval mode and without a graph; otherwise in the caller's own modes.
 
     Raises:
-        Refused: if no argument is given and no input can be worked out.
+        InputError: if no argument is given and no input can be worked out.
         Exception: whatever the forward raises, the same object, with a note that names the layer.
     """
     naming = Naming(lambda: [(type(module).__name__, module)])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from math import isfinite, prod
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from nnmagic import units
 from nnmagic.html import page_html, table_html
@@ -56,6 +56,10 @@ class View:
         """How many leading rows of values a row's details hold."""
         return VALUES_SHOWN if self.values is None else self.values
 
+    def depth_in(self, *, text: bool) -> int | None:
+        """Return how many levels a medium shows at all; None is all of them."""
+        return self.open_depth if text else self.depth
+
     @property
     def open_depth(self) -> int:
         """The number of levels that are open at first."""
@@ -89,7 +93,7 @@ class Sample:
             parts = memoryview(self.data).cast("d").tolist()
             pairs = zip(parts[::2], parts[1::2], strict=True)
             return _nested([complex(real, imag) for real, imag in pairs], self.shape)
-        return memoryview(self.data).cast(self.format, self.shape).tolist()
+        return self._numbers(self.shape)
 
     def flat(self) -> list[float]:
         """Return the values in one list; complex ones by absolute value."""
@@ -98,7 +102,11 @@ class Sample:
         if self.format == "Zd":
             parts = memoryview(self.data).cast("d").tolist()
             return [abs(complex(*pair)) for pair in zip(parts[::2], parts[1::2], strict=True)]
-        return memoryview(self.data).cast(self.format).tolist()
+        return self._numbers((self.numel,))
+
+    def _numbers(self, shape: tuple[int, ...]) -> Any:
+        view: Any = memoryview(self.data)
+        return view.cast(self.format, shape).tolist()
 
 
 def _nested(values: list, shape: Sequence[int]) -> Any:
@@ -244,11 +252,14 @@ def data_frame(rows: Sequence[Any], names: Sequence[str]) -> Any:
 class Record(ABC):
     """A record that shows itself in a terminal and in a notebook."""
 
+    SORTABLE: ClassVar[tuple[str, ...]] = ()
+    """The columns that its rows can be sorted by."""
+
     view: View = field(default=View(), compare=False, repr=False)
 
     @abstractmethod
-    def table(self, depth: int | None) -> Table:
-        """Return the table that every medium draws, of at most `depth` levels of nesting."""
+    def table(self, *, text: bool) -> Table:
+        """Return the table that a medium draws; text cannot be unfolded, and shows fewer levels."""
 
     @abstractmethod
     def brief(self) -> str:
@@ -277,18 +288,17 @@ class Record(ABC):
                 options[name] = (options[name],)
             elif name in options:
                 options[name] = tuple(options[name])
-        shown = replace(self, view=replace(self.view, **options))
-        shown._check_view()
-        return shown
-
-    def _check_view(self) -> None:
-        """Raise ValueError where the view asks for what the record does not have."""
+        view = replace(self.view, **options)
+        if view.sort is not None and view.sort not in self.SORTABLE:
+            columns = ", ".join(self.SORTABLE) or "none"
+            raise ValueError(f"no column {view.sort!r} to sort by; there are {columns}")
+        return replace(self, view=view)
 
     def to_html(self, path: Any) -> None:
         """Write a page of its own that needs no network."""
         from pathlib import Path
 
-        table = self.table(self.view.depth)
+        table = self.table(text=False)
         Path(path).write_text(page_html(table, table.heading), encoding="utf-8")
 
     def __repr__(self) -> str:
@@ -298,13 +308,21 @@ class Record(ABC):
     def __str__(self) -> str:
         """Return the table as text, as wide as the terminal."""
         width = shutil.get_terminal_size((120, 24)).columns
-        return table_text(self.table(self.view.open_depth), width)
+        return table_text(self.table(text=True), width)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
 
     def _repr_html_(self) -> str:
-        return table_html(self.table(self.view.depth))
+        return table_html(self.table(text=False))
+
+
+def left_out(shown: int, rows: int) -> str:
+    """Return the line that says how many rows a display left out, and how to see them."""
+    return (
+        f"{rows - shown:,} of {rows:,} rows not shown; narrow the display with --layers or "
+        f"--depth, or see every call with to_frame()"
+    )
 
 
 def filtered(

@@ -1,4 +1,4 @@
-"""What a network holds before a run and after it: proving that it is the same, and putting it back."""
+"""What a network holds before and after a run: proving it the same, and putting it back."""
 
 import zlib
 from collections.abc import Iterator
@@ -33,8 +33,13 @@ class Fingerprint:
     def changes(self, network: nn.Module) -> list[str]:
         """Return the names of the parameters and buffers that are not what they were."""
         after = Fingerprint(network)
-        names = [*self.parameters, *(name for name in after.parameters if name not in self.parameters)]
-        changed = [name for name in names if self.parameters.get(name) != after.parameters.get(name)]
+        names = [
+            *self.parameters,
+            *(name for name in after.parameters if name not in self.parameters),
+        ]
+        changed = [
+            name for name in names if self.parameters.get(name) != after.parameters.get(name)
+        ]
         names = [*self.buffers, *(name for name in after.buffers if name not in self.buffers)]
         for name in names:
             before, now = self.buffers.get(name), after.buffers.get(name)
@@ -59,7 +64,7 @@ def _value(buffer: torch.Tensor | None) -> Any:
         tensor = buffer.detach()
         if tensor.numel() * tensor.element_size() <= COPIED or tensor.device.type != "cpu":
             return tensor.clone()
-        raw = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+        raw: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
         return id(buffer), zlib.crc32(raw)
     except (RuntimeError, ValueError, NotImplementedError):
         return _mark(buffer)

@@ -18,14 +18,14 @@ class ShownStatements(ast.NodeTransformer):
     def __init__(self, magics: frozenset[str]) -> None:
         self.magics = magics
 
-    def visit_Module(self, node: ast.Module) -> ast.Module:  # noqa: N802 - the name ast calls
+    def visit_Module(self, node: ast.Module) -> ast.Module:
         """Change all but the last statement of a cell."""
         for i, statement in enumerate(node.body):
             if i < len(node.body) - 1 or not isinstance(statement, ast.Expr):
                 node.body[i] = self.visit(statement)
         return node
 
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr:  # noqa: N802 - the name ast calls
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr:
         """Wrap one statement."""
         if not self._is_magic(node.value):
             return node

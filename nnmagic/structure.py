@@ -12,7 +12,7 @@ from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import calling_place, mismatch
 from nnmagic.flops import FlopCounter
 from nnmagic.inputs import takes_no_input, work_out_input
-from nnmagic.meta import ValuesNeeded, networks_on_meta, on_meta
+from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.naming import Naming
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, tensors_in, tensors_of_call
@@ -31,6 +31,7 @@ class ShapeObserver(CallObserver):
         self.error: BaseException | None = None
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Begin the row of the call."""
         shape, tensors = tensors_of_call(args, kwargs)
         if call.depth == 0:
             self.input_bytes += sum(map(bytes_of, tensors))
@@ -41,6 +42,7 @@ class ShapeObserver(CallObserver):
         self.rows.append(replace(row, call=len(self.rows), input_shape=shape))
 
     def ended(self, call: RunningCall, output: Any) -> None:
+        """Complete the row of the call."""
         index, total, uncounted, _, _ = call.notes
         shape, tensors = tensors_in(output)
         known = self.counter.uncounted.total() == uncounted
@@ -53,6 +55,7 @@ class ShapeObserver(CallObserver):
         )
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
+        """Mark the row of the call as failed, innermost first."""
         index, _, _, args, kwargs = call.notes
         if error is not self.error:
             self.error = error
@@ -107,9 +110,7 @@ class Counts:
         return sizes
 
 
-def _row(
-    network: str, layer: str, module: nn.Module, depth: int, counts: Counts
-) -> LayerShape:
+def _row(network: str, layer: str, module: nn.Module, depth: int, counts: Counts) -> LayerShape:
     params, trainable, param_bytes = counts.below(module)
     own = counts.own(module)
     return LayerShape(
@@ -164,7 +165,7 @@ def describe(
         failed: gets the summary of what ran before an exception goes on.
 
     Raises:
-        ValuesNeeded: if the network reads values while it runs.
+        ValuesNeededError: if the network reads values while it runs.
         Exception: whatever the forward raises, with a note that names the layer.
     """
     __tracebackhide__ = True
@@ -193,9 +194,9 @@ def describe(
             meta_args, meta_kwargs = on_meta((args, kwargs))
             with counter, observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
-    except ValuesNeeded as error:
+    except ValuesNeededError as error:
         where = observer.failure or "the network"
-        raise ValuesNeeded(
+        raise ValuesNeededError(
             f"{where}: it reads values while it runs, and a run for shapes has none"
         ) from error.__cause__
     except Exception as error:
@@ -240,8 +241,8 @@ def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
     worked out, and the structure is that in eval mode.
 
     Raises:
-        Refused: if no argument is given and no input can be worked out.
-        ValuesNeeded: if the network reads values while it runs.
+        InputError: if no argument is given and no input can be worked out.
+        ValuesNeededError: if the network reads values while it runs.
         Exception: whatever the forward raises, with a note that names the layer.
     """
     name = type(module).__name__

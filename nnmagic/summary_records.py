@@ -1,16 +1,20 @@
 """The record of a network's structure: layers, shapes, parameters, FLOPs, memory."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from nnmagic import units
-from nnmagic.records import MOST_ROWS, Record, View, data_frame, filtered
+from nnmagic.records import MOST_ROWS, Record, View, data_frame, filtered, left_out
 from nnmagic.tables import Column, Row, Table, bounded
 from nnmagic.units import Shape
 
 COLUMNS = (
     Column(title="type", rank=1, meaning="the class of the layer"),
-    Column(title="output shape", meaning="the batch first; found on the meta device, without a run"),
+    Column(
+        title="output shape",
+        least=22,
+        meaning="the batch first; found on the meta device, without a run",
+    ),
     Column(
         title="parameters",
         right=True,
@@ -23,16 +27,26 @@ COLUMNS = (
         meaning="2 for each multiply-add of matrix products, convolutions and attention "
         "(torch.utils.flop_counter); MACs are half of that",
     ),
-    Column(title="input shape", rank=4, meaning="what the layer got"),
-    Column(title="arguments", rank=3, clip=True, meaning="what the layer was made with"),
+    Column(title="input shape", rank=4, least=22, meaning="what the layer got"),
+    Column(title="arguments", rank=3, least=12, meaning="what the layer was made with"),
 )
 
 FRAME_COLUMNS = (
-    "network call layer type depth config input_shape output_shape params own_params "
-    "trainable_params param_bytes output_bytes flops"
-).split()
-
-SORTABLE = ("params", "own_params", "trainable_params", "param_bytes", "output_bytes", "flops")
+    "network",
+    "call",
+    "layer",
+    "type",
+    "depth",
+    "config",
+    "input_shape",
+    "output_shape",
+    "params",
+    "own_params",
+    "trainable_params",
+    "param_bytes",
+    "output_bytes",
+    "flops",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +109,15 @@ class Summary(Record):
         notes: lines about the input and the run.
     """
 
+    SORTABLE: ClassVar = (
+        "params",
+        "own_params",
+        "trainable_params",
+        "param_bytes",
+        "output_bytes",
+        "flops",
+    )
+
     title: str
     rows: tuple[LayerShape, ...]
     total_params: int
@@ -113,7 +136,7 @@ class Summary(Record):
 
     @property
     def output_bytes(self) -> int:
-        """The bytes returned by the calls that call no other module, in place and views included."""
+        """The bytes returned by the calls that call no other, in place and views included."""
         return sum(row.output_bytes or 0 for row in self.rows if not row.children)
 
     @property
@@ -130,12 +153,9 @@ class Summary(Record):
         """Return a pandas DataFrame with one row a call, then one for each layer that never ran."""
         return data_frame(self.rows, FRAME_COLUMNS)
 
-    def _check_view(self) -> None:
-        if self.view.sort is not None and self.view.sort not in SORTABLE:
-            raise ValueError(f"no column {self.view.sort!r} to sort by; there are {', '.join(SORTABLE)}")
-
-    def table(self, depth: int | None) -> Table:
-        """Return the table of the layers, of at most `depth` levels of nesting."""
+    def table(self, *, text: bool) -> Table:
+        """Return the table of the layers."""
+        depth = self.view.depth_in(text=text)
         notes: list[str] = []
         if self.view.sort is not None or self.view.top is not None:
             rows, names = self._ranked_rows()
@@ -179,10 +199,7 @@ class Summary(Record):
                 )
         kept = bounded([row.depth for row in chosen], (), MOST_ROWS)
         if len(kept) < len(chosen):
-            notes.append(
-                f"{len(chosen) - len(kept):,} of {len(chosen):,} rows not shown; narrow the display "
-                f"with --layers or --depth, or see every call with to_frame()"
-            )
+            notes.append(left_out(len(kept), len(chosen)))
         rows: list[Row] = []
         names: list[str] = []
         path: list[str] = []
@@ -235,7 +252,7 @@ def _row(row: LayerShape, label: str, level: int, view: View) -> Row:
     first = "" if type_name == label else type_name
     drawn = Row(label=units.printable(label), level=level, opened=level < view.open_depth)
     if row.failed:
-        return replace(drawn, cells=(first,), message="FAILED", strong=True)
+        return replace(drawn, cells=(first,), message="FAILED", strong=not row.children)
     shape = units.shape(row.output_shape) if row.call is not None else "not called"
     return replace(
         drawn,
@@ -247,5 +264,17 @@ def _row(row: LayerShape, label: str, level: int, view: View) -> Row:
             units.shape(row.input_shape),
             units.printable(row.config),
         ),
+        details=_details(row),
         dimmed=row.call is None,
     )
+
+
+def _details(row: LayerShape) -> tuple[str, ...]:
+    got, gave = units.shape(row.input_shape), units.shape(row.output_shape)
+    trainable = f"{row.trainable_params:,} trainable, {units.size(row.param_bytes)}"
+    lines = (
+        f"{got or 'no tensor'} → {gave or 'no tensor'}" if row.call is not None else "",
+        f"output {units.size(row.output_bytes)}" if row.output_bytes else "",
+        f"parameters {row.params:,}: {trainable}" if row.params else "",
+    )
+    return tuple(line for line in lines if line)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 GAP = "  "
 SHORTEST_LABEL = 16
-SHORTEST_CLIP = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +62,14 @@ class Column:
     Attributes:
         right: whether its text is aligned on the right.
         rank: 0 for a column that always stays; of the others the highest goes first.
-        clip: whether its text may be cut to the room that is left.
+        least: how narrow its text may be cut where room is short; None is never cut.
     """
 
     title: str
     meaning: str = ""
     right: bool = False
     rank: int = 0
-    clip: bool = False
+    least: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,15 +154,13 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
     return spaces + text if right else text + spaces
 
 
-def aligned(
-    table: Table, draw: Callable[[Histogram], str], width: int | None = None
-) -> Aligned:
+def aligned(table: Table, draw: Callable[[Histogram], str], width: int | None = None) -> Aligned:
     """Lay the table out on lines of at most `width` places; None is as wide as needed.
 
     Args:
         table: the table.
         draw: makes a histogram's glyphs, always the same number of them.
-        width: where it is too small, columns go by rank, then labels and clipped columns shrink.
+        width: where it is too small, columns go by rank, then labels and columns are cut.
     """
     branches, stems = _branches([row.level for row in table.rows], drawn=table.tree)
     labels = [stem + row.label for stem, row in zip(branches, table.rows, strict=True)]
@@ -203,7 +200,8 @@ def _fitted(
     widths = list(widths)
 
     def least(i: int) -> int:
-        return min(widths[i], SHORTEST_CLIP) if table.columns[i].clip else widths[i]
+        shortest = table.columns[i].least
+        return widths[i] if shortest is None else min(widths[i], shortest)
 
     def needed(label: int) -> int:
         return label + sum(len(GAP) + least(i) for i in shown)
@@ -217,16 +215,13 @@ def _fitted(
     label_width = max(shortest, min(label_width, width - needed(0)))
     room = width - needed(label_width)
     for i in shown:
-        if table.columns[i].clip:
-            wanted = widths[i]
-            widths[i] = least(i) + max(0, min(room, wanted - least(i)))
-            room -= widths[i] - min(wanted, SHORTEST_CLIP)
+        more = max(0, min(room, widths[i] - least(i)))
+        widths[i] = least(i) + more
+        room -= more
     return shown, widths, label_width
 
 
-def _column_texts(
-    rows: Sequence[Row], column: int, draw: Callable[[Histogram], str]
-) -> list[str]:
+def _column_texts(rows: Sequence[Row], column: int, draw: Callable[[Histogram], str]) -> list[str]:
     cells = [row.cells[column] if column < len(row.cells) else None for row in rows]
     pairs = [cell for cell in cells if isinstance(cell, Pair)]
     left = max((width_of(pair.left) for pair in pairs), default=0)
@@ -238,8 +233,9 @@ def _column_texts(
         if isinstance(cell, Histogram):
             return draw(cell)
         if isinstance(cell, Pair):
-            last = padded(cell.right, right, right=True)
-            return f"{padded(cell.left, left, right=True)} {cell.joiner if cell.right else ' ' * len(cell.joiner)} {last}"
+            joiner = cell.joiner if cell.right else " " * len(cell.joiner)
+            first, last = padded(cell.left, left, right=True), padded(cell.right, right, right=True)
+            return f"{first} {joiner} {last}"
         return cell
 
     return [text(cell) for cell in cells]

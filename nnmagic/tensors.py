@@ -14,7 +14,7 @@ from nnmagic.trace_log import NOTHING_KNOWN, Form, Statistics
 from nnmagic.units import Shape
 
 WHOLE = 1024
-"""A tensor of at most this many values is kept whole; of a larger one as many are spread over it."""
+"""A tensor of at most this many values is kept whole; of a larger one so many, spread over it."""
 
 LEADING = 256
 """How many values of a larger tensor's front are kept."""
@@ -204,9 +204,7 @@ def _statistics(values: np.ndarray, times: int) -> Statistics:
     if finite.size:
         low, high = float(finite.min()), float(finite.max())
         mean, std = _moments(finite, finite.size * times)
-    return Statistics(
-        low, high, mean, std, zeros, nans * times, infinite * times, negative * times
-    )
+    return Statistics(low, high, mean, std, zeros, nans * times, infinite * times, negative * times)
 
 
 def _block_moments(

@@ -55,9 +55,7 @@ def tensor_record(
     for name in ("nan", "inf", "negative_inf"):
         known[name] = None if known[name] is None else int(known[name])
     leading, spread = samples
-    return TensorRecord(
-        **form._asdict(), **known, leading=leading, spread=spread, unknown=unknown
-    )
+    return TensorRecord(**form._asdict(), **known, leading=leading, spread=spread, unknown=unknown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +224,14 @@ class TraceLog:
         """Return the layer of a call."""
         return self.layers[self.layer[call]]
 
+    def place_of(self, call: int) -> str:
+        """Return what a sentence calls a layer; a bare number gets its network's name."""
+        layer = self.layer_of(call)
+        network = self.networks[layer.network]
+        if not layer.name:
+            return network
+        return f"{network}.{layer.name}" if layer.name[0].isdecimal() else layer.name
+
     def form_of(self, tensor: int) -> Form:
         """Return what a tensor shares with others of its kind."""
         return self.forms[self.tensor_form[tensor]]
@@ -292,3 +298,8 @@ class TraceLog:
         if in_nan:
             return False
         return bool(out_nan) or not self.spoiled(self.inputs[call])
+
+    def first_nonfinite(self) -> int | None:
+        """Return the call that was the first to return NaN or Inf that it did not get."""
+        calls = self.returned(range(len(self)))
+        return next((call for call in calls if self.makes_nonfinite(call)), None)

@@ -6,7 +6,7 @@ BINARY_PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 DECIMAL_PREFIXES = ("", " k", " M", " G", " T", " P")
 
 Shape = tuple | dict | None
-"""A tensor's shape, or shapes nested as the tensors are (DESIGN: tuples, and dicts for keywords)."""
+"""A tensor's shape, or shapes nested as the tensors are, in tuples and dicts."""
 
 
 def printable(text: str) -> str:
