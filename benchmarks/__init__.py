@@ -1,0 +1,1 @@
+"""What tracing and summing up a network costs: `python -m benchmarks`."""

@@ -1,0 +1,84 @@
+"""Real parts for the tests: a real IPython shell, pictures on disk."""
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+from torch import nn
+
+
+class Session:
+    """A real shell with the extension loaded, and what it displayed."""
+
+    def __init__(self, shell):
+        self.shell = shell
+        self.displayed = []
+
+    def run(self, cell):
+        """Run a cell and return its result; an exception is raised."""
+        result = self.shell.run_cell(cell, store_history=True)
+        if result.error_before_exec or result.error_in_exec:
+            raise result.error_before_exec or result.error_in_exec
+        return result.result
+
+    def __getitem__(self, name):
+        return self.shell.user_ns[name]
+
+
+@pytest.fixture
+def session(monkeypatch):
+    shell = InteractiveShell.instance()
+    shell.reset(new_session=False)
+    shell.display_formatter.active_types = shell.display_formatter.format_types
+    session = Session(shell)
+    publish = shell.display_pub.publish
+    shell.display_pub.publish = lambda data, *args, **kwargs: session.displayed.append(data)
+    shell.run_line_magic("load_ext", "nnmagic")
+    shell.user_ns.update(torch=torch, nn=nn)
+    yield session
+    shell.run_line_magic("unload_ext", "nnmagic")
+    shell.display_pub.publish = publish
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """The root of a Fashion-MNIST data set: the real pictures, or four of noise."""
+    if os.environ.get("NNMAGIC_DATA"):
+        return Path(os.environ["NNMAGIC_DATA"])
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    for split, size in (("train", 64), ("t10k", 16)):
+        images = torch.randint(0, 256, (size, 28, 28), generator=generator, dtype=torch.uint8)
+        labels = torch.arange(size, dtype=torch.uint8) % 10
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(
+            struct.pack(">IIII", 2051, size, 28, 28) + images.numpy().tobytes()
+        )
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">II", 2049, size) + labels.numpy().tobytes()
+        )
+    monkeypatch.setenv("NNMAGIC_DATA", str(tmp_path))
+    return tmp_path
+
+
+class Doubling(nn.Module):
+    """Returns a dict, calls one layer twice, and takes a keyword argument."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared = nn.Linear(4, 4)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x, *, scale=None):
+        y = self.act(self.shared(x))
+        y = self.shared(y)
+        return {"out": y if scale is None else y * scale, "rest": (y, None)}
+
+
+@pytest.fixture
+def doubling():
+    torch.manual_seed(0)
+    return Doubling()

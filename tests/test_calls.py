@@ -1,0 +1,191 @@
+import sys
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from nnmagic.calls import CallObserver, observed
+from nnmagic.naming import Naming
+
+
+class Log(CallObserver):
+    """Writes down what it sees."""
+
+    def __init__(self, naming=None, every=1):
+        super().__init__(naming or Naming(), every)
+        self.events = []
+
+    def began(self, call, args, kwargs):
+        self.events.append(("began", call.layer, call.depth, call.step))
+
+    def ended(self, call, output):
+        self.events.append(("ended", call.layer))
+
+    def raised(self, call, error):
+        self.events.append(("raised", call.layer, type(error).__name__))
+
+
+class Failing(nn.Module):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, x):
+        raise self.error
+
+
+class Catching(nn.Module):
+    """Catches its layer's error and goes on."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.bad = Failing(error)
+        self.good = nn.ReLU()
+
+    def forward(self, x):
+        try:
+            return self.bad(x)
+        except BaseException:
+            return self.good(x)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    before, limit = nn.Module.__call__, sys.getrecursionlimit()
+    yield
+    assert nn.Module.__call__ is before
+    assert sys.getrecursionlimit() == limit
+
+
+def test_a_parent_begins_before_its_children_and_ends_after_them():
+    log = Log()
+    net = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh()))
+
+    with observed(log):
+        net(torch.ones(1))
+
+    assert log.events == [
+        ("began", "", 0, 0),
+        ("began", "0", 1, 0),
+        ("ended", "0"),
+        ("began", "1", 1, 0),
+        ("began", "1.0", 2, 0),
+        ("ended", "1.0"),
+        ("ended", "1"),
+        ("ended", ""),
+    ]
+
+
+def test_each_outermost_call_is_a_step_of_its_network():
+    log = Log()
+    first, second = nn.ReLU(), nn.Tanh()
+
+    with observed(log):
+        for _ in range(2):
+            first(torch.ones(1))
+        second(torch.ones(1))
+
+    assert [event[3] for event in log.events if event[0] == "began"] == [0, 1, 0]
+
+
+def test_every_passes_over_the_steps_between_with_all_that_they_call():
+    log = Log(every=2)
+    net = nn.Sequential(nn.ReLU())
+
+    with observed(log):
+        for _ in range(4):
+            net(torch.ones(1))
+
+    began = [event[1:] for event in log.events if event[0] == "began"]
+    assert began == [("", 0, 0), ("0", 1, 0), ("", 0, 2), ("0", 1, 2)]
+
+
+def test_the_stack_is_right_after_an_error_that_the_network_catches():
+    log = Log()
+
+    with observed(log):
+        Catching(ValueError())(torch.ones(1))
+
+    assert log.events == [
+        ("began", "", 0, 0),
+        ("began", "bad", 1, 0),
+        ("raised", "bad", "ValueError"),
+        ("began", "good", 1, 0),
+        ("ended", "good"),
+        ("ended", ""),
+    ]
+    assert log.running == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, StopIteration, ValueError])
+def test_an_exception_goes_on_as_the_very_same_object(error):
+    log, raised = Log(), error("why")
+
+    with pytest.raises(error) as caught, observed(log):
+        nn.Sequential(Failing(raised))(torch.ones(1))
+
+    assert caught.value is raised
+    assert [event[0] for event in log.events] == ["began", "began", "raised", "raised"]
+    assert log.running == []
+
+
+def test_another_thread_is_passed_through():
+    log = Log()
+
+    with observed(log):
+        thread = threading.Thread(target=lambda: nn.ReLU()(torch.ones(1)))
+        thread.start()
+        thread.join()
+
+    assert log.events == []
+
+
+def test_blocks_may_be_nested():
+    outer, inner = Log(), Log()
+
+    with observed(outer):
+        with observed(inner):
+            nn.ReLU()(torch.ones(1))
+        nn.Tanh()(torch.ones(1))
+
+    assert len(outer.events) == 4
+    assert len(inner.events) == 2
+
+
+def test_a_network_runs_as_deep_as_it_does_unobserved():
+    net, levels = nn.Identity(), 1
+    while True:
+        deeper = nn.Sequential(net)
+        try:
+            deeper(torch.ones(1))
+        except RecursionError:
+            break
+        net, levels = deeper, levels + 1
+    log = Log()
+
+    with observed(log):
+        net(torch.ones(1))
+
+    assert levels > 100
+    assert len(log.events) == 2 * levels
+
+
+def test_a_networks_own_change_of_the_recursion_limit_stays():
+    limit = sys.getrecursionlimit()
+    try:
+        with observed(Log()):
+            sys.setrecursionlimit(4321)
+        assert sys.getrecursionlimit() == 4321
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_the_layers_of_a_compiled_network_are_seen():
+    log = Log()
+    net = torch.compile(nn.Sequential(nn.ReLU(), nn.Tanh()))
+
+    with observed(log):
+        net(torch.ones(2))
+
+    assert {event[1].split(".")[-1] for event in log.events} >= {"0", "1"}

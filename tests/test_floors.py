@@ -1,0 +1,93 @@
+"""The order of the modules: each imports only from the floors below it."""
+
+import ast
+from pathlib import Path
+
+import nnmagic
+
+PACKAGE = Path(nnmagic.__file__).parent
+
+FLOORS = {
+    0: "units tables",
+    1: "glyphs",
+    2: "text html",
+    3: "records",
+    4: "trace_log summary_records params_records",
+    5: "trace_table",
+    6: "trace_records",
+    7: "networks pictures tensors flops naming",
+    8: "state calls",
+    9: "failures meta",
+    10: "inputs parameters",
+    11: "recording structure widget",
+    12: "expression options",
+    13: "words cells statements completions",
+    14: "magics",
+    15: "extension",
+    16: "__init__",
+}
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+
+WITHOUT_TORCH = 6
+"""The highest floor of the views, which read records and never see a module."""
+
+HOMES = {
+    "torch": lambda name: FLOOR[name] > WITHOUT_TORCH and name != "widget",
+    "torchvision": lambda name: name == "pictures",
+    "IPython": lambda name: 12 <= FLOOR[name] <= 14,
+    "pandas": lambda name: name == "records",
+    "numpy": lambda name: name == "tensors",
+    "anywidget": lambda name: name == "widget",
+    "ipywidgets": lambda name: name == "widget",
+}
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            if node.module == "nnmagic":
+                yield from (f"nnmagic.{alias.name}" for alias in node.names)
+
+
+def modules():
+    return {path.stem: list(imports_of(path)) for path in PACKAGE.glob("*.py")}
+
+
+def test_every_module_stands_on_a_floor():
+    assert set(modules()) <= set(FLOOR)
+
+
+def test_a_module_imports_only_from_lower_floors():
+    upward = [
+        f"{name} imports {imported}"
+        for name, imports in modules().items()
+        for imported in (each.removeprefix("nnmagic.") for each in imports if "nnmagic." in each)
+        if FLOOR[imported] >= FLOOR[name]
+    ]
+
+    assert upward == []
+
+
+def test_a_package_is_imported_only_where_it_lives():
+    misplaced = [
+        f"{name} imports {imported}"
+        for name, imports in modules().items()
+        for imported in imports
+        for package, lives_in in HOMES.items()
+        if imported.split(".")[0] == package and not lives_in(name)
+    ]
+
+    assert misplaced == []
+
+
+def test_no_module_has_the_name_of_a_public_function():
+    assert set(modules()) & set(nnmagic.__all__) == set()
+
+
+def test_a_module_says_in_one_sentence_what_it_is():
+    for path in PACKAGE.glob("*.py"):
+        first = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+        assert first.endswith(".") or first.endswith(":"), path.name

@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+import nnmagic
+from nnmagic.pictures import pictures_root
+
+
+def test_pictures_are_loaded_from_the_data_folder(pictures):
+    test, train = nnmagic.fashion_mnist(), nnmagic.fashion_mnist(train=True)
+
+    image, label = test[0]
+    assert (image.shape, image.dtype) == ((1, 28, 28), torch.float32)
+    assert 0 <= image.min() <= image.max() <= 1
+    assert test.classes[label] in train.classes
+    assert len(train.classes) == 10
+    assert len(train) > len(test)
+
+
+def test_an_argument_comes_before_the_environment(pictures, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"call nnmagic.fashion_mnist\(download=True\)"):
+        nnmagic.fashion_mnist(tmp_path / "nothing")
+
+
+def test_the_root_is_the_argument_the_environment_or_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("NNMAGIC_DATA", "/data")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    assert str(pictures_root("here")) == "here"
+    assert str(pictures_root()) == "/data"
+    monkeypatch.delenv("NNMAGIC_DATA")
+    assert pictures_root() == tmp_path / "nnmagic"

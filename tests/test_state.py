@@ -1,0 +1,109 @@
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from nnmagic.state import Fingerprint, change_text, preserved
+
+
+def network():
+    return nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+
+
+def test_a_network_that_only_ran_is_unchanged():
+    net = network().eval()
+    before = Fingerprint(net)
+
+    net(torch.rand(4, 3))
+
+    assert before.changes(net) == []
+    assert change_text([]) == "network unchanged"
+
+
+def test_batch_norm_statistics_are_seen_by_value():
+    net = network().train()
+    before = Fingerprint(net)
+
+    net(torch.rand(4, 3))
+
+    changed = before.changes(net)
+    assert changed == ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
+    assert change_text(changed) == "the run changed 3 batch-norm statistics (train mode)"
+
+
+def test_a_parameter_changed_in_place_or_replaced_is_seen():
+    net = network()
+    before = Fingerprint(net)
+
+    with torch.no_grad():
+        net[0].weight.add_(1)
+    net[0].bias = nn.Parameter(net[0].bias.detach().clone())
+
+    assert before.changes(net) == ["0.weight", "0.bias"]
+
+
+def test_a_large_buffer_is_compared_by_a_checksum():
+    net = nn.Module()
+    net.register_buffer("table", torch.zeros(1 << 20))
+    before = Fingerprint(net)
+
+    net.table[12345] = 1
+
+    assert before.changes(net) == ["table"]
+
+
+def test_nan_in_a_buffer_is_equal_to_itself():
+    net = nn.Module()
+    net.register_buffer("table", torch.full((3,), float("nan")))
+
+    assert Fingerprint(net).changes(net) == []
+
+
+def test_a_fingerprint_keeps_no_network_alive():
+    net = network()
+    before = Fingerprint(net)
+    reference = weakref.ref(net)
+
+    del net
+    gc.collect()
+
+    assert reference() is None
+    assert before.parameters
+
+
+def test_everything_that_a_module_holds_is_put_back():
+    net = network()
+    net.history, net.cache, net.count = [1], {"a": [2]}, 0
+    weight, mean = net[0].weight, net[1].running_mean.clone()
+
+    with pytest.raises(ValueError, match="stop"), preserved(net):
+        net.train(False)
+        net.history.append(2)
+        net.cache["a"].append(3)
+        net.cache["b"] = 4
+        net.count += 1
+        net.extra = nn.ReLU()
+        net[0].weight = nn.Parameter(torch.zeros(3, 3))
+        net[1].running_mean.add_(1)
+        net.register_forward_hook(lambda *args: None)
+        raise ValueError("stop")
+
+    assert net.training
+    assert net[1].training
+    assert (net.history, net.cache, net.count) == ([1], {"a": [2]}, 0)
+    assert not hasattr(net, "extra")
+    assert net[0].weight is weight
+    assert torch.equal(net[1].running_mean, mean)
+    assert len(net._forward_hooks) == 0
+
+
+def test_each_layer_gets_its_own_mode_back():
+    net = network().train()
+    net[1].eval()
+
+    with preserved(net):
+        net.eval()
+
+    assert [module.training for module in net.modules()] == [True, True, False]
