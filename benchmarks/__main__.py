@@ -96,8 +96,7 @@ def compare(sides: dict[str, Callable[..., Any]], cases: Iterable[Case], seconds
         _row(case.name, [f"{first.median / second.median:.2f}" for first, second in columns])
         for name, times in zip(sides, zip(*columns, strict=True), strict=True):
             _row(f"  {name}", times)
-        shape = tuple(case.x.shape)
-        _row(f"  repeats, x: {shape}", [f"{first.repeats:,}" for first, _ in columns])
+        _row(f"  repeats, x: {tuple(case.x.shape)}", [f"{first.repeats:,}" for first, _ in columns])
 
 
 def _row(label: str, cells: Iterable[Any]) -> None:
@@ -107,8 +106,8 @@ def _row(label: str, cells: Iterable[Any]) -> None:
 def main() -> None:
     """Print the machine, the versions and both tables."""
     parser = argparse.ArgumentParser("python -m benchmarks", description="Print both ratios.")
-    usage = "how long to time each case on each number of threads (default: 3)"
-    parser.add_argument("--seconds", type=float, default=3, help=usage)
+    budget = "how long to time each case on each number of threads (default: 3)"
+    parser.add_argument("--seconds", type=float, default=3, help=budget)
     seconds = parser.parse_args().seconds
 
     torch.manual_seed(0)
@@ -120,8 +119,7 @@ def main() -> None:
     block = nn.TransformerEncoderLayer(256, 8, dim_feedforward=1024, batch_first=True)
     net, x = nn.TransformerEncoder(block, 12).eval(), torch.rand(1, 128, 256)
     transformer = Case("12 transformer blocks, one by one (fast path off)", net, x)
-    layers = [nn.ReLU() if index % 2 else nn.Linear(16, 16) for index in range(2000)]
-    net = nn.Sequential(*layers).eval()
+    net = nn.Sequential(*(nn.ReLU() if i % 2 else nn.Linear(16, 16) for i in range(2000))).eval()
     tiny = Case("2,000 tiny layers: Linear(16, 16), ReLU, …", net, torch.rand(1, 16))
 
     packages = (torch, torchvision, torchinfo, nnmagic)

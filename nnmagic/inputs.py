@@ -3,17 +3,19 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import chain, islice, product
 from math import isqrt
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import mismatch
 from nnmagic.meta import is_for_want_of_values, networks_on_meta, on_meta
 from nnmagic.naming import Naming
+from nnmagic.units import layer_name
 
 SEED = 0
 LAYERS_TRIED = 4
@@ -105,23 +107,23 @@ def work_out_input(network: nn.Module, device: torch.device | None = None) -> In
     usual = dtype_of(network)
     if takes_no_input(network):
         return Input(args=(), text="", reason="its forward takes no input")
-    plausible: Input | None = None
-    candidates = _candidates(network)
+    declared = list(_declared(network))  # before their tensors are on meta with the network's
     first: Sequence[Size] | None = None
+    plausible: Sequence[Size] | None = None
     with _trials(network) as goes_through:
-        for declared in _declared(network):
-            if goes_through(declared.args, declared.kwargs) is True:
-                return _moved(declared, device)
-        for sizes in candidates:
+        for given in declared:
+            if goes_through(given.args, given.kwargs) is True:
+                return _moved(given, device)
+        for sizes in _candidates(network):
             first = first or sizes
             args = tuple(size.on(torch.device("meta"), usual) for size in sizes)
             result = goes_through(args, {})
             if result is True:
                 return _made(sizes, device, usual)
-            if result is None and plausible is None:
-                plausible = _made(sizes, device, usual)
+            if result is None:
+                plausible = plausible or sizes
     if plausible is not None:
-        return plausible
+        return _made(plausible, device, usual)
     raise InputError(_refusal(network, first, usual))
 
 
@@ -225,9 +227,8 @@ def _made(sizes: Sequence[Size], device: torch.device, usual: torch.dtype) -> In
 
 
 def _moved(given: Input, device: torch.device) -> Input:
-    move = torch.utils._pytree.tree_map_only
-    args = move(torch.Tensor, lambda tensor: tensor.to(device), given.args)
-    kwargs = move(torch.Tensor, lambda tensor: tensor.to(device), dict(given.kwargs))
+    args = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), given.args)
+    kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), dict(given.kwargs))
     return Input(args=args, kwargs=kwargs, text=given.text, reason=given.reason)
 
 
@@ -274,12 +275,12 @@ def _candidates(network: nn.Module) -> Iterator[list[Size]]:
     """Yield forms of the arguments to try, the likeliest first."""
     names = _required(network)
     arguments = max(1, len(names))
-    singles = list(_first_layer_sizes(network))
-    for size in singles:
+    layers = list(_first_layer_sizes(network))
+    for size in chain.from_iterable(layers):
         yield [size] * arguments
     if arguments > 1:
         ids = Size(shape=(1,), below=10, reason="a number for each item")
-        few = [*singles[:6], ids]
+        few = [*chain.from_iterable(sizes[:2] for sizes in layers), ids]
         for sizes in islice(product(few, repeat=arguments), COMBINATIONS):
             if len(set(sizes)) > 1:
                 yield list(sizes)
@@ -293,19 +294,18 @@ def _weighted_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def _first_layer_sizes(network: nn.Module) -> Iterator[Size]:
-    found = 0
-    for name, layer in _weighted_layers(network):
-        sizes = list(_sizes_for(layer, f"{name or 'it'} ({type(layer).__name__})"))
-        yield from sizes
-        found += bool(sizes)
-        if found == LAYERS_TRIED:
-            return
-    if not found:
-        reason = "no layer says what it takes"
-        yield Size(shape=(1, 28, 28), reason=reason)
-        yield Size(shape=(1, 3, 32, 32), reason=reason)
-        yield Size(shape=(1, 16), reason=reason)
+def _first_layer_sizes(network: nn.Module) -> Iterator[list[Size]]:
+    """Yield for each of the first layers with weights what it takes, the likeliest first."""
+    layers = (
+        list(_sizes_for(layer, f"{name or 'it'} ({type(layer).__name__})"))
+        for name, layer in _weighted_layers(network)
+    )
+    known = list(islice(filter(None, layers), LAYERS_TRIED))
+    reason = "no layer says what it takes"
+    anything = [
+        Size(shape=shape, reason=reason) for shape in ((1, 28, 28), (1, 3, 32, 32), (1, 16))
+    ]
+    yield from known or [anything]
 
 
 def _sizes_for(layer: nn.Module, name: str) -> Iterator[Size]:
@@ -411,6 +411,7 @@ class _Refusal(CallObserver):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__(Naming(lambda: [("", network)]))
+        self.network = type(network).__name__
         self.error: BaseException | None = None
         self.text = ""
 
@@ -425,7 +426,7 @@ class _Refusal(CallObserver):
             self.error = error
             args, kwargs = call.notes
             got = mismatch(call.module, args, kwargs) or str(error).partition("\n")[0]
-            where = call.layer or "the network"
+            where = layer_name(self.network, call.layer)
             self.text = f"{where} ({type(call.module).__name__}) {got}"
 
 

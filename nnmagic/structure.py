@@ -17,6 +17,8 @@ from nnmagic.naming import Naming
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, tensors_in, tensors_of_call
 
+from nnmagic.units import layer_name
+
 
 class ShapeObserver(CallObserver):
     """Notes for every call its shapes, its operations and its parameters."""
@@ -61,7 +63,9 @@ class ShapeObserver(CallObserver):
             self.error = error
             why = mismatch(call.module, args, kwargs) or str(error).partition("\n")[0]
             place = calling_place()
-            where = f"{call.layer or self.rows[index].network} ({type(call.module).__name__})"
+            where = (
+                f"{layer_name(self.rows[index].network, call.layer)} ({type(call.module).__name__})"
+            )
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
         children = self._calls_others(index)
         self.rows[index] = replace(self.rows[index], failed=True, children=children)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any, NamedTuple
 
+from nnmagic import units
 from nnmagic.records import Sample, TensorRecord
 from nnmagic.units import Shape
 
@@ -225,12 +226,9 @@ class TraceLog:
         return self.layers[self.layer[call]]
 
     def place_of(self, call: int) -> str:
-        """Return what a sentence calls a layer; a bare number gets its network's name."""
+        """Return what a sentence calls the layer of a call."""
         layer = self.layer_of(call)
-        network = self.networks[layer.network]
-        if not layer.name:
-            return network
-        return f"{network}.{layer.name}" if layer.name[0].isdecimal() else layer.name
+        return units.layer_name(self.networks[layer.network], layer.name)
 
     def form_of(self, tensor: int) -> Form:
         """Return what a tensor shares with others of its kind."""

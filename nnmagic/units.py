@@ -97,6 +97,13 @@ def _shape(value: Shape) -> str:
     return shape(value) if isinstance(value, Mapping) else str(value)
 
 
+def layer_name(network: str, layer: str) -> str:
+    """Return what a sentence calls a layer; the network and bare numbers get the network's name."""
+    if not layer:
+        return network
+    return f"{network}.{layer}" if layer[0].isdecimal() else layer
+
+
 def plural(number: int, noun: str) -> str:
     """Return ``1 call`` or ``8 calls``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

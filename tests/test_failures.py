@@ -8,7 +8,11 @@ from nnmagic.failures import mismatch
 @pytest.mark.parametrize(
     ("layer", "got", "says"),
     [
-        (nn.Linear(784, 20), torch.rand(1, 20), "got (1, 20), weight is (20, 784): the last axis must be 784, it is 20"),
+        (
+            nn.Linear(784, 20),
+            torch.rand(1, 20),
+            "got (1, 20), weight is (20, 784): the last axis must be 784, it is 20",
+        ),
         (nn.Linear(3, 2), torch.tensor(1.0), "got (), weight is (2, 3): it has no last axis"),
         (nn.Linear(3, 2), torch.rand(1, 3).double(), "got float64, its parameters are float32"),
         (
@@ -34,8 +38,16 @@ from nnmagic.failures import mismatch
             "4 axes, it got 2",
         ),
         (nn.Embedding(10, 4), torch.tensor([1, 10]), "got ids 1 … 10, it has rows 0 … 9"),
-        (nn.Embedding(10, 4), torch.rand(2), "got float32, it takes the ids of its 10 rows: integers"),
-        (nn.LSTM(3, 4), torch.rand(2, 1, 5), "got (2, 1, 5), input_size is 3: the last axis must be 3, it is 5"),
+        (
+            nn.Embedding(10, 4),
+            torch.rand(2),
+            "got float32, it takes the ids of its 10 rows: integers",
+        ),
+        (
+            nn.LSTM(3, 4),
+            torch.rand(2, 1, 5),
+            "got (2, 1, 5), input_size is 3: the last axis must be 3, it is 5",
+        ),
         (
             nn.BatchNorm1d(4).train(),
             torch.rand(1, 4),

@@ -22,7 +22,14 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.styles += [value for name, value in attributes if name == "style"]
-        assert {name for name, _ in attributes} <= {"style", "open", "lang", "charset", "name", "content"}
+        assert {name for name, _ in attributes} <= {
+            "style",
+            "open",
+            "lang",
+            "charset",
+            "name",
+            "content",
+        }
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -44,7 +51,12 @@ def table(*rows, notes=(), heading="heading"):
 
 
 def test_nesting_is_details_within_details():
-    rows = Row(label="net"), Row(label="a", level=1), Row(label="b", level=2), Row(label="c", level=1)
+    rows = (
+        Row(label="net"),
+        Row(label="a", level=1),
+        Row(label="b", level=2),
+        Row(label="c", level=1),
+    )
 
     html = table_html(table(*rows))
 
@@ -89,6 +101,8 @@ def test_a_page_is_complete():
 def test_no_text_of_the_user_becomes_markup(texts):
     label, cell, note, detail = (f"{text}<img onerror=alert(1)></script>" for text in texts)
 
-    html = table_html(table(Row(label=label, cells=(cell,), details=(detail,)), notes=(note,), heading=label))
+    html = table_html(
+        table(Row(label=label, cells=(cell,), details=(detail,)), notes=(note,), heading=label)
+    )
 
     assert set(Reader(html).tags) <= {"div", "b", "details", "summary", "samp", "br"}

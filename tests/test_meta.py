@@ -51,7 +51,9 @@ def test_a_network_runs_on_meta_and_nothing_is_left_on_it():
 
 def test_recurrent_layers_run_on_meta():
     net = nn.LSTM(3, 4, num_layers=2, bidirectional=True)
-    expected = [tensor.shape for tensor in torch.utils._pytree.tree_leaves(net(torch.rand(5, 1, 3)))]
+    expected = [
+        tensor.shape for tensor in torch.utils._pytree.tree_leaves(net(torch.rand(5, 1, 3)))
+    ]
 
     with networks_on_meta(net):
         found = net(torch.empty(5, 1, 3, device="meta"))

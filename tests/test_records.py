@@ -33,7 +33,9 @@ def test_a_sample_is_plain_bytes():
 def test_rows_of_values_are_cut_after_some_entries():
     values = torch.arange(16.0).view(2, 8)
 
-    assert leading_rows(values.tolist(), (2, 8), 1) == ["[0.000, 1.000, 2.000, 3.000, 4.000, 5.000, …]"]
+    assert leading_rows(values.tolist(), (2, 8), 1) == [
+        "[0.000, 1.000, 2.000, 3.000, 4.000, 5.000, …]"
+    ]
     assert leading_rows([1, 2, 3], (3,), 2) == ["[1, 2, …]"]
     assert leading_rows(1.5, (), 2) == ["1.500"]
     assert leading_rows([[[1.0], [2.0]]], (1, 2, 1), 2) == ["[[1.000], …]"]

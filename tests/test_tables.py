@@ -77,7 +77,10 @@ def test_a_message_stands_in_place_of_the_numbers():
     columns = (Column(title="type"), Column(title="n", right=True))
     rows = Row(label="a", cells=("Linear", "1")), Row(label="b", cells=("ReLU",), message="FAILED")
 
-    assert aligned(table(*rows, columns=columns), draw).lines == ("a      Linear  1", "b      ReLU    FAILED")
+    assert aligned(table(*rows, columns=columns), draw).lines == (
+        "a      Linear  1",
+        "b      ReLU    FAILED",
+    )
 
 
 def test_wide_characters_take_two_places():
@@ -106,7 +109,9 @@ def test_a_bounded_table_keeps_what_is_needed_and_its_ancestors():
 
 
 def test_what_is_kept_is_shown_with_its_ancestors_dimmed():
-    rows = [Row(label=str(i), level=level, cells=("t", "1")) for i, level in enumerate([0, 1, 2, 1])]
+    rows = [
+        Row(label=str(i), level=level, cells=("t", "1")) for i, level in enumerate([0, 1, 2, 1])
+    ]
 
     shown = with_ancestors(rows, lambda i: i == 2, always=lambda i: False)
 
@@ -137,7 +142,9 @@ def test_a_bounded_table_is_a_tree_of_at_most_the_limit(steps, data, limit):
 
 
 @given(
-    st.lists(st.tuples(st.integers(-3, 1), st.text(max_size=30), st.text(max_size=30)), max_size=20),
+    st.lists(
+        st.tuples(st.integers(-3, 1), st.text(max_size=30), st.text(max_size=30)), max_size=20
+    ),
     st.integers(12, 120),
 )
 def test_no_line_is_wider_than_asked_for(rows, width):

@@ -64,7 +64,11 @@ def test_statistics_equal_float64_for_every_dtype(dtype):
     generator = torch.Generator().manual_seed(0)
     for size in (1, 2, 7, 1000, 5000, 70_001):
         noise = torch.randn(size, generator=generator, dtype=torch.float64) * 3
-        check(noise.to(dtype) if not dtype.is_complex else torch.complex(noise, noise.flip(0)).to(dtype))
+        check(
+            noise.to(dtype)
+            if not dtype.is_complex
+            else torch.complex(noise, noise.flip(0)).to(dtype)
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -230,9 +234,11 @@ def test_the_shape_of_a_call_has_its_keywords_last():
 
 nested = st.recursive(
     st.sampled_from([None, 3, "text"]) | st.lists(st.integers(0, 3), max_size=3).map(torch.zeros),
-    lambda inside: st.lists(inside, max_size=3)
-    | st.lists(inside, max_size=3).map(tuple)
-    | st.dictionaries(st.text(max_size=3), inside, max_size=3),
+    lambda inside: (
+        st.lists(inside, max_size=3)
+        | st.lists(inside, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=3), inside, max_size=3)
+    ),
     max_leaves=12,
 )
 
@@ -241,7 +247,9 @@ nested = st.recursive(
 def test_every_tensor_of_a_nested_value_is_found_in_order(value):
     shape, tensors = tensors_in(value)
 
-    leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    leaves = [
+        leaf for leaf in torch.utils._pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)
+    ]
     assert {id(t) for t in tensors} == {id(t) for t in leaves}
     assert len(tensors) == len(leaves)
     assert (shape is None) == (not tensors)

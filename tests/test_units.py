@@ -7,7 +7,12 @@ from nnmagic import units
 
 
 def test_a_count_is_in_full_up_to_a_million():
-    assert [units.count(n) for n in (0, 999, 669_706, 999_999)] == ["0", "999", "669,706", "999,999"]
+    assert [units.count(n) for n in (0, 999, 669_706, 999_999)] == [
+        "0",
+        "999",
+        "669,706",
+        "999,999",
+    ]
 
 
 def test_a_larger_count_has_three_digits_and_a_decimal_prefix():

@@ -1,0 +1,59 @@
+import torch
+from torch import nn
+
+import nnmagic
+
+
+def test_unloading_takes_everything_away(session):
+    shell = session.shell
+    network = nnmagic.default_network()
+
+    shell.run_line_magic("unload_ext", "nnmagic")
+
+    assert shell.find_line_magic("nntrace") is None
+    assert shell.find_cell_magic("nntrace") is None
+    assert "NNMagics" not in shell.magics_manager.registry
+    assert not any(type(each).__module__.startswith("nnmagic") for each in shell.ast_transformers)
+    assert shell.Completer.custom_matchers == []
+    assert nnmagic.default_network() is not network
+    shell.run_line_magic("load_ext", "nnmagic")
+
+
+def test_reloading_gives_one_of_each(session):
+    session.run("%reload_ext nnmagic")
+    session.run("net = nn.ReLU()")
+
+    session.run("%nntrace net(torch.ones(2))\nx = 1")
+
+    assert len(session.displayed) == 1
+    assert len(session.shell.Completer.custom_matchers) == 1
+
+
+def completions(session, line):
+    found = session.shell.Completer.completions(line, len(line))
+    return {completion.text for completion in found}
+
+
+def test_options_are_completed(session):
+    assert {"--depth", "--device", "--dtype"} <= completions(session, "%nntrace net(x) --d")
+    assert completions(session, "%nntrace net --keep ") >= {"none", "sample", "all"}
+
+
+def test_networks_are_completed(session):
+    session.run("network_one, network_data = nn.ReLU(), torch.ones(2)")
+
+    assert "network_one" in completions(session, "%nntrace netw")
+    assert "network_one" in completions(session, "t = %nnsummary netw")
+
+
+def test_a_line_of_python_is_completed_as_always(session):
+    session.run("network_one = nn.ReLU()")
+
+    assert not any("--" in each for each in completions(session, "netw"))
+
+
+def test_the_extension_names_its_public_surface():
+    assert {"trace", "tracing", "summary", "params", "fashion_mnist"} <= set(dir(nnmagic))
+    assert isinstance(nnmagic.NeuralNetwork(), nn.Module)
+    assert nnmagic.__version__
+    assert torch is not None

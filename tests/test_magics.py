@@ -1,0 +1,471 @@
+import copy
+import re
+
+import pytest
+import torch
+from IPython.core.error import UsageError
+from torch import nn
+
+import nnmagic
+from nnmagic import Params, Summary, Trace
+
+SEQUENTIAL = "net = nn.Sequential(nn.Flatten(), nn.Linear(784, 20), nn.ReLU(), nn.Linear(20, 10))"
+
+
+@pytest.fixture
+def net(session):
+    session.run(f"torch.manual_seed(0); {SEQUENTIAL}")
+    return session["net"]
+
+
+def usage(session, line):
+    with pytest.raises(UsageError) as caught:
+        session.run(line)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def shown(session):
+    """The traces and summaries that were displayed, as text."""
+    return [data["text/plain"] for data in session.displayed if "text/html" in data]
+
+
+def test_with_no_argument_the_default_network_is_shown(session):
+    trace = session.run("%nntrace")
+    summary = session.run("%nnsummary")
+    params = session.run("%nnparams")
+
+    assert (type(trace), len(trace)) == (Trace, 8)
+    assert trace[""].output_shape == (1, 10)
+    assert trace[""].network == "NeuralNetwork"
+    assert torch.equal(trace.output, nnmagic.default_network()(nnmagic.default_input()))
+    assert (type(summary), summary.total_params, summary.total_flops) == (
+        Summary,
+        669_706,
+        1_337_344,
+    )
+    assert (type(params), params.total) == (Params, 669_706)
+
+
+def test_the_default_network_is_read_as_class_scores(session):
+    trace = session.run("%nntrace")
+    chances = trace.output.softmax(1)[0]
+
+    best = int(chances.argmax())
+    expected = f"read as class scores: {best} is the largest of 10 ({chances[best]:.1%}"
+    assert expected.replace("%", " %") in str(trace)
+
+
+def test_an_expression_is_evaluated_once_in_the_users_own_mode(session, net):
+    session.run("calls = []\ndef once():\n    calls.append(1)\n    return torch.rand(3, 28, 28)")
+
+    trace = session.run("%nntrace net(once())")
+
+    assert session["calls"] == [1]
+    assert trace.output.requires_grad
+    assert [call.layer for call in trace] == ["", "0", "1", "2", "3"]
+    assert trace[""].network == "net"
+
+
+def test_a_network_alone_runs_on_an_input_that_is_worked_out(session, net):
+    trace = session.run("%nntrace net")
+
+    assert trace[""].input_shape == (1, 784)
+    assert net.training
+    assert "net on torch.rand(1, 784)" in str(trace)
+
+
+def test_any_expression_in_which_modules_run_is_traced(session, net):
+    session.run(
+        "loss_fn = nn.CrossEntropyLoss(); x, y = torch.rand(3, 28, 28), torch.zeros(3).long()"
+    )
+
+    trace = session.run("%nntrace loss_fn(net(x), y) * 2")
+
+    frame = trace.to_frame()
+    assert frame.network.tolist() == ["net"] * 5 + ["loss_fn"]
+    assert frame.call.tolist() == list(range(6))
+    assert trace["loss_fn:"].output_shape == ()
+
+
+def test_a_line_magic_can_be_assigned_and_then_shows_nothing(session, net):
+    session.run("t = %nntrace net(torch.rand(2, 784))")
+
+    assert type(session["t"]) is Trace
+    assert shown(session) == []
+
+
+def test_a_statement_of_its_own_is_shown_once_wherever_it_stands(session, net):
+    session.run("x = torch.rand(2, 784)\n%nntrace net(x)\ny = 1")
+    session.run("for i in range(2):\n    %nntrace net(x)")
+    session.run("def f(z):\n    %nnsummary net(z)\n    t = %nntrace net(z)\n    return t")
+    session.run("if True:\n    f(x);")
+
+    assert [text.split(" ")[0] for text in shown(session)] == [
+        "net(x)",
+        "net(x)",
+        "net(x)",
+        "net(z)",
+    ]
+
+
+def test_a_semicolon_silences_a_statement(session, net):
+    assert session.run("%nntrace net(torch.rand(2, 784));") is None
+    session.run("%nntrace net(torch.rand(2, 784));\nx = 1")
+
+    assert shown(session) == []
+
+
+def test_the_last_statement_is_the_cells_result(session, net):
+    result = session.run("x = torch.rand(2, 784)\n%nntrace net(x)")
+
+    assert type(result) is Trace
+    assert session.shell.user_ns["_"] is result
+
+
+def test_local_names_are_seen_where_the_magic_is_in_a_function(session, net):
+    session.run(
+        "def f(images):\n"
+        "    scale = 2\n"
+        "    t = %nntrace [net(image * scale) for image in images]\n"
+        "    return t"
+    )
+
+    trace = session.run("f([torch.rand(1, 784)] * 2)")
+
+    assert trace.to_frame().step.tolist() == [0] * 5 + [1] * 5
+
+
+def test_a_walrus_stays_in_the_notebook(session, net):
+    session.run("%nntrace net(kept := torch.rand(2, 784));")
+
+    assert session["kept"].shape == (2, 784)
+
+
+def test_the_result_is_stored_under_a_name(session, net):
+    session.run("%nntrace net(torch.rand(2, 784)) -o first;")
+    session.run("%nnsummary --output second net;")
+
+    assert type(session["first"]) is Trace
+    assert type(session["second"]) is Summary
+
+
+def test_a_failing_forward_shows_the_partial_trace_and_raises_the_users_exception(session, net):
+    with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
+        session.run("%nntrace net(torch.rand(3, 20)) -o t")
+
+    (text,) = shown(session)
+    assert text.startswith("net(torch.rand(3, 20)) failed in net.1 · 1 call finished")
+    assert "FAILED got (3, 20), weight is (20, 784): the last axis must be 784, it is 20" in text
+    assert session["t"].failed.layer == "1"
+    assert caught.value.__notes__[0].startswith("nnmagic: raised in net.1 (Linear)")
+
+
+def test_an_error_of_the_expression_itself_is_the_users_own(session):
+    with pytest.raises(NameError, match="nowhere"):
+        session.run("%nntrace nowhere(3)")
+
+    assert session.displayed == []
+
+
+def test_an_interrupt_shows_what_ran_and_goes_on(session):
+    session.run(
+        "class Stop(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        raise KeyboardInterrupt\n"
+        "net = nn.Sequential(nn.ReLU(), Stop())"
+    )
+    call = nn.Module.__call__
+
+    with pytest.raises(KeyboardInterrupt):
+        session.run("%nntrace net(torch.ones(2))")
+
+    assert "failed in net.1 · 1 call finished" in shown(session)[0]
+    assert nn.Module.__call__ is call
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("%nnsummary 3", "%nnsummary: '3' gives an int; type a network or a call of one"),
+        ("%nnsummary net --bad", "%nnsummary: unknown option --bad; there are --depth"),
+        ("%nnsummary net(", "%nnsummary: 'net(' is not a Python expression"),
+        ("%nnsummary net --input-size 1,x", "takes whole numbers with commas, the batch first"),
+        ("%nnsummary net --input-size 1,20", "Sequential.1 (Linear)"),
+        ("%nnsummary net --sort colour", "no column 'colour' to sort by; there are params"),
+        ("%nnsummary net(torch.rand(1, 784)) --input-size 1,784", "has its input already"),
+        ("%nnsummary net(torch.rand(1, 784)) + 1", "gives a Tensor; type a network or a call"),
+        ("%nnsummary net --dtype int64", "--dtype goes with --input-size"),
+        ("%nnsummary net --real", "unknown option --real"),
+        ("%nnparams net(torch.rand(1, 784))", "type the network alone: net"),
+        ("%nnparams 3", "gives an int; type a network or a state dict"),
+        ("%nnparams {'a': 1}", "the mapping holds no tensors"),
+        ("%nntrace len('abc')", "no layer ran in \"len('abc')\" (it gave an int)"),
+        (
+            "%nntrace net --depth two",
+            "argument --depth: takes a whole number, 0 or more, not 'two'",
+        ),
+        ("%nntrace net --keep some", "argument --keep: invalid choice: 'some'"),
+        ("%nntrace net --device nowhere", "cannot use the device 'nowhere'"),
+        ("%nntrace net -o 3x", "takes a variable's name, not '3x'"),
+        ("%nntrace net --classes missing", "'missing' is none"),
+        ("%nntrace net --live", "unknown option --live"),
+        ("%%nntrace other\nnet(1)", "%%nntrace: 'other' is not the name of a network"),
+        ("%%nntrace\nawait x", "%%nntrace: a traced cell cannot await"),
+    ],
+)
+def test_a_mistake_in_the_line_is_one_line_that_says_what_to_type(session, net, line, says):
+    assert says in usage(session, line)
+
+
+def test_a_refused_size_names_what_is_wanted(session, net):
+    text = usage(session, "%nntrace net --input-size 1,20")
+
+    assert "the last axis must be 784, it is 20" in text
+
+
+def test_a_network_that_reads_values_is_told_to_trace(session):
+    session.run(
+        "class Net(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x if x.sum() > 0 else -x\n"
+        "net = Net()"
+    )
+
+    text = usage(session, "%nnsummary net(torch.rand(2))")
+
+    assert text.endswith(
+        "it reads values while it runs, and a run for shapes has none; type %nntrace for a real run"
+    )
+
+
+def test_summary_of_a_call_makes_the_call_on_meta(session, net):
+    before = copy.deepcopy(net)
+    session.run("calls = []\ndef once():\n    calls.append(1)\n    return torch.rand(3, 28, 28)")
+
+    summary = session.run("%nnsummary net(once())")
+
+    assert session["calls"] == [1]
+    assert summary.rows[0].output_shape == (3, 10)
+    assert all(
+        torch.equal(a, b) for a, b in zip(net.parameters(), before.parameters(), strict=True)
+    )
+
+
+def test_summary_takes_a_method_and_a_factory(session):
+    session.run(
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.fc = nn.Linear(4, 2)\n"
+        "    def score(self, x):\n"
+        "        return self.fc(x).sum()\n"
+        "    def forward(self, x):\n"
+        "        return self.fc(x)\n"
+        "net = Net()"
+    )
+
+    assert [row.layer for row in session.run("%nnsummary net.score(torch.rand(3, 4))").rows] == [
+        "fc",
+        "",
+    ]
+    assert session.run("%nnsummary Net()").rows[0].input_shape == (1, 4)
+    assert session.run("%nnsummary net.eval()").total_params == 10
+    assert not session["net"].training
+
+
+def test_a_failing_summary_shows_what_ran(session, net):
+    with pytest.raises(RuntimeError):
+        session.run("%nnsummary net(torch.rand(3, 20))")
+
+    (text,) = shown(session)
+    assert "failed: net.1 (Linear) got (3, 20), weight is (20, 784)" in text
+
+
+def test_the_tutorials_summary_has_the_published_figures(session):
+    session.run(
+        "model = nn.Sequential(nn.Flatten(), nn.Linear(2352, 20), nn.ReLU(), nn.Linear(20, 10))"
+    )
+
+    summary = session.run("%nnsummary model --input-size 1,3,28,28")
+
+    frame = summary.to_frame().set_index("layer")
+    assert frame.output_shape.tolist() == [(1, 10), (1, 2352), (1, 20), (1, 20), (1, 10)]
+    assert frame.params.tolist() == [47_270, 0, 47_060, 0, 210]
+    assert (summary.total_params, summary.trainable_params, summary.non_trainable_params) == (
+        47_270,
+        47_270,
+        0,
+    )
+    assert (summary.input_bytes, summary.output_bytes) == (4 * 2352, 4 * (2352 + 20 + 20 + 10))
+    assert summary.param_bytes == 4 * 47_270
+
+
+def test_display_options_change_the_display_only(session, net):
+    trace = session.run("%nntrace net(torch.rand(2, 784)) --depth 0 --classes a,b,c,d,e,f,g,h,i,j")
+
+    assert len(trace.to_frame()) == 5
+    assert "ReLU" not in str(trace)
+    assert re.search(r"item 0 read as class scores: [a-j] is the largest of 10", str(trace))
+
+
+def test_values_are_shown_where_they_are_asked_for(session, net):
+    trace = session.run("%nntrace net(torch.ones(3, 784)) --values 1")
+
+    first = trace["3"].outputs[0].values[0]
+    assert f"[{first[0]:.3f}, {first[1]:.3f}, " in str(trace)
+
+
+def test_classes_may_be_the_name_of_a_list(session, net):
+    session.run("names = [f'class-{i}' for i in range(10)]")
+
+    assert "class-" in str(session.run("%nntrace net(torch.rand(1, 784)) --classes names"))
+
+
+def test_keep_all_keeps_every_value(session, net):
+    session.run("x = torch.rand(3, 784)")
+
+    trace = session.run("%nntrace net(x) --keep all")
+
+    assert trace["0"].outputs[0].values == session["x"].tolist()
+    assert session.run("%nntrace net(x) --keep none")["0"].outputs[0].values is None
+
+
+def test_a_cell_records_all_that_runs_and_gives_its_last_value(session):
+    result = session.run(
+        "%%nntrace -o walk\n"
+        "image = torch.rand(3, 28, 28)\n"
+        "flatten = nn.Flatten()\n"
+        "flat = flatten(image)\n"
+        "hidden = nn.Linear(784, 20)(flat)\n"
+        "nn.ReLU()(hidden).shape"
+    )
+
+    assert result == (3, 20)
+    assert [(call.network, call.output_shape) for call in session["walk"]] == [
+        ("flatten", (3, 784)),
+        ("Linear", (3, 20)),
+        ("ReLU", (3, 20)),
+    ]
+    assert session["hidden"].shape == (3, 20)
+    assert len(shown(session)) == 1
+
+
+def test_a_cell_records_the_named_networks_and_every_nth_step(session, net):
+    session.run(
+        "%%nntrace net --every 2 -o t\n"
+        "optimizer = torch.optim.SGD(net.parameters(), 0.1)\n"
+        "for _ in range(5):\n"
+        "    loss = nn.MSELoss()(net(torch.rand(2, 784)), torch.zeros(2, 10))\n"
+        "    optimizer.zero_grad(); loss.backward(); optimizer.step()"
+    )
+
+    frame = session["t"].to_frame()
+    assert set(frame.network) == {"net"}
+    assert sorted(set(frame.step)) == [0, 2, 4]
+    assert "step 4 of net, 3 steps recorded" in shown(session)[0]
+
+
+def test_magics_inside_a_cell_work(session, net):
+    session.run("%%nntrace\nt = %nntrace net(torch.rand(1, 784))\n%nnsummary net\nx = 1")
+
+    assert type(session["t"]) is Trace
+    assert [text.split(" ")[0] for text in shown(session)] == ["net", "cell"]
+
+
+def test_a_cell_without_a_module_says_so(session):
+    session.run("%%nntrace\nx = 1")
+
+    assert shown(session) == ["cell · no layer ran"]
+
+
+def test_a_silenced_cell_still_shows_its_trace(session):
+    assert session.run("%%nntrace\nnn.ReLU()(torch.ones(2));") is None
+    assert len(shown(session)) == 1
+
+
+def test_an_exception_leaves_a_cell_as_it_would_without_the_magic(session, net):
+    with pytest.raises(ZeroDivisionError):
+        session.run("%%nntrace -o t\nnet(torch.rand(1, 784))\n1 / 0")
+
+    assert len(session["t"]) == 5
+    assert len(shown(session)) == 1
+    with pytest.raises(SyntaxError):
+        session.run("%%nntrace\nnet(")
+
+
+def test_a_cells_traceback_shows_its_own_line(session, capsys):
+    with pytest.raises(ZeroDivisionError):
+        session.run("%%nntrace\nx = 1\nx / 0")
+
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "----> 3 x / 0" in printed
+
+
+def test_our_frames_are_hidden_in_a_traceback(session, net, capsys):
+    with pytest.raises(RuntimeError):
+        session.run("%nntrace net(torch.rand(3, 20))")
+
+    printed = capsys.readouterr().out
+    assert "mat1 and mat2" in printed
+    assert "nnmagic/" not in printed
+
+
+def test_a_step_can_be_chosen(session, net):
+    session.run("for_steps = [torch.rand(n, 784) for n in (1, 2, 3)]")
+
+    trace = session.run("%nntrace [net(x) for x in for_steps] --step 1")
+
+    assert "(2, 10)" in str(trace)
+    assert "(3, 10)" not in str(trace)
+    assert "net has no step 7: steps 0, 1, 2 were recorded" in str(trace.show(step=7))
+
+
+def test_a_device_is_that_of_the_default_network_and_of_made_inputs(session, net):
+    assert session.run("%nntrace --device cpu")[""].device == "cpu"
+    assert session.run("%nntrace net --device cpu --input-size 2,784")[""].device == "cpu"
+
+
+def test_braces_and_dollars_are_left_as_typed(session, net):
+    trace = session.run("%nntrace {'a': net(torch.rand(1, 784))}['a']")
+
+    assert len(trace) == 5
+
+
+@pytest.mark.parametrize("magic", ["nntrace", "nnsummary", "nnparams"])
+def test_the_help_shows_every_option_with_an_example(session, magic):
+    function = session.shell.find_line_magic(magic)
+    text = function.__doc__
+
+    for action in function.parser._actions:
+        flag = action.option_strings[-1]
+        assert flag in text
+        assert any(option in action.help for option in action.option_strings), flag
+    assert f"%{magic} net" in text
+
+
+def test_names_that_are_taken_get_a_number(session):
+    trace = session.run("%nntrace nn.ReLU()(nn.ReLU()(torch.ones(2)))")
+
+    assert trace.to_frame().network.tolist() == ["ReLU", "ReLU#2"]
+    with pytest.raises(KeyError, match="several networks have"):
+        trace[""]
+
+
+def test_a_method_that_calls_a_part_is_named_from_the_network(session):
+    session.run(
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.encoder = nn.Linear(4, 2)\n"
+        "    def generate(self, x):\n"
+        "        return self.encoder(self.encoder(x)[:, [0, 1, 0, 1]])\n"
+        "net = Net()"
+    )
+
+    frame = session.run("%nntrace net.generate(torch.rand(1, 4))").to_frame()
+
+    assert frame[["network", "layer", "step", "depth"]].values.tolist() == [
+        ["net", "encoder", 0, 0],
+        ["net", "encoder", 1, 0],
+    ]
