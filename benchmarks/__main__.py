@@ -8,10 +8,11 @@ Two tables of ratios of median wall times, on the CPU in float32, random weights
   `nnmagic.summary(net, x)`, each called as a user would; neither draws its table. A ratio over 1
   is our lead. torchinfo runs the network for real, nnmagic on the meta device.
 
-Both sides take turns in one process (A B A B …), so that a busy machine slows both alike. Behind
-each median stand the shortest and the longest time: where the longest is far off, the machine was
-busy. A time includes freeing what the call returned. The transformer runs without torch's fused
-fast path, which calls no layer inside a block and so leaves none to trace.
+Both sides take turns in one process (A B A B …), so that slow drifts hit both alike. A neighbour
+that takes a core does not: where a median is far above the shortest time, run again. A plain pass
+right after a trace finds colder caches, which in the smallest case flatters us by some 20 %. A time
+includes freeing what the call returned. The transformer runs without torch's fast path, which
+calls no layer inside a block.
 """
 
 import argparse
@@ -122,8 +123,8 @@ def main() -> None:
     net = nn.Sequential(*(nn.ReLU() if i % 2 else nn.Linear(16, 16) for i in range(2000))).eval()
     tiny = Case("2,000 tiny layers: Linear(16, 16), ReLU, …", net, torch.rand(1, 16))
 
-    packages = (torch, torchvision, torchinfo, nnmagic)
-    versions = ", ".join(f"{package.__name__} {package.__version__}" for package in packages)
+    modules = (torch, torchvision, torchinfo, nnmagic)
+    versions = ", ".join(f"{each.__name__} {each.__version__}" for each in modules)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {date.today()}")
     print(f"Python {platform.python_version()}, {versions}")
     print(f"{WARM_UP} warm-up runs, then {seconds:g} s a case and number of threads, in turns")

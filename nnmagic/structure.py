@@ -16,7 +16,6 @@ from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.naming import Naming
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, tensors_in, tensors_of_call
-
 from nnmagic.units import layer_name
 
 

@@ -63,13 +63,24 @@ def test_a_lazy_parameter_has_no_shape_and_says_so():
 def test_the_frame_has_the_promised_columns():
     frame = nnmagic.params(nnmagic.default_network()).to_frame()
 
-    assert (
-        list(frame.columns)
-        == (
-            "name shape dtype device count percent bytes trainable tied_to "
-            "min max mean std zeros nan inf"
-        ).split()
-    )
+    assert list(frame.columns) == [
+        "name",
+        "shape",
+        "dtype",
+        "device",
+        "count",
+        "percent",
+        "bytes",
+        "trainable",
+        "tied_to",
+        "min",
+        "max",
+        "mean",
+        "std",
+        "zeros",
+        "nan",
+        "inf",
+    ]
     assert frame["count"].sum() == 669_706
     assert frame.shape[0] == 6
 

@@ -227,7 +227,7 @@ class Interrupted(nn.Module):
         raise self.error
 
 
-class Slotted(Exception):
+class SlottedError(Exception):
     __slots__ = ("code",)
 
     def __init__(self, code, reason):
@@ -235,7 +235,9 @@ class Slotted(Exception):
 
 
 @pytest.mark.parametrize(
-    "error", [KeyboardInterrupt(), StopIteration(3), Slotted(1, "why"), GeneratorExit()], ids=repr
+    "error",
+    [KeyboardInterrupt(), StopIteration(3), SlottedError(1, "why"), GeneratorExit()],
+    ids=repr,
 )
 def test_any_exception_goes_on_unchanged(error):
     net = nn.Sequential(nn.ReLU(), Interrupted(error))

@@ -22,7 +22,10 @@ def draw(histogram):
     return "#" * len(histogram.counts)
 
 
-def table(*rows, columns=(Column(title="n", right=True),)):
+NUMBER = Column(title="n", right=True)
+
+
+def table(*rows, columns=(NUMBER,)):
     return Table(heading="h", label=LABEL, columns=columns, rows=rows)
 
 

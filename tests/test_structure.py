@@ -1,0 +1,196 @@
+import copy
+
+import pytest
+import torch
+import torchinfo
+import torchvision
+from torch import nn
+
+import nnmagic
+from nnmagic.meta import ValuesNeededError
+
+
+class Owning(nn.Module):
+    """Holds a parameter of its own, a tied weight, and a layer that never runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(5))
+        self.embedding = nn.Embedding(10, 4)
+        self.head = nn.Linear(4, 10, bias=False)
+        self.head.weight = self.embedding.weight
+        self.unused = nn.Linear(3, 3)
+
+    def forward(self, ids):
+        return self.head(self.embedding(ids)) * self.scale[0]
+
+
+def test_the_frame_has_the_promised_columns():
+    frame = nnmagic.summary(nnmagic.default_network(), nnmagic.default_input()).to_frame()
+
+    expected = (
+        "network call layer type depth config input_shape output_shape params own_params "
+        "trainable_params param_bytes output_bytes flops"
+    )
+    assert list(frame.columns) == expected.split()
+    assert frame.params.tolist() == [669_706, 0, 669_706, 401_920, 0, 262_656, 0, 5_130]
+    assert frame.config[3] == "in_features=784, out_features=512, bias=True"
+
+
+def test_every_parameter_is_in_one_row_as_its_own():
+    net = Owning()
+
+    summary = nnmagic.summary(net, torch.zeros(2, 3, dtype=torch.int64))
+
+    frame = summary.to_frame()
+    assert frame.layer.tolist() == ["", "embedding", "head", "unused"]
+    assert frame.own_params.tolist() == [5, 40, 0, 12]
+    assert frame.params.tolist() == [57, 40, 40, 12]
+    assert (
+        frame.own_params.sum() == summary.total_params == sum(p.numel() for p in net.parameters())
+    )
+    assert frame.call.isna().tolist() == [False, False, False, True]
+    assert "own: scale" in str(summary)
+    assert "not called" in str(summary)
+
+
+def test_a_layer_that_runs_twice_counts_its_parameters_once(doubling):
+    frame = nnmagic.summary(doubling, torch.rand(2, 4)).to_frame()
+
+    assert frame.own_params.tolist() == [0, 20, 0, 0]
+    assert frame.params.tolist() == [20, 20, 0, 20]
+    assert frame.flops.tolist() == [128, 64, 0, 64]
+
+
+def test_frozen_parameters_are_not_trainable():
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    net[0].requires_grad_(False)
+
+    summary = nnmagic.summary(net, torch.rand(1, 3))
+
+    assert (summary.trainable_params, summary.non_trainable_params) == (12, 12)
+    assert [row.trainable_params for row in summary.rows] == [12, 0, 12]
+
+
+def test_buffers_and_shared_storages_are_counted_by_the_byte():
+    net = nn.BatchNorm1d(4)
+    half = nn.Linear(4, 4).half()
+
+    assert nnmagic.summary(net, torch.rand(2, 4)).buffer_bytes == 4 * 8 + 8
+    assert nnmagic.summary(half, torch.rand(2, 4).half()).param_bytes == 2 * 20
+    assert nnmagic.summary(Owning(), torch.zeros(1, 1).long()).param_bytes == 4 * 57
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121"])
+def test_shapes_and_totals_equal_torchinfos(name):
+    net = getattr(torchvision.models, name)().eval()
+    x = torch.rand(2, 3, 64, 64)
+    theirs = torchinfo.summary(net, input_data=x, verbose=0, depth=99, cache_forward_pass=False)
+
+    ours = nnmagic.summary(net, x)
+
+    ran = [row for row in ours.rows if row.call is not None]
+    called = [info for info in theirs.summary_list if info.executed]
+    expected = {(info.class_name, tuple(info.output_size)) for info in called if info.output_size}
+    assert ours.total_params == theirs.total_params
+    assert {(row.type, row.output_shape) for row in ran} == expected
+    assert len(ran) == len(called)
+
+
+def test_the_network_is_left_as_it_was():
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout()).train()
+    net[1].eval()
+    before = copy.deepcopy(net)
+    attributes = [dict(module.__dict__) for module in net.modules()]
+    x = torch.rand(3, 4)
+    random_state = torch.get_rng_state()
+
+    nnmagic.summary(net)
+    nnmagic.summary(net, x)
+
+    assert [dict(module.__dict__) for module in net.modules()] == attributes
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(net.state_dict().values(), before.state_dict().values(), strict=True)
+    )
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_the_network_is_left_as_it_was_after_a_failure():
+    net = nn.Sequential(nn.Linear(4, 4))
+    call, weight = nn.Module.__call__, net[0].weight
+
+    with pytest.raises(RuntimeError) as caught:
+        nnmagic.summary(net, torch.rand(1, 5))
+
+    assert nn.Module.__call__ is call
+    assert net[0].weight is weight
+    assert weight.device.type == "cpu"
+    assert (
+        "nnmagic: raised on the meta device in Sequential.0 (Linear)" in caught.value.__notes__[0]
+    )
+
+
+def test_a_network_that_reads_values_is_told_apart():
+    class Reading(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(ValuesNeededError, match="it reads values while it runs"):
+        nnmagic.summary(Reading(), torch.ones(2))
+
+
+def test_arguments_may_be_on_meta_and_of_any_size():
+    summary = nnmagic.summary(nn.Linear(4, 2), torch.empty(10**9, 4, device="meta"))
+
+    assert summary.rows[0].output_shape == (10**9, 2)
+    assert summary.input_bytes == 16 * 10**9
+
+
+def test_rows_can_be_sorted_and_cut():
+    summary = nnmagic.summary(nnmagic.default_network(), nnmagic.default_input())
+
+    shown = summary.show(sort="flops", top=3).table(text=True)
+
+    assert [row.label for row in shown.rows] == [
+        "NeuralNetwork",
+        "linear_relu_stack",
+        "linear_relu_stack.0",
+    ]
+
+
+def test_an_lstm_and_an_encoder_need_no_input():
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, batch_first=True), 2)
+
+    assert nnmagic.summary(nn.LSTM(3, 4)).rows[0].output_shape == (
+        (16, 1, 4),
+        ((1, 1, 4), (1, 1, 4)),
+    )
+    assert nnmagic.summary(encoder).rows[0].output_shape == (1, 16, 8)
+
+
+def test_a_lazy_network_is_shown_and_stays_lazy():
+    net = nn.Sequential(nn.LazyLinear(4), nn.ReLU())
+
+    summary = nnmagic.summary(net, torch.rand(2, 7))
+
+    assert summary.rows[0].output_shape == (2, 4)
+    assert isinstance(net[0].weight, nn.UninitializedParameter)
+
+
+def test_an_extra_repr_that_raises_has_nothing_to_say():
+    class Shy(nn.Module):
+        def extra_repr(self):
+            raise RuntimeError
+
+        def forward(self, x):
+            return x
+
+    assert nnmagic.summary(Shy(), torch.ones(1)).rows[0].config == ""
+
+
+def test_a_summary_is_a_value():
+    net, x = nn.Linear(4, 2), torch.rand(1, 4)
+
+    assert nnmagic.summary(net, x) == nnmagic.summary(net, x)
+    assert hash(nnmagic.summary(net, x)) == hash(nnmagic.summary(net, x))
