@@ -10,9 +10,8 @@ Two tables of ratios of median wall times, on the CPU in float32, random weights
 
 Both sides take turns in one process (A B A B …), so that slow drifts hit both alike. A neighbour
 that takes a core does not: where a median is far above the shortest time, run again. A plain pass
-right after a trace finds colder caches, which in the smallest case flatters us by some 20 %. A time
-includes freeing what the call returned. The transformer runs without torch's fast path, which
-calls no layer inside a block.
+right after a trace finds colder caches, which flatters us in the smallest case, by 10 to 15 %.
+The transformer runs without torch's fast path, which calls no layer inside a block.
 """
 
 import argparse

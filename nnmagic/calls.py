@@ -108,45 +108,76 @@ def observed(observer: CallObserver) -> Iterator[None]:
 
     `nn.Module.__call__` is wrapped, as torch.fx does to trace: only there are keyword arguments,
     the output that the caller gets and KeyboardInterrupt all to be seen, and no instance gets a
-    hook that would make torch leave its fused paths. Blocks may be nested.
+    hook that would make torch leave its fused paths. Blocks may be nested, and end in any order.
     """
-    previous = nn.Module.__call__
     thread = get_ident()
     enter, leave, fail = observer.enter, observer.leave, observer.fail
 
     def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         __tracebackhide__ = True
         if get_ident() != thread:
-            return previous(self, *args, **kwargs)
+            return link.previous(self, *args, **kwargs)
         call = enter(self, args, kwargs)
         if call is None:
-            return previous(self, *args, **kwargs)
+            return link.previous(self, *args, **kwargs)
         try:
-            output = previous(self, *args, **kwargs)
+            output = link.previous(self, *args, **kwargs)
             leave(call, output)
         except BaseException as error:
             fail(call, error)
             raise
         return output
 
-    with _deeper_recursion(), _eager_compiled_networks():
-        nn.Module.__call__ = __call__  # type: ignore[method-assign]
+    link = _Link(__call__)
+    with _eager_compiled_networks():
+        link.insert()
         try:
             yield
         finally:
-            nn.Module.__call__ = previous  # type: ignore[method-assign]
+            link.remove()
 
 
-@contextmanager
-def _deeper_recursion() -> Iterator[None]:
-    """Make room for the wrapper's own frame in each of the calls that nest."""
-    before = sys.getrecursionlimit()
-    raised = before + before // 2
-    sys.setrecursionlimit(raised)
-    try:
-        yield
-    finally:
-        if sys.getrecursionlimit() == raised:
+class _Link:
+    """One wrapper in the chain of those around `nn.Module.__call__`.
+
+    The first one makes room on the stack for the wrappers' own frames, the last one to go takes it
+    back. The chain hangs on torch itself, so that nothing is left where no recording is under way.
+
+    Attributes:
+        previous: what the wrapper calls.
+    """
+
+    def __init__(self, wrapper: Any) -> None:
+        self.wrapper = wrapper
+        self.previous: Any = None
+        self.limits = (0, 0)
+        wrapper.link = self
+
+    def insert(self) -> None:
+        """Put the wrapper on top."""
+        self.previous = nn.Module.__call__
+        below = getattr(self.previous, "link", None)
+        if below is None:
+            limit = sys.getrecursionlimit()
+            self.limits = limit, 2 * limit
+            sys.setrecursionlimit(2 * limit)
+        else:
+            self.limits = below.limits
+        nn.Module.__call__ = self.wrapper  # type: ignore[method-assign]
+
+    def remove(self) -> None:
+        """Take the wrapper out, wherever in the chain it is."""
+        above = getattr(nn.Module.__call__, "link", None)
+        if above is self:
+            nn.Module.__call__ = self.previous  # type: ignore[method-assign]
+        while above is not None and above is not self:
+            below = getattr(above.previous, "link", None)
+            if below is self:
+                above.previous = self.previous
+            above = below
+        before, raised = self.limits
+        last = not hasattr(nn.Module.__call__, "link")
+        if last and sys.getrecursionlimit() == raised:  # else the user has set another limit
             sys.setrecursionlimit(before)
 
 

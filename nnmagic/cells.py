@@ -5,7 +5,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from nnmagic.expression import is_silenced, names_in, without_comment
+from nnmagic.expression import cell_number, is_silenced, names_in, without_comment
 
 
 class CellBody:
@@ -26,7 +26,7 @@ class CellBody:
         source = shell.transform_cell(cell)
         compiler = shell.compile
         # one line down, so that tracebacks count the magic's own line
-        self.file = compiler.cache("\n" + source, shell.execution_count, raw_code="\n" + cell)
+        self.file = compiler.cache("\n" + source, cell_number(shell), raw_code="\n" + cell)
         tree = shell.transform_ast(compiler.ast_parse("\n" + source, filename=self.file))
         _refuse_await(tree)
         self.names = names_in(tree)
@@ -51,7 +51,8 @@ def _refuse_await(tree: ast.AST) -> None:
     pending = [tree]
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
+        is_async = isinstance(node, ast.comprehension) and node.is_async
+        if is_async or isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
             raise UsageError("a traced cell cannot await; run the coroutine in a cell of its own")
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             pending += ast.iter_child_nodes(node)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -155,8 +156,8 @@ class Call:
         name = getattr(self.function, "__name__", "")
         if not isinstance(owner, nn.Module):
             return None
-        inherited = getattr(nn.Module, name, None) is getattr(type(owner), name, None)
-        return None if inherited and name not in ("forward", "__call__") else owner
+        inherited = hasattr(nn.Module, name) and name not in ("forward", "__call__")
+        return None if inherited else owner
 
 
 class Expression:
@@ -207,7 +208,7 @@ class Expression:
     def _evaluated(self, tree: ast.Expression) -> Any:
         __tracebackhide__ = True
         compiler = self.shell.compile
-        name = compiler.cache(self.source, self.shell.execution_count)
+        name = compiler.cache(self.source, cell_number(self.shell))
         code = compile(tree, name, "eval", flags=compiler.flags, dont_inherit=True)
         everywhere = self.shell.user_ns
         if self.local is everywhere:
@@ -222,11 +223,21 @@ class Expression:
 
 def _parsed(source: str) -> ast.Expression:
     try:
-        return ast.parse(source, mode="eval")
-    except SyntaxError as error:
-        raise UsageError(f"{source!r} is not a Python expression: {error.msg}") from None
-    except ValueError as error:
-        raise UsageError(f"{source!r} is not a Python expression: {error}") from None
+        tree = ast.parse(source, mode="eval")
+        compile(tree, "<expression>", "eval")  # finds what the parser lets through
+    except (SyntaxError, ValueError) as error:
+        why = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise UsageError(f"{source!r} is not a Python expression: {why}") from None
+    return tree
+
+
+def cell_number(shell: Any) -> int:
+    """Return the number of the cell that is running; the shell's own count may be ahead."""
+    numbers = getattr(shell.compile, "_filename_map", {})
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename not in numbers:
+        frame = frame.f_back
+    return shell.execution_count if frame is None else numbers[frame.f_code.co_filename]
 
 
 def names_in(tree: ast.AST) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import linecache
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,20 @@ from nnmagic import calls
 TORCH_FOLDER = str(Path(torch.__file__).parent) + os.sep
 OWN_FOLDER = str(Path(__file__).parent) + os.sep
 WRAPPER = calls.__file__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's text."""
+    try:
+        return str(error).partition("\n")[0]
+    except Exception:  # noqa: BLE001 - the text of an exception is the user's code too
+        return ""
+
+
+def annotate(error: BaseException, note: str) -> None:
+    """Add a note to an exception, if it takes notes."""
+    with suppress(Exception):
+        error.add_note(f"nnmagic: {note}")
 
 
 def mismatch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -5,14 +5,14 @@ normalisation are not counted.
 """
 
 from collections import Counter
+from math import prod
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 PRODUCTS_WITHOUT_FORMULA = (
     "_cdist",
-    "_ctc",
     "_cudnn_rnn",
     "_fft",
     "_int_mm",
@@ -23,17 +23,46 @@ PRODUCTS_WITHOUT_FORMULA = (
     "_transformer_encoder",
     "_trilinear",
     "_weight_int",
-    "addbmm",
-    "addmv",
     "addr",
-    "bilinear",
-    "dot",
-    "linalg_",
+    "linalg_cholesky",
+    "linalg_eig",
+    "linalg_householder",
+    "linalg_inv",
+    "linalg_ldl",
+    "linalg_lstsq",
+    "linalg_lu",
+    "linalg_matrix_exp",
+    "linalg_qr",
+    "linalg_solve",
+    "linalg_svd",
     "mkldnn_rnn",
-    "mv",
-    "vdot",
 )
 """How the names of the torch operations begin that multiply and add but have no formula."""
+
+
+def _matrix_vector(matrix: tuple[int, ...], *_: Any, **__: Any) -> int:
+    return 2 * prod(matrix)
+
+
+def _added_matrix_vector(_: Any, matrix: tuple[int, ...], *__: Any, **___: Any) -> int:
+    return 2 * prod(matrix)
+
+
+def _added_batched(_: Any, left: tuple[int, ...], right: tuple[int, ...], **__: Any) -> int:
+    return 2 * prod(left) * right[-1]
+
+
+FORMULAS = {
+    name: shape_wrapper(formula)
+    for name, formula in {
+        "mv": _matrix_vector,
+        "dot": _matrix_vector,
+        "vdot": _matrix_vector,
+        "addmv": _added_matrix_vector,
+        "addbmm": _added_batched,
+    }.items()
+}
+"""Products that torch's counter passes over, by the same definition."""
 
 
 class FlopCounter(TorchDispatchMode):
@@ -56,7 +85,7 @@ class FlopCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         packet = func._overloadpacket
-        formula = flop_registry.get(packet)
+        formula = flop_registry.get(packet) or FORMULAS.get(packet.__name__)
         if formula is not None:
             self.total += formula(*args, **kwargs, out_val=output)
         elif func.namespace not in ("aten", "prim", "prims"):

@@ -8,6 +8,7 @@ from html import escape
 
 from nnmagic.glyphs import histogram_glyphs
 from nnmagic.tables import Aligned, Row, Table, aligned
+from nnmagic.units import printable
 
 BLOCK = "font:12px/1.45 monospace;white-space:nowrap;overflow-x:auto"
 DIMMED = ' style="opacity:.6"'
@@ -21,9 +22,8 @@ MARKER = "  "
 
 def table_html(table: Table) -> str:
     """Return the table as one ``<div>``; all text in it is escaped."""
-    parts = [
-        f'<div style="{BLOCK}"><div style="white-space:normal"><b>{escape(table.heading)}</b></div>'
-    ]
+    heading = f'<div style="white-space:normal"><b>{_escaped(table.heading)}</b></div>'
+    parts = [f'<div style="{BLOCK}">{heading}']
     if table.rows:
         drawn = aligned(table, histogram_glyphs)
         meanings = [
@@ -35,7 +35,7 @@ def table_html(table: Table) -> str:
         parts += (f"<div>{_unbroken(MARKER)}{escape(meaning)}</div>" for meaning in meanings)
         parts.append("</details>")
         parts.append(_rows(table, drawn))
-    parts += (f'<div style="white-space:normal">{escape(note)}</div>' for note in table.notes)
+    parts += (f'<div style="white-space:normal">{_escaped(note)}</div>' for note in table.notes)
     parts.append("</div>")
     return "".join(parts)
 
@@ -80,4 +80,8 @@ def _opening(line: str, style: str, *, opened: bool) -> str:
 
 
 def _unbroken(text: str) -> str:
-    return escape(text).replace(" ", "\N{NO-BREAK SPACE}")
+    return _escaped(text).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _escaped(text: str) -> str:
+    return escape(printable(text))

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice, product
 from math import isqrt
 from typing import Any
@@ -25,6 +25,7 @@ SMALL_SIZES = (28, 32, 64, 224, 96, 128, 256)
 GROWING_SIZES = (1, 4, 7, 8, 16, 28, 32)
 EVERY_SIZE = range(2, 161)
 COMBINATIONS = 64
+TIME_STEPS = ("t", "step", "steps", "time", "timestep", "timesteps")
 
 
 class InputError(ValueError):
@@ -112,7 +113,7 @@ def work_out_input(network: nn.Module, device: torch.device | None = None) -> In
     plausible: Sequence[Size] | None = None
     with _trials(network) as goes_through:
         for given in declared:
-            if goes_through(given.args, given.kwargs) is True:
+            if goes_through(given.args, given.kwargs) is not False:
                 return _moved(given, device)
         for sizes in _candidates(network):
             first = first or sizes
@@ -276,16 +277,27 @@ def _candidates(network: nn.Module) -> Iterator[list[Size]]:
     names = _required(network)
     arguments = max(1, len(names))
     layers = list(_first_layer_sizes(network))
+    if arguments > 1:
+        least = _least_vocabulary(network)
+        layers = [[_within(size, least) for size in sizes] for sizes in layers]
+        ids = Size(shape=(1,), below=least, reason="a number for each item")
+        if any(name in TIME_STEPS for name in names):
+            for sizes in layers:
+                yield [ids if name in TIME_STEPS else sizes[0] for name in names]
     for size in chain.from_iterable(layers):
         yield [size] * arguments
     if arguments > 1:
-        ids = Size(shape=(1,), below=10, reason="a number for each item")
         few = [*chain.from_iterable(sizes[:2] for sizes in layers), ids]
-        for sizes in islice(product(few, repeat=arguments), COMBINATIONS):
-            if len(set(sizes)) > 1:
-                yield list(sizes)
+        for mixed in islice(product(few, repeat=arguments), COMBINATIONS):
+            if len(set(mixed)) > 1:
+                yield list(mixed)
     for size in _every_size(network):
         yield [size] * arguments
+
+
+def _within(size: Size, least: int) -> Size:
+    """Return the size with ids that every embedding has, since any of them may get any input."""
+    return size if size.below is None else replace(size, below=min(size.below, least))
 
 
 def _weighted_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

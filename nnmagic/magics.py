@@ -1,10 +1,7 @@
-"""The three magics: the words of a line to one maker, and its record back."""
+"""The three magics: their options, their help, and the maker that each calls when first used."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
-from IPython.core.error import UsageError
 from IPython.core.magic import (
     Magics,
     line_cell_magic,
@@ -14,23 +11,8 @@ from IPython.core.magic import (
     no_var_expand,
 )
 from IPython.core.magic_arguments import kwds, magic_arguments
-from IPython.display import display
-from torch import nn
 
-from nnmagic.cells import CellBody
-from nnmagic.expression import Expression, described
-from nnmagic.inputs import Input, InputError
-from nnmagic.meta import ValuesNeededError
-from nnmagic.naming import Naming
 from nnmagic.options import options
-from nnmagic.parameters import params
-from nnmagic.params_records import Params
-from nnmagic.recording import own_run, recording
-from nnmagic.records import VALUES_SHOWN
-from nnmagic.structure import describe
-from nnmagic.summary_records import Summary
-from nnmagic.trace_records import Trace
-from nnmagic.words import Words
 
 
 @magics_class
@@ -45,7 +27,7 @@ class NNMagics(Magics):
     @kwds(usage="nnsummary [options] [EXPRESSION]")
     @needs_local_scope
     @line_magic
-    def nnsummary(self, line: str, local_ns: dict[str, Any] | None = None) -> Summary | None:
+    def nnsummary(self, line: str, local_ns: dict[str, Any] | None = None) -> Any:
         """Show the structure of a network: shapes, parameters, FLOPs and memory, without a run.
 
         EXPRESSION is a network, or a call of one; the call is made on the meta device, on shapes
@@ -58,9 +40,12 @@ class NNMagics(Magics):
             s = %nnsummary net                  keep the record; s.to_frame(), s.total_flops
         """
         __tracebackhide__ = True
-        with _usage("%nnsummary"):
-            words = self._words(self.nnsummary, line, local_ns)
-            return words.result(_summary(words))
+        from nnmagic import makers
+        from nnmagic.words import Words
+
+        with makers.usage("%nnsummary"):
+            words = Words(self.nnsummary, line, self.shell, local_ns)
+            return words.result(makers.summary_of(words))
 
     @no_var_expand
     @magic_arguments()
@@ -68,7 +53,7 @@ class NNMagics(Magics):
     @kwds(usage="nnparams [options] [EXPRESSION]")
     @needs_local_scope
     @line_magic
-    def nnparams(self, line: str, local_ns: dict[str, Any] | None = None) -> Params | None:
+    def nnparams(self, line: str, local_ns: dict[str, Any] | None = None) -> Any:
         """Show the parameters of a network: shape, size, first values, statistics.
 
         EXPRESSION is a network, a state dict, or any mapping of names to tensors.
@@ -80,9 +65,12 @@ class NNMagics(Magics):
             p = %nnparams net                   keep the record; p["0.weight"].values
         """
         __tracebackhide__ = True
-        with _usage("%nnparams"):
-            words = self._words(self.nnparams, line, local_ns)
-            return words.result(_params(words))
+        from nnmagic import makers
+        from nnmagic.words import Words
+
+        with makers.usage("%nnparams"):
+            words = Words(self.nnparams, line, self.shell, local_ns)
+            return words.result(makers.params_of(words))
 
     @no_var_expand
     @magic_arguments()
@@ -115,171 +103,13 @@ class NNMagics(Magics):
                 train(net, x, y)
         """
         __tracebackhide__ = True
+        from nnmagic import makers
+        from nnmagic.words import Words
+
         if cell is None:
-            with _usage("%nntrace"):
-                words = self._words(self.nntrace, line, local_ns)
-                return words.result(_trace(words))
-        with _usage("%%nntrace"):
-            words = self._words(self.nntrace, line, local_ns)
-        return _trace_cell(words, cell)
-
-    def _words(self, magic: Any, line: str, local: dict[str, Any] | None) -> Words:
-        shell = self.shell
-        assert shell is not None
-        return Words(magic, line, shell, shell.user_ns if local is None else local)
-
-
-@contextmanager
-def _usage(magic: str) -> Iterator[None]:
-    """Turn what is wrong with the line into one line that begins with the magic's name."""
-    __tracebackhide__ = True
-    try:
-        yield
-    except (UsageError, InputError, ValuesNeededError) as error:
-        more = "; type %nntrace for a real run" if isinstance(error, ValuesNeededError) else ""
-        raise UsageError(f"{magic}: {error}{more}") from None
-
-
-def _note(given: Input) -> tuple[str, ...]:
-    return (f"input: {given.text}, since {given.reason}",) if given.reason else ()
-
-
-def _summary(words: Words) -> Summary:
-    __tracebackhide__ = True
-    if not words.expression:
-        default = words.default_network()
-        return _summary_alone(words, default, "NeuralNetwork", words.default_input(default))
-    expression = words.python()
-    call = expression.parts()
-    network = None if call is None else call.network
-    if call is not None and network is not None:
-        if words.given.input_size:
-            raise UsageError(f"{words.expression!r} has its input already; leave out --input-size")
-        return describe(
-            network,
-            call.args,
-            call.kwargs,
-            call=call.function,
-            naming=words.naming(expression.names),
-            title=words.expression,
-            failed=lambda partial: display(words.shown(partial)),
-        )
-    value, ran = _evaluated(words, expression, call)
-    if not isinstance(value, nn.Module) or ran:
-        raise UsageError(
-            f"{words.expression!r} gives {described(value)}; "
-            f"type a network or a call of one, such as net(x)"
-        )
-    return _summary_alone(words, value, words.expression, words.input_for(value), expression.names)
-
-
-def _summary_alone(
-    words: Words, network: nn.Module, title: str, given: Input, names: tuple[str, ...] = ()
-) -> Summary:
-    __tracebackhide__ = True
-    return describe(
-        network,
-        given.args,
-        dict(given.kwargs),
-        naming=words.naming(names),
-        title=f"{title} on {given.text}" if given.text else title,
-        own_input=True,
-        notes=_note(given),
-        failed=lambda partial: display(words.shown(partial)),
-    )
-
-
-def _evaluated(
-    words: Words, expression: Expression, call: Callable[[], Any] | None
-) -> tuple[Any, bool]:
-    """Return the value of an expression, and whether a module ran in it."""
-    __tracebackhide__ = True
-    with recording("", words.naming(expression.names), keep="none") as recorder:
-        value = expression.value() if call is None else call()
-    return value, len(recorder.log) > 0
-
-
-def _params(words: Words) -> Params:
-    __tracebackhide__ = True
-    values = VALUES_SHOWN if words.given.values is None else words.given.values
-    if not words.expression:
-        return params(words.default_network(), values=values, title="NeuralNetwork")
-    expression = words.python()
-    call = expression.parts()
-    if call is not None and isinstance(call.function, nn.Module):
-        function = words.expression.partition("(")[0]
-        raise UsageError(f"{words.expression!r} is a call; type the network alone: {function}")
-    value, ran = _evaluated(words, expression, call)
-    if ran or not isinstance(value, nn.Module | Mapping):
-        raise UsageError(
-            f"{words.expression!r} gives {described(value)}; type a network or a state dict"
-        )
-    try:
-        return params(value, values=values, title=words.expression)
-    except TypeError as error:
-        raise UsageError(f"{words.expression!r}: {error}; type a network or a state dict") from None
-
-
-def _trace(words: Words) -> Trace:
-    __tracebackhide__ = True
-    if not words.expression:
-        network = words.default_network()
-        given = words.default_input(network)
-        trace = _trace_alone(words, network, "NeuralNetwork", given, words.naming(()))
-        return trace.of_default_network()
-    expression = words.python()
-    naming = words.naming(expression.names)
-    trace = _recorded(words, words.expression, naming, expression.value)
-    if len(trace):
-        return trace
-    if isinstance(trace.output, nn.Module):
-        given = words.input_for(trace.output)
-        return _trace_alone(words, trace.output, words.expression, given, naming)
-    raise UsageError(
-        f"no layer ran in {words.expression!r} (it gave {described(trace.output)}); "
-        f"type a network or a call of one, such as net(x)"
-    )
-
-
-def _trace_alone(
-    words: Words, network: nn.Module, name: str, given: Input, naming: Naming
-) -> Trace:
-    __tracebackhide__ = True
-    title = f"{name} on {given.text}" if given.text else name
-    with own_run(network):
-        trace = _recorded(words, title, naming, lambda: network(*given.args, **given.kwargs))
-    trace.log.notes.extend(_note(given))
-    return trace
-
-
-def _recorded(words: Words, title: str, naming: Naming, run: Callable[[], Any]) -> Trace:
-    """Run under the recorder; on an exception show what there is, and let it go on."""
-    __tracebackhide__ = True
-    recorder = None
-    try:
-        with recording(title, naming, every=words.given.every, keep=words.given.keep) as recorder:
-            value = run()
-    except BaseException:
-        if recorder is not None and len(recorder.log):
-            display(words.shown(Trace(log=recorder.log, root=recorder.root)))
-        raise
-    return Trace(log=recorder.log, output=value, root=recorder.root)
-
-
-def _trace_cell(words: Words, cell: str) -> Any:
-    __tracebackhide__ = True
-    with _usage("%%nntrace"):
-        names = tuple(words.expression.replace(",", " ").split())
-        for name in names:
-            if not isinstance(words.look_up(name), nn.Module):
-                raise UsageError(
-                    f"{name!r} is not the name of a network; type names such as net, "
-                    f"or none to record all that runs"
-                )
-        if words.given.input_size or words.given.device:
-            raise UsageError("a cell has its own inputs; leave out --input-size and --device")
-        body = CellBody(cell, words.shell)
-    naming = words.naming(names or body.names, only=bool(names))
-    trace = _recorded(words, "cell", naming, body.run)
-    display(words.shown(trace))
-    return None if body.silenced else trace.output
+            with makers.usage("%nntrace"):
+                words = Words(self.nntrace, line, self.shell, local_ns)
+                return words.result(makers.trace_of(words))
+        with makers.usage("%%nntrace"):
+            words = Words(self.nntrace, line, self.shell, local_ns)
+        return makers.trace_of_cell(words, cell)

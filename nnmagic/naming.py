@@ -68,6 +68,8 @@ class Naming:
         self.label_of = label_of
         self.only = only
         self.networks: list[Network] = []
+        self._roots: dict[int, Network] = {}
+        self._labels: dict[str, int] = {}
         self._homes: dict[int, tuple[weakref.ref[nn.Module], Network]] = {}
 
     def network_of(self, module: nn.Module) -> Network | None:
@@ -84,19 +86,16 @@ class Naming:
             return None
         size = {id(holder): sum(1 for _ in holder.modules()) for _, holder in holders}
         name, root = max(holders, key=lambda each: size[id(each[1])], default=(None, module))
-        network = next((each for each in self.networks if each.module() is root), None)
-        if network is None:
+        network = self._roots.get(id(root))
+        if network is None or network.module() is not root:
             label = self._unique(name or self.label_of(root) or type(root).__name__)
             network = Network(len(self.networks), label, root)
             self.networks.append(network)
+            self._roots[id(root)] = network
         self._homes[id(module)] = (weakref.ref(module), network)
         return network
 
     def _unique(self, label: str) -> str:
-        taken = {network.label for network in self.networks}
-        if label not in taken:
-            return label
-        number = 2
-        while f"{label}#{number}" in taken:
-            number += 1
-        return f"{label}#{number}"
+        number = self._labels.get(label, 0) + 1
+        self._labels[label] = number
+        return label if number == 1 else f"{label}#{number}"

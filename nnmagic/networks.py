@@ -47,9 +47,18 @@ def default_device() -> torch.device:
 
 @cache
 def _drawn() -> tuple[NeuralNetwork, Tensor]:
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(SEED)
-        return NeuralNetwork(), torch.rand(1, 28, 28)
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.random.fork_rng(devices=[]),
+            torch.device("cpu"),
+        ):
+            torch.default_generator.manual_seed(SEED)
+            return NeuralNetwork(), torch.rand(1, 28, 28)
+    finally:
+        torch.set_default_dtype(usual)
 
 
 @cache

@@ -44,6 +44,8 @@ def _device(text: str) -> torch.device:
     try:
         device = torch.device(text)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise NotImplementedError("it holds no values")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         why = str(error).partition("\n")[0]
         raise argparse.ArgumentTypeError(f"cannot use the device {text!r}: {why}") from None

@@ -208,7 +208,7 @@ class Params(Record):
             counts += f" ({self.trainable:,} trainable, {frozen:,} non-trainable)"
         heading = f"{self.title} · {units.plural(len(self.rows), self.noun)} · {counts}"
         return Table(
-            heading=units.printable(f"{heading} · {units.size(self.total_bytes)}"),
+            heading=f"{heading} · {units.size(self.total_bytes)}",
             label=Column(title="name", meaning="as in named_parameters()"),
             columns=COLUMNS,
             rows=tuple(self._row(row) for row in shown[:limit]),
@@ -225,7 +225,7 @@ class Params(Record):
         shape += f" {tensor.dtype}" if tensor.dtype != usual.dtype else ""
         shape += f" {tensor.device}" if tensor.device != usual.device else ""
         return Row(
-            label=units.printable(row.name),
+            label=row.name,
             cells=(
                 shape,
                 units.count(tensor.numel),
@@ -243,7 +243,7 @@ class Params(Record):
     def _flags(self, row: ParameterRecord) -> list[str]:
         tensor, flags = row.tensor, []
         if row.tied_to is not None:
-            flags.append(f"= {units.printable(row.tied_to)}")
+            flags.append(f"= {row.tied_to}")
         if not row.trainable and self.noun == "parameter":
             flags.append("frozen")
         if tensor.nan:

@@ -2,18 +2,18 @@
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from nnmagic.calls import CallObserver, RunningCall, observed
-from nnmagic.failures import calling_place, mismatch
+from nnmagic.failures import annotate, calling_place, first_line, mismatch
 from nnmagic.inputs import takes_no_input, work_out_input
 from nnmagic.naming import Naming
-from nnmagic.state import Fingerprint, change_text, preserved
-from nnmagic.tensors import WHOLE, form_of, measure, tensors_in, tensors_of_call
+from nnmagic.state import Fingerprint, change_text, preserved, random_state_kept
+from nnmagic.tensors import WHOLE, form_of, measure, tensors_in, tensors_of_call, version_of
 from nnmagic.trace_log import Failure, TraceLog
 from nnmagic.trace_records import Trace
 
@@ -74,9 +74,13 @@ class Recorder(CallObserver):
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Write what the call returned."""
+        index = call.notes[0]
         shape, tensors = tensors_in(output)
+        if index + 1 == len(self.log):
+            for tensor in tensors:  # a layer that calls no other may have written to what it got
+                self._measured.pop(id(tensor), None)
         record = self._score_tensor if call.depth == 0 else self._tensor
-        self.log.finish(call.notes[0], shape, tuple(map(record, tensors)))
+        self.log.finish(index, shape, tuple(map(record, tensors)))
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Write that an exception passes through the call, innermost first."""
@@ -86,7 +90,7 @@ class Recorder(CallObserver):
             self._error, self._origin = error, index
         failure = Failure(
             type=type(error).__name__,
-            message=_first_line(error),
+            message=first_line(error),
             mismatch=mismatch(call.module, args, kwargs) if innermost else "",
             place=calling_place() if innermost else "",
         )
@@ -102,9 +106,7 @@ class Recorder(CallObserver):
         where = self.log.place_of(self._origin)
         place = f", called at {failure.place}" if failure.place else ""
         why = f": {failure.mismatch}" if failure.mismatch else ""
-        note = f"nnmagic: raised in {where} ({layer.type}){place}{why}"
-        with suppress(Exception):  # an exception may refuse notes, and stays as it is
-            error.add_note(note)
+        annotate(error, f"raised in {where} ({layer.type}){place}{why}")
 
     def conclude(self) -> None:
         """Say what the run changed on its networks, and let go of everything."""
@@ -114,7 +116,10 @@ class Recorder(CallObserver):
             module = network.module()
             if module is None:
                 continue
-            text = change_text(before.changes(module))
+            changes = before.changes(module)
+            if changes is None:
+                continue
+            text = change_text(changes)
             if len(self._before) > 1:
                 if text == "network unchanged":
                     continue
@@ -132,7 +137,7 @@ class Recorder(CallObserver):
         self._before.append(Fingerprint(network))
 
     def _tensor(self, tensor: torch.Tensor, rows: int | None = None) -> int:
-        version = -1 if tensor.is_inference() else tensor._version
+        version = version_of(tensor)
         known = self._measured.get(id(tensor))
         if known is not None and known[0]() is tensor and known[1] == version >= 0:
             return known[2]
@@ -147,13 +152,6 @@ class Recorder(CallObserver):
             self._measured.pop(id(tensor), None)
             return self._tensor(tensor, rows=max(1, SCORES // tensor.shape[1]))
         return self._tensor(tensor)
-
-
-def _first_line(error: BaseException) -> str:
-    try:
-        return str(error).partition("\n")[0]
-    except Exception:  # noqa: BLE001 - the text of an exception is the user's code too
-        return ""
 
 
 @contextmanager
@@ -185,11 +183,7 @@ def own_run(module: nn.Module) -> Iterator[None]:
 
     Modes, buffers and all that the forward stores on its modules are put back.
     """
-    with ExitStack() as stack:
-        stack.enter_context(preserved(module))
-        stack.enter_context(torch.random.fork_rng(devices=[]))
-        stack.enter_context(torch.no_grad())
-        torch.default_generator.manual_seed(0)
+    with preserved(module), random_state_kept(seed=0), torch.no_grad():
         module.eval()
         yield
 

@@ -1,6 +1,8 @@
 """What a network holds before and after a run: proving it the same, and putting it back."""
 
+import random
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,41 +13,42 @@ from torch import nn
 COPIED = 1 << 20
 """Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
 
-CONTAINERS = (dict, list, set)
+CONTAINERS = (dict, list, set, deque)
+
+CONTENTS_DEPTH = 4
+"""How deep containers and objects within an attribute are put back."""
 
 
 class Fingerprint:
     """A network's parameters by identity, storage and version counter, its buffers by value.
 
     It keeps neither the network nor its tensors alive. A write through `.data` that leaves the
-    version counter alone is not seen in a parameter.
+    version counter alone is not seen in a parameter. A network whose parameters are replaced while
+    it is met (`torch.func.functional_call`) has none.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.parameters: dict[str, Any] = {}
         self.buffers: dict[str, Any] = {}
+        self.whole = True
         for name, module in network.named_modules():
             for key, parameter in module._parameters.items():
+                self.whole &= parameter is None or isinstance(parameter, nn.Parameter)
                 self.parameters[f"{name}.{key}" if name else key] = _mark(parameter)
             for key, buffer in module._buffers.items():
                 self.buffers[f"{name}.{key}" if name else key] = _value(buffer)
 
-    def changes(self, network: nn.Module) -> list[str]:
-        """Return the names of the parameters and buffers that are not what they were."""
+    def changes(self, network: nn.Module) -> list[str] | None:
+        """Return the names of what is not as it was; None where that cannot be told."""
         after = Fingerprint(network)
-        names = [
-            *self.parameters,
-            *(name for name in after.parameters if name not in self.parameters),
+        if not (self.whole and after.whole):
+            return None
+        parameters = {**self.parameters, **after.parameters}
+        buffers = {**self.buffers, **after.buffers}
+        return [
+            *(n for n in parameters if self.parameters.get(n) != after.parameters.get(n)),
+            *(n for n in buffers if not _same(self.buffers.get(n), after.buffers.get(n))),
         ]
-        changed = [
-            name for name in names if self.parameters.get(name) != after.parameters.get(name)
-        ]
-        names = [*self.buffers, *(name for name in after.buffers if name not in self.buffers)]
-        for name in names:
-            before, now = self.buffers.get(name), after.buffers.get(name)
-            if not _same(before, now):
-                changed.append(name)
-        return changed
 
 
 def _mark(tensor: torch.Tensor | None) -> Any:
@@ -58,8 +61,8 @@ def _mark(tensor: torch.Tensor | None) -> Any:
 
 
 def _value(buffer: torch.Tensor | None) -> Any:
-    if buffer is None:
-        return None
+    if buffer is None or buffer.layout is not torch.strided:
+        return _mark(buffer)  # torch cannot compare sparse tensors
     try:
         tensor = buffer.detach()
         if tensor.numel() * tensor.element_size() <= COPIED or tensor.device.type != "cpu":
@@ -75,15 +78,10 @@ def _same(before: Any, now: Any) -> bool:
         return type(before) is type(now) and before == now
     if before.shape != now.shape or before.dtype != now.dtype or before.device != now.device:
         return False
-    if before.is_meta:
+    if before.is_meta or torch.equal(before, now):
         return True
-    return torch.equal(before, now) or _equal_with_nan(before, now)
-
-
-def _equal_with_nan(before: torch.Tensor, now: torch.Tensor) -> bool:
-    return before.is_floating_point() and bool(
-        torch.allclose(before, now, rtol=0, atol=0, equal_nan=True)
-    )
+    unequal = before != now
+    return not bool((unequal & ~(before.isnan() & now.isnan())).any())
 
 
 def change_text(changed: list[str]) -> str:
@@ -114,6 +112,7 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
         (buffer, buffer.detach().clone())
         for buffer in (network.buffers() if buffers else ())
         if not buffer.is_meta and not isinstance(buffer, nn.UninitializedBuffer)
+        if buffer.layout is torch.strided
     ]
     try:
         yield
@@ -131,17 +130,44 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
                     buffer.copy_(value)
 
 
-def _note_contents(value: Any, contents: dict[int, tuple[Any, Any]]) -> None:
-    if not isinstance(value, CONTAINERS) or id(value) in contents:
+def _note_contents(
+    value: Any, contents: dict[int, tuple[Any, Any]], depth: int = CONTENTS_DEPTH
+) -> None:
+    if depth == 0 or id(value) in contents or isinstance(value, nn.Module | torch.Tensor | type):
         return
-    contents[id(value)] = value, value.copy()
-    for each in value.values() if isinstance(value, dict) else value:
-        _note_contents(each, contents)
+    if isinstance(value, CONTAINERS):
+        contents[id(value)] = value, value.copy()
+        inside: Any = value.values() if isinstance(value, dict) else value
+    elif isinstance(value, tuple):
+        inside = value
+    elif type(value).__module__ not in ("builtins", "torch") and hasattr(value, "__dict__"):
+        inside = [vars(value)]  # an object of the user's: its attributes are a container too
+    else:
+        return
+    for each in inside:
+        _note_contents(each, contents, depth - 1)
 
 
 def _refill(container: Any, content: Any) -> None:
-    if isinstance(container, list):
-        container[:] = content
+    container.clear()
+    if isinstance(container, list | deque):
+        container.extend(content)
     else:
-        container.clear()
         container.update(content)
+
+
+@contextmanager
+def random_state_kept(seed: int | None = None) -> Iterator[None]:
+    """Put the random state of torch's CPU generator and of Python back after the block.
+
+    Args:
+        seed: what torch's generator starts from in the block; None leaves it as it is.
+    """
+    python = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            if seed is not None:
+                torch.default_generator.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(python)

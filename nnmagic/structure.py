@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nnmagic.calls import CallObserver, RunningCall, observed
-from nnmagic.failures import calling_place, mismatch
+from nnmagic.failures import annotate, calling_place, first_line, mismatch
 from nnmagic.flops import FlopCounter
 from nnmagic.inputs import takes_no_input, work_out_input
 from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
@@ -27,15 +27,12 @@ class ShapeObserver(CallObserver):
         self.counter = counter
         self.counts = counts
         self.rows: list[LayerShape] = []
-        self.input_bytes = 0
         self.failure = ""
         self.error: BaseException | None = None
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
         """Begin the row of the call."""
-        shape, tensors = tensors_of_call(args, kwargs)
-        if call.depth == 0:
-            self.input_bytes += sum(map(bytes_of, tensors))
+        shape, _ = tensors_of_call(args, kwargs)
         counter = self.counter
         call.notes = len(self.rows), counter.total, counter.uncounted.total(), args, kwargs
         assert call.network is not None
@@ -60,7 +57,7 @@ class ShapeObserver(CallObserver):
         index, _, _, args, kwargs = call.notes
         if error is not self.error:
             self.error = error
-            why = mismatch(call.module, args, kwargs) or str(error).partition("\n")[0]
+            why = mismatch(call.module, args, kwargs) or first_line(error)
             place = calling_place()
             where = (
                 f"{layer_name(self.rows[index].network, call.layer)} ({type(call.module).__name__})"
@@ -186,25 +183,28 @@ def describe(
             trainable_params=trainable,
             param_bytes=param_bytes,
             buffer_bytes=storage_bytes(module.buffers()),
-            input_bytes=observer.input_bytes,
+            input_bytes=sum(map(bytes_of, tensors_of_call(args, kwargs)[1])),
+            total_flops=None if counter.uncounted else counter.total,
             uncounted=tuple(counter.uncounted.items()),
             failure=observer.failure,
-            notes=notes,
+            notes=(*notes, *dict.fromkeys(failed_hooks)),
         )
 
+    failed_hooks: list[str] = []
     try:
-        with networks_on_meta(module), _mode(module, own_input=own_input):
+        with networks_on_meta(module) as failed_hooks, _mode(module, own_input=own_input):
             meta_args, meta_kwargs = on_meta((args, kwargs))
             with counter, observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
     except ValuesNeededError as error:
         where = observer.failure or "the network"
-        raise ValuesNeededError(
-            f"{where}: it reads values while it runs, and a run for shapes has none"
-        ) from error.__cause__
+        why = "it reads values while it runs, and a run for shapes has none"
+        if "device" in str(error):
+            why = f"a run for shapes cannot follow it ({error})"
+        raise ValuesNeededError(f"{where}: {why}") from error.__cause__
     except Exception as error:
         if observer.failure:
-            error.add_note(f"nnmagic: raised on the meta device in {observer.failure}")
+            annotate(error, f"raised on the meta device in {observer.failure}")
             failed(summary())
         raise
     return summary()
@@ -212,7 +212,9 @@ def describe(
 
 @contextmanager
 def _mode(module: nn.Module, *, own_input: bool) -> Iterator[None]:
-    with torch.no_grad() if own_input else nullcontext():
+    without_graph = own_input or torch.is_inference_mode_enabled()
+    # in inference mode operations arrive whole, and what they are made of would not be counted
+    with torch.inference_mode(False), torch.no_grad() if without_graph else nullcontext():
         if own_input:
             module.eval()  # put back with everything else when the network leaves meta
         yield
@@ -226,15 +228,11 @@ def _never_ran(
     label = network.label if network is not None else type(module).__name__
     rows = []
     for name, layer in module.named_modules():
-        if name in ran or _is_container(layer):
+        never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
+        if name in ran or (never_called and not layer._parameters):
             continue
         rows.append(_row(label, name, layer, 1, counts))
     return rows
-
-
-def _is_container(module: nn.Module) -> bool:
-    """Tell whether a module is never called by its nature."""
-    return isinstance(module, nn.ModuleList | nn.ModuleDict)
 
 
 def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:

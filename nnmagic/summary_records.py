@@ -104,6 +104,7 @@ class Summary(Record):
         buffer_bytes: the bytes of the buffers, a shared storage once.
         param_bytes: the bytes of the parameters, a shared storage once.
         input_bytes: the bytes of the tensors that the network got.
+        total_flops: floating-point operations of the whole call; None where some are unknown.
         uncounted: operations with products in them that have no formula, and how many there were.
         failure: what went wrong, if the run for shapes failed.
         notes: lines about the input and the run.
@@ -125,6 +126,7 @@ class Summary(Record):
     buffer_bytes: int
     param_bytes: int
     input_bytes: int
+    total_flops: int | None
     uncounted: tuple[tuple[str, int], ...] = ()
     failure: str = ""
     notes: tuple[str, ...] = ()
@@ -138,12 +140,6 @@ class Summary(Record):
     def output_bytes(self) -> int:
         """The bytes returned by the calls that call no other, in place and views included."""
         return sum(row.output_bytes or 0 for row in self.rows if not row.children)
-
-    @property
-    def total_flops(self) -> int | None:
-        """The floating-point operations of the outermost calls; None where one is unknown."""
-        parts = [row.flops for row in self.rows if row.depth == 0 and row.call is not None]
-        return None if None in parts else sum(part for part in parts if part is not None)
 
     def brief(self) -> str:
         """Return a few words that name the record."""
@@ -167,7 +163,7 @@ class Summary(Record):
         if self.view.layers and not shown:
             notes.append(f"no layer matches {' '.join(self.view.layers)}")
         parameters = units.plural(self.total_params, "parameter")
-        heading = units.printable(f"{self.title} · {parameters}")
+        heading = f"{self.title} · {parameters}"
         return Table(
             heading=f"{heading} · failed" if self.failure else heading,
             label=Column(title="layer", meaning="in the order in which the calls would begin"),
@@ -244,13 +240,13 @@ class Summary(Record):
 
 def _label(row: LayerShape, above: str | None) -> str:
     name = row.layer or row.network
-    return units.printable(name.removeprefix(f"{above}.") if above else name)
+    return name.removeprefix(f"{above}.") if above else name
 
 
 def _row(row: LayerShape, label: str, level: int, view: View) -> Row:
-    type_name = units.printable(row.type)
+    type_name = row.type
     first = "" if type_name == label else type_name
-    drawn = Row(label=units.printable(label), level=level, opened=level < view.open_depth)
+    drawn = Row(label=label, level=level, opened=level < view.open_depth)
     if row.failed:
         return replace(drawn, cells=(first,), message="FAILED", strong=not row.children)
     shape = units.shape(row.output_shape) if row.call is not None else "not called"
@@ -262,7 +258,7 @@ def _row(row: LayerShape, label: str, level: int, view: View) -> Row:
             units.count(row.params),
             units.count(row.flops) if row.call is not None else "",
             units.shape(row.input_shape),
-            units.printable(row.config),
+            row.config,
         ),
         details=_details(row),
         dimmed=row.call is None,

@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from nnmagic.units import printable
+
 GAP = "  "
 SHORTEST_LABEL = 16
 
@@ -28,11 +30,10 @@ class Histogram:
     def of(cls, values: Iterable[float], low: float, high: float) -> "Histogram":
         """Count the values within low..high; the rest, NaN included, is left out."""
         counts = [0] * cls.BINS
-        last = cls.BINS - 1
-        scale = cls.BINS / (high - low) if high > low else 0.0
         for value in values:
             if low <= value <= high:
-                counts[min(int((value - low) * scale), last)] += 1
+                place = int(_part(value, low, high) * cls.BINS)
+                counts[min(place, cls.BINS - 1)] += 1
         return cls(tuple(counts), low, high)
 
     @property
@@ -40,7 +41,13 @@ class Histogram:
         """The number of bins below zero, or None where zero is outside the range."""
         if not self.low <= 0 <= self.high or self.low == self.high:
             return None
-        return round(-self.low / (self.high - self.low) * len(self.counts))
+        return round(_part(0.0, self.low, self.high) * len(self.counts))
+
+
+def _part(value: float, low: float, high: float) -> float:
+    """Return where a value lies between two others, in 0..1; halves, so that nothing overflows."""
+    width = high / 2 - low / 2
+    return (value / 2 - low / 2) / width if width > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +170,7 @@ def aligned(table: Table, draw: Callable[[Histogram], str], width: int | None = 
         width: where it is too small, columns go by rank, then labels and columns are cut.
     """
     branches, stems = _branches([row.level for row in table.rows], drawn=table.tree)
-    labels = [stem + row.label for stem, row in zip(branches, table.rows, strict=True)]
+    labels = [stem + printable(row.label) for stem, row in zip(branches, table.rows, strict=True)]
     texts = [_column_texts(table.rows, i, draw) for i in range(len(table.columns))]
     widths = [
         max([width_of(column.title), *map(width_of, cells)])
@@ -181,7 +188,7 @@ def aligned(table: Table, draw: Callable[[Histogram], str], width: int | None = 
                 break
             cell = clipped(cells[i], widths[i])
             parts.append(padded(cell, widths[i], right=table.columns[i].right))
-        text = GAP.join([*parts, message] if message else parts).rstrip()
+        text = GAP.join([*parts, printable(message)] if message else parts).rstrip()
         return text if width is None else clipped(text, width)
 
     return Aligned(
@@ -236,7 +243,7 @@ def _column_texts(rows: Sequence[Row], column: int, draw: Callable[[Histogram], 
             joiner = cell.joiner if cell.right else " " * len(cell.joiner)
             first, last = padded(cell.left, left, right=True), padded(cell.right, right, right=True)
             return f"{first} {joiner} {last}"
-        return cell
+        return printable(cell)
 
     return [text(cell) for cell in cells]
 

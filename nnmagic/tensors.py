@@ -1,7 +1,7 @@
 """What is measured of a tensor, and the shapes of nested values."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from math import inf, nan, sqrt
 from typing import Any
 
@@ -45,7 +45,7 @@ def tensors_of_call(
     keyword ones last if there are any.
     """
     if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor):
-        return tuple(args[0].shape), args
+        return form_of(args[0]).shape, args
     if not kwargs:
         return tensors_in(args)
     found: list[torch.Tensor] = []
@@ -59,34 +59,40 @@ def tensors_of_call(
 def _shapes(value: Any, found: list[torch.Tensor], parents: set[int]) -> Shape:
     if isinstance(value, torch.Tensor):
         found.append(value)
-        return tuple(value.shape)
+        return form_of(value).shape
     if value is None or isinstance(value, str | bytes | int | float):
         return None
     if id(value) in parents:
         return None  # a container that holds itself
-    parts = _parts(value)
-    if parts is None:
-        return None
     parents.add(id(value))
-    shapes = [(key, _shapes(each, found, parents)) for key, each in parts]
+    shapes = [(key, _shapes(each, found, parents)) for key, each in _parts(value)]
     parents.discard(id(value))
     known = [(key, shape) for key, shape in shapes if shape is not None]
     if not known:
         return None
     if isinstance(value, tuple | list):
         return tuple(shape for _, shape in known)
-    return dict(known)
+    return {key if isinstance(key, str | int) else _key_text(key): shape for key, shape in known}
 
 
-def _parts(value: Any) -> Iterator[tuple[Any, Any]] | None:
-    if isinstance(value, tuple | list):
-        return iter(enumerate(value))
-    if isinstance(value, Mapping):
-        return iter(value.items())
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = (each.name for each in dataclasses.fields(value))
-        return ((name, getattr(value, name, None)) for name in names)
-    return None
+def _key_text(key: Any) -> str:
+    """Return a text for a key that may hold the user's objects."""
+    plain = key is None or isinstance(key, float | bytes | tuple)
+    return repr(key) if plain else f"{type(key).__name__} at {id(key):#x}"
+
+
+def _parts(value: Any) -> list[tuple[Any, Any]]:
+    try:
+        if isinstance(value, tuple | list):
+            return list(enumerate(value))
+        if isinstance(value, Mapping):
+            return list(value.items())
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            names = (each.name for each in dataclasses.fields(value))
+            return [(name, getattr(value, name, None)) for name in names]
+    except Exception:  # noqa: BLE001 - a container of the user's that cannot be read holds nothing
+        return []
+    return []
 
 
 def is_lazy(tensor: torch.Tensor) -> bool:
@@ -101,26 +107,46 @@ def bytes_of(tensor: torch.Tensor) -> int:
 
 def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
     """Return the bytes of tensors, those that share a storage counted once."""
-    sizes: dict[Any, int] = {}
+    views: dict[Any, dict[Any, int]] = {}
+    limits: dict[Any, int] = {}
     for tensor in tensors:
         if is_lazy(tensor):
             continue
+        key: Any = id(tensor)
+        view: Any = key
         try:
-            key: Any = tensor.untyped_storage()._cdata
+            storage = tensor.untyped_storage()
+            key, limits[storage._cdata] = storage._cdata, storage.nbytes()
+            view = tensor.storage_offset(), tensor.shape, tensor.stride()
         except (RuntimeError, NotImplementedError):
-            key = id(tensor)  # a tensor without a storage, such as a sparse one
-        sizes[key] = max(sizes.get(key, 0), bytes_of(tensor))
-    return sum(sizes.values())
+            pass  # a tensor without a storage, such as a sparse one
+        views.setdefault(key, {})[view] = bytes_of(tensor)
+    sums = {key: sum(sizes.values()) for key, sizes in views.items()}
+    return sum(min(size, limits.get(key, size)) for key, size in sums.items())
 
 
 def form_of(tensor: torch.Tensor) -> Form:
-    """Return a tensor's shape, dtype, device and number of values."""
-    return Form(
-        tuple(tensor.shape),
-        str(tensor.dtype).removeprefix("torch."),
-        str(tensor.device),
-        tensor.numel(),
-    )
+    """Return a tensor's shape, dtype, device and number of values.
+
+    A tensor that has no shape, or does not tell it, is said to be of type `"unknown"`.
+    """
+    try:
+        return Form(
+            tuple(tensor.shape),
+            str(tensor.dtype).removeprefix("torch."),
+            str(tensor.device),
+            tensor.numel(),
+        )
+    except Exception:  # noqa: BLE001 - a subclass may refuse to be read
+        return Form((), "unknown", "unknown", 0)
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """Return the version counter of a tensor, -1 where it has none."""
+    try:
+        return -1 if tensor.is_inference() else tensor._version
+    except Exception:  # noqa: BLE001 - a subclass may refuse to be read
+        return -1
 
 
 def measure(
@@ -185,7 +211,7 @@ def _statistics(values: np.ndarray, times: int) -> Statistics:
     numel = values.size
     if numel == 0:
         return Statistics(nan, nan, nan, nan, nan, 0, 0, 0)
-    zeros = 1 - np.count_nonzero(values != 0) / numel
+    zeros = np.count_nonzero(values == 0) / numel
     if values.dtype.kind != "f":
         low, high = float(values.min()), float(values.max())
         mean, std = _moments(values, numel * times)

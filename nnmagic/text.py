@@ -3,7 +3,8 @@
 import textwrap
 
 from nnmagic.glyphs import histogram_glyphs
-from nnmagic.tables import Table, aligned, clipped
+from nnmagic.tables import Table, aligned, clipped, width_of
+from nnmagic.units import printable
 
 
 def table_text(table: Table, width: int | None = None) -> str:
@@ -15,7 +16,9 @@ def table_text(table: Table, width: int | None = None) -> str:
         for row, line, stem in zip(table.rows, drawn.lines, drawn.stems, strict=True):
             lines.append(f" {line}")
             if table.show_details:
-                lines += (_fitted(f" {stem}{detail}".rstrip(), width) for detail in row.details)
+                lines += (
+                    _fitted(f" {stem}{printable(detail)}".rstrip(), width) for detail in row.details
+                )
     for note in table.notes:
         lines += _wrapped(f" {note}", width)
     return "\n".join(lines)
@@ -26,7 +29,13 @@ def _fitted(text: str, width: int | None) -> str:
 
 
 def _wrapped(text: str, width: int | None) -> list[str]:
-    if width is None or len(text) <= width:
+    text = printable(text)
+    places = width_of(text)
+    if width is None or places <= width:
         return [text]
     indent = " " * (len(text) - len(text.lstrip()) + 2)
-    return textwrap.wrap(text.strip(), width, initial_indent=indent[2:], subsequent_indent=indent)
+    characters = max(len(indent) + 1, width * len(text) // places)  # wide ones take two places
+    lines = textwrap.wrap(
+        text.strip(), characters, initial_indent=indent[2:], subsequent_indent=indent
+    )
+    return [clipped(line, width) for line in lines]

@@ -82,7 +82,12 @@ class TraceTable:
         ]
         self.parent = dict(zip(self.calls, self.parents, strict=True))
         self.last_child = {p: call for call, p in self.parent.items() if p is not None}
-        self.makers = {call for call in self.calls if self.log.makes_nonfinite(call)}
+        self.makers = {
+            call
+            for call in self.calls
+            if self.log.makes_nonfinite(call) and not self.log.spoiled(self.log.inputs[call])
+        }
+        self.failing = self._around_the_failure()
         self.above_maker = set[int]()
         for call in self.makers:
             step = self.parent[call]
@@ -219,16 +224,16 @@ class TraceTable:
         layer, parent = self.log.layer_of(call), self.parent[call]
         if parent is None:
             network = self.log.networks[layer.network]
-            return units.printable(f"{network}.{layer.name}" if layer.name else network)
+            return f"{network}.{layer.name}" if layer.name else network
         above = self.log.layer_of(parent).name
         if not above:
-            return units.printable(layer.name)
-        return units.printable(layer.name.removeprefix(f"{above}."))
+            return layer.name
+        return layer.name.removeprefix(f"{above}.")
 
     def _row(self, line: "_Line") -> Row:
         log, call = self.log, line.call
         label = self._label(call)
-        type_name = units.printable(log.layer_of(call).type)
+        type_name = log.layer_of(call).type
         row = Row(
             label=f"{label} × {line.times}" if line.times else label,
             level=line.level,
@@ -272,7 +277,16 @@ class TraceTable:
             return f"FAILED, caught: {failure.type}"
         if call == self.log.raised:
             return f"FAILED {failure.mismatch or failure.type}"
-        return "FAILED inside" if call < self.log.raised else f"FAILED, caught: {failure.type}"
+        return "FAILED inside" if call in self.failing else f"FAILED, caught: {failure.type}"
+
+    def _around_the_failure(self) -> set[int]:
+        """Return the calls that the exception passed through on its way out."""
+        around = set[int]()
+        step = self.log.raised
+        while step is not None and step not in around:
+            around.add(step)
+            step = self.parent.get(step)
+        return around
 
     def _inherits(self, call: int) -> bool:
         nan, inf = self.log.nonfinite(self.log.outputs[call])
@@ -312,10 +326,10 @@ class TraceTable:
 
     def _heading(self) -> str:
         log = self.log
-        title = units.printable(log.title)
+        title = log.title
         if log.raised is not None:
             finished = units.plural(sum(end == FINISHED for end in log.ended), "call")
-            where = units.printable(log.place_of(log.raised))
+            where = log.place_of(log.raised)
             return f"{title} failed in {where} · {finished} finished"
         if not len(log):
             return f"{title} · no layer ran"
@@ -340,14 +354,19 @@ class TraceTable:
                 "TransformerEncoderLayer ran as one fused operation (torch's fast path in eval "
                 "mode), so that the layers inside were not called"
             )
+        types = {self.log.layer_of(call).type for call in self.calls}
+        if "OptimizedModule" in types:
+            notes.append("compiled networks run eagerly while they are traced")
+        if types & {"ScriptModule", "RecursiveScriptModule", "TopLevelTracedModule"}:
+            notes.append("a ScriptModule is one row: what runs inside it cannot be seen")
         raised = self.log.raised
         if raised is not None:
             failure, layer = self.log.failures[raised], self.log.layer_of(raised)
-            where = units.printable(self.log.place_of(raised))
+            where = self.log.place_of(raised)
             got = units.shape(self.log.shapes[self.log.input_shape[raised]]) or "no tensor"
-            text = f"{where} ({units.printable(layer.type)}) {failure.mismatch or f'got {got}'}"
+            text = f"{where} ({layer.type}) {failure.mismatch or f'got {got}'}"
             notes.append(f"{text}, called at {failure.place}" if failure.place else text)
-            notes.append(f"{failure.type}: {units.printable(failure.message)}")
+            notes.append(f"{failure.type}: {failure.message}")
         return notes
 
     def _is_fused(self, call: int) -> bool:
@@ -358,8 +377,8 @@ class TraceTable:
         log = self.log
         layer = log.layer_of(call)
         nan, _ = log.nonfinite(log.outputs[call])
-        where = units.printable(log.place_of(call))
-        text = f"{'NaN' if nan else 'Inf'}: {where} ({units.printable(layer.type)})"
+        where = log.place_of(call)
+        text = f"{'NaN' if nan else 'Inf'}: {where} ({layer.type})"
         known = [log.tensor(tensor) for tensor in log.inputs[call]]
         ranges = [(each.min, each.max) for each in known if each.min is not None]
         if not ranges:
@@ -419,7 +438,7 @@ class TraceTable:
 
     def _class_name(self, index: int) -> str:
         names = self.view.classes
-        return units.printable(names[index]) if index < len(names) else str(index)
+        return names[index] if index < len(names) else str(index)
 
 
 def _ranges(steps: Sequence[int]) -> str:

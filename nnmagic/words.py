@@ -24,9 +24,9 @@ class Words:
         expression: the Python that is left.
     """
 
-    def __init__(self, magic: Any, line: str, shell: Any, local: dict[str, Any]) -> None:
+    def __init__(self, magic: Any, line: str, shell: Any, local: dict[str, Any] | None) -> None:
         self.shell = shell
-        self.local = local
+        self.local = shell.user_ns if local is None else local
         split = split_line(line, takes_value(magic))
         self.expression = split.expression
         self.silenced = split.silenced

@@ -43,12 +43,14 @@ def session(monkeypatch):
     shell.display_pub.publish = publish
 
 
-@pytest.fixture
-def pictures(tmp_path, monkeypatch):
-    """The root of a Fashion-MNIST data set: the real pictures, or four of noise."""
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """The root of a Fashion-MNIST data set, also in the environment: real pictures, or noise."""
     if os.environ.get("NNMAGIC_DATA"):
-        return Path(os.environ["NNMAGIC_DATA"])
-    raw = tmp_path / "FashionMNIST" / "raw"
+        yield Path(os.environ["NNMAGIC_DATA"])
+        return
+    root = tmp_path_factory.mktemp("pictures")
+    raw = root / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
     for split, size in (("train", 64), ("t10k", 16)):
@@ -60,8 +62,9 @@ def pictures(tmp_path, monkeypatch):
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(
             struct.pack(">II", 2049, size) + labels.numpy().tobytes()
         )
-    monkeypatch.setenv("NNMAGIC_DATA", str(tmp_path))
-    return tmp_path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NNMAGIC_DATA", str(root))
+        yield root
 
 
 class Doubling(nn.Module):

@@ -8,33 +8,36 @@ import nnmagic
 PACKAGE = Path(nnmagic.__file__).parent
 
 FLOORS = {
-    0: "units tables",
-    1: "glyphs",
-    2: "text html",
-    3: "records",
-    4: "trace_log summary_records params_records",
-    5: "trace_table",
-    6: "trace_records",
-    7: "networks pictures tensors flops naming",
-    8: "state calls",
-    9: "failures meta",
-    10: "inputs parameters",
-    11: "recording structure widget",
-    12: "expression options",
-    13: "words cells statements completions",
-    14: "magics",
-    15: "extension",
-    16: "__init__",
+    0: "units",
+    1: "tables",
+    2: "glyphs",
+    3: "text html",
+    4: "records",
+    5: "trace_log summary_records params_records",
+    6: "trace_table",
+    7: "trace_records",
+    8: "networks pictures tensors flops naming",
+    9: "state calls",
+    10: "failures",
+    11: "meta",
+    12: "inputs parameters",
+    13: "recording structure widget",
+    14: "expression options",
+    15: "words cells statements completions",
+    16: "makers",
+    17: "magics",
+    18: "extension",
+    19: "__init__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
-WITHOUT_TORCH = 6
+WITHOUT_TORCH = 7
 """The highest floor of the views, which read records and never see a module."""
 
 HOMES = {
     "torch": lambda name: FLOOR[name] > WITHOUT_TORCH and name != "widget",
     "torchvision": lambda name: name == "pictures",
-    "IPython": lambda name: 12 <= FLOOR[name] <= 14,
+    "IPython": lambda name: 14 <= FLOOR[name] <= 17,
     "pandas": lambda name: name == "records",
     "numpy": lambda name: name == "tensors",
     "anywidget": lambda name: name == "widget",

@@ -1,0 +1,217 @@
+"""A real JupyterLab in headless Chromium: runs a notebook, and tells what the browser saw."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-sync", "--disable-component-update"),
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+
+SETTINGS = {
+    "apputils-extension/themes": {"theme": "JupyterLab {theme}"},
+    "apputils-extension/notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+        "doNotDisturbMode": True,
+    },
+    "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
+}
+
+READY = """run => {
+  const panel = window.jupyterapp?.shell?.currentWidget;
+  const status = panel?.sessionContext?.session?.kernel?.status;
+  const open = panel?.context?.isReady && panel.content?.widgets?.length;
+  return !!(open && (!run || status === 'idle'));
+}"""
+
+RUN = """() => {
+  window.ran = false;
+  jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.ran = true; });
+}"""
+
+DONE = """() => {
+  const panel = jupyterapp.shell.currentWidget;
+  const running = panel.content.widgets.some(cell => cell.model.executionState === 'running');
+  return window.ran && !running && panel.sessionContext.session?.kernel?.status === 'idle';
+}"""
+
+CELLS = """() => jupyterapp.shell.currentWidget.content.widgets.map(cell => ({
+  type: cell.model.type,
+  tags: cell.model.getMetadata('tags') || [],
+  outputs: cell.model.type === 'code' ? cell.model.outputs.toJSON() : [],
+}))"""
+
+FULL_HEIGHT = """() => {
+  const outer = jupyterapp.shell.currentWidget.node.querySelector('.jp-WindowedPanel-outer');
+  const inner = outer.querySelector('.jp-WindowedPanel-viewport');
+  return Math.ceil(innerHeight + inner.scrollHeight - outer.clientHeight + 40);
+}"""
+
+
+class Lab:
+    """A JupyterLab server on 127.0.0.1 with folders of its own.
+
+    Args:
+        folder: an empty folder for its settings, its kernels and its notebooks.
+        theme: `"Light"` or `"Dark"`.
+    """
+
+    def __init__(self, folder, theme="Light"):
+        self.folder, self.theme = Path(folder), theme
+        self.root = self.folder / "root"
+        self.token = secrets.token_hex(16)
+
+    def __enter__(self):
+        self.root.mkdir()
+        for name, values in SETTINGS.items():
+            values = json.loads(json.dumps(values).replace("{theme}", self.theme))
+            path = self.folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values))
+        kernel = self.folder / "data" / "kernels" / "python3" / "kernel.json"
+        kernel.parent.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        kernel.write_text(
+            json.dumps({"display_name": "python3", "language": "python", "argv": argv})
+        )
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        folders = {
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_DATA_DIR": "data",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTERLAB_SETTINGS_DIR": "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+            "IPYTHONDIR": "ipython",
+        }
+        places = {name: str(self.folder / place) for name, place in folders.items()}
+        with (self.folder / "server.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+                    *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"),
+                    *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"),
+                    *("--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"),
+                    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+                ],
+                env={**os.environ, "JUPYTER_TOKEN": self.token, **places},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._wait()
+        return self
+
+    def _wait(self, seconds=60):
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return self._ask("GET", "/api/status")
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    self.process.kill()
+                    raise RuntimeError((self.folder / "server.log").read_text()) from None
+                time.sleep(0.1)  # the server has no way to tell that it is up
+
+    def _ask(self, method, path):
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(self.url + path, method=method, headers=headers)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        return opener.open(request, timeout=10).read()
+
+    def __exit__(self, *error):
+        try:
+            self._ask("POST", "/api/shutdown")  # ends the kernels, then the server
+            self.process.wait(15)
+        except (OSError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass
+class Seen:
+    """What the browser saw of a notebook.
+
+    Attributes:
+        errors: cells that raised without being expected to, console errors, page errors.
+        foreign: requests to other hosts.
+        cells: each cell's type, tags and outputs.
+        found: what the `look` function returned.
+    """
+
+    errors: list = field(default_factory=list)
+    foreign: list = field(default_factory=list)
+    cells: list = field(default_factory=list)
+    found: object = None
+
+
+def open_notebook(
+    lab, notebook, *, look=None, run=True, width=1280, height=900, seconds=180, picture=None
+):
+    """Open a notebook in the browser, run it, and return what was seen.
+
+    Args:
+        lab: the server.
+        notebook: the file; a copy of it is opened.
+        look: called with Playwright's page when all has run.
+        run: whether its cells are run; else its saved outputs are shown.
+        width: the window's width in pixels.
+        height: the window's height.
+        seconds: how long the cells may run.
+        picture: where to save a picture of the whole page, if anywhere.
+    """
+    seen = Seen()
+    copied = shutil.copy(notebook, lab.root / f"{secrets.token_hex(4)}-{Path(notebook).name}")
+
+    def note_request(request):
+        if re.match(r"(?!\w+://127\.0\.0\.1[:/])(http|ws)s?://", request.url):
+            seen.foreign.append(request.url)
+
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser,
+    ):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=lab.theme.lower()
+        )
+        context.on("request", note_request)
+        page = context.new_page()
+        page.on("websocket", note_request)
+        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        page.on("console", lambda m: seen.errors.append(m.text) if m.type == "error" else None)
+        page.goto(f"{lab.url}/lab/tree/{Path(copied).name}?token={lab.token}", timeout=60_000)
+        page.wait_for_function(READY, arg=run, timeout=60_000)
+        if run:
+            page.evaluate(RUN)
+            page.wait_for_function(DONE, timeout=seconds * 1000)
+        page.wait_for_timeout(1000)  # outputs are rendered after the kernel is idle
+        seen.cells = page.evaluate(CELLS)
+        for cell in seen.cells:
+            if "raises-exception" not in cell["tags"]:
+                seen.errors += [o for o in cell["outputs"] if o["output_type"] == "error"]
+        if picture is not None:
+            full = min(16_000, page.evaluate(FULL_HEIGHT))
+            page.set_viewport_size({"width": width, "height": max(height, full)})
+            page.wait_for_timeout(500)
+            page.screenshot(path=picture)
+        if look is not None:
+            seen.found = look(page)
+    return seen
