@@ -282,7 +282,7 @@ class TraceLog:
         """
         for tensor in tensors:
             numbers = self.statistics_of(tensor)
-            mask = numbers.inf == numbers.negative_inf and not numbers.max > 0
+            mask = numbers.inf == numbers.negative_inf and numbers.max <= 0
             if numbers.inf > 0 and not mask:
                 return True
         return False
