@@ -65,7 +65,7 @@ def _rows(table: Table, drawn: Aligned) -> str:
         style = STRONG if row.strong else DIMMED if row.dimmed else ""
         opened = row.opened if has_children else table.show_details
         parts.append(_opening(drawn.lines[i], style, opened=opened))
-        if row.details:
+        if row.details and (table.show_details or not has_children):
             stem = MARKER + drawn.stems[i]
             text = "<br>".join(_unbroken(stem + detail) for detail in row.details)
             parts.append(f"<samp{PLAIN}>{text}</samp>")

@@ -86,6 +86,15 @@ def test_a_folded_row_is_closed_and_an_open_one_is_open():
     assert html.count("<details open>") == 1
 
 
+def test_an_open_container_shows_its_rows_and_not_its_details():
+    rows = Row(label="net", details=("inside",)), Row(label="a", level=1, details=("below",))
+
+    text = "".join(Reader(table_html(table(*rows))).text)
+
+    assert "below" in text
+    assert "inside" not in text
+
+
 def test_what_columns_mean_is_in_the_header():
     assert "n: a count" in "".join(Reader(table_html(table(Row(label="net")))).text)
 
