@@ -39,10 +39,10 @@ class NeuralNetwork(nn.Module):
 
 def default_device() -> torch.device:
     """Return the accelerator, if there is one (cuda, mps), else the CPU."""
-    accelerator = torch.accelerator.current_accelerator()
-    if accelerator is not None and torch.accelerator.is_available():
-        return accelerator
-    return torch.device("cpu")
+    accelerator = None
+    if torch.accelerator.is_available():  # torch 2.6 raises where there is none to name
+        accelerator = torch.accelerator.current_accelerator()
+    return accelerator or torch.device("cpu")
 
 
 @cache
