@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from math import inf, nan, sqrt
+from math import inf, nan, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -298,7 +298,10 @@ def _samples(
         return None, None
     tensor = tensor.detach()
     if keep == "all" or tensor.numel() <= WHOLE:
-        whole = sample(tensor)
+        if tensor.is_contiguous() and not tensor.is_complex():
+            whole = Sample(values.dtype.char, tuple(tensor.shape), values.tobytes())
+        else:
+            whole = sample(tensor)
         return whole if rows is None or not tensor.dim() else sample(tensor[:rows]), whole
     if rows is not None:
         leading = sample(tensor[:rows])
@@ -314,7 +317,7 @@ def _samples(
 def _corner(shape: tuple[int, ...]) -> list[int]:
     """Return the sizes of a corner of at most LEADING values, the longest axes cut first."""
     sizes = list(shape)
-    while np.prod(sizes) > LEADING:
+    while prod(sizes) > LEADING:
         longest = max(range(len(sizes)), key=sizes.__getitem__)
         sizes[longest] = -(-sizes[longest] // 2)
     return sizes

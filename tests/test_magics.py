@@ -113,7 +113,7 @@ def test_a_semicolon_silences_a_statement(session, net):
     assert session.run("%nntrace net(torch.rand(2, 784));") is None
     session.run("%nntrace net(torch.rand(2, 784));\nx = 1")
 
-    assert shown(session) == []
+    assert session.displayed == []
 
 
 def test_the_last_statement_is_the_cells_result(session, net):
