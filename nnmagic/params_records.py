@@ -4,7 +4,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nnmagic import units
-from nnmagic.records import MOST_ROWS, Record, TensorRecord, data_frame, leading_rows
+from nnmagic.records import (
+    MOST_ROWS,
+    STATISTICS,
+    OfTensor,
+    Record,
+    TensorRecord,
+    data_frame,
+    leading_rows,
+)
 from nnmagic.tables import Column, Row, Table
 
 COLUMNS = (
@@ -30,18 +38,12 @@ FRAME_COLUMNS = (
     "bytes",
     "trainable",
     "tied_to",
-    "min",
-    "max",
-    "mean",
-    "std",
-    "zeros",
-    "nan",
-    "inf",
+    *STATISTICS,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParameterRecord:
+class ParameterRecord(OfTensor):
     """One parameter.
 
     Attributes:
@@ -77,49 +79,9 @@ class ParameterRecord:
         return self.tensor.shape
 
     @property
-    def dtype(self) -> str:
-        """Its dtype, `"float32"`."""
-        return self.tensor.dtype
-
-    @property
-    def device(self) -> str:
-        """Its device."""
-        return self.tensor.device
-
-    @property
-    def min(self) -> float | None:
-        """Its least finite value."""
-        return self.tensor.min
-
-    @property
-    def max(self) -> float | None:
-        """Its greatest finite value."""
-        return self.tensor.max
-
-    @property
-    def mean(self) -> float | None:
-        """The mean of its finite values."""
-        return self.tensor.mean
-
-    @property
-    def std(self) -> float | None:
-        """Their standard deviation, correction 1."""
-        return self.tensor.std
-
-    @property
-    def zeros(self) -> float | None:
-        """The fraction of its values that are exactly zero."""
-        return self.tensor.zeros
-
-    @property
-    def nan(self) -> int | None:
-        """How many of its values are NaN."""
-        return self.tensor.nan
-
-    @property
-    def inf(self) -> int | None:
-        """How many of its values are infinite."""
-        return self.tensor.inf
+    def main(self) -> TensorRecord:
+        """The parameter's own tensor."""
+        return self.tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -133,18 +95,7 @@ class Params(Record):
         total_bytes: the bytes of all, a shared storage once.
     """
 
-    SORTABLE: ClassVar = (
-        "count",
-        "percent",
-        "bytes",
-        "min",
-        "max",
-        "mean",
-        "std",
-        "zeros",
-        "nan",
-        "inf",
-    )
+    SORTABLE: ClassVar = ("count", "percent", "bytes", *STATISTICS)
 
     title: str
     rows: tuple[ParameterRecord, ...]

@@ -200,6 +200,69 @@ def _joined(texts: tuple[str, ...], joiner: str) -> tuple[str, str, str]:
     return left, joiner, right
 
 
+STATISTICS = ("min", "max", "mean", "std", "zeros", "nan", "inf")
+"""The numbers of a tensor that a frame has columns for."""
+
+
+class OfTensor(ABC):
+    """Something with one main tensor, whose dtype, device and statistics it shows as its own."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def main(self) -> TensorRecord | None:
+        """The tensor that the statistics are of."""
+
+    def _of_main(self, name: str) -> Any:
+        return None if self.main is None else getattr(self.main, name)
+
+    @property
+    def dtype(self) -> str | None:
+        """The dtype without the prefix, `"float32"`."""
+        return self._of_main("dtype")
+
+    @property
+    def device(self) -> str | None:
+        """The device."""
+        return self._of_main("device")
+
+    @property
+    def min(self) -> float | None:
+        """The least finite value."""
+        return self._of_main("min")
+
+    @property
+    def max(self) -> float | None:
+        """The greatest finite value."""
+        return self._of_main("max")
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the finite values."""
+        return self._of_main("mean")
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation (correction 1) of the finite values."""
+        return self._of_main("std")
+
+    @property
+    def zeros(self) -> float | None:
+        """The fraction of the values that are exactly zero, in 0..1."""
+        return self._of_main("zeros")
+
+    @property
+    def nan(self) -> int | None:
+        """How many values are NaN."""
+        return self._of_main("nan")
+
+    @property
+    def inf(self) -> int | None:
+        """How many values are infinite."""
+        return self._of_main("inf")
+
+
 def leading_rows(values: Any, shape: tuple[int, ...], rows: int) -> list[str]:
     """Return a text for each of the first rows of nested values, each with its first entries.
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from nnmagic import units
-from nnmagic.records import Record, TensorRecord, data_frame
+from nnmagic.records import STATISTICS, OfTensor, Record, TensorRecord, data_frame
 from nnmagic.tables import Table
 from nnmagic.trace_log import FAILED, Failure, TraceLog
 from nnmagic.trace_table import TraceTable
@@ -23,21 +23,13 @@ FRAME_COLUMNS = (
     "output_shape",
     "dtype",
     "device",
-    "min",
-    "max",
-    "mean",
-    "std",
-    "zeros",
-    "nan",
-    "inf",
+    *STATISTICS,
     "failed",
 )
 
-HISTORY_QUANTITIES = ("mean", "std", "min", "max", "zeros", "nan", "inf")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerCall:
+class LayerCall(OfTensor):
     """One call of one layer; a layer that is used twice has two.
 
     The statistics, dtype and device are those of the first floating-point or complex tensor that
@@ -74,54 +66,6 @@ class LayerCall:
         """The output that the statistics are of."""
         numeric = (output for output in self.outputs if output.is_numeric)
         return next(numeric, self.outputs[0] if self.outputs else None)
-
-    def _of_main(self, name: str) -> Any:
-        return None if self.main is None else getattr(self.main, name)
-
-    @property
-    def dtype(self) -> str | None:
-        """The dtype of the output."""
-        return self._of_main("dtype")
-
-    @property
-    def device(self) -> str | None:
-        """The device of the output."""
-        return self._of_main("device")
-
-    @property
-    def min(self) -> float | None:
-        """The least finite value of the output."""
-        return self._of_main("min")
-
-    @property
-    def max(self) -> float | None:
-        """The greatest finite value of the output."""
-        return self._of_main("max")
-
-    @property
-    def mean(self) -> float | None:
-        """The mean of the finite values of the output."""
-        return self._of_main("mean")
-
-    @property
-    def std(self) -> float | None:
-        """The standard deviation (correction 1) of the finite values of the output."""
-        return self._of_main("std")
-
-    @property
-    def zeros(self) -> float | None:
-        """The fraction of the output's values that are exactly zero, in 0..1."""
-        return self._of_main("zeros")
-
-    @property
-    def nan(self) -> int | None:
-        """How many values of the output are NaN."""
-        return self._of_main("nan")
-
-    @property
-    def inf(self) -> int | None:
-        """How many values of the output are infinite."""
-        return self._of_main("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, weakref_slot=True)
@@ -227,7 +171,7 @@ class Trace(Record):
         rows = [
             _Quantity(call.network, call.step, call.layer, quantity, getattr(call, quantity))
             for call in self
-            for quantity in HISTORY_QUANTITIES
+            for quantity in STATISTICS
         ]
         return data_frame(rows, list(_Quantity.__slots__))
 
