@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnmagic import calls
+from nnmagic import calls, networks
 
 TORCH_FOLDER = str(Path(torch.__file__).parent) + os.sep
 OWN_FOLDER = str(Path(__file__).parent) + os.sep
@@ -162,9 +162,11 @@ def calling_place() -> str:
         frame = frame.f_back
     while frame is not None and frame.f_code.co_filename.startswith((TORCH_FOLDER, WRAPPER)):
         frame = frame.f_back
-    if frame is None or frame.f_code.co_filename.startswith(OWN_FOLDER):
+    if frame is None:
         return ""
     path, line = frame.f_code.co_filename, frame.f_lineno
+    if path.startswith(OWN_FOLDER) and path != networks.__file__:
+        return ""
     if Path(path).exists() and "ipykernel" not in path:
         return f"{Path(path).name}:{line}"
     source = linecache.getline(path, line).strip()

@@ -212,7 +212,9 @@ def test_a_failing_layer_is_marked_and_named_on_the_users_own_exception():
     mismatch = "got (1, 20), weight is (512, 784): the last axis must be 784, it is 20"
     assert found.failed.failure.mismatch == mismatch
     (note,) = caught.value.__notes__
-    assert note.startswith("nnmagic: raised in linear_relu_stack.0 (Linear)")
+    assert note.startswith(
+        "nnmagic: raised in linear_relu_stack.0 (Linear), called at networks.py:"
+    )
     assert note.endswith(mismatch)
 
 
