@@ -33,11 +33,11 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
 }
 
-READY = """run => {
+READY = """([run, path]) => {
   const panel = window.jupyterapp?.shell?.currentWidget;
   const status = panel?.sessionContext?.session?.kernel?.status;
   const open = panel?.context?.isReady && panel.content?.widgets?.length;
-  return !!(open && (!run || status === 'idle'));
+  return !!(open && panel.context.path === path && (!run || status === 'idle'));
 }"""
 
 RUN = """() => {
@@ -179,7 +179,8 @@ def open_notebook(
         picture: where to save a picture of the whole page, if anywhere.
     """
     seen = Seen()
-    copied = shutil.copy(notebook, lab.root / f"{secrets.token_hex(4)}-{Path(notebook).name}")
+    copied = lab.root / f"{secrets.token_hex(4)}-{Path(notebook).name}"
+    shutil.copy(notebook, copied)
 
     def note_request(request):
         if re.match(r"(?!\w+://127\.0\.0\.1[:/])(http|ws)s?://", request.url):
@@ -197,8 +198,9 @@ def open_notebook(
         page.on("websocket", note_request)
         page.on("pageerror", lambda error: seen.errors.append(str(error)))
         page.on("console", lambda m: seen.errors.append(m.text) if m.type == "error" else None)
-        page.goto(f"{lab.url}/lab/tree/{Path(copied).name}?token={lab.token}", timeout=60_000)
-        page.wait_for_function(READY, arg=run, timeout=60_000)
+        # /lab/tree would bring back the notebooks of the last visit and show one of them first
+        page.goto(f"{lab.url}/doc/tree/{copied.name}?token={lab.token}", timeout=60_000)
+        page.wait_for_function(READY, arg=[run, copied.name], timeout=60_000)
         if run:
             page.evaluate(RUN)
             page.wait_for_function(DONE, timeout=seconds * 1000)
