@@ -151,11 +151,10 @@ EXPLANATIONS: tuple[tuple[Any, Callable[[Any, torch.Tensor], str]], ...] = (
 )
 
 
-def calling_place() -> str:
-    """Return the file and line of the code that called the layer now ending, torch's own left out.
+def calling_line() -> tuple[str, int]:
+    """Return the path and line of the code that called the layer at hand, torch's own left out.
 
-    Code that stands in no file, such as a notebook's, is shown by its source line. A call that
-    nnmagic made itself has no place.
+    A call that nnmagic made itself has no place, which is ``("", 0)``.
     """
     frame: Any = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(OWN_FOLDER):
@@ -163,9 +162,16 @@ def calling_place() -> str:
     while frame is not None and frame.f_code.co_filename.startswith((TORCH_FOLDER, WRAPPER)):
         frame = frame.f_back
     if frame is None:
-        return ""
-    path, line = frame.f_code.co_filename, frame.f_lineno
+        return "", 0
+    path = frame.f_code.co_filename
     if path.startswith(OWN_FOLDER) and path != networks.__file__:
+        return "", 0
+    return path, frame.f_lineno
+
+
+def place_text(path: str, line: int) -> str:
+    """Return how a place in the code is shown: `model.py:12`, a notebook's by its source line."""
+    if not path:
         return ""
     if Path(path).exists() and "ipykernel" not in path:
         return f"{Path(path).name}:{line}"

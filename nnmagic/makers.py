@@ -170,9 +170,9 @@ def _recorded(words: Words, title: str, naming: Naming, run: Callable[[], Any]) 
             value = run()
     except BaseException:
         if recorder is not None and len(recorder.log):
-            display(words.shown(Trace(log=recorder.log, root=recorder.root)))
+            display(words.shown(Trace(log=recorder.log, root=recorder.roots)))
         raise
-    return Trace(log=recorder.log, output=value, root=recorder.root)
+    return Trace(log=recorder.log, output=value, root=recorder.roots)
 
 
 def trace_of_cell(words: Words, cell: str) -> Any:

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from nnmagic.calls import CallObserver, RunningCall, observed
-from nnmagic.failures import annotate, calling_place, first_line, mismatch
+from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.inputs import takes_no_input, work_out_input
 from nnmagic.naming import Naming
+from nnmagic.root_calls import RootCalls
 from nnmagic.state import Fingerprint, change_text, preserved, random_state_kept
 from nnmagic.tensors import WHOLE, form_of, measure, tensors_in, tensors_of_call, version_of
 from nnmagic.trace_log import Failure, TraceLog
@@ -22,6 +23,9 @@ SCORES = 4096
 
 LONGEST_SCORES = 32_768
 """How long such a row may be."""
+
+MOST_PICTURES = 2000
+"""Of how many large tensors of the last step a picture is kept: 4,096 values each at most."""
 
 KEEPS = ("none", "sample", "all")
 
@@ -38,17 +42,23 @@ class Recorder(CallObserver):
         naming: names networks and layers.
         every: record the steps 0, every, 2 * every, ... only.
         keep: what to keep of the values: `"none"`, `"sample"` or `"all"`.
+
+    Attributes:
+        roots: the last outermost calls.
+        at_most: how many values of a tensor are measured, spread evenly; None is all.
     """
 
     def __init__(self, log: TraceLog, naming: Naming, every: int = 1, keep: str = "sample") -> None:
         super().__init__(naming, every)
         self.log = log
         self.keep = keep
-        self.root: Callable[[], Any] | None = None
+        self.roots = RootCalls(log)
         self._before: list[Fingerprint] = []
         self._measured: dict[int, tuple[Callable[[], Any], int, int]] = {}
+        self._pictures: dict[int, int] = {}
         self._error: BaseException | None = None
         self._origin = 0
+        self.at_most: int | None = None
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
         """Write the call and what it got."""
@@ -57,6 +67,7 @@ class Recorder(CallObserver):
         if call.depth == 0:
             self._error = None
             self._measured.clear()
+            self._drop_pictures(network.index)
             if network.index == len(self.log.networks):
                 self._meet(network.label, network.module)
         shape, tensors = tensors_of_call(args, kwargs)
@@ -65,12 +76,15 @@ class Recorder(CallObserver):
                 self.log.layer_index(network.index, call.layer, type(call.module).__name__),
                 call.step,
                 call.depth,
+                self.log.place_index(*calling_line(), place_text),
                 shape,
                 tuple(map(self._tensor, tensors)),
             ),
             args,
             kwargs,
         )
+        if call.depth == 0:
+            self.roots.note(call, call.notes[0], args, kwargs)
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Write what the call returned."""
@@ -92,7 +106,7 @@ class Recorder(CallObserver):
             type=type(error).__name__,
             message=first_line(error),
             mismatch=mismatch(call.module, args, kwargs) if innermost else "",
-            place=calling_place() if innermost else "",
+            place=self.log.places[self.log.place[index]] if innermost else "",
         )
         self.log.fail(index, failure)
 
@@ -128,10 +142,15 @@ class Recorder(CallObserver):
         if len(self._before) > 1 and not self.log.notes:
             self.log.notes.append("networks unchanged")
 
+    def _drop_pictures(self, network: int) -> None:
+        """Forget the pictures of the network's step before: only the last one is drawn in full."""
+        old = [index for index, home in self._pictures.items() if home == network]
+        for index in old:
+            del self._pictures[index]
+            self.log.samples[index] = self.log.samples[index]._replace(picture=None)
+
     def _meet(self, label: str, module: Callable[[], nn.Module | None]) -> None:
         self.log.networks.append(label)
-        if self.root is None:
-            self.root = module
         network = module()
         assert network is not None
         self._before.append(Fingerprint(network))
@@ -141,8 +160,18 @@ class Recorder(CallObserver):
         known = self._measured.get(id(tensor))
         if known is not None and known[0]() is tensor and known[1] == version >= 0:
             return known[2]
-        statistics, samples, unknown = measure(tensor, self.keep, rows=rows)
-        index = self.log.add_tensor(form_of(tensor), statistics, samples, unknown)
+        drawn = len(self._pictures) < MOST_PICTURES
+        statistics, samples, unknown = measure(
+            tensor, self.keep, rows=rows, drawn=drawn, at_most=self.at_most
+        )
+        form = form_of(tensor)
+        measured = None if self.at_most is None else min(self.at_most, form.numel)
+        if measured == form.numel:
+            measured = None
+        index = self.log.add_tensor(form, statistics, samples, unknown, measured)
+        if samples.picture is not None and self.running:
+            running = self.running[-1].network
+            self._pictures[index] = -1 if running is None else running.index
         self._measured[id(tensor)] = weakref.ref(tensor), version, index
         return index
 
@@ -208,7 +237,7 @@ def trace(module: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
         with own_run(module), recording(f"{name} on {given.text}", naming) as recorder:
             output = module(*given.args, **given.kwargs)
         recorder.log.notes.append(f"input: {given.text}, since {given.reason}")
-    return Trace(log=recorder.log, output=output, root=recorder.root)
+    return Trace(log=recorder.log, output=output, root=recorder.roots)
 
 
 @contextmanager
@@ -234,4 +263,4 @@ def tracing(*modules: nn.Module, every: int = 1, keep: str = "sample") -> Iterat
         lambda: [(type(module).__name__, module) for module in modules], only=bool(modules)
     )
     with recording("tracing", naming, every=every, keep=keep) as recorder:
-        yield Trace(log=recorder.log)
+        yield Trace(log=recorder.log, root=recorder.roots)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from math import isfinite, prod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from nnmagic import units
 from nnmagic.html import page_html, table_html
@@ -37,6 +37,8 @@ class View:
         values: how many leading rows of values to show; None shows two where they are asked for.
         step: the step to show; None is the last.
         classes: the names of the classes, in the order of the scores.
+        static: whether a notebook shows no widget.
+        live: whether the widget follows every later call of the network.
     """
 
     depth: int | None = None
@@ -46,6 +48,8 @@ class View:
     values: int | None = None
     step: int | None = None
     classes: tuple[str, ...] = ()
+    static: bool = False
+    live: bool = False
 
     def matches(self, name: str) -> bool:
         """Tell whether a layer of this name is to be shown."""
@@ -116,6 +120,34 @@ def _nested(values: list, shape: Sequence[int]) -> Any:
     return [_nested(values[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0])]
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Values taken in a grid from a large tensor, enough to draw it.
+
+    Attributes:
+        sample: the values; of more than two axes the first item, of more than three its first
+            channels.
+        steps: for each axis, how far apart neighbours lie in the tensor.
+    """
+
+    sample: Sample
+    steps: tuple[int, ...]
+
+
+class Samples(NamedTuple):
+    """What is kept of a tensor's values.
+
+    Attributes:
+        leading: the values at the front of every axis; the whole tensor where it is small.
+        spread: values taken evenly from the whole tensor; the whole tensor where it is small.
+        picture: values to draw a large tensor by; of the last step of a run only.
+    """
+
+    leading: Sample | None
+    spread: Sample | None
+    picture: Picture | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorRecord:
     """What is known of one tensor at one moment.
@@ -135,6 +167,8 @@ class TensorRecord:
         negative_inf: how many of those are -Inf.
         leading: the values at the front of every axis; the whole tensor where it is small.
         spread: values taken evenly from the whole tensor; the whole tensor where it is small.
+        picture: values to draw a large tensor by, or None.
+        measured: how many of the values, spread evenly, the numbers are over; None is all.
         unknown: why the numbers are None, where they are.
     """
 
@@ -152,6 +186,8 @@ class TensorRecord:
     negative_inf: int | None = None
     leading: Sample | None = None
     spread: Sample | None = None
+    picture: Picture | None = None
+    measured: int | None = None
     unknown: str = ""
 
     @property
@@ -336,7 +372,7 @@ class Record(ABC):
         """Return the same record with other display options.
 
         Args:
-            **options: attributes of `View`: depth, layers, sort, top, values, step, classes.
+            **options: attributes of `View`, such as depth, layers, sort, values, step, classes.
 
         Raises:
             TypeError: for an option that does not exist.

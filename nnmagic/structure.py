@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nnmagic.calls import CallObserver, RunningCall, observed
-from nnmagic.failures import annotate, calling_place, first_line, mismatch
+from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.flops import FlopCounter
 from nnmagic.inputs import takes_no_input, work_out_input
 from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
@@ -58,7 +58,7 @@ class ShapeObserver(CallObserver):
         if error is not self.error:
             self.error = error
             why = mismatch(call.module, args, kwargs) or first_line(error)
-            place = calling_place()
+            place = place_text(*calling_line())
             where = (
                 f"{layer_name(self.rows[index].network, call.layer)} ({type(call.module).__name__})"
             )

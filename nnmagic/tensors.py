@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nnmagic.records import Sample
+from nnmagic.records import Picture, Sample, Samples
 from nnmagic.trace_log import NOTHING_KNOWN, Form, Statistics
 from nnmagic.units import Shape
 
@@ -18,6 +18,11 @@ WHOLE = 1024
 
 LEADING = 256
 """How many values of a larger tensor's front are kept."""
+
+DRAWN = 4096
+"""How many values of a larger tensor are kept to draw it by."""
+
+CHANNELS_DRAWN = 16
 
 BLOCK = 1024
 """Float sums are taken over blocks of this many values: their rounding error stays below 1e-6."""
@@ -150,8 +155,13 @@ def version_of(tensor: torch.Tensor) -> int:
 
 
 def measure(
-    tensor: torch.Tensor, keep: str = "sample", *, rows: int | None = None
-) -> tuple[Statistics, tuple[Sample | None, Sample | None], str]:
+    tensor: torch.Tensor,
+    keep: str = "sample",
+    *,
+    rows: int | None = None,
+    drawn: bool = False,
+    at_most: int | None = None,
+) -> tuple[Statistics, Samples, str]:
     """Measure a tensor as it is now.
 
     This is the one place that lets no error out: a tensor that refuses to be read has no numbers,
@@ -161,18 +171,32 @@ def measure(
         tensor: any tensor.
         keep: what is kept of the values: `"none"`, `"sample"` or `"all"`.
         rows: how many rows the leading sample has, each whole; None takes a corner.
+        drawn: whether to keep values to draw a large tensor by.
+        at_most: how many values, spread evenly, to measure; None measures all.
 
     Returns:
-        The statistics, the leading and the spread sample, and why they are missing, if they are.
+        The statistics, the samples, and why they are missing, if they are.
     """
     try:
         reason = _unreadable(tensor)
         if reason:
-            return NOTHING_KNOWN, (None, None), reason
+            return NOTHING_KNOWN, Samples(None, None), reason
+        if at_most is not None and tensor.numel() > at_most:
+            tensor = _thinned(tensor.detach(), at_most)
+            values, times = _as_numpy(tensor)
+            spread = Sample(values.dtype.char, values.shape, values.tobytes())
+            return _statistics(values, times), Samples(None, spread), ""
         values, times = _as_numpy(tensor.detach())
-        return _statistics(values, times), _samples(tensor, values, keep, rows), ""
+        samples = _samples(tensor, values, keep, rows)
+        if drawn and keep == "sample" and tensor.numel() > WHOLE:
+            samples = samples._replace(picture=_picture(tensor.detach()))
+        return _statistics(values, times), samples, ""
     except Exception as error:  # noqa: BLE001 - an observer observes: no error of ours gets out
-        return NOTHING_KNOWN, (None, None), str(error).partition("\n")[0] or type(error).__name__
+        return (
+            NOTHING_KNOWN,
+            Samples(None, None),
+            str(error).partition("\n")[0] or type(error).__name__,
+        )
 
 
 def _unreadable(tensor: torch.Tensor) -> str:
@@ -291,18 +315,16 @@ def _moments(values: np.ndarray, numel: int) -> tuple[float, float]:
     return mean * scale, sqrt(variance) * scale
 
 
-def _samples(
-    tensor: torch.Tensor, values: np.ndarray, keep: str, rows: int | None
-) -> tuple[Sample | None, Sample | None]:
+def _samples(tensor: torch.Tensor, values: np.ndarray, keep: str, rows: int | None) -> Samples:
     if keep == "none":
-        return None, None
+        return Samples(None, None)
     tensor = tensor.detach()
     if keep == "all" or tensor.numel() <= WHOLE:
         if tensor.is_contiguous() and not tensor.is_complex():
             whole = Sample(values.dtype.char, tuple(tensor.shape), values.tobytes())
         else:
             whole = sample(tensor)
-        return whole if rows is None or not tensor.dim() else sample(tensor[:rows]), whole
+        return Samples(whole if rows is None or not tensor.dim() else sample(tensor[:rows]), whole)
     if rows is not None:
         leading = sample(tensor[:rows])
     else:
@@ -311,7 +333,29 @@ def _samples(
     if step % 2 == 0:
         step += 1  # an even step falls in with the usual sizes and sees the same few channels
     spread = np.ascontiguousarray(values[::step])
-    return leading, Sample(spread.dtype.char, spread.shape, spread.tobytes())
+    return Samples(leading, Sample(spread.dtype.char, spread.shape, spread.tobytes()))
+
+
+def _thinned(tensor: torch.Tensor, at_most: int) -> torch.Tensor:
+    """Return values spread evenly over a tensor, without a copy of it where that can be had."""
+    step = -(-tensor.numel() // at_most)
+    return tensor.reshape(-1)[:: step + (step % 2 == 0)]
+
+
+def _picture(tensor: torch.Tensor) -> Picture:
+    """Return a grid of at most DRAWN values: of the first item, of its first channels."""
+    shape = tuple(tensor.shape)
+    sizes, steps = list(shape), [1] * len(shape)
+    for axis in range(len(shape) - 2):
+        channels = axis == len(shape) - 3 and axis > 0
+        sizes[axis] = min(shape[axis], CHANNELS_DRAWN if channels else 1)
+    drawn = range(max(0, len(shape) - 2), len(shape))
+    while prod(sizes) > DRAWN:
+        longest = max(drawn, key=sizes.__getitem__)
+        steps[longest] *= 2
+        sizes[longest] = -(-shape[longest] // steps[longest])
+    cut = tuple(slice(0, n * step, step) for n, step in zip(sizes, steps, strict=True))
+    return Picture(sample(tensor[cut]), tuple(steps))
 
 
 def _corner(shape: tuple[int, ...]) -> list[int]:
@@ -330,3 +374,14 @@ def sample(tensor: torch.Tensor) -> Sample:
         return Sample("Zd", tuple(tensor.shape), parts.numpy().tobytes())
     array = _readable(tensor)
     return Sample(array.dtype.char, tuple(array.shape), array.tobytes())
+
+
+def restored(whole: Sample, form: Form) -> torch.Tensor:
+    """Return a tensor with the values of a sample that holds all of them."""
+    dtype = getattr(torch, form.dtype)
+    if whole.format == "Zd":
+        parts = torch.frombuffer(bytearray(whole.data), dtype=torch.float64)
+        tensor = torch.view_as_complex(parts.view(-1, 2))
+    else:
+        tensor = torch.from_numpy(np.frombuffer(whole.data, dtype=whole.format).copy())
+    return tensor.reshape(form.shape).to(form.device, dtype)

@@ -1,13 +1,13 @@
 """The columns of a run: one entry a call, one entry a tensor that was seen."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isnan
 from typing import Any, NamedTuple
 
 from nnmagic import units
-from nnmagic.records import Sample, TensorRecord
+from nnmagic.records import Samples, TensorRecord
 from nnmagic.units import Shape
 
 RUNNING, FINISHED, FAILED = range(3)
@@ -47,7 +47,7 @@ class Form(NamedTuple):
 
 
 def tensor_record(
-    form: Form, numbers: Statistics, samples: tuple[Sample | None, Sample | None], unknown: str
+    form: Form, numbers: Statistics, samples: Samples, unknown: str, measured: int | None = None
 ) -> TensorRecord:
     """Return the record of a tensor, what is unknown as None."""
     known: dict[str, Any] = {
@@ -55,8 +55,9 @@ def tensor_record(
     }
     for name in ("nan", "inf", "negative_inf"):
         known[name] = None if known[name] is None else int(known[name])
-    leading, spread = samples
-    return TensorRecord(**form._asdict(), **known, leading=leading, spread=spread, unknown=unknown)
+    return TensorRecord(
+        **form._asdict(), **known, **samples._asdict(), unknown=unknown, measured=measured
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +96,15 @@ class TraceLog:
         "layer",
         "layers",
         "layers_seen",
+        "measured",
         "networks",
         "notes",
         "numbers",
         "output_shape",
         "outputs",
+        "place",
+        "places",
+        "places_seen",
         "raised",
         "samples",
         "shapes",
@@ -118,7 +123,10 @@ class TraceLog:
         self.layers_seen: dict[Layer, int] = {}
         self.shapes: list[Shape] = []
         self.shapes_seen: dict[Any, int] = {}
+        self.places: list[str] = []
+        self.places_seen: dict[tuple[str, int], int] = {}
         self.layer = array("l")
+        self.place = array("l")
         self.step = array("q")
         self.depth = array("l")
         self.input_shape = array("l")
@@ -132,7 +140,8 @@ class TraceLog:
         self.forms_seen: dict[Form, int] = {}
         self.tensor_form = array("l")
         self.numbers = array("d")
-        self.samples: list[tuple[Sample | None, Sample | None]] = []
+        self.samples: list[Samples] = []
+        self.measured: dict[int, int] = {}
         self.unknown: dict[int, str] = {}
         self.shape_index(None)
 
@@ -176,13 +185,27 @@ class TraceLog:
             self.shapes.append(shape)
         return index
 
+    def place_index(self, path: str, line: int, text: Callable[[str, int], str]) -> int:
+        """Return the number of a place in the code, `text` says how it is shown."""
+        index = self.places_seen.setdefault((path, line), len(self.places))
+        if index == len(self.places):
+            self.places.append(text(path, line))
+        return index
+
     def add_call(
-        self, layer: int, step: int, depth: int, input_shape: Shape, inputs: tuple[int, ...]
+        self,
+        layer: int,
+        step: int,
+        depth: int,
+        place: int,
+        input_shape: Shape,
+        inputs: tuple[int, ...],
     ) -> int:
         """Append a call that has begun; return its number."""
         self.layer.append(layer)
         self.step.append(step)
         self.depth.append(depth)
+        self.place.append(place)
         self.input_shape.append(self.shape_index(input_shape))
         self.output_shape.append(0)
         self.inputs.append(inputs)
@@ -205,8 +228,9 @@ class TraceLog:
         self,
         form: Form,
         numbers: Statistics,
-        samples: tuple[Sample | None, Sample | None],
+        samples: Samples,
         unknown: str,
+        measured: int | None = None,
     ) -> int:
         """Append a tensor; return its number."""
         index = self.forms_seen.setdefault(form, len(self.forms))
@@ -217,6 +241,8 @@ class TraceLog:
         self.samples.append(samples)
         if unknown:
             self.unknown[len(self.samples) - 1] = unknown
+        if measured is not None:
+            self.measured[len(self.samples) - 1] = measured
         return len(self.samples) - 1
 
     # Reading.
@@ -246,6 +272,7 @@ class TraceLog:
             self.statistics_of(index),
             self.samples[index],
             self.unknown.get(index, ""),
+            self.measured.get(index),
         )
 
     def main_output(self, call: int) -> int | None:

@@ -42,6 +42,7 @@ class LayerCall(OfTensor):
         layer: the dotted name in `named_modules()`, `""` for the network itself.
         type: the class name.
         depth: how many other calls were in progress.
+        place: the file and line, or the source line, of the code that called it.
         failed: whether it ended by an exception, caught or not.
         failure: why, or None.
         inputs: the tensors that it got, in the order of the nesting.
@@ -54,6 +55,7 @@ class LayerCall(OfTensor):
     layer: str
     type: str
     depth: int
+    place: str
     input_shape: Shape = field(hash=False)
     output_shape: Shape = field(hash=False)
     failed: bool
@@ -75,7 +77,8 @@ class Trace(Record):
     Attributes:
         log: the columns of the run.
         output: the very object that the expression returned; not compared, not pickled.
-        root: a weak reference to the first network that ran; not compared, not pickled.
+        root: a weak reference to the network that ran, or to that with the most calls; not
+            compared, not pickled.
         default: whether the network is nnmagic's own, whose output is read as class scores.
     """
 
@@ -139,6 +142,7 @@ class Trace(Record):
             layer=layer.name,
             type=layer.type,
             depth=log.depth[call],
+            place=log.places[log.place[call]],
             input_shape=log.shapes[log.input_shape[call]],
             output_shape=log.shapes[log.output_shape[call]],
             failed=log.ended[call] == FAILED,

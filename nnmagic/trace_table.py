@@ -394,7 +394,7 @@ class TraceTable:
             tensor, last = log.main_output(root), self._last_leaf(root)
             if tensor is None or log.ended[root] != FINISHED:
                 continue
-            form, (leading, _) = log.form_of(tensor), log.samples[tensor]
+            form, leading = log.form_of(tensor), log.samples[tensor].leading
             last_type = log.layer_of(last).type
             ends_in_scores = root != last and last_type in SCORE_LAYERS
             if not (self.scores or self.view.classes or ends_in_scores):

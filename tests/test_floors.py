@@ -18,7 +18,7 @@ FLOORS = {
     7: "trace_records",
     8: "networks pictures tensors flops naming",
     9: "state calls",
-    10: "failures",
+    10: "failures root_calls",
     11: "meta",
     12: "inputs parameters",
     13: "recording structure widget",

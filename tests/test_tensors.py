@@ -151,7 +151,7 @@ def test_what_cannot_be_measured_is_blank_with_the_reason(tensor, reason):
 
     assert why == reason
     assert np.isnan(statistics).all()
-    assert samples == (None, None)
+    assert samples == (None, None, None)
 
 
 def test_a_small_tensor_is_kept_whole():
@@ -253,3 +253,29 @@ def test_every_tensor_of_a_nested_value_is_found_in_order(value):
     assert {id(t) for t in tensors} == {id(t) for t in leaves}
     assert len(tensors) == len(leaves)
     assert (shape is None) == (not tensors)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5000,), (3, 5000), (2, 90, 91), (2, 40, 33, 35), (2, 3, 9, 20, 31)]
+)
+def test_a_picture_holds_the_values_of_its_grid(shape):
+    tensor = torch.randn(shape)
+
+    _, samples, _ = measure(tensor, drawn=True)
+
+    picture = samples.picture
+    values = torch.tensor(picture.sample.tolist())
+    grid = tensor[tuple(slice(None, None, step) for step in picture.steps)]
+    assert values.numel() <= 4096
+    assert torch.equal(values, grid[tuple(slice(size) for size in values.shape)])
+
+
+def test_a_thinned_measure_is_over_values_of_the_whole_tensor():
+    tensor = torch.arange(100_000, dtype=torch.float32)
+
+    statistics, samples, _ = measure(tensor, at_most=1000)
+
+    kept = torch.tensor(samples.spread.tolist())
+    assert 900 < len(kept) <= 1000
+    assert statistics.mean == pytest.approx(kept.double().mean().item(), rel=1e-6)
+    assert kept[-1] > 99_000

@@ -1,0 +1,145 @@
+"""What is left of the outermost calls of a run: enough to make them again, nothing kept alive."""
+
+import weakref
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from nnmagic.calls import RunningCall
+from nnmagic.tensors import restored, tensors_of_call, version_of
+from nnmagic.trace_log import TraceLog
+
+PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, type(None), slice, range)
+
+
+class GoneError(ValueError):
+    """A call cannot be made again; the text says why."""
+
+
+class _Tensor:
+    """The place of a tensor among a call's arguments."""
+
+    __slots__ = ("live", "version")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.live = weakref.ref(tensor)
+        self.version = version_of(tensor)
+
+
+class _Lost:
+    """The place of an argument that a record cannot keep."""
+
+    __slots__ = ("type",)
+
+    def __init__(self, value: Any) -> None:
+        self.type = type(value).__name__
+
+
+class RootCall:
+    """The last call of one root: weak references to what was called and to its tensors.
+
+    Args:
+        call: the call in progress.
+        index: its number in the log.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+    """
+
+    def __init__(self, call: RunningCall, index: int, args: tuple, kwargs: dict[str, Any]) -> None:
+        assert call.network is not None
+        self.network = call.network.module
+        self.called = weakref.ref(call.module)
+        self.index = index
+        if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor):
+            leaves, self._form = [args[0]], None
+        else:
+            leaves, self._form = tree_flatten((args, kwargs))
+        self._leaves = [_kept(leaf) for leaf in leaves]
+        self._order = [id(tensor) for tensor in tensors_of_call(args, kwargs)[1]]
+        self._places = [id(leaf) for leaf in leaves]
+
+    def arguments(self, log: TraceLog, main: torch.Tensor | None = None) -> tuple[tuple, dict]:
+        """Return the arguments of the call once more.
+
+        Args:
+            log: the columns of the run, which hold the values of small tensors.
+            main: what stands in place of the first tensor; None is that tensor's own value.
+
+        Raises:
+            GoneError: if an argument is gone.
+        """
+        seen = log.inputs[self.index]
+        leaves = []
+        first = main is not None
+        for leaf, identity in zip(self._leaves, self._places, strict=True):
+            if isinstance(leaf, _Lost):
+                raise GoneError(f"an argument of the call, a {leaf.type}, is not kept")
+            if not isinstance(leaf, _Tensor):
+                leaves.append(leaf)
+            elif first:
+                leaves.append(main)
+                first = False
+            else:
+                index = seen[self._order.index(identity)] if identity in self._order else None
+                leaves.append(_value(leaf, log, index))
+        if first:
+            raise GoneError("the call takes no tensor")
+        if self._form is None:
+            return (leaves[0],), {}
+        return tree_unflatten(leaves, self._form)
+
+
+def _kept(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return _Tensor(leaf)
+    return leaf if isinstance(leaf, PLAIN) else _Lost(leaf)
+
+
+def _value(leaf: _Tensor, log: TraceLog, index: int | None) -> torch.Tensor:
+    """Return a tensor with the values that an argument had: itself, unless it has changed."""
+    tensor = leaf.live()
+    if tensor is not None and version_of(tensor) == leaf.version:
+        return tensor
+    whole = None if index is None else log.samples[index].leading
+    if index is not None and whole is not None and whole.numel == log.form_of(index).numel:
+        return restored(whole, log.form_of(index))
+    what = "is gone" if tensor is None else "has changed since"
+    shape = "" if index is None else f" {log.form_of(index).shape}"
+    raise GoneError(f"the input{shape} {what}, and only a sample of it was kept")
+
+
+class RootCalls:
+    """The last outermost call of each network of a run.
+
+    Args:
+        log: the columns of the run.
+    """
+
+    def __init__(self, log: TraceLog) -> None:
+        self.log = log
+        self.last: dict[int, RootCall] = {}
+
+    def note(self, call: RunningCall, index: int, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Note a call that has no other around it."""
+        assert call.network is not None
+        self.last[call.network.index] = RootCall(call, index, args, kwargs)
+
+    def __call__(self) -> nn.Module | None:
+        """Return the network that the run is about, None where it is gone."""
+        main = self.main()
+        return None if main is None else main.network()
+
+    def main(self) -> RootCall | None:
+        """Return the last call of the network with the most calls, the first of those."""
+        calls = Counter(self.log.layer_of(call).network for call in range(len(self.log)))
+        if not calls or not self.last:
+            return None
+        return self.last.get(max(sorted(calls), key=lambda network: calls[network]))
+
+    @property
+    def loose(self) -> bool:
+        """Whether several networks ran, none of which called a layer of its own."""
+        return len(self.log.networks) > 1 and not any(self.log.depth)
