@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nnmagic.structure import summary
     from nnmagic.summary_records import Summary
     from nnmagic.trace_records import Trace
+    from nnmagic.watching import watch
 
 HOMES = {
     "NeuralNetwork": "networks",
@@ -30,6 +31,7 @@ HOMES = {
     "summary": "structure",
     "trace": "recording",
     "tracing": "recording",
+    "watch": "watching",
 }
 """The module of each public name; it is imported when the name is first used."""
 
@@ -45,6 +47,7 @@ __all__ = [
     "summary",
     "trace",
     "tracing",
+    "watch",
 ]
 
 

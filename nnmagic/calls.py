@@ -3,7 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import get_ident
 from typing import Any
 
@@ -103,8 +103,12 @@ class CallObserver(ABC):
 
 
 @contextmanager
-def observed(observer: CallObserver) -> Iterator[None]:
+def observed(observer: CallObserver, *, eager: bool = True) -> Iterator[None]:
     """Let the observer see every module call of this thread for the length of the block.
+
+    Args:
+        observer: what sees the calls.
+        eager: whether compiled networks run eagerly, so that their layers can be seen.
 
     `nn.Module.__call__` is wrapped, as torch.fx does to trace: only there are keyword arguments,
     the output that the caller gets and KeyboardInterrupt all to be seen, and no instance gets a
@@ -129,7 +133,7 @@ def observed(observer: CallObserver) -> Iterator[None]:
         return output
 
     link = _Link(__call__)
-    with _eager_compiled_networks():
+    with _eager_compiled_networks() if eager else nullcontext():
         link.insert()
         try:
             yield

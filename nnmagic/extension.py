@@ -3,6 +3,7 @@
 from typing import Any
 
 from nnmagic.completions import MagicCompletions
+from nnmagic.displays import show_no_widgets, show_widgets
 from nnmagic.magics import NNMagics
 from nnmagic.networks import forget_default_network
 from nnmagic.statements import ShownStatements
@@ -15,6 +16,7 @@ def load(shell: Any) -> None:
     shell.ast_transformers.append(ShownStatements(names))
     magics = {name: shell.find_magic(name, "line") for name in names}
     shell.Completer.custom_matchers.append(MagicCompletions(shell, magics).matcher)
+    show_widgets(shell)
 
 
 def unload(shell: Any) -> None:
@@ -31,4 +33,5 @@ def unload(shell: Any) -> None:
     matchers[:] = [
         each for each in matchers if getattr(each, "matcher_identifier", "") != "nnmagic"
     ]
+    show_no_widgets(shell)
     forget_default_network()

@@ -20,10 +20,16 @@ MARKER = "  "
 """As wide as the triangle that opens a row."""
 
 
-def table_html(table: Table) -> str:
-    """Return the table as one ``<div>``; all text in it is escaped."""
+def table_html(table: Table, mark: str = "") -> str:
+    """Return the table as one ``<div>``; all text in it is escaped.
+
+    Args:
+        table: the table.
+        mark: what the widget that stands for the table finds it by.
+    """
+    marked = f' data-nnmagic="{escape(mark)}"' if mark else ""
     heading = f'<div style="white-space:normal"><b>{_escaped(table.heading)}</b></div>'
-    parts = [f'<div style="{BLOCK}">{heading}']
+    parts = [f'<div{marked} style="{BLOCK}">{heading}']
     if table.rows:
         drawn = aligned(table, histogram_glyphs)
         meanings = [

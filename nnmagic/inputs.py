@@ -89,6 +89,11 @@ class Input:
     text: str
     reason: str
 
+    @property
+    def call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and the keyword arguments."""
+        return self.args, dict(self.kwargs)
+
 
 def takes_no_input(network: nn.Module) -> bool:
     """Tell whether a network's forward has no parameters at all."""

@@ -22,7 +22,8 @@ class NNMagics(Magics):
     @no_var_expand
     @magic_arguments()
     @options(
-        "depth", "layers", "sort", "top", "input_size", "dtype", "device", "output", sort="flops"
+        *("depth", "layers", "sort", "top", "input_size", "dtype", "device", "static", "output"),
+        sort="flops",
     )
     @kwds(usage="nnsummary [options] [EXPRESSION]")
     @needs_local_scope
@@ -49,7 +50,7 @@ class NNMagics(Magics):
 
     @no_var_expand
     @magic_arguments()
-    @options("depth", "layers", "sort", "top", "values", "device", "output", sort="count")
+    @options("depth", "layers", "sort", "top", "values", "device", "static", "output", sort="count")
     @kwds(usage="nnparams [options] [EXPRESSION]")
     @needs_local_scope
     @line_magic
@@ -76,7 +77,7 @@ class NNMagics(Magics):
     @magic_arguments()
     @options(
         *("depth", "layers", "values", "step", "classes", "input_size", "dtype", "device"),
-        *("keep", "every", "static", "output"),
+        *("keep", "every", "static", "live", "output"),
     )
     @kwds(usage="nntrace [options] [EXPRESSION]")
     @needs_local_scope
@@ -94,6 +95,7 @@ class NNMagics(Magics):
             %nntrace net(x)
             %nntrace loss_fn(net(x), y) --depth 2
             t = %nntrace net(x)                 keep the record; t["conv1"].mean, t.to_frame()
+            %nntrace --live net                 a widget that follows every later call
 
         As a cell magic it records all that runs in the cell, a training loop included, or the
         networks that are named only:

@@ -9,6 +9,7 @@ from IPython.display import display
 from torch import nn
 
 from nnmagic.cells import CellBody
+from nnmagic.displays import is_kernel
 from nnmagic.expression import Expression, described
 from nnmagic.inputs import Input, InputError
 from nnmagic.meta import ValuesNeededError
@@ -122,13 +123,17 @@ def trace_of(words: Words) -> Trace:
     __tracebackhide__ = True
     if not words.expression:
         network = words.default_network()
-        given = words.default_input(network)
-        trace = _trace_alone(words, network, "NeuralNetwork", given, words.naming(()))
+        make = words.default_input
+        trace = _trace_alone(words, network, "NeuralNetwork", make, words.naming(()))
         return trace.of_default_network()
     expression = words.python()
     naming = words.naming(expression.names)
     if words.given.every > 1:
         raise UsageError("--every goes with the cell form, %%nntrace")
+    if words.given.live and words.given.static:
+        raise UsageError("--live is a widget; leave out --static")
+    if words.given.live and not is_kernel(words.shell):
+        raise UsageError("--live shows a widget, which needs a notebook; leave it out here")
     trace = _recorded(words, words.expression, naming, expression.value)
     if len(trace):
         if words.given.input_size or words.given.device:
@@ -137,8 +142,7 @@ def trace_of(words: Words) -> Trace:
             )
         return trace
     if isinstance(trace.output, nn.Module):
-        given = words.input_for(trace.output)
-        return _trace_alone(words, trace.output, words.expression, given, naming)
+        return _trace_alone(words, trace.output, words.expression, words.input_for, naming)
     raise UsageError(
         f"no layer ran in {words.expression!r} (it gave {described(trace.output)}); "
         f"type a network or a call of one, such as net(x)"
@@ -146,9 +150,14 @@ def trace_of(words: Words) -> Trace:
 
 
 def _trace_alone(
-    words: Words, network: nn.Module, name: str, given: Input, naming: Naming
+    words: Words,
+    network: nn.Module,
+    name: str,
+    make: Callable[[nn.Module], Input],
+    naming: Naming,
 ) -> Trace:
     __tracebackhide__ = True
+    given = make(network)
     title = f"{name} on {given.text}" if given.text else name
 
     def run() -> Any:
@@ -158,6 +167,8 @@ def _trace_alone(
     with own_run(network):
         trace = _recorded(words, title, naming, run)
     trace.log.notes.extend(_note(given))
+    if trace.root is not None:
+        trace.root.remake = lambda network: make(network).call
     return trace
 
 
@@ -186,6 +197,8 @@ def trace_of_cell(words: Words, cell: str) -> Any:
                     f"{name!r} is not the name of a network; type names such as net, "
                     f"or none to record all that runs"
                 )
+        if words.given.live:
+            raise UsageError("--live goes with a line: %nntrace --live net")
         if words.given.input_size or words.given.device:
             raise UsageError("a cell has its own inputs; leave out --input-size and --device")
         body = CellBody(cell, words.shell)

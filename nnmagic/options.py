@@ -171,7 +171,18 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "copy: --keep all (default: sample)",
         },
     ),
-    "static": (("--static",), {"action": "store_true", "help": "show no widget: --static"}),
+    "static": (
+        ("--static",),
+        {"action": "store_true", "help": "show the static table only, no widget: --static"},
+    ),
+    "live": (
+        ("--live",),
+        {
+            "action": "store_true",
+            "help": "show a widget that follows every later call of the network until it is "
+            "closed: --live",
+        },
+    ),
 }
 
 

@@ -1,6 +1,6 @@
 """The record of a network's parameters: shape, size, first values, statistics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from nnmagic import units
@@ -10,6 +10,7 @@ from nnmagic.records import (
     OfTensor,
     Record,
     TensorRecord,
+    View,
     data_frame,
     leading_rows,
 )
@@ -135,10 +136,28 @@ class Params(Record):
         """Return a pandas DataFrame with one row a name."""
         return data_frame(self.rows, FRAME_COLUMNS)
 
+    @property
+    def heading(self) -> str:
+        """The line above the table: how many parameters and values there are."""
+        frozen = self.total - self.trainable
+        counts = f"{self.total:,} values"
+        if self.noun == "parameter":
+            counts += f" ({self.trainable:,} trainable, {frozen:,} non-trainable)"
+        heading = f"{self.title} · {units.plural(len(self.rows), self.noun)} · {counts}"
+        return f"{heading} · {units.size(self.total_bytes)}"
+
+    def shown(self, view: View) -> list[int]:
+        """Return the numbers of the rows that a view shows, in its order."""
+        found = [i for i, row in enumerate(self.rows) if view.matches(row.name)]
+        key = view.sort
+        if key is not None:
+            found.sort(key=lambda i: -(getattr(self.rows[i], key) or 0))
+        return found if view.top is None else found[: view.top]
+
     def table(self, *, text: bool) -> Table:
         """Return the table of the parameters whose names have at most `depth` dots."""
         view, notes = self.view, list[str]()
-        shown = [row for row in self.rows if view.matches(row.name)]
+        shown = [self.rows[i] for i in self.shown(replace(view, top=None))]
         if view.layers and not shown:
             notes.append(f"no {self.noun} matches {' '.join(view.layers)}")
         if view.depth is not None:
@@ -147,19 +166,11 @@ class Params(Record):
                 hidden = units.plural(len(shown) - len(kept), self.noun)
                 notes.append(f"{hidden} below level {view.depth} not shown")
             shown = kept
-        key = view.sort
-        if key is not None:
-            shown.sort(key=lambda row: -(getattr(row, key) or 0))
         limit = MOST_ROWS if view.top is None else min(view.top, MOST_ROWS)
         if len(shown) > limit:
             notes.append(f"{limit:,} of {len(shown):,} shown; see them all with to_frame()")
-        frozen = self.total - self.trainable
-        counts = f"{self.total:,} values"
-        if self.noun == "parameter":
-            counts += f" ({self.trainable:,} trainable, {frozen:,} non-trainable)"
-        heading = f"{self.title} · {units.plural(len(self.rows), self.noun)} · {counts}"
         return Table(
-            heading=f"{heading} · {units.size(self.total_bytes)}",
+            heading=self.heading,
             label=Column(title="name", meaning="as in named_parameters()"),
             columns=COLUMNS,
             rows=tuple(self._row(row) for row in shown[:limit]),
@@ -184,14 +195,15 @@ class Params(Record):
                 tensor.mean_and_std,
                 tensor.min_and_max,
                 tensor.histogram,
-                ", ".join(self._flags(row)),
+                ", ".join(self.flags(row)),
                 rows[0] if rows else "",
             ),
             details=(f"{tensor.caption}, {units.size(row.bytes)}", *rows),
             strong=bool(tensor.nan or tensor.inf),
         )
 
-    def _flags(self, row: ParameterRecord) -> list[str]:
+    def flags(self, row: ParameterRecord) -> list[str]:
+        """Return what deserves a look, in words."""
         tensor, flags = row.tensor, []
         if row.tied_to is not None:
             flags.append(f"= {row.tied_to}")

@@ -46,3 +46,9 @@ def fashion_mnist(
             f"no Fashion-MNIST pictures in {folder}; call nnmagic.fashion_mnist(download=True) "
             f"to fetch them, or set NNMAGIC_DATA to the folder that holds FashionMNIST/raw"
         ) from error
+
+
+def are_on_disk(root: str | os.PathLike | None = None) -> bool:
+    """Tell whether the pictures to test on are there, without loading anything."""
+    raw = pictures_root(root) / "FashionMNIST" / "raw"
+    return any((raw / f"t10k-images-idx3-ubyte{end}").exists() for end in ("", ".gz"))

@@ -237,6 +237,7 @@ def trace(module: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
         with own_run(module), recording(f"{name} on {given.text}", naming) as recorder:
             output = module(*given.args, **given.kwargs)
         recorder.log.notes.append(f"input: {given.text}, since {given.reason}")
+        recorder.roots.remake = lambda network: work_out_input(network).call
     return Trace(log=recorder.log, output=output, root=recorder.roots)
 
 

@@ -2,6 +2,7 @@
 
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -116,10 +117,14 @@ class RootCalls:
 
     Args:
         log: the columns of the run.
+
+    Attributes:
+        remake: makes the arguments of a run that nnmagic started, for the network.
     """
 
     def __init__(self, log: TraceLog) -> None:
         self.log = log
+        self.remake: Callable[[nn.Module], tuple[tuple, dict[str, Any]]] | None = None
         self.last: dict[int, RootCall] = {}
 
     def note(self, call: RunningCall, index: int, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -138,6 +143,25 @@ class RootCalls:
         if not calls or not self.last:
             return None
         return self.last.get(max(sorted(calls), key=lambda network: calls[network]))
+
+    def arguments(self, main: torch.Tensor | None = None) -> tuple[tuple, dict[str, Any]]:
+        """Return the arguments of the main call once more.
+
+        Args:
+            main: what stands in place of the first tensor; None is that tensor's own value.
+
+        Raises:
+            GoneError: if an argument is gone, and nnmagic did not make it.
+        """
+        call, network = self.main(), self()
+        if call is None or network is None:
+            raise GoneError("the network is gone")
+        try:
+            return call.arguments(self.log, main)
+        except GoneError:
+            if main is not None or self.remake is None:
+                raise
+            return self.remake(network)
 
     @property
     def loose(self) -> bool:

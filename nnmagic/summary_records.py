@@ -162,24 +162,26 @@ class Summary(Record):
         shown = filtered(rows, names, self.view, lambda i: False)
         if self.view.layers and not shown:
             notes.append(f"no layer matches {' '.join(self.view.layers)}")
-        parameters = units.plural(self.total_params, "parameter")
-        heading = f"{self.title} · {parameters}"
         return Table(
-            heading=f"{heading} · failed" if self.failure else heading,
+            heading=self.heading,
             label=Column(title="layer", meaning="in the order in which the calls would begin"),
             columns=COLUMNS,
             rows=shown,
-            notes=(*self._totals(), *notes, *self.notes),
+            notes=(*self.totals(), *notes, *self.notes),
             tree=tree,
         )
 
-    def _ranked_rows(self) -> tuple[list[Row], list[str]]:
-        key, view = self.view.sort, self.view
-        ranked = [row for row in self.rows if view.matches(row.layer)]
+    def ranked(self, view: View) -> list[int]:
+        """Return the numbers of the rows that a view shows sorted, or cut after the first ones."""
+        found = [i for i, row in enumerate(self.rows) if view.matches(row.layer)]
+        key = view.sort
         if key is not None:
-            ranked.sort(key=lambda row: -(getattr(row, key) or 0))
-        ranked = ranked[: MOST_ROWS if view.top is None else view.top]
-        rows = [_row(row, row.layer or row.network, 0, view) for row in ranked]
+            found.sort(key=lambda i: -(getattr(self.rows[i], key) or 0))
+        return found[: MOST_ROWS if view.top is None else view.top]
+
+    def _ranked_rows(self) -> tuple[list[Row], list[str]]:
+        ranked = [self.rows[i] for i in self.ranked(self.view)]
+        rows = [_row(row, row.layer or row.network, 0, self.view) for row in ranked]
         return rows, [row.layer for row in ranked]
 
     def _nested_rows(self, depth: int | None, notes: list[str]) -> tuple[list[Row], list[str]]:
@@ -212,7 +214,14 @@ class Summary(Record):
                 names.append(row.layer)
         return rows, names
 
-    def _totals(self) -> tuple[str, ...]:
+    @property
+    def heading(self) -> str:
+        """The line above the table."""
+        heading = f"{self.title} · {units.plural(self.total_params, 'parameter')}"
+        return f"{heading} · failed" if self.failure else heading
+
+    def totals(self) -> tuple[str, ...]:
+        """Return the lines that say what all layers have together."""
         flops = self.total_flops
         macs = None if flops is None else flops // 2
         activations = 2 * self.output_bytes

@@ -292,6 +292,11 @@ class TraceLog:
             running.append(call)
         yield from reversed(running)
 
+    def holds_nonfinite(self) -> bool:
+        """Tell whether any tensor at all holds NaN or Inf."""
+        width = len(NOTHING_KNOWN)
+        return any(v > 0 for place in (5, 6) for v in self.numbers[place::width])
+
     def nonfinite(self, tensors: tuple[int, ...]) -> tuple[int, int]:
         """Return how many values of the tensors are NaN, and how many are infinite."""
         width = len(NOTHING_KNOWN)
@@ -326,5 +331,7 @@ class TraceLog:
 
     def first_nonfinite(self) -> int | None:
         """Return the call that was the first to return NaN or Inf that it did not get."""
+        if not self.holds_nonfinite():
+            return None
         calls = self.returned(range(len(self)))
         return next((call for call in calls if self.makes_nonfinite(call)), None)

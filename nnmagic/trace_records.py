@@ -1,6 +1,6 @@
 """The record of a run: its calls, and what they got and returned."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -84,7 +84,7 @@ class Trace(Record):
 
     log: TraceLog
     output: Any = field(default=None, compare=False, repr=False)
-    root: Callable[[], Any] | None = field(default=None, compare=False, repr=False)
+    root: Any = field(default=None, compare=False, repr=False)
     default: bool = field(default=False, compare=False, repr=False)
 
     def __reduce__(self) -> Any:
@@ -100,7 +100,7 @@ class Trace(Record):
 
     def __iter__(self) -> Iterator[LayerCall]:
         """Yield the calls in the order in which they began."""
-        return map(self._call, range(len(self.log)))
+        return map(self.call, range(len(self.log)))
 
     def __getitem__(self, name: str) -> LayerCall:
         """Return the last call of a layer.
@@ -111,11 +111,11 @@ class Trace(Record):
         Raises:
             KeyError: if no layer of that name ran, or if several networks have one.
         """
-        return self._call(self._calls_named(name)[-1])
+        return self.call(self._calls_named(name)[-1])
 
     def calls(self, name: str) -> tuple[LayerCall, ...]:
         """Return all calls of a layer, named as for `trace[name]`."""
-        return tuple(map(self._call, self._calls_named(name)))
+        return tuple(map(self.call, self._calls_named(name)))
 
     def _calls_named(self, name: str) -> list[int]:
         log = self.log
@@ -132,7 +132,8 @@ class Trace(Record):
             raise KeyError(f"several networks have {name!r}: {_listed(found.values())}")
         return [call for call, layer in enumerate(log.layer) if layer in found]
 
-    def _call(self, call: int) -> LayerCall:
+    def call(self, call: int) -> LayerCall:
+        """Return the call of this number."""
         log = self.log
         layer = log.layer_of(call)
         return LayerCall(
@@ -158,13 +159,13 @@ class Trace(Record):
     @property
     def failed(self) -> LayerCall | None:
         """The innermost call that raised an exception which nobody caught, or None."""
-        return None if self.log.raised is None else self._call(self.log.raised)
+        return None if self.log.raised is None else self.call(self.log.raised)
 
     @property
     def first_nonfinite(self) -> LayerCall | None:
         """The first call to return NaN from inputs without NaN, or Inf from finite inputs."""
         call = self.log.first_nonfinite()
-        return None if call is None else self._call(call)
+        return None if call is None else self.call(call)
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row a call, in the order in which they began."""

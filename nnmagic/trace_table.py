@@ -42,7 +42,7 @@ COLUMNS = (
 )
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """A call to draw.
 
     Attributes:
@@ -58,6 +58,24 @@ class _Line(NamedTuple):
     times: int = 0
 
 
+class ItemScores(NamedTuple):
+    """One item of an output that is read as class scores.
+
+    Attributes:
+        item: its number in the batch.
+        items: how many there are.
+        classes: how many classes there are.
+        how: how the scores became probabilities.
+        best: the likeliest classes, each with its probability.
+    """
+
+    item: int
+    items: int
+    classes: int
+    how: str
+    best: tuple[tuple[str, float], ...]
+
+
 class TraceTable:
     """Makes the table of one step of a run.
 
@@ -66,12 +84,16 @@ class TraceTable:
         view: the display options.
         text: whether the medium is text, in which nothing can be unfolded.
         scores: whether the output is known to be class scores.
+
+    Attributes:
+        calls: the calls of the shown step.
+        steps: the steps that were recorded of the network with the most of them.
     """
 
     def __init__(self, log: TraceLog, view: View, *, text: bool, scores: bool) -> None:
         self.log = log
         self.view = view
-        self.scores = scores
+        self.as_scores = scores
         self.depth = view.depth_in(text=text)
         self.text = text
         self.notes: list[str] = []
@@ -82,9 +104,10 @@ class TraceTable:
         ]
         self.parent = dict(zip(self.calls, self.parents, strict=True))
         self.last_child = {p: call for call, p in self.parent.items() if p is not None}
+        self.spoiled = log.holds_nonfinite()
         self.makers = {
             call
-            for call in self.calls
+            for call in (self.calls if self.spoiled else ())
             if self.log.makes_nonfinite(call) and not self.log.spoiled(self.log.inputs[call])
         }
         self.failing = self._around_the_failure()
@@ -103,6 +126,7 @@ class TraceTable:
             if depth == 0:
                 roots.setdefault(log.layer_of(call).network, []).append(log.step[call])
         shown, texts = {}, []
+        self.steps = max(roots.values(), key=len, default=[])
         for network, steps in roots.items():
             wanted = self.view.step
             if wanted is not None and wanted not in steps:
@@ -141,25 +165,29 @@ class TraceTable:
         lines = self._chosen()
         rows = [self._row(line) for line in lines]
         names = [self.log.layer_of(line.call).name for line in lines]
-        shown = filtered(rows, names, self.view, lambda i: self._flagged(lines[i].call))
+        shown = filtered(rows, names, self.view, lambda i: self.is_flagged(lines[i].call))
         if self.view.layers and not any(self.view.matches(name) for name in names):
             self.notes.append(f"no layer matches {' '.join(self.view.layers)}")
         return Table(
-            heading=self._heading(),
+            heading=self.heading(),
             label=Column(title="layer", meaning="in the order in which the calls began"),
             columns=COLUMNS,
             rows=shown,
-            notes=(*self._verdicts(), *self._scores(), *self.notes, *self.log.notes),
+            notes=self.all_notes(self.scores()),
             show_details=self.view.values is not None,
         )
 
-    def _chosen(self) -> list["_Line"]:
+    def all_notes(self, scores: Sequence[ItemScores]) -> tuple[str, ...]:
+        """Return the lines below the table."""
+        return (*self._verdicts(), *self.score_notes(scores), *self.notes, *self.log.notes)
+
+    def _chosen(self) -> list[Line]:
         """Return the calls to draw: the flagged ones always, the rest as deep as was asked for."""
-        lines = self._ordered()
+        lines = self.ordered()
         parents = parents_of([line.level for line in lines])
         needed = set[int]()
         for i, line in enumerate(lines):
-            step: int | None = i if self._flagged(line.call) else None
+            step: int | None = i if self.is_flagged(line.call) else None
             while step is not None and step not in needed:
                 needed.add(step)
                 step = parents[step]
@@ -178,13 +206,13 @@ class TraceTable:
                 f"{units.plural(hidden, 'call')} below level {limit} not shown; "
                 f"see them with --depth {deepest}"
             )
-        flagged = (i for i, line in enumerate(shown) if self._flagged(line.call))
+        flagged = (i for i, line in enumerate(shown) if self.is_flagged(line.call))
         kept = bounded([line.level for line in shown], flagged, MOST_ROWS)
         if len(kept) < len(shown):
             self.notes.append(left_out(len(kept), len(shown)))
         return [shown[i] for i in kept]
 
-    def _ordered(self) -> list["_Line"]:
+    def ordered(self) -> list[Line]:
         """Return the calls with those of a layer that is called often gathered below one line."""
         log = self.log
         counts = Counter((self.parent[call], log.layer[call]) for call in self.calls)
@@ -192,35 +220,37 @@ class TraceTable:
             key for key, count in counts.items() if count >= FOLDED_FROM and key[0] is not None
         }
         if not often:
-            return [_Line(call, log.depth[call]) for call in self.calls]
+            return [Line(call, log.depth[call]) for call in self.calls]
         children: dict[int | None, list[int]] = {}
         for call in self.calls:
             children.setdefault(self.parent[call], []).append(call)
-        lines: list[_Line] = []
+        lines: list[Line] = []
         gathered: set[tuple[int | None, int]] = set()
-        pending = [_Line(call, 0) for call in reversed(children.get(None, []))]
+        pending = [Line(call, 0) for call in reversed(children.get(None, []))]
         while pending:
             line = pending.pop()
             key = (self.parent[line.call], log.layer[line.call])
             if key in often and key not in gathered:
                 gathered.add(key)
                 same = [call for call in children[key[0]] if log.layer[call] == key[1]]
-                lines.append(_Line(same[-1], line.level, line.folded, times=len(same)))
-                pending += [_Line(c, line.level + 1, folded=True) for c in reversed(same)]
+                lines.append(Line(same[-1], line.level, line.folded, times=len(same)))
+                pending += [Line(c, line.level + 1, folded=True) for c in reversed(same)]
             elif key not in often or line.folded:
                 lines.append(line)
                 below = reversed(children.get(line.call, []))
-                pending += [_Line(call, line.level + 1, line.folded) for call in below]
+                pending += [Line(call, line.level + 1, line.folded) for call in below]
         return lines
 
-    def _flagged(self, call: int) -> bool:
+    def is_flagged(self, call: int) -> bool:
+        """Tell whether a call deserves a look."""
         return call in self.makers or self.log.ended[call] == FAILED or self._all_zeros(call)
 
     def _all_zeros(self, call: int) -> bool:
         tensor = self.log.main_output(call)
         return tensor is not None and self.log.statistics_of(tensor).zeros == 1
 
-    def _label(self, call: int) -> str:
+    def label(self, call: int) -> str:
+        """Return what the tree calls a call: what its layer's name adds to its parent's."""
         layer, parent = self.log.layer_of(call), self.parent[call]
         if parent is None:
             network = self.log.networks[layer.network]
@@ -230,9 +260,9 @@ class TraceTable:
             return layer.name
         return layer.name.removeprefix(f"{above}.")
 
-    def _row(self, line: "_Line") -> Row:
+    def _row(self, line: Line) -> Row:
         log, call = self.log, line.call
-        label = self._label(call)
+        label = self.label(call)
         type_name = log.layer_of(call).type
         row = Row(
             label=f"{label} × {line.times}" if line.times else label,
@@ -242,7 +272,7 @@ class TraceTable:
         )
         if log.ended[call] != FINISHED:
             got = units.shape(log.shapes[log.input_shape[call]])
-            message, strong = self._unfinished(call), call == log.raised
+            message, strong = self.unfinished(call), call == log.raised
             return replace(row, message=message, strong=strong, details=(f"got {got}",))
         index = log.main_output(call)
         if index is None:
@@ -262,14 +292,15 @@ class TraceTable:
                 tensor.min_and_max,
                 tensor.histogram,
                 units.percent(tensor.zeros),
-                ", ".join([*flags, *self._flags(call, tensor)]),
+                ", ".join([*flags, *self.flags(call, tensor.zeros, tensor.unknown)]),
             ),
             details=self._details(call, tensor),
-            dimmed=self._inherits(call),
+            dimmed=self.inherits(call),
             strong=call in self.makers,
         )
 
-    def _unfinished(self, call: int) -> str:
+    def unfinished(self, call: int) -> str:
+        """Return what a row says in place of values: that the call failed, or runs."""
         failure = self.log.failures.get(call)
         if failure is None:
             return "running"
@@ -288,23 +319,31 @@ class TraceTable:
             step = self.parent.get(step)
         return around
 
-    def _inherits(self, call: int) -> bool:
+    def inherits(self, call: int) -> bool:
+        """Tell whether what a call returned is NaN or Inf because what it got was."""
         nan, inf = self.log.nonfinite(self.log.outputs[call])
         spoiled = bool(nan or inf)
         return spoiled and call not in self.makers and call not in self.above_maker
 
-    def _flags(self, call: int, tensor: TensorRecord) -> list[str]:
-        nan, inf = self.log.nonfinite(self.log.outputs[call])
+    def flags(self, call: int, zeros: float | None, unknown: str) -> list[str]:
+        """Return what deserves a look, in words.
+
+        Args:
+            call: the call.
+            zeros: the share of zeros in its main output.
+            unknown: why its numbers are unknown, if they are.
+        """
+        nan, inf = self.log.nonfinite(self.log.outputs[call]) if self.spoiled else (0, 0)
         words = [f"{number:,} {name}" for number, name in ((nan, "NaN"), (inf, "Inf")) if number]
         if words:
             if call in self.above_maker:
                 words.append("made inside")
             else:
                 words.append("made here" if call in self.makers else "inherited")
-        if tensor.zeros == 1:
+        if zeros == 1:
             words.append("all zeros")
-        if tensor.unknown:
-            words.append(f"no values: {tensor.unknown}")
+        if unknown:
+            words.append(f"no values: {unknown}")
         return words
 
     def _details(self, call: int, tensor: TensorRecord) -> tuple[str, ...]:
@@ -324,7 +363,8 @@ class TraceTable:
                 lines.append(f"{kept} of {tensor.shape[0]} rows are kept; --keep all keeps all")
         return tuple(lines)
 
-    def _heading(self) -> str:
+    def heading(self) -> str:
+        """Return the line above the table."""
         log = self.log
         title = log.title
         if log.raised is not None:
@@ -388,8 +428,9 @@ class TraceTable:
         least, greatest = units.numbers(low, high)
         return f"{text}, its inputs within {least} … {greatest}"
 
-    def _scores(self) -> list[str]:
-        log, notes = self.log, []
+    def scores(self) -> list[ItemScores]:
+        """Return what the outputs say, read as class scores where that is likely."""
+        log, found = self.log, list[ItemScores]()
         for root in (call for call in self.calls if self.parent[call] is None):
             tensor, last = log.main_output(root), self._last_leaf(root)
             if tensor is None or log.ended[root] != FINISHED:
@@ -397,13 +438,35 @@ class TraceTable:
             form, leading = log.form_of(tensor), log.samples[tensor].leading
             last_type = log.layer_of(last).type
             ends_in_scores = root != last and last_type in SCORE_LAYERS
-            if not (self.scores or self.view.classes or ends_in_scores):
+            if not (self.as_scores or self.view.classes or ends_in_scores):
                 continue
             if len(form.shape) != 2 or form.shape[0] < 1 or form.shape[1] < 2:
                 continue
             whole = leading is not None and leading.shape[1:] == form.shape[1:]
             if leading is not None and whole and form.dtype.startswith(("float", "bfloat")):
-                notes += self._read_scores(leading, form.shape, last_type)
+                found += self._read_scores(leading, form.shape, last_type)
+        return found
+
+    def score_notes(self, scores: Sequence[ItemScores]) -> list[str]:
+        """Return the lines that say what the outputs are, read as class scores."""
+        notes = []
+        for item in scores:
+            (best, chance), *others = item.best
+            which = "" if item.items == 1 else f"item {item.item} "
+            likely = [(name, p) for name, p in others if p >= LEAST_CHANCE]
+            then = ", ".join(f"{name} {100 * p:.1f} %" for name, p in likely)
+            notes.append(
+                f"{which}read as class scores: {best} is the largest of {item.classes} "
+                f"({100 * chance:.1f} % {item.how})" + (f", then {then}" if then else "")
+            )
+        if scores and scores[0].items > len(scores):
+            notes.append(f"the first {len(scores)} of {scores[0].items} items are read")
+        named = len(self.view.classes)
+        notes += [
+            f"{named} class names for {count} scores"
+            for count in dict.fromkeys(item.classes for item in scores)
+            if named not in (0, count)
+        ]
         return notes
 
     def _last_leaf(self, call: int) -> int:
@@ -411,30 +474,20 @@ class TraceTable:
             call = self.last_child[call]
         return call
 
-    def _read_scores(self, leading: Sample, shape: tuple[int, ...], last_type: str) -> list[str]:
+    def _read_scores(
+        self, leading: Sample, shape: tuple[int, ...], last_type: str
+    ) -> list[ItemScores]:
         items, classes = shape
         how = {"Softmax": "as it is", "LogSoftmax": "after exp"}.get(last_type, "after softmax")
-        notes = []
-        rows = leading.tolist()[:ITEMS_SHOWN]
-        for item, row in enumerate(rows):
-            which = (
-                "read as class scores: " if items == 1 else f"item {item} read as class scores: "
-            )
+        found = []
+        for item, row in enumerate(leading.tolist()[:ITEMS_SHOWN]):
             if not all(map(isfinite, row)):
                 continue
             chances = _probabilities(row, last_type)
-            best, *others = sorted(range(classes), key=lambda i: -chances[i])[:BEST_CLASSES]
-            likely = [i for i in others if chances[i] >= LEAST_CHANCE]
-            then = ", ".join(f"{self._class_name(i)} {100 * chances[i]:.1f} %" for i in likely)
-            notes.append(
-                f"{which}{self._class_name(best)} is the largest of {classes} "
-                f"({100 * chances[best]:.1f} % {how})" + (f", then {then}" if then else "")
-            )
-        if items > len(rows) and notes:
-            notes.append(f"the first {len(rows)} of {items} items are read")
-        if len(self.view.classes) not in (0, classes):
-            notes.append(f"{len(self.view.classes)} class names for {classes} scores")
-        return notes
+            best = sorted(range(classes), key=lambda i: -chances[i])[:BEST_CLASSES]
+            names = tuple((self._class_name(i), chances[i]) for i in best)
+            found.append(ItemScores(item, items, classes, how, names))
+        return found
 
     def _class_name(self, index: int) -> str:
         names = self.view.classes

@@ -4,10 +4,13 @@ import os
 import struct
 from pathlib import Path
 
+import comm
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 from torch import nn
+
+from nnmagic.widget import close_all
 
 
 class Session:
@@ -85,3 +88,42 @@ class Doubling(nn.Module):
 def doubling():
     torch.manual_seed(0)
     return Doubling()
+
+
+class Page:
+    """The other end of the widgets' comms: keeps what a page would get, and answers as one."""
+
+    def __init__(self):
+        self.messages = []
+
+    def create_comm(self, **kwargs):
+        page = self
+
+        class RecordingComm(comm.base_comm.BaseComm):
+            def publish_msg(self, msg_type, data=None, metadata=None, buffers=None, **keys):
+                page.messages.append((self.comm_id, msg_type, data or {}, buffers or []))
+
+        return RecordingComm(**kwargs)
+
+    def told(self, kind):
+        """The custom messages of a kind, each with its buffers."""
+        contents = [(data.get("content"), buffers) for _, _, data, buffers in self.messages]
+        return [(c, b) for c, b in contents if isinstance(c, dict) and c.get("tell") == kind]
+
+    def ask(self, widget, **message):
+        """Send what a page sends."""
+        data = {"method": "custom", "content": message}
+        widget.comm.handle_msg({"content": {"data": data}, "buffers": []})
+
+    def set(self, widget, **traits):
+        """Set traits as a page does."""
+        data = {"method": "update", "state": traits, "buffer_paths": []}
+        widget.comm.handle_msg({"content": {"data": data}, "buffers": []})
+
+
+@pytest.fixture
+def page(monkeypatch):
+    page = Page()
+    monkeypatch.setattr(comm, "create_comm", page.create_comm)
+    yield page
+    close_all()

@@ -8,7 +8,7 @@ import nnmagic
 PACKAGE = Path(nnmagic.__file__).parent
 
 FLOORS = {
-    0: "units",
+    0: "units squeezing",
     1: "tables",
     2: "glyphs",
     3: "text html",
@@ -16,32 +16,38 @@ FLOORS = {
     5: "trace_log summary_records params_records",
     6: "trace_table",
     7: "trace_records",
-    8: "networks pictures tensors flops naming",
-    9: "state calls",
-    10: "failures root_calls",
-    11: "meta",
-    12: "inputs parameters",
-    13: "recording structure widget",
-    14: "expression options",
-    15: "words cells statements completions",
-    16: "makers",
-    17: "magics",
-    18: "extension",
-    19: "__init__",
+    8: "sheets",
+    9: "panels",
+    10: "widget",
+    11: "networks pictures tensors flops naming",
+    12: "state calls",
+    13: "failures root_calls",
+    14: "meta",
+    15: "inputs parameters",
+    16: "recording structure",
+    17: "subject",
+    18: "watching",
+    19: "displays expression options",
+    20: "words cells statements completions",
+    21: "makers",
+    22: "magics",
+    23: "extension",
+    24: "__init__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
-WITHOUT_TORCH = 7
+WITHOUT_TORCH = 10
 """The highest floor of the views, which read records and never see a module."""
 
 HOMES = {
-    "torch": lambda name: FLOOR[name] > WITHOUT_TORCH and name != "widget",
+    "torch": lambda name: FLOOR[name] > WITHOUT_TORCH,
     "torchvision": lambda name: name == "pictures",
-    "IPython": lambda name: 14 <= FLOOR[name] <= 17,
+    "IPython": lambda name: 19 <= FLOOR[name] <= 22,
     "pandas": lambda name: name == "records",
-    "numpy": lambda name: name == "tensors",
+    "numpy": lambda name: name in ("tensors", "sheets", "panels"),
     "anywidget": lambda name: name == "widget",
-    "ipywidgets": lambda name: name == "widget",
+    "traitlets": lambda name: name == "widget",
+    "ipywidgets": lambda name: False,
 }
 
 

@@ -209,7 +209,7 @@ def test_an_interrupt_shows_what_ran_and_goes_on(session):
         ("%nntrace net --device nowhere", "cannot use the device 'nowhere'"),
         ("%nntrace net -o 3x", "takes a variable's name, not '3x'"),
         ("%nntrace net --classes missing", "'missing' is none"),
-        ("%nntrace net --live", "unknown option --live"),
+        ("%nntrace net --lively", "unknown option --lively"),
         ("%%nntrace other\nnet(1)", "%%nntrace: 'other' is not the name of a network"),
         ("%%nntrace\nawait x", "%%nntrace: a traced cell cannot await"),
     ],

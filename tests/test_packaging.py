@@ -26,8 +26,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
 
     names = zipfile.ZipFile(wheel).namelist()
 
-    modules = {f"nnmagic/{path.name}" for path in (ROOT / "nnmagic").glob("*.py")}
-    assert {name for name in names if name.startswith("nnmagic/")} == modules | {"nnmagic/py.typed"}
+    package = ROOT / "nnmagic"
+    modules = {path.name for path in package.glob("*.py")} | {"py.typed"}
+    static = {f"static/{path.name}" for path in (package / "static").iterdir()}
+    expected = {f"nnmagic/{name}" for name in modules | static}
+    assert {name for name in names if name.startswith("nnmagic/")} == expected
     assert all(name.startswith(("nnmagic/", "nnmagic-")) for name in names)
 
 

@@ -1,0 +1,153 @@
+// The layer panel: before and after of one layer, its numbers, its parameters.
+import { count, numbers, percent, plural } from "./format.js";
+import { typed } from "./rows.js";
+import { block, createPicture, element, histogramFigure, smallHistogram } from "./pictures.js";
+
+const PATIENCE_MS = 5000;
+const STATISTICS = ["min", "max", "mean", "std", "zeros", "nan", "inf"];
+
+/** @returns {string[]} a tensor's statistics as text, in the order of STATISTICS */
+export function statisticTexts(stats) {
+  const of = (value, write) => (value === null || value === undefined ? "" : write(value));
+  return [...numbers(stats.min, stats.max, stats.mean, stats.std), of(stats.zeros, percent), of(stats.nan, count), of(stats.inf, count)];
+}
+
+/** @param {{uid: string, send: (message: object) => void, close: () => void}} options */
+export function createPanel({ uid, send, close }) {
+  const title = element("strong", { class: "nm-panel-title", id: `${uid}-panel` });
+  const body = block("nm-panel-body");
+  const status = element("div", { role: "status", class: "nm-status" });
+  const closer = element("button", { type: "button", class: "nm-close", "aria-label": "close the panel", title: "close (Escape)", click: close }, "✕");
+  const el = element("section", { class: "nm-panel", "aria-labelledby": title.id, tabindex: "-1", hidden: true, "data-nm": "panel" },
+    block("nm-panel-head", title, closer), status, body);
+  let pictures = [];
+  let memory = {};
+  let timer = 0;
+  let shownKey = null;
+  let waiting = null;
+  let isHeld = false;
+
+  // A slider that is being dragged must not be replaced under the pointer.
+  el.addEventListener("pointerdown", (event) => { isHeld = event.target.type === "range"; });
+  for (const name of ["pointerup", "pointercancel", "change"]) {
+    el.addEventListener(name, () => {
+      isHeld = false;
+      if (waiting) fill(...waiting);
+    });
+  }
+
+  function wait(text) {
+    clearTimeout(timer);
+    status.textContent = text;
+    timer = setTimeout(() => { status.textContent = "no answer yet: the kernel is busy with a cell, or gone"; }, PATIENCE_MS);
+  }
+
+  function tensor(record, buffers, side, i) {
+    const place = `${side}-${i}`;
+    const facts = [record.shape, record.dtype, record.device].filter(Boolean).join(" · ");
+    const card = block("nm-tensor", element("div", {}, element("b", {}, record.title), ` ${facts}`));
+    if (record.unknown) card.append(block("nm-quiet", record.unknown));
+    let size = 0;
+    if (record.picture) {
+      const picture = { ...record.picture, values: typed(buffers[record.picture.buffer], Float32Array) };
+      size = picture.values.length;
+      if (picture.caption) card.append(block("nm-quiet", picture.caption));
+      memory[place] ??= {};
+      const drawn = createPicture(picture, { id: `${uid}-${place}`, label: `${record.title} ${record.shape}`, memory: memory[place] });
+      pictures.push(drawn);
+      card.append(drawn.el);
+    }
+    if (size < record.numel && record.loadable) {
+      card.append(element("button", { type: "button", "data-nm": `all-${place}`, click: (event) => {
+        event.currentTarget.disabled = true;
+        send({ ask: "all", tensor: side, index: i });
+        wait("loading all values …");
+      } }, `Load all ${plural(record.numel, "value")}`));
+    } else if (size < record.numel && record.reason) card.append(block("nm-quiet", record.reason));
+    return card;
+  }
+
+  function sides(panel, buffers) {
+    const side = (heading, records, name) => block("nm-side", block("nm-part", heading),
+      ...(records.length ? records.map((record, i) => tensor(record, buffers, name, i)) : [block("nm-quiet", "no tensor")]));
+    return block("nm-sides", side("before", panel.inputs, "input"), side("after", panel.outputs, "output"));
+  }
+
+  function statistics(records) {
+    const head = element("tr", {}, element("td"), ...records.map((each) => element("th", { scope: "col" }, each.title)));
+    const texts = records.map((each) => statisticTexts(each.stats ?? {}));
+    const lines = STATISTICS.map((name, line) => element("tr", {}, element("th", { scope: "row" }, name),
+      ...texts.map((text) => element("td", {}, text[line]))));
+    return block("nm-wide", element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines)));
+  }
+
+  function parameter(record) {
+    const [low, high, mean, std] = statisticTexts(record.stats ?? {});
+    const said = mean ? `${[mean, std].filter(Boolean).join(" ± ")}, ${low} … ${high}` : "";
+    return element("li", {}, element("div", {}, element("b", {}, record.name), ` ${record.shape} · ${count(record.count)} `,
+      ...(record.histogram ? [smallHistogram(record.histogram)] : [])),
+    ...[said, record.first].filter(Boolean).map((text) => block("nm-quiet nm-code", text)),
+    ...(record.flags ? [block("nm-flag-text", `⚠ ${record.flags}`)] : []));
+  }
+
+  function fill(panel, buffers) {
+    const focused = el.contains(el.getRootNode().activeElement) ? el.getRootNode().activeElement.dataset.nm ?? "panel" : null;
+    const top = el.scrollTop;
+    waiting = null;
+    clearTimeout(timer);
+    status.textContent = "";
+    pictures = [];
+    title.textContent = [panel.title, panel.type].filter(Boolean).join(" · ");
+    const parts = [];
+    const line = (text, look = "nm-quiet") => { if (text) parts.push(element("div", { class: look }, text)); };
+    line(panel.doc);
+    line(panel.arguments, "nm-quiet nm-code");
+    line(panel.place);
+    for (const note of panel.notes) line(note);
+    parts.push(sides(panel, buffers));
+    const both = [...panel.inputs, ...panel.outputs];
+    const histograms = [panel.inputs, panel.outputs].flatMap((records) => records.filter((each) => each.histogram).slice(0, 1))
+      .map((each) => ({ name: each.title, ...each.histogram }));
+    if (histograms.length) parts.push(block("nm-part", "histograms"), histogramFigure(histograms));
+    if (both.some((each) => each.stats)) parts.push(block("nm-part", "statistics"), statistics(both));
+    if (panel.parameters.length) parts.push(block("nm-part", "parameters"), element("ul", {}, ...panel.parameters.map(parameter)));
+    else line(panel.parameters_reason);
+    body.replaceChildren(...parts);
+    draw(true);
+    el.scrollTop = top;
+    if (focused) (el.querySelector(`[data-nm="${CSS.escape(focused)}"]`) ?? el).focus({ preventScroll: true });
+  }
+
+  const draw = (force) => { for (const picture of pictures) picture.draw(force); };
+
+  return {
+    el,
+    draw,
+    /** Say that the panel of a layer is on its way. */
+    load(key, name) {
+      if (key !== shownKey) {
+        memory = {};
+        pictures = [];
+        title.textContent = name;
+        body.replaceChildren();
+        el.scrollTop = 0;
+      }
+      shownKey = key;
+      el.hidden = false;
+      wait("loading …");
+    },
+    show(panel, buffers) {
+      el.hidden = false;
+      if (isHeld) waiting = [panel, buffers];
+      else fill(panel, buffers);
+    },
+    hide() {
+      clearTimeout(timer);
+      el.hidden = true;
+      shownKey = null;
+      pictures = [];
+      body.replaceChildren();
+    },
+    clear: () => clearTimeout(timer),
+  };
+}

@@ -1,0 +1,228 @@
+// The table's data: what came as bytes, who is whose child, which rows show, and in which order.
+
+export const STRONG = 1;
+export const DIMMED = 2;
+export const FLAGGED = 4;
+export const FAILED = 8;
+export const MANY_CALLS = 16;
+
+/** The typed arrays of a column by its kind. */
+const FIELDS = {
+  text: { index: Uint32Array },
+  flags: { index: Uint32Array },
+  count: { values: Float64Array },
+  size: { values: Float64Array },
+  percent: { values: Float32Array },
+  pair: { first: Float64Array, second: Float64Array },
+  histogram: { values: Uint8Array, zero: Int8Array },
+};
+
+/**
+ * Copy bytes into a typed array; a DataView of a message may begin at an odd offset.
+ * @param {ArrayBuffer|ArrayBufferView|null|undefined} bytes
+ * @param {Function} Type constructor of the typed array
+ */
+export function typed(bytes, Type) {
+  if (!bytes) return new Type(0);
+  if (bytes instanceof ArrayBuffer) return new Type(bytes.slice(0));
+  return new Type(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+}
+
+/** @param {object} content the trait @returns {object} the table: content with typed arrays */
+export function decoded(content) {
+  const level = typed(content.level, Uint16Array);
+  return {
+    ...content,
+    level,
+    label: typed(content.label, Uint32Array),
+    name: typed(content.name, Uint32Array),
+    state: typed(content.state, Uint8Array),
+    columns: content.columns.map((column) => withFields(column, column, null)),
+    parents: parentsOf(level),
+    ends: endsOf(level),
+    deepest: level.reduce((most, each) => Math.max(most, each), 0),
+  };
+}
+
+/** Return the column with the given fields; with buffers, a field is the number of its buffer. */
+function withFields(column, fields, buffers) {
+  const changed = { ...column, ...fields };
+  for (const [field, Type] of Object.entries(FIELDS[column.kind] ?? {})) {
+    if (field in fields) changed[field] = typed(buffers ? buffers[fields[field]] : fields[field], Type);
+  }
+  return changed;
+}
+
+/**
+ * @param {object} table
+ * @param {object} message new numbers for the same rows
+ * @param {DataView[]} buffers
+ * @returns {object} the table with them
+ */
+export function withValues(table, message, buffers) {
+  const changed = { ...table };
+  changed.columns = table.columns.map((column) =>
+    message.columns?.[column.key] ? withFields(column, message.columns[column.key], buffers) : column,
+  );
+  if (Number.isInteger(message.state)) changed.state = typed(buffers[message.state], Uint8Array);
+  for (const key of ["heading", "notes", "scores", "structure", "first_nonfinite", "failed"]) {
+    if (message[key] !== undefined) changed[key] = message[key];
+  }
+  return changed;
+}
+
+/** @param {ArrayLike<number>} level @returns {Int32Array} each row's parent, -1: none */
+export function parentsOf(level) {
+  const parents = new Int32Array(level.length).fill(-1);
+  const above = [];
+  for (let row = 0; row < level.length; row++) {
+    while (above.length && level[above.at(-1)] >= level[row]) above.pop();
+    if (above.length) parents[row] = above.at(-1);
+    above.push(row);
+  }
+  return parents;
+}
+
+/** @param {ArrayLike<number>} level @returns {Int32Array} for each row the first one not inside it */
+export function endsOf(level) {
+  const ends = new Int32Array(level.length).fill(level.length);
+  const above = [];
+  for (let row = 0; row < level.length; row++) {
+    while (above.length && level[above.at(-1)] >= level[row]) ends[above.pop()] = row;
+    above.push(row);
+  }
+  return ends;
+}
+
+export const hasChildren = (table, row) => table.ends[row] > row + 1;
+export const fullName = (table, row) => table.names[table.name[row]] || table.labels[table.label[row]];
+export const keyOf = (table, row) => table.keys?.[row] ?? table.names[table.name[row]];
+
+/** @param {object} table @param {string|null} key @returns {number} the row of a key, -1: none */
+export function rowOf(table, key) {
+  if (key === null || key === undefined) return -1;
+  for (const [row, own] of Object.entries(table.keys ?? {})) if (own === key) return Number(row);
+  const name = table.names.indexOf(key);
+  if (name < 0) return -1;
+  for (let row = 0; row < table.count; row++) {
+    if (table.name[row] === name && table.keys?.[row] === undefined) return row;
+  }
+  return -1;
+}
+
+/** @returns {Uint8Array} 1 for each folded row where rows above `depth` are unfolded */
+export function foldedBelow(table, depth, keepsCallsFolded = false) {
+  const folded = new Uint8Array(table.count);
+  for (let row = 0; row < table.count; row++) {
+    const isMany = keepsCallsFolded && table.state[row] & MANY_CALLS;
+    folded[row] = hasChildren(table, row) && (table.level[row] >= depth || isMany) ? 1 : 0;
+  }
+  return folded;
+}
+
+/** Unfold all that a row stands in. */
+export function unfoldAbove(table, folded, row) {
+  for (let above = table.parents[row]; above >= 0; above = table.parents[above]) folded[above] = 0;
+}
+
+/**
+ * @param {object} table
+ * @param {string} search a part of a full name, label or type; any case
+ * @param {boolean} flaggedOnly
+ * @returns {Uint8Array|null} 1 for each row that matches; null: nothing is asked for
+ */
+export function matchesOf(table, search, flaggedOnly) {
+  const wanted = search.trim().toLowerCase();
+  if (!wanted && !flaggedOnly) return null;
+  // A string table is far shorter than the table: each text is looked at once.
+  const found = (texts) => texts.map((text) => text.toLowerCase().includes(wanted));
+  const type = table.columns.find((column) => column.key === "type");
+  const [names, labels, types] = [found(table.names), found(table.labels), found(type?.strings ?? [])];
+  const matches = new Uint8Array(table.count);
+  for (let row = 0; row < table.count; row++) {
+    const text = names[table.name[row]] || labels[table.label[row]] || types[type?.index[row]];
+    matches[row] = text && (!flaggedOnly || table.state[row] & (FLAGGED | FAILED)) ? 1 : 0;
+  }
+  return matches;
+}
+
+/**
+ * @param {object} table
+ * @param {{folded: Uint8Array, matches: Uint8Array|null, order: Uint32Array|null}} view
+ * @returns {Uint32Array} the rows to show, in order
+ */
+export function shownRows(table, { folded, matches, order }) {
+  if (order) return matches ? order.filter((row) => matches[row]) : order;
+  const rows = [];
+  if (matches) {
+    const shows = matches.slice();
+    for (let row = table.count - 1; row >= 0; row--) {
+      if (shows[row] && table.parents[row] >= 0) shows[table.parents[row]] = 1;
+    }
+    for (let row = 0; row < table.count; row++) if (shows[row]) rows.push(row);
+  } else {
+    for (let row = 0; row < table.count; row = folded[row] ? table.ends[row] : row + 1) rows.push(row);
+  }
+  return Uint32Array.from(rows);
+}
+
+/**
+ * @param {object} table
+ * @param {string|null} key the column's key; null: the tree's own column
+ * @returns {Float64Array} a number for each row to sort by, NaN: unknown
+ */
+export function sortKeys(table, key) {
+  const column = table.columns.find((each) => each.key === key);
+  const rank = (texts) => {
+    const collator = new Intl.Collator("en", { numeric: true });
+    const ranks = new Float64Array(texts.length);
+    const inOrder = texts.map((_, i) => i).sort((a, b) => collator.compare(texts[a], texts[b]));
+    for (const [place, i] of inOrder.entries()) ranks[i] = texts[i] === "" ? NaN : place;
+    return ranks;
+  };
+  if (!column) {
+    const ranks = rank(table.names);
+    return Float64Array.from(table.name, (name) => ranks[name]);
+  }
+  const keys = new Float64Array(table.count).fill(NaN);
+  const ranks = column.strings ? rank(column.strings) : null;
+  for (let row = 0; row < table.count; row++) {
+    if (table.message?.[row] !== undefined) continue;
+    if (ranks) keys[row] = ranks[column.index[row]];
+    else if (column.kind === "pair") keys[row] = column.first[row];
+    else if (column.kind === "histogram") keys[row] = centreOf(column.values, row * 10);
+    else keys[row] = column.values[row];
+  }
+  return keys;
+}
+
+/** Where the mass of a histogram's ten bins lies: what sorting by its picture can mean. */
+function centreOf(bins, start) {
+  let [mass, moment] = [0, 0];
+  for (let bin = 0; bin < 10; bin++) {
+    mass += bins[start + bin];
+    moment += bin * bins[start + bin];
+  }
+  return moment / mass;
+}
+
+/** @returns {Uint32Array} the rows sorted by their keys, equal ones in order, NaN last */
+export function sortedRows(keys, descending) {
+  const sign = descending ? -1 : 1;
+  return Uint32Array.from(keys, (_, row) => row).sort((a, b) => {
+    const [first, second] = [keys[a], keys[b]];
+    if (Number.isNaN(first) || Number.isNaN(second)) {
+      return Number.isNaN(first) - Number.isNaN(second) || a - b;
+    }
+    return sign * (first - second) || a - b;
+  });
+}
+
+/** @returns {boolean} whether two tables have the same rows, so that what is folded can stay */
+export function sameRows(one, other) {
+  if (!one || one.count !== other.count || one.kind !== other.kind) return false;
+  for (let row = 0; row < one.count; row++) {
+    if (one.level[row] !== other.level[row] || fullName(one, row) !== fullName(other, row)) return false;
+  }
+  return true;
+}

@@ -1,0 +1,332 @@
+// The widget: the toolbar, and what holds the table, the panel and the input together.
+import { plural } from "./format.js";
+import { FAILED, FLAGGED, decoded, fullName, keyOf, rowOf, withValues } from "./rows.js";
+import { block, element, inline, slider } from "./pictures.js";
+import { createGrid } from "./grid.js";
+import { createPanel } from "./panel.js";
+import { createInput } from "./input.js";
+
+const NARROW = 600;
+
+/** Hide the static tree of the same record; each view that hides it counts, the last one shows it. */
+function createStaticHider(root) {
+  const hidden = new Set();
+  return {
+    hide(id) {
+      if (!id) return;
+      for (const found of document.querySelectorAll(`[data-nnmagic="${CSS.escape(id)}"]`)) {
+        const node = found.closest(".jp-OutputArea-child") ?? found;
+        if (hidden.has(node) || node.contains(root)) continue;
+        hidden.add(node);
+        node.dataset.nnmagicViews = Number(node.dataset.nnmagicViews ?? 0) + 1;
+        node.style.display = "none";
+      }
+    },
+    show() {
+      for (const node of hidden) {
+        node.dataset.nnmagicViews -= 1;
+        if (Number(node.dataset.nnmagicViews) > 0) continue;
+        delete node.dataset.nnmagicViews;
+        node.style.display = "";
+      }
+      hidden.clear();
+    },
+  };
+}
+
+/** @param {{model: object, el: HTMLElement}} view */
+function render({ model, el }) {
+  const uid = `nnmagic-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+  const ending = new AbortController();
+  const timers = new Set();
+  let table = null;
+  let isPaused = model.get("paused");
+  let isAsked = false;
+  let late = null;
+  let frame = 0;
+
+  const later = (action, ms) => { const timer = setTimeout(() => { timers.delete(timer); action(); }, ms); timers.add(timer); return timer; };
+  const send = (message) => {
+    if (message.ask === "run") isAsked = true;
+    model.send(message);
+  };
+  const set = (name, value) => {
+    if (model.get(name) === value) return;
+    model.set(name, value);
+    model.save_changes();
+  };
+  const act = (label, name, click, attributes = {}) => element("button", { type: "button", "data-nm": name, click, ...attributes }, label);
+
+  const grid = createGrid({ uid, live: () => model.get("live"), choose, changed: showCount });
+  const panel = createPanel({ uid, send, close: closePanel });
+  const input = createInput({ uid, send });
+  const heading = block("nm-heading");
+  const notes = block("nm-notes");
+  const search = element("input", { type: "search", "aria-label": "search", placeholder: "search names and types ( / )", spellcheck: "false", autocomplete: "off", "data-nm": "search" });
+  const counted = element("span", { role: "status", class: "nm-count" });
+  const flagged = act("", "flagged", () => {
+    grid.filter.flaggedOnly = !grid.filter.flaggedOnly;
+    grid.arrange();
+  }, { "aria-pressed": "false" });
+  const firstNan = act("first NaN", "first-nan", () => goTo(table.first_nonfinite), { title: "the first call that made NaN or Inf" });
+  const failed = act("failed", "failed", () => goTo(table.failed), { title: "the call that failed" });
+  const depth = slider({ label: "depth", min: 0, max: 1, value: 0, id: "depth", text: String, change: (value) => grid.foldTo(value) });
+  const foldAll = act("fold all", "fold", () => foldTo(0));
+  const unfoldAll = act("unfold all", "unfold", () => foldTo(table.deepest));
+  const folding = inline("nm-group", depth.el, foldAll, unfoldAll);
+  const menu = element("div", { class: "nm-menu", id: `${uid}-columns`, role: "group", "aria-label": "columns", hidden: true });
+  const columns = act("columns", "columns", () => openMenu(menu.hidden), { "aria-expanded": "false", "aria-controls": menu.id });
+  const step = slider({ label: "step", min: 0, max: 1, value: 0, id: "step", text: stepText, change: askStep });
+  const badge = inline("nm-badge");
+  const pause = act("pause", "pause", () => {
+    setPaused(!isPaused);
+    send({ ask: isPaused ? "pause" : "resume" });
+  });
+  const live = element("span", { class: "nm-group", hidden: true }, badge, pause, act("close", "close", () => send({ ask: "close" })));
+  const pauseNote = element("div", { role: "status", class: "nm-quiet" });
+  const toolbar = element("div", { class: "nm-toolbar", role: "group", "aria-label": "toolbar" }, inline("nm-group", search, counted),
+    flagged, firstNan, failed, folding, inline("nm-anchor", columns, menu), step.el, live);
+  const main = block("nm-main", grid.el, panel.el, block("nm-rest", input.el, notes));
+  const root = element("div", { class: "nnmagic", "data-lm-suppress-shortcuts": "true" }, heading, toolbar, pauseNote, main);
+  const hider = createStaticHider(root);
+
+  function showTable() {
+    table = decoded(model.get("content"));
+    grid.filter.search = search.value = model.get("search") ?? "";
+    if (!table.state.some((state) => state & (FLAGGED | FAILED))) grid.filter.flaggedOnly = false;
+    grid.show(table);
+    depth.input.max = Math.max(1, table.deepest);
+    depth.set(Math.min(table.deepest, table.opened));
+    folding.hidden = table.deepest === 0;
+    menu.replaceChildren(...table.columns.map((column) => {
+      const box = element("input", { type: "checkbox", change: () => {
+        if (box.checked) grid.hidden.delete(column.key);
+        else grid.hidden.add(column.key);
+        grid.arrange(true);
+      } });
+      box.checked = !grid.hidden.has(column.key);
+      return element("label", { title: column.meaning || null }, box, ` ${column.title}`);
+    }));
+    const { steps } = table;
+    step.el.hidden = !(steps?.count > 1);
+    if (steps) {
+      Object.assign(step.input, { min: steps.first, max: steps.last, step: steps.every || 1 });
+      step.set(model.get("step") ?? steps.last);
+    }
+    showFacts();
+    later(() => hider.hide(table.static), 0);
+    hider.hide(table.static);
+    showSelected(false);
+  }
+
+  /** Show all that is not in the rows. */
+  function showFacts() {
+    heading.textContent = table.heading;
+    notes.replaceChildren(...table.notes.map((note) => element("div", {}, note)));
+    const flags = table.state.reduce((sum, state) => sum + (state & (FLAGGED | FAILED) ? 1 : 0), 0);
+    flagged.hidden = flags === 0;
+    flagged.textContent = `flagged ${flags.toLocaleString("en")}`;
+    firstNan.hidden = !(table.first_nonfinite >= 0);
+    failed.hidden = !(table.failed >= 0);
+    grid.el.hidden = table.count === 0;
+    toolbar.hidden = table.count === 0 && !model.get("live");
+    input.show(table);
+  }
+
+  function showCount() {
+    if (!table) return;
+    const isFiltered = grid.filter.search.trim() || grid.filter.flaggedOnly;
+    const all = table.count.toLocaleString("en");
+    counted.textContent = isFiltered ? `${grid.matched().toLocaleString("en")} of ${all}` : plural(table.count, table.kind === "trace" ? "row" : table.noun);
+    flagged.setAttribute("aria-pressed", grid.filter.flaggedOnly);
+    for (const node of [depth.input, foldAll, unfoldAll]) node.disabled = grid.isFlat() || Boolean(isFiltered);
+    if (search.value !== grid.filter.search) {
+      search.value = grid.filter.search;
+      set("search", search.value);
+    }
+  }
+
+  function foldTo(value) {
+    depth.set(value);
+    grid.foldTo(value);
+  }
+
+  function stepText(value) {
+    const { first, every, count } = table?.steps ?? { first: 0, every: 1, count: 1 };
+    const place = Math.round((value - first) / (every || 1)) + 1;
+    return value === place ? `${value} of ${count}` : `${value} (${place} of ${count})`;
+  }
+
+  function askStep(value) {
+    isAsked = true;
+    clearTimeout(step.timer);
+    timers.delete(step.timer);
+    step.timer = later(() => set("step", value), 120);
+  }
+
+  function choose(key) {
+    if (model.get("selected") === key) return;
+    set("selected", key);
+  }
+
+  function closePanel() {
+    set("selected", null);
+    grid.el.focus({ preventScroll: true });
+  }
+
+  function goTo(row) {
+    choose(keyOf(table, row));
+    grid.reveal(row);
+    grid.el.focus({ preventScroll: true });
+  }
+
+  function showSelected(reveals = true) {
+    const key = model.get("selected");
+    const row = grid.select(key);
+    if (key === null || key === undefined) panel.hide();
+    else {
+      panel.load(key, row >= 0 ? fullName(table, row) : key);
+      if (reveals && row >= 0) grid.reveal(row);
+    }
+    main.classList.toggle("nm-has-panel", !panel.el.hidden);
+    grid.draw();
+  }
+
+  function setPaused(value) {
+    isPaused = value;
+    showLive();
+    if (isPaused || !late) return;
+    const [content, values] = [late.content, late.values];
+    late = null;
+    if (content) showTable();
+    if (values) takeValues(...values);
+  }
+
+  function showLive() {
+    const isLive = model.get("live");
+    live.hidden = !isLive;
+    badge.textContent = isPaused ? "○ paused" : "● live";
+    pause.textContent = isPaused ? "resume" : "pause";
+    pauseNote.textContent = isLive && isPaused ? "paused: drawing stopped; recording stops when the running cell ends" : "";
+  }
+
+  function takeValues(message, buffers) {
+    table = withValues(table, message, buffers);
+    if (frame) return;
+    frame = requestAnimationFrame(() => {
+      frame = 0;
+      grid.refresh(table);
+      showFacts();
+    });
+  }
+
+  function onMessage(message, buffers) {
+    if (message.tell === "panel" && message.key === model.get("selected")) panel.show(message.panel, buffers);
+    else if (message.tell === "pictures") input.pictures(message.labels, buffers[message.buffer]);
+    else if (message.tell === "error") {
+      isAsked = false;
+      input.error(message.lines);
+    } else if (message.tell === "values") {
+      if (isPaused && model.get("live") && !isAsked) late = { content: late?.content, values: [message, buffers] };
+      else takeValues(message, buffers);
+    }
+  }
+
+  function onContent() {
+    // A step or a run that the user asked for is drawn also while paused.
+    if (isPaused && model.get("live") && !isAsked) {
+      late = { content: true, values: null };
+      return;
+    }
+    isAsked = false;
+    input.forget();
+    showTable();
+  }
+
+  function openMenu(isOpen) {
+    menu.hidden = !isOpen;
+    columns.setAttribute("aria-expanded", isOpen);
+    if (isOpen) menu.querySelector("input")?.focus();
+  }
+
+  function setSearch(text) {
+    grid.filter.search = text;
+    grid.arrange();
+    set("search", text);
+  }
+
+  function onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const isText = event.target.matches("input[type=text], input[type=search], input[type=number], select");
+    if (event.key === "/" && !isText) {
+      search.focus();
+      search.select();
+    } else if (event.key === "Escape" && !menu.hidden) {
+      openMenu(false);
+      columns.focus();
+    } else if (event.key === "Escape" && event.target === search) {
+      search.value = "";
+      setSearch("");
+      grid.el.focus({ preventScroll: true });
+    } else if (event.key === "Escape" && !panel.el.hidden) closePanel();
+    else if (event.key === "Enter" && event.target === search) grid.el.focus({ preventScroll: true });
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  search.addEventListener("input", () => setSearch(search.value));
+  root.addEventListener("keydown", onKey);
+  document.addEventListener("pointerdown", (event) => {
+    if (!menu.hidden && !menu.parentNode.contains(event.composedPath()[0])) openMenu(false);
+  }, { signal: ending.signal });
+  const sizes = new ResizeObserver(() => {
+    root.classList.toggle("nm-narrow", root.clientWidth <= NARROW);
+    grid.draw();
+    panel.draw();
+  });
+
+  const listeners = {
+    "msg:custom": onMessage,
+    "change:content": onContent,
+    "change:selected": () => showSelected(),
+    "change:search": () => {
+      const text = model.get("search") ?? "";
+      if (text !== grid.filter.search) setSearch(text);
+    },
+    "change:step": () => step.set(model.get("step")),
+    "change:live": showLive,
+    "change:paused": () => setPaused(model.get("paused")),
+  };
+  for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
+
+  // In an HBox the views share its width, and none is wider than its part.
+  el.style.minWidth = "0";
+  el.style.flexGrow = "1";
+  el.append(root);
+  root.classList.toggle("nm-narrow", root.clientWidth > 0 && root.clientWidth <= NARROW);
+  showTable();
+  showLive();
+  const chosen = model.get("selected");
+  if (chosen !== null && chosen !== undefined) {
+    grid.reveal(rowOf(table, chosen));
+    send({ ask: "panel" });
+  }
+  for (const part of [root, grid.el, panel.el]) sizes.observe(part);
+  // JupyterLab may draw the static output after this one.
+  later(() => hider.hide(table.static), 1000);
+
+  return () => {
+    for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
+    ending.abort();
+    sizes.disconnect();
+    cancelAnimationFrame(frame);
+    for (const timer of timers) clearTimeout(timer);
+    panel.clear();
+    input.clear();
+    hider.show();
+    root.remove();
+  };
+}
+
+export default { render };
