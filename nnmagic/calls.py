@@ -8,6 +8,7 @@ from threading import get_ident
 from typing import Any
 
 from torch import nn
+from torch.compiler import is_dynamo_compiling
 
 from nnmagic.naming import Naming, Network
 
@@ -115,24 +116,24 @@ def observed(observer: CallObserver, *, eager: bool = True) -> Iterator[None]:
     hook that would make torch leave its fused paths. Blocks may be nested, and end in any order.
     """
     thread = get_ident()
-    enter, leave, fail = observer.enter, observer.leave, observer.fail
 
     def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         __tracebackhide__ = True
-        if get_ident() != thread:
+        if is_dynamo_compiling() or get_ident() != thread:
             return link.previous(self, *args, **kwargs)
-        call = enter(self, args, kwargs)
-        if call is None:
+        watching = link.observer
+        call = None if watching is None else watching.enter(self, args, kwargs)
+        if watching is None or call is None:
             return link.previous(self, *args, **kwargs)
         try:
             output = link.previous(self, *args, **kwargs)
-            leave(call, output)
+            watching.leave(call, output)
         except BaseException as error:
-            fail(call, error)
+            watching.fail(call, error)
             raise
         return output
 
-    link = _Link(__call__)
+    link = _Link(__call__, observer)
     with _eager_compiled_networks() if eager else nullcontext():
         link.insert()
         try:
@@ -149,10 +150,13 @@ class _Link:
 
     Attributes:
         previous: what the wrapper calls.
+        observer: what sees the calls; None once the link is removed, since a network that was
+            compiled under it holds on to the wrapper.
     """
 
-    def __init__(self, wrapper: Any) -> None:
+    def __init__(self, wrapper: Any, observer: CallObserver) -> None:
         self.wrapper = wrapper
+        self.observer: CallObserver | None = observer
         self.previous: Any = None
         self.limits = (0, 0)
         wrapper.link = self
@@ -171,6 +175,7 @@ class _Link:
 
     def remove(self) -> None:
         """Take the wrapper out, wherever in the chain it is."""
+        self.observer = None
         above = getattr(nn.Module.__call__, "link", None)
         if above is self:
             nn.Module.__call__ = self.previous  # type: ignore[method-assign]

@@ -395,8 +395,11 @@ class TraceTable:
                 "mode), so that the layers inside were not called"
             )
         types = {self.log.layer_of(call).type for call in self.calls}
-        if "OptimizedModule" in types:
+        compiled = [c for c in self.calls if self.log.layer_of(c).type == "OptimizedModule"]
+        if any(call in self.last_child for call in compiled):
             notes.append("compiled networks run eagerly while they are traced")
+        elif compiled:
+            notes.append("a compiled network that is watched runs as it is: one row")
         if types & {"ScriptModule", "RecursiveScriptModule", "TopLevelTracedModule"}:
             notes.append("a ScriptModule is one row: what runs inside it cannot be seen")
         raised = self.log.raised

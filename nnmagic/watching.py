@@ -86,6 +86,8 @@ class Watcher(Recorder):
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+            if timer is not threading.current_thread():
+                timer.join(1)
         self._latest = None
 
     def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> RunningCall | None:
@@ -222,8 +224,6 @@ def watching(module: nn.Module, trace: Trace | None = None, *, static: bool = Fa
     if trace is None:
         trace = Trace(log=watcher.log)
         trace.log.notes.append(f"shows the next call of {watcher.home.label}")
-        if type(module).__name__ == "OptimizedModule":
-            trace.log.notes.append("a compiled network is watched as it runs: one row")
     widget = NetworkWidget(trace, live_of=subject_of, watcher=watcher, static=static)
     watcher.start(widget)
     return widget

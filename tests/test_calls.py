@@ -1,5 +1,7 @@
+import gc
 import sys
 import threading
+import weakref
 
 import pytest
 import torch
@@ -189,3 +191,17 @@ def test_the_layers_of_a_compiled_network_are_seen():
         net(torch.ones(2))
 
     assert {event[1].split(".")[-1] for event in log.events} >= {"0", "1"}
+
+
+def test_a_network_compiled_under_an_observer_does_not_hold_on_to_it():
+    net = nn.Sequential(nn.Linear(2, 2))
+    observer = Log()
+    with observed(observer):
+        compiled = torch.compile(net, backend="eager")
+    gone = weakref.ref(observer)
+
+    del observer
+    gc.collect()
+
+    assert gone() is None
+    assert compiled(torch.rand(1, 2)).shape == (1, 2)
