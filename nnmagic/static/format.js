@@ -36,7 +36,8 @@ function threeDigits(number) {
   return fixed(number, Math.max(0, 3 - String(Math.trunc(Math.abs(number))).length));
 }
 
-function withCommas(number) {
+/** @param {number} number a whole one @returns {string} "1,234" */
+export function withCommas(number) {
   return String(number).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 

@@ -1,50 +1,44 @@
 // The table as an ARIA treegrid that keeps only the rows in view in the document.
 import { count, numbers, percent, size } from "./format.js";
-import { DIMMED, FAILED, FLAGGED, STRONG, foldedBelow, fullName, hasChildren, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
-import { barsPath, element, inline, svgElement } from "./pictures.js";
+import { DIMMED, FAILED, STRONG, foldedBelow, fullName, hasChildren, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
+import { barsPath, block, element, inline, pressable } from "./pictures.js";
 
 const ROW_HEIGHT = 24;
+const MOST_GRID_HEIGHT = 420;
 const OVERSCAN = 6;
 const INDENT = 14;
 const WIDEST = { tree: 44, text: 30, flags: 40 };
+const MOST_MEASURED = 2000;
 
 /** @returns {string[]} what a cell of a column says: two texts for a pair */
 export function cellTexts(column, row) {
-  if (column.kind === "count") return [count(column.values[row])];
-  if (column.kind === "size") return [size(column.values[row])];
-  if (column.kind === "percent") return [percent(column.values[row])];
   if (column.kind === "pair") return numbers(column.first[row], column.second[row]);
-  return [column.strings?.[column.index[row]] ?? ""];
+  const write = { count, size, percent }[column.kind];
+  return [write ? write(column.values[row]) : column.strings?.[column.index[row]] ?? ""];
 }
 
-/** How many digits wide the numbers of a pair are; live ones get room for any. */
+/** How many characters wide the numbers of a pair are; live ones, and very many, get room for any. */
 function pairWidths(column, live) {
-  let [first, second] = [5, 5];
-  for (let row = 0; row < column.first.length && !live; row++) {
-    const [a, b] = [column.first[row], column.second[row]];
-    if (Number.isNaN(a)) continue;
-    const scale = Math.max(Math.abs(a), Math.abs(b) || 0);
-    const plain = scale === 0 || (scale >= 0.01 && scale < 1e5);
-    const wide = (value) => (plain ? 4 + Math.max(1, Math.ceil(Math.log10(Math.abs(value) + 1))) : 8) + (value < 0);
-    first = Math.max(first, wide(a));
-    second = Math.max(second, wide(b) || 0);
-  }
-  return live ? [9, 9] : [Math.min(first, 10), Math.min(second, 10)];
+  if (live || column.first.length > MOST_MEASURED) return [9, 9];
+  const texts = Array.from(column.first, (_, row) => cellTexts(column, row));
+  return [0, 1].map((side) => Math.max(5, ...texts.map((pair) => pair[side].length)));
 }
 
 /** How many characters wide a column is. */
 function widthOf(column, live) {
-  if (column.kind === "histogram") return 9;
-  if (column.kind === "pair") return pairWidths(column, live).reduce((sum, each) => sum + each, 3);
+  const { kind } = column;
+  if (kind === "pair") return pairWidths(column, live).reduce((sum, each) => sum + each, 3);
   if (column.strings) {
     const longest = column.strings.reduce((most, text) => Math.max(most, text.length), 0);
-    return Math.min(longest + (column.kind === "flags" ? 3 : 0), WIDEST[column.kind] ?? 30);
+    return Math.min(longest + (kind === "flags" ? 3 : 0), WIDEST[kind]);
   }
-  if (column.kind === "percent") return 5;
-  let most = column.kind === "size" ? 8 : 4;
-  if (column.kind === "count") for (const value of column.values) most = Math.max(most, count(value).length);
-  return most;
+  if (kind === "count") return column.values.reduce((most, value) => Math.max(most, count(value).length), 4);
+  return { histogram: 9, percent: 5 }[kind] ?? 8;
 }
+
+const isEmpty = ({ kind, index, strings }) => kind === "flags" && !index.some((each) => strings[each]);
+const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+const setOrRemove = (node, name, value) => (value === null ? node.removeAttribute(name) : node.setAttribute(name, value));
 
 /**
  * @param {{uid: string, live: () => boolean, choose: (key: string) => void, changed: () => void}} options
@@ -52,12 +46,12 @@ function widthOf(column, live) {
  */
 export function createGrid({ uid, live, choose, changed }) {
   let table = null;
+  let columns = [];
   let folded = new Uint8Array(0);
   let matches = null;
-  let matched = 0;
   let order = null;
-  let rows = new Uint32Array(0);
-  let places = new Int32Array(0);
+  let rows = [];
+  let places = [];
   let active = 0;
   let selected = -1;
   let slots = [];
@@ -65,51 +59,45 @@ export function createGrid({ uid, live, choose, changed }) {
   const sort = { key: undefined, descending: false };
   const hidden = new Set();
 
-  const header = element("div", { role: "row", class: "nm-row nm-header", "aria-rowindex": "1" });
+  const header = element("div", { role: "row", class: "nm-row nm-header", "aria-rowindex": 1 });
   const body = element("div", { role: "rowgroup", class: "nm-body" });
   const inner = element("div", { role: "presentation", class: "nm-inner" }, element("div", { role: "rowgroup", class: "nm-head" }, header), body);
-  const el = element("div", { role: "treegrid", class: "nm-grid", tabindex: "0", "data-nm": "grid" }, inner);
-  const shownColumns = () => table.columns.filter((column) => !hidden.has(column.key));
+  const el = element("div", { role: "treegrid", class: "nm-grid", tabindex: 0, "data-nm": "grid" }, inner);
+  /** A column that says nothing takes no room. */
+  const offered = () => table.columns.filter((column) => !isEmpty(column));
+  const shownColumns = () => offered().filter((column) => !hidden.has(column.key));
 
   function layOut() {
-    const columns = shownColumns();
+    columns = shownColumns();
     const isFlat = sort.key !== undefined;
     let tree = table.noun.length + 2;
-    const lengths = (isFlat ? table.names : table.labels).map((text) => text.length);
     for (let row = 0; row < table.count; row++) {
-      const own = isFlat ? lengths[table.name[row]] : lengths[table.label[row]] + (table.level[row] * INDENT) / 7;
+      const own = isFlat ? fullName(table, row).length : labelOf(row).length + (table.level[row] * INDENT) / 7;
       tree = Math.max(tree, own + (table.state[row] & (STRONG | FAILED) ? 2 : 0));
     }
     const widths = [`calc(${Math.min(Math.ceil(tree), WIDEST.tree)}ch + 32px)`];
-    for (const [i, column] of columns.entries()) {
-      const own = `calc(${Math.max(widthOf(column, live()), column.title.length + 2)}ch + 12px)`;
-      widths.push(i === columns.length - 1 ? `minmax(${own}, 1fr)` : own);
-      if (column.kind === "pair") {
-        const [first, second] = pairWidths(column, live());
-        inner.style.setProperty(`--nm-pair-${i}`, `${first}ch 3ch ${second}ch`);
-      }
-    }
-    if (!columns.length) widths[0] = `minmax(${widths[0]}, 1fr)`;
+    for (const column of columns) widths.push(`calc(${Math.max(widthOf(column, live()), column.title.length + 2)}ch + 12px)`);
+    widths.push(`minmax(${widths.pop()}, 1fr)`);
     inner.style.setProperty("--nm-columns", widths.join(" "));
-    const head = (key, title, meaning, kind) => {
-      const isSorted = sort.key === key;
-      const arrow = isSorted ? (sort.descending ? " ▼" : " ▲") : "";
-      const button = element("button", { type: "button", title: meaning || null, "data-nm": `sort-${key}`, click: () => toggleSort(key) },
-        title, element("span", { "aria-hidden": "true", class: "nm-arrow" }, arrow));
-      return element("div", { role: "columnheader", class: `nm-cell nm-k-${kind}`, "aria-sort": isSorted ? (sort.descending ? "descending" : "ascending") : null }, button);
-    };
     const focused = el.getRootNode().activeElement?.dataset?.nm;
-    header.replaceChildren(head(null, table.noun, "", "tree"), ...columns.map((c) => head(c.key, c.title, c.meaning, c.kind)));
+    header.replaceChildren(heading({ key: null, title: table.noun, kind: "tree" }), ...columns.map(heading));
     if (focused?.startsWith("sort-")) header.querySelector(`[data-nm="${CSS.escape(focused)}"]`)?.focus();
     el.setAttribute("aria-colcount", columns.length + 1);
     body.replaceChildren();
     slots = [];
   }
 
+  function heading({ key, title, meaning, kind }) {
+    const [arrow, direction] = sort.key !== key ? ["", null] : sort.descending ? [" ▼", "descending"] : [" ▲", "ascending"];
+    const button = pressable(title, `sort-${key}`, () => toggleSort(key, kind), { title: meaning || null });
+    button.append(element("span", { "aria-hidden": "true", class: "nm-arrow" }, arrow));
+    return element("div", { role: "columnheader", class: `nm-cell nm-k-${kind}`, "aria-sort": direction }, button);
+  }
+
   /** First click: the large numbers or the first names first; second: the other way; third: back. */
-  function toggleSort(key) {
-    const isText = key === null || ["text", "flags"].includes(table.columns.find((c) => c.key === key)?.kind);
-    if (sort.key !== key) [sort.key, sort.descending] = [key, !isText];
+  function toggleSort(key, kind) {
+    const isText = ["tree", "text", "flags"].includes(kind);
+    if (sort.key !== key) Object.assign(sort, { key, descending: !isText });
     else if (sort.descending !== isText) sort.descending = isText;
     else sort.key = undefined;
     el.scrollTop = 0;
@@ -119,14 +107,12 @@ export function createGrid({ uid, live, choose, changed }) {
   /** Find the rows to show anew, and draw them. */
   function arrange(columnsToo = false) {
     if (columnsToo) layOut();
-    const current = rows[active];
+    let row = rows[active] ?? 0;
     matches = matchesOf(table, filter.search, filter.flaggedOnly);
-    matched = matches ? matches.reduce((sum, each) => sum + each, 0) : table.count;
     order = sort.key === undefined ? null : sortedRows(sortKeys(table, sort.key), sort.descending);
     rows = shownRows(table, { folded, matches, order });
     places = new Int32Array(table.count).fill(-1);
-    for (let i = 0; i < rows.length; i++) places[rows[i]] = i;
-    let row = current ?? 0;
+    for (const [place, shown] of rows.entries()) places[shown] = place;
     while (row >= 0 && places[row] < 0) row = table.parents[row] ?? -1;
     active = Math.max(0, places[row] ?? 0);
     body.style.height = `${rows.length * ROW_HEIGHT}px`;
@@ -135,132 +121,117 @@ export function createGrid({ uid, live, choose, changed }) {
     changed();
   }
 
+  function makeCell(column) {
+    const cell = element("div", { role: "gridcell", class: `nm-cell nm-k-${column.kind}` });
+    if (column.kind === "histogram") {
+      const path = element("path");
+      cell.append(element("svg", { viewBox: "0 0 62 16", "aria-hidden": "true" }, path));
+      return { cell, path };
+    }
+    if (column.kind !== "pair") return { cell, parts: [cell] };
+    const parts = [inline(), inline("nm-joiner"), inline()];
+    const pair = inline("nm-pair-parts", ...parts);
+    const [first, second] = pairWidths(column, live());
+    pair.style.gridTemplateColumns = `${first}ch 3ch ${second}ch`;
+    cell.append(pair);
+    return { cell, parts };
+  }
+
   function makeSlot() {
     const fold = element("span", { class: "nm-fold", "aria-hidden": "true" });
-    const mark = inline("nm-strong-mark");
-    const label = inline("nm-label");
-    const name = element("div", { role: "rowheader", class: "nm-cell nm-tree nm-k-tree" }, fold, mark, label);
-    const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": Math.max(1, shownColumns().length) });
-    const cells = shownColumns().map((column, i) => {
-      const cell = element("div", { role: "gridcell", class: `nm-cell nm-k-${column.kind}` });
-      if (column.kind === "histogram") {
-        const path = svgElement("path");
-        cell.append(svgElement("svg", { viewBox: "0 0 62 16", "aria-hidden": "true" }, path));
-        return { cell, parts: [], path };
-      }
-      if (column.kind !== "pair") return { cell, parts: [cell] };
-      const parts = [element("span"), inline("nm-joiner"), element("span")];
-      const pair = inline("nm-pair-parts", ...parts);
-      pair.style.gridTemplateColumns = `var(--nm-pair-${i})`;
-      cell.append(pair);
-      return { cell, parts };
-    });
-    const node = element("div", { role: "row", class: "nm-row" }, name, message, ...cells.map((each) => each.cell));
+    const [mark, label] = [inline(), inline()];
+    const name = element("div", { role: "rowheader", class: "nm-cell nm-k-tree" }, fold, mark, label);
+    const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": Math.max(1, columns.length) });
+    const cells = columns.map(makeCell);
+    const node = element("div", { role: "row" }, name, message, ...cells.map((each) => each.cell));
     body.append(node);
     return { node, fold, mark, label, name, message, cells, place: -1, row: -1 };
   }
 
-  const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-  const setOrRemove = (node, name, value) => (value === null ? node.removeAttribute(name) : node.setAttribute(name, value));
+  const labelOf = (row) => table.labels[table.label[row]];
 
   function fill(slot, place) {
     const row = rows[place];
     const state = table.state[row];
     const { node } = slot;
     const isParent = !order && hasChildren(table, row);
-    const isOpen = matches ? true : !folded[row];
-    slot.place = place;
-    slot.row = row;
+    const isOpen = Boolean(matches) || !folded[row];
+    const full = fullName(table, row);
+    const level = order ? 0 : table.level[row];
+    Object.assign(slot, { place, row });
     node.hidden = false;
     node.id = `${uid}-${row}`;
     node.style.transform = `translateY(${place * ROW_HEIGHT}px)`;
-    node.classList.toggle("nm-odd-row", place % 2 === 1);
-    node.classList.toggle("nm-strong", (state & STRONG) > 0);
-    node.classList.toggle("nm-failed", (state & FAILED) > 0);
-    node.classList.toggle("nm-flagged", (state & FLAGGED) > 0);
-    node.classList.toggle("nm-dimmed", (state & DIMMED) > 0 || Boolean(matches && !matches[row]));
-    node.classList.toggle("nm-active", place === active);
+    const looks = { odd: place % 2, strong: state & STRONG, failed: state & FAILED, dimmed: state & DIMMED || (matches && !matches[row]) };
+    node.className = ["nm-row", ...Object.keys(looks).filter((look) => looks[look]).map((look) => `nm-${look}`)].join(" ");
     node.setAttribute("aria-rowindex", place + 2);
-    node.setAttribute("aria-level", order ? 1 : table.level[row] + 1);
+    node.setAttribute("aria-level", level + 1);
     node.setAttribute("aria-selected", row === selected);
     setOrRemove(node, "aria-expanded", isParent ? isOpen : null);
-    slot.name.style.paddingLeft = `${6 + (order ? 0 : table.level[row] * INDENT)}px`;
+    slot.name.style.paddingLeft = `${6 + level * INDENT}px`;
     write(slot.fold, isParent ? (isOpen ? "▾" : "▸") : "");
     write(slot.mark, state & FAILED ? "✕ " : state & STRONG ? "▲ " : "");
-    write(slot.label, order ? fullName(table, row) : table.labels[table.label[row]]);
-    const full = fullName(table, row);
-    if (slot.name.title !== full) slot.name.title = full;
+    write(slot.label, order ? full : labelOf(row));
+    slot.name.title = full;
     const message = table.message?.[row];
     slot.message.hidden = message === undefined;
-    if (message !== undefined) {
-      write(slot.message, message);
-      slot.message.title = message;
-    }
-    for (const [i, column] of shownColumns().entries()) {
+    slot.message.textContent = slot.message.title = message ?? "";
+    for (const [i, column] of columns.entries()) {
       const { cell, parts, path } = slot.cells[i];
-      cell.hidden = message !== undefined;
+      cell.hidden = !slot.message.hidden;
       if (cell.hidden) continue;
       if (path) {
-        const bins = barsPath(column.values, row * 10, 10, column.zero[row]);
-        if (path.getAttribute("d") !== bins) path.setAttribute("d", bins);
+        path.setAttribute("d", barsPath(column.values, row * 10, 10, column.zero[row]));
         continue;
       }
-      const texts = cellTexts(column, row);
+      const [first, second] = cellTexts(column, row);
+      write(parts[0], column.kind === "flags" && first ? `⚠ ${first}` : first);
       if (column.kind === "pair") {
-        write(parts[0], texts[0]);
-        write(parts[1], texts[0] && texts[1] ? column.joiner : "");
-        write(parts[2], texts[1]);
-        continue;
-      }
-      const text = column.kind === "flags" && texts[0] ? `⚠ ${texts[0]}` : texts[0];
-      write(parts[0], text);
-      if (column.strings && cell.title !== text) cell.title = text;
+        write(parts[1], first && second ? column.joiner : "");
+        write(parts[2], second);
+      } else if (column.strings) cell.title = first;
     }
   }
 
   function draw(force = false) {
     if (!table) return;
     // A view that is not in the page yet has no height: draw as many rows as it can ever show.
-    const height = el.clientHeight || 420;
+    const height = el.clientHeight || MOST_GRID_HEIGHT;
     const first = Math.max(0, Math.floor(el.scrollTop / ROW_HEIGHT) - OVERSCAN);
     const last = Math.min(rows.length, Math.ceil((el.scrollTop + height) / ROW_HEIGHT) + OVERSCAN);
-    if (slots.length < last - first) {
-      while (slots.length < last - first) slots.push(makeSlot());
-      force = true;
-    }
+    const isShort = slots.length < last - first;
+    while (slots.length < last - first) slots.push(makeSlot());
     for (let place = first; place < last; place++) {
       const slot = slots[place % slots.length];
-      if (force || slot.place !== place) fill(slot, place);
+      if (force || isShort || slot.place !== place) fill(slot, place);
     }
     for (const slot of slots) {
-      if (slot.place < first || slot.place >= last) {
-        slot.node.hidden = true;
-        slot.place = -1;
-      }
+      if (slot.place >= first && slot.place < last) continue;
+      slot.node.hidden = true;
+      slot.place = -1;
     }
     point();
   }
 
   /** Name the active row to screen readers while it is in the document. */
   function point() {
-    const isThere = active < rows.length && slots.some((slot) => slot.place === active);
-    setOrRemove(el, "aria-activedescendant", isThere ? `${uid}-${rows[active]}` : null);
-    for (const slot of slots) slot.node.classList.toggle("nm-active", slot.place === active);
+    const slot = slots.find((each) => each.place === active);
+    setOrRemove(el, "aria-activedescendant", slot ? slot.node.id : null);
+    for (const each of slots) each.node.classList.toggle("nm-active", each === slot);
   }
 
   function moveTo(place) {
     active = Math.max(0, Math.min(rows.length - 1, place));
-    const head = header.offsetHeight || ROW_HEIGHT;
-    const room = (el.clientHeight || 420) - head;
+    const room = (el.clientHeight || MOST_GRID_HEIGHT) - (header.offsetHeight || ROW_HEIGHT);
     const top = active * ROW_HEIGHT;
     if (top < el.scrollTop) el.scrollTop = top;
     else if (top + ROW_HEIGHT > el.scrollTop + room) el.scrollTop = top + ROW_HEIGHT - room;
     draw();
   }
 
-  function toggleFold(row, open) {
+  function toggleFold(row, folds = !folded[row]) {
     if (!hasChildren(table, row) || matches || order) return;
-    folded[row] = (open ?? Boolean(folded[row])) ? 0 : 1;
+    folded[row] = folds;
     arrange();
   }
 
@@ -271,8 +242,8 @@ export function createGrid({ uid, live, choose, changed }) {
 
   /** Bring a row into view, whatever hides it. */
   function reveal(row) {
-    if (row < 0 || row >= table.count) return;
-    if (matches && !matches[row]) [filter.search, filter.flaggedOnly] = ["", false];
+    if (row < 0) return;
+    if (matches && !matches[row]) Object.assign(filter, { search: "", flaggedOnly: false });
     unfoldAbove(table, folded, row);
     arrange();
     moveTo(places[row]);
@@ -283,32 +254,33 @@ export function createGrid({ uid, live, choose, changed }) {
     const row = rows[active];
     const page = Math.max(1, Math.floor(el.clientHeight / ROW_HEIGHT) - 2);
     const isOpen = hasChildren(table, row) && !order && (matches || !folded[row]);
-    const actions = {
+    const choice = () => choose(keyOf(table, row));
+    const action = {
       ArrowDown: () => moveTo(active + 1),
       ArrowUp: () => moveTo(active - 1),
       PageDown: () => moveTo(active + page),
       PageUp: () => moveTo(active - page),
       Home: () => moveTo(0),
       End: () => moveTo(rows.length - 1),
-      ArrowRight: () => (isOpen ? moveTo(active + 1) : toggleFold(row, true)),
+      ArrowRight: () => (isOpen ? moveTo(active + 1) : toggleFold(row, false)),
       ArrowLeft: () => {
-        if (isOpen && !matches) toggleFold(row, false);
+        if (isOpen && !matches) toggleFold(row, true);
         else if (!order && table.parents[row] >= 0) moveTo(places[table.parents[row]]);
       },
-      Enter: () => choose(keyOf(table, row)),
-      " ": () => choose(keyOf(table, row)),
-    };
-    if (!actions[event.key]) return;
+      Enter: choice,
+      " ": choice,
+    }[event.key];
+    if (!action) return;
     event.preventDefault();
     event.stopPropagation();
-    actions[event.key]();
+    action();
   }
 
   el.addEventListener("keydown", onKey);
   el.addEventListener("scroll", () => draw(), { passive: true });
   body.addEventListener("click", (event) => {
     const slot = slots.find((each) => each.node.contains(event.target));
-    if (!slot || slot.place < 0) return;
+    if (!slot) return;
     active = slot.place;
     if (event.target === slot.fold && hasChildren(table, slot.row)) toggleFold(slot.row);
     else choose(keyOf(table, slot.row));
@@ -322,16 +294,16 @@ export function createGrid({ uid, live, choose, changed }) {
     hidden,
     filter,
     arrange,
+    offered,
     /** Show a table; what is folded, sorted and hidden stays where the rows are the same. */
     show(next) {
-      const isSame = sameRows(table, next);
       if (!table) for (const column of next.columns) if (column.hidden) hidden.add(column.key);
       const key = table && selected >= 0 ? keyOf(table, selected) : null;
+      const isSame = sameRows(table, next);
       table = next;
       if (!isSame) {
         folded = foldedBelow(table, table.opened, true);
-        el.scrollTop = 0;
-        active = 0;
+        active = el.scrollTop = 0;
       }
       selected = rowOf(table, key);
       el.setAttribute("aria-label", table.heading || table.noun);
@@ -340,7 +312,9 @@ export function createGrid({ uid, live, choose, changed }) {
     /** Show new numbers of the same rows. */
     refresh(next) {
       table = next;
-      if (order || filter.flaggedOnly) arrange();
+      const isOther = shownColumns().length !== columns.length;
+      columns = isOther ? columns : shownColumns();
+      if (isOther || order || filter.flaggedOnly) arrange(isOther);
       else draw(true);
     },
     select(key) {
@@ -352,8 +326,7 @@ export function createGrid({ uid, live, choose, changed }) {
       arrange();
     },
     /** How many rows match what is searched for. */
-    matched: () => matched,
-    rowCount: () => rows.length,
+    matched: () => (matches ? matches.reduce((sum, each) => sum + each, 0) : table.count),
     isFlat: () => order !== null,
   };
 }

@@ -1,5 +1,5 @@
 // Pictures of values: bars, matrices, tiles of channels or heads, and histograms.
-import { indexText, numbers, valueText } from "./format.js";
+import { indexText, numbers, valueText, withCommas } from "./format.js";
 import { NAN_COLOR, colorAt, cssColor, gradient, mapEnds, oddness, pixelTable, placeOf, pooled } from "./colors.js";
 
 const GLYPHS = { nan: "×", "+inf": "+", "-inf": "−", above: "▴", below: "▾" };
@@ -9,6 +9,7 @@ const TILE_GAP = 4;
 const TILE_TITLE = 14;
 const BAR_ROW = 19;
 const MOST_BAR_ROWS = 20;
+const FONT = "11px sans-serif";
 
 /**
  * Make an element; strings become text nodes, so nothing from a network is ever read as markup.
@@ -17,48 +18,41 @@ const MOST_BAR_ROWS = 20;
  * @param {...(Node|string)} children
  */
 export function element(tag, attributes = {}, ...children) {
-  return filled(document.createElement(tag), attributes, children);
-}
-
-export const block = (look, ...children) => element("div", { class: look }, ...children);
-export const inline = (look, ...children) => element("span", { class: look }, ...children);
-
-/** As `element`, of SVG. */
-export function svgElement(tag, attributes = {}, ...children) {
-  return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
-}
-
-function filled(node, attributes, children) {
+  const space = tag === "svg" || tag === "path" ? "2000/svg" : "1999/xhtml";
+  const node = document.createElementNS(`http://www.w3.org/${space}`, tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") node.addEventListener(name, value);
-    else if (value !== false && value !== null && value !== undefined) {
-      node.setAttribute(name, value === true ? "" : value);
-    }
+    else if (value !== false && value !== null) node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children);
   return node;
 }
 
+export const block = (look, ...children) => element("div", { class: look }, ...children);
+export const inline = (look, ...children) => element("span", { class: look || null }, ...children);
+export const pressable = (label, name, click, attributes = {}) =>
+  element("button", { type: "button", "data-nm": name, click, ...attributes }, label);
+
 /**
  * A labelled slider.
- * @param {{label: string, min: number, max: number, step?: number, value: number, id?: string,
+ * @param {{label: string, max: number, value: number, id: string,
  *   text: (value: number) => string, change: (value: number) => void}} options
  */
-export function slider({ label, min, max, step = 1, value, id, text, change }) {
-  const said = inline("nm-slider-value", text(value));
-  said.style.minWidth = `${Math.max(text(min).length, text(max).length)}ch`;
-  const input = element("input", { type: "range", min, max, step, "data-nm": id, "aria-valuetext": text(value) });
-  input.value = value;
-  const show = (shown) => {
+export function slider({ label, max, value, id, text, change }) {
+  const said = inline("nm-slider-value");
+  const input = element("input", { type: "range", min: 0, max, "data-nm": id });
+  const set = (shown) => {
+    input.value = shown;
     said.textContent = text(shown);
+    said.style.minWidth = `${text(Number(input.max)).length}ch`;
     input.setAttribute("aria-valuetext", text(shown));
   };
   input.addEventListener("input", () => {
-    show(Number(input.value));
+    set(Number(input.value));
     change(Number(input.value));
   });
-  const el = element("label", { class: "nm-slider" }, element("span", {}, label), input, said);
-  return { el, input, set: (shown) => { input.value = shown; show(shown); } };
+  set(value);
+  return { el: element("label", { class: "nm-slider" }, inline("", label), input, said), input, set };
 }
 
 /**
@@ -78,9 +72,7 @@ export function barsPath(bins, start, length, zero) {
 }
 
 /** How many of the last axes a kind of picture draws; the axes before get a slider each. */
-export function drawnAxes({ kind, shape }) {
-  return Math.min(shape.length, { bars: 1, matrix: 2 }[kind] ?? 3);
-}
+export const drawnAxes = ({ kind, shape }) => Math.min(shape.length, { bars: 1, matrix: 2 }[kind] ?? 3);
 
 /**
  * Where the parts of a picture go.
@@ -90,104 +82,104 @@ export function drawnAxes({ kind, shape }) {
  * @returns {{boxes: object[], height: number, tiles: number, fit: number}}
  */
 export function layoutOf(picture, width, leading, first) {
-  const { kind, shape } = picture;
-  const size = (back) => shape[shape.length - back] ?? 1;
-  const [rows, columns] = [kind === "bars" ? 1 : size(2), size(1)];
-  const drawn = drawnAxes(picture);
-  let start = 0;
-  for (let axis = 0; axis < leading.length; axis++) start = start * shape[axis] + leading[axis];
-  for (let axis = leading.length; axis < shape.length; axis++) start *= shape[axis];
-  const area = { start, rows, columns, rowStride: columns, columnStride: 1, title: "" };
-  if (kind === "bars" && columns <= MOST_BAR_ROWS) {
-    const whole = { ...area, rows: columns, columns: 1, rowStride: 1, columnStride: 0 };
-    return { boxes: [{ ...whole, x: 0, y: 0, w: width, h: columns * BAR_ROW }], height: columns * BAR_ROW, tiles: 1, fit: 1 };
+  const { kind, shape, steps } = picture;
+  const [tiles, rows, columns] = [3, 2, 1].map((back) => (back > drawnAxes(picture) ? 1 : shape.at(-back)));
+  const start = shape.reduce((sum, length, axis) => sum * length + (leading[axis] ?? 0), 0);
+  const area = { start, rows, columns, rowStride: columns, columnStride: 1, title: "", x: 0, y: 0, w: width };
+  const single = (h, changes) => ({ boxes: [{ ...area, h, ...changes }], height: h, tiles: 1, fit: 1 });
+  if (kind === "bars") {
+    if (columns > MOST_BAR_ROWS) return single(120);
+    return single(columns * BAR_ROW, { rows: columns, columns: 1, rowStride: 1 });
   }
-  if (kind === "bars") return { boxes: [{ ...area, x: 0, y: 0, w: width, h: 120 }], height: 120, tiles: 1, fit: 1 };
-  const tiles = drawn === 3 ? size(3) : 1;
   if (tiles === 1) {
     const isMatrix = kind === "matrix";
     const cell = Math.min(isMatrix ? 40 : 12, width / columns, isMatrix ? 40 : MOST_HEIGHT / rows);
-    const w = Math.min(width, isMatrix ? Math.max(cell * columns, Math.min(width, 160)) : cell * columns);
-    const h = isMatrix ? Math.max(Math.min(cell * rows, MOST_HEIGHT), Math.min(28 * rows, 56)) : cell * rows;
-    return { boxes: [{ ...area, x: 0, y: 0, w, h }], height: h, tiles, fit: 1 };
+    const w = Math.max(cell * columns, isMatrix ? Math.min(width, 160) : 0);
+    return single(isMatrix ? Math.max(Math.min(cell * rows, MOST_HEIGHT), Math.min(28 * rows, 56)) : cell * rows, { w });
   }
-  const wanted = kind === "heads" ? 110 : Math.max(52, Math.min(columns, 90));
-  let across = Math.max(1, Math.floor((width + TILE_GAP) / (wanted + TILE_GAP)));
-  across = Math.min(across, tiles);
-  const w = Math.min(kind === "heads" ? 180 : 110, (width - TILE_GAP * (across - 1)) / across);
+  const [wanted, most] = kind === "heads" ? [110, 180] : [Math.max(52, Math.min(columns, 90)), 110];
+  const across = Math.min(tiles, Math.max(1, Math.floor((width + TILE_GAP) / (wanted + TILE_GAP))));
+  const w = Math.min(most, (width + TILE_GAP) / across - TILE_GAP);
   const h = Math.max(12, Math.min(MOST_HEIGHT - TILE_TITLE, (w * rows) / columns));
-  const down = Math.max(1, Math.floor((MOST_HEIGHT + TILE_GAP) / (h + TILE_TITLE + TILE_GAP)));
-  const fit = Math.min(tiles, across * down);
-  const boxes = [];
-  for (let i = 0; i < fit; i++) {
+  const pitch = h + TILE_TITLE + TILE_GAP;
+  const fit = Math.min(tiles, across * Math.max(1, Math.floor((MOST_HEIGHT + TILE_GAP) / pitch)));
+  const boxes = Array.from({ length: fit }, (_, i) => {
     const tile = Math.min(first, tiles - fit) + i;
-    boxes.push({
+    return {
       ...area,
       start: start + tile * rows * columns,
-      title: String(tile * (picture.steps[shape.length - 3] ?? 1)),
+      title: String(tile * (steps.at(-3) ?? 1)),
       x: (i % across) * (w + TILE_GAP),
-      y: Math.floor(i / across) * (h + TILE_TITLE + TILE_GAP) + TILE_TITLE,
+      y: Math.floor(i / across) * pitch + TILE_TITLE,
       w,
       h,
-    });
-  }
-  return { boxes, height: Math.ceil(fit / across) * (h + TILE_TITLE + TILE_GAP), tiles, fit };
+    };
+  });
+  return { boxes, height: Math.ceil(fit / across) * pitch, tiles, fit };
 }
 
 /** @returns {number[]} the index in the whole tensor of a value of the picture */
-export function trueIndex(picture, flat) {
+export function trueIndex({ shape, steps }, flat) {
   const index = [];
-  for (let axis = picture.shape.length - 1; axis >= 0; axis--) {
-    index.unshift((flat % picture.shape[axis]) * (picture.steps[axis] ?? 1));
-    flat = Math.floor(flat / picture.shape[axis]);
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    index.unshift((flat % shape[axis]) * (steps[axis] ?? 1));
+    flat = Math.floor(flat / shape[axis]);
   }
   return index;
 }
 
 /** @returns {string} a value, where it stands and what it is called */
 export function valueAt(picture, flat) {
-  const names = picture.names ?? [];
-  const index = trueIndex(picture, flat);
-  const name = names[flat % picture.shape.at(-1)];
-  const place = indexText(picture.axes, index);
+  const name = picture.names?.[flat % picture.shape.at(-1)];
+  const place = indexText(picture.axes, trueIndex(picture, flat));
   return [[name, place].filter(Boolean).join(", "), valueText(picture.values[flat])].filter(Boolean).join(": ");
 }
 
-/** Which odd values there are, and how many, as lines of a legend. */
-function oddLines(picture, ends) {
-  const counts = { nan: 0, "+inf": 0, "-inf": 0, above: 0, below: 0 };
-  for (const value of picture.values) {
-    const odd = oddness(value, ends);
-    if (odd) counts[odd]++;
-  }
+/** The ends of what a picture tells apart; bars, which have no colours to spare, reach to every value. */
+function endsOfPicture(picture) {
+  if (picture.kind !== "bars") return mapEnds(picture);
+  let [low, high] = [0, 0];
+  for (const value of picture.values) if (Number.isFinite(value)) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  return [low, high];
+}
+
+/** Which odd values there are, and how many, as a legend. */
+function oddText(values, ends) {
   const [low, high] = numbers(...ends);
   const words = { nan: "NaN", "+inf": "+Inf", "-inf": "-Inf", above: `above ${high}`, below: `below ${low}` };
-  return Object.keys(counts).filter((odd) => counts[odd]).map((odd) => `${GLYPHS[odd]} ${words[odd]}: ${counts[odd].toLocaleString("en")}`);
+  const counts = {};
+  for (const value of values) {
+    const odd = oddness(value, ends);
+    if (odd) counts[odd] = (counts[odd] ?? 0) + 1;
+  }
+  const found = Object.keys(words).filter((odd) => counts[odd]);
+  return found.map((odd) => `${GLYPHS[odd]} ${words[odd]}: ${withCommas(counts[odd])}`).join(" · ");
+}
+
+function drawText(context, text, x, y, textAlign = "left", font = FONT, most = 999) {
+  Object.assign(context, { font, textAlign, textBaseline: "middle" });
+  context.fillText(text, x, y, most);
 }
 
 function drawGlyph(context, odd, x, y, height) {
-  context.font = `bold ${height}px sans-serif`;
-  context.textAlign = "center";
-  context.textBaseline = "middle";
-  context.lineWidth = 2.5;
-  context.strokeStyle = "#fff";
-  context.fillStyle = "#000";
+  const font = `bold ${height}px sans-serif`;
+  Object.assign(context, { font, textAlign: "center", textBaseline: "middle", lineWidth: 2.5, strokeStyle: "#fff", fillStyle: "#000" });
   context.strokeText(GLYPHS[odd], x, y);
-  context.fillText(GLYPHS[odd], x, y);
+  drawText(context, GLYPHS[odd], x, y, "center", font);
 }
 
 /** Draw the cells of a box, and remember in it how they were pooled. */
-function drawCells(context, picture, box, ends, ratio, table) {
+function drawCells(context, { values }, box, ends, ratio, table) {
   box.across = Math.max(1, Math.min(box.columns, Math.round(box.w * ratio)));
   box.down = Math.max(1, Math.min(box.rows, Math.round(box.h * ratio)));
-  box.chosen = pooled(picture.values, box, box.down, box.across);
+  box.chosen = pooled(values, box, box.down, box.across);
   const image = new ImageData(box.across, box.down);
+  const pixels = new Uint32Array(image.data.buffer);
   const [cellWidth, cellHeight] = [box.w / box.across, box.h / box.down];
   const glyph = Math.min(14, cellWidth, cellHeight);
   const marks = [];
-  const pixels = new Uint32Array(image.data.buffer);
   for (let i = 0; i < pixels.length; i++) {
-    const value = picture.values[box.chosen[i]];
+    const value = values[box.chosen[i]];
     pixels[i] = table[Number.isNaN(value) ? 257 : Number.isFinite(value) ? Math.round(255 * placeOf(value, ends)) : 256];
     const odd = oddness(value, ends);
     if (odd && (glyph >= 8 || (!Number.isFinite(value) && marks.length < MOST_MARKS))) marks.push([odd, i]);
@@ -203,43 +195,37 @@ function drawCells(context, picture, box, ends, ratio, table) {
 }
 
 /** Draw bars from zero: one a row with its name and value where they are few, else side by side. */
-function drawBars(context, picture, box, ends, text) {
-  const isList = box.columns === 1 && box.rowStride === 1;
-  box.across = isList ? 1 : Math.max(1, Math.min(box.columns, Math.floor(box.w / 2)));
-  box.down = isList ? box.rows : 1;
+function drawBars(context, picture, box, ends, color) {
+  const isList = box.columns === 1;
+  box.across = isList ? 1 : Math.min(box.columns, Math.ceil(box.w / 2));
+  box.down = box.rows;
   box.chosen = pooled(picture.values, box, box.down, box.across);
-  const [low, high] = [Math.min(0, picture.low), Math.max(0, picture.high)];
-  const place = (value) => placeOf(Number.isFinite(value) ? value : value > 0 ? high : low, [low, high]);
-  context.font = "11px sans-serif";
-  context.textBaseline = "middle";
-  const names = Array.from(box.chosen, (flat, i) => String(picture.names?.[i] ?? i * (picture.steps.at(-1) ?? 1)));
+  const names = Array.from(box.chosen, (_, i) => String(picture.names?.[i] ?? i * (picture.steps.at(-1) ?? 1)));
+  context.font = FONT;
   const left = isList ? Math.min(box.w * 0.4, Math.max(...names.map((name) => context.measureText(name).width)) + 8) : 0;
-  const right = isList ? 62 : 0;
-  const long = isList ? box.w - left - right : box.h;
+  const long = isList ? box.w - left - 62 : box.h;
+  const step = box.w / box.across;
+  const zero = placeOf(0, ends) * long;
   for (const [i, flat] of box.chosen.entries()) {
     const value = picture.values[flat];
-    const odd = oddness(value, [picture.low, picture.high]);
-    const [zero, end] = [place(0) * long, (Number.isNaN(value) ? 1 : place(value)) * long];
+    const odd = oddness(value, ends);
+    const end = odd === "nan" ? long : placeOf(value, ends) * long;
     const [from, length] = [Math.min(zero, end), Math.max(1, Math.abs(end - zero))];
-    context.fillStyle = Number.isNaN(value) ? cssColor(NAN_COLOR) : cssColor(colorAt(true, value < 0 ? 0.2 : 0.85));
-    if (isList) {
-      const y = box.y + (i + 0.5) * BAR_ROW;
-      context.fillRect(left + from, y - 6, length, 12);
-      if (odd) drawGlyph(context, odd, left + Math.min(end, long - 6), y, 11);
-      context.font = "11px sans-serif";
-      context.fillStyle = text;
-      context.textAlign = "right";
-      context.fillText(names[i], left - 6, y, left - 8);
-      context.fillText(valueText(value).slice(0, 9), box.w - 2, y);
-    } else {
-      const step = box.w / box.across;
+    context.fillStyle = cssColor(odd === "nan" ? NAN_COLOR : colorAt(true, value < 0 ? 0.2 : 0.85));
+    if (!isList) {
       context.fillRect(i * step, box.h - from - length, Math.max(1, step - (step > 4 ? 1 : 0)), length);
-      if (odd && !Number.isFinite(value)) drawGlyph(context, odd, (i + 0.5) * step, 8, 11);
+      if (odd) drawGlyph(context, odd, (i + 0.5) * step, 8, 11);
+      continue;
     }
+    const y = (i + 0.5) * BAR_ROW;
+    context.fillRect(left + from, y - 6, length, 12);
+    if (odd) drawGlyph(context, odd, left + Math.min(end, long - 6), y, 11);
+    context.fillStyle = color;
+    drawText(context, names[i], left - 6, y, "right", FONT, left - 8);
+    drawText(context, valueText(value).slice(0, 9), box.w - 2, y, "right");
   }
-  context.fillStyle = text;
-  const zero = place(0) * long;
-  if (isList) context.fillRect(left + zero - 0.5, box.y, 1, box.h);
+  context.fillStyle = color;
+  if (isList) context.fillRect(left + zero - 0.5, 0, 1, box.h);
   else context.fillRect(0, Math.min(box.h - 1, box.h - zero), box.w, 1);
 }
 
@@ -250,95 +236,82 @@ function drawBars(context, picture, box, ends, text) {
  * @returns {{el: HTMLElement, draw: () => void}}
  */
 export function createPicture(picture, { id, label, memory }) {
-  const before = picture.shape.length - drawnAxes(picture);
-  const ends = mapEnds(picture);
+  const { shape, steps, full, axes, kind } = picture;
+  const ends = endsOfPicture(picture);
   const table = pixelTable(picture.diverging);
-  memory.leading = Array.from({ length: before }, (_, axis) =>
-    Math.min(memory.leading?.[axis] ?? 0, Math.max(0, picture.shape[axis] - 1)));
+  const tileAxis = shape.length - 3;
+  memory.leading = shape.slice(0, shape.length - drawnAxes(picture)).map((length, axis) => Math.min(memory.leading?.[axis] ?? 0, length - 1));
   memory.first ??= 0;
   const says = element("output", { class: "nm-readout", id: `${id}-says` });
-  const canvas = element("canvas", {
-    class: "nm-picture",
-    tabindex: "0",
-    role: "application",
-    "aria-roledescription": "picture",
-    "aria-label": `${label}; arrow keys read its values`,
-    "aria-describedby": `${id}-says`,
-    "data-nm": `${id}-canvas`,
-  });
-  const mark = element("div", { class: "nm-mark", hidden: true });
+  const canvas = element("canvas", { class: "nm-picture", tabindex: 0, role: "application", "aria-roledescription": "picture",
+    "aria-label": `${label}; arrow keys read its values`, "aria-describedby": says.id, "data-nm": `${id}-canvas` });
+  const mark = element("div", { class: "nm-mark" });
   const frame = block("nm-frame", canvas, mark);
-  const sliders = block("nm-sliders");
-  const el = block("nm-pictured", sliders, frame);
+  const sliders = block("");
+  const el = block("", sliders, frame);
   let layout = null;
   let drawnWidth = 0;
   let at = null;
   let tiles = null;
 
-  for (let axis = 0; axis < before; axis++) {
-    if (picture.shape[axis] < 2) continue;
-    const step = picture.steps[axis] ?? 1;
-    sliders.append(slider({
-      label: picture.axes[axis] ?? `axis ${axis}`,
-      min: 0,
-      max: picture.shape[axis] - 1,
-      value: memory.leading[axis],
-      id: `${id}-axis-${axis}`,
-      text: (i) => `${i * step} of ${picture.full[axis]}`,
+  const addSlider = (axis, name, options) => {
+    const made = slider({ label: axes[axis] ?? `axis ${axis}`, max: shape[axis] - 1, id: `${id}-${name}`, ...options });
+    sliders.append(made.el);
+    return made;
+  };
+  const stepOf = (axis) => steps[axis] ?? 1;
+  for (const [axis, value] of memory.leading.entries()) {
+    if (shape[axis] < 2) continue;
+    addSlider(axis, `axis-${axis}`, {
+      value,
+      text: (i) => `${i * stepOf(axis)} of ${full[axis]}`,
       change: (i) => { memory.leading[axis] = i; draw(true); },
-    }).el);
+    });
   }
-  const [low, high] = numbers(...(picture.kind === "bars" ? [picture.low, picture.high] : ends));
-  if (picture.kind !== "bars") {
+  if (kind !== "bars") {
+    const [low, high] = numbers(...ends);
     const bar = inline("nm-colorbar");
     bar.style.background = gradient(picture.diverging);
-    el.append(block("nm-limits", element("span", {}, low), bar, element("span", {}, high)));
+    el.append(block("nm-limits", low, bar, high));
   }
-  const odd = oddLines(picture, picture.kind === "bars" ? [picture.low, picture.high] : ends);
-  if (odd.length) el.append(block("nm-odd", odd.join(" · ")));
-  el.append(says);
+  el.append(block("nm-odd", oddText(picture.values, ends)), says);
+  point(null);
+
+  /** Give the tiles a slider where they do not all fit. */
+  function offerTiles() {
+    const hiddenTiles = layout.tiles - layout.fit;
+    memory.first = Math.min(memory.first, hiddenTiles);
+    if (hiddenTiles && !tiles) {
+      tiles = addSlider(tileAxis, "tiles", {
+        value: 0,
+        text: (i) => `${i * stepOf(tileAxis)} … ${(i + layout.fit - 1) * stepOf(tileAxis)} of ${full[tileAxis]}`,
+        change: (i) => { memory.first = i; draw(true); },
+      });
+    }
+    if (!tiles) return;
+    tiles.el.hidden = !hiddenTiles;
+    tiles.input.max = hiddenTiles;
+    tiles.set(memory.first);
+  }
 
   function draw(force = false) {
     const width = Math.floor(frame.clientWidth) || 280;
     if (!force && width === drawnWidth) return;
     drawnWidth = width;
     layout = layoutOf(picture, width, memory.leading, memory.first);
-    if (layout.fit < layout.tiles && !tiles) {
-      const axis = picture.shape.length - 3;
-      const step = picture.steps[axis] ?? 1;
-      tiles = slider({
-        label: picture.axes[axis] ?? "tile",
-        min: 0,
-        max: layout.tiles - layout.fit,
-        value: memory.first,
-        id: `${id}-tiles`,
-        text: (i) => `${i * step} … ${(Math.min(i + layout.fit, layout.tiles) - 1) * step} of ${picture.full[axis]}`,
-        change: (i) => { memory.first = i; draw(true); },
-      });
-      sliders.append(tiles.el);
-    }
-    if (tiles) {
-      tiles.el.hidden = layout.fit >= layout.tiles;
-      tiles.input.max = Math.max(0, layout.tiles - layout.fit);
-      memory.first = Math.min(memory.first, layout.tiles - layout.fit);
-      tiles.set(memory.first);
-    }
+    offerTiles();
     const ratio = window.devicePixelRatio || 1;
     canvas.style.height = `${layout.height}px`;
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.max(1, Math.round(layout.height * ratio));
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
-    const text = getComputedStyle(canvas).color;
+    const { color } = getComputedStyle(canvas);
     for (const box of layout.boxes) {
-      if (picture.kind === "bars") drawBars(context, picture, box, ends, text);
+      if (kind === "bars") drawBars(context, picture, box, ends, color);
       else drawCells(context, picture, box, ends, ratio, table);
-      if (!box.title) continue;
-      context.font = "11px sans-serif";
-      context.fillStyle = text;
-      context.textAlign = "left";
-      context.textBaseline = "alphabetic";
-      context.fillText(box.title, box.x, box.y - 3);
+      context.fillStyle = color;
+      drawText(context, box.title, box.x, box.y - 7);
     }
     point(null);
   }
@@ -348,54 +321,40 @@ export function createPicture(picture, { id, label, memory }) {
     at = cell;
     mark.hidden = !cell;
     // The line keeps its height, or what stands below would jump.
-    says.textContent = "\u00a0";
+    says.textContent = cell ? valueAt(picture, cell.box.chosen[cell.row * cell.box.across + cell.column]) : "\u00a0";
     if (!cell) return;
-    const { box, row, column } = cell;
+    const [w, h] = [cell.w, cell.h].map((side) => Math.max(5, side));
+    Object.assign(mark.style, { left: `${cell.x - w / 2}px`, top: `${cell.y - h / 2}px`, width: `${w}px`, height: `${h}px` });
+  }
+
+  /** The cell at a place of the canvas, with its own centre and size; null: there is none. */
+  function cellAt(x, y) {
+    const box = layout.boxes.find((each) => x >= each.x && x < each.x + each.w && y >= each.y && y < each.y + each.h);
+    if (!box) return null;
     const [w, h] = [box.w / box.across, box.h / box.down];
-    const grow = (side) => Math.max(0, 5 - side) / 2;
-    mark.style.left = `${box.x + column * w - grow(w)}px`;
-    mark.style.top = `${box.y + row * h - grow(h)}px`;
-    mark.style.width = `${Math.max(5, w)}px`;
-    mark.style.height = `${Math.max(5, h)}px`;
-    says.textContent = valueAt(picture, box.chosen[row * box.across + column]);
+    const [row, column] = [Math.floor((y - box.y) / h), Math.floor((x - box.x) / w)];
+    return { box, row, column, w, h, x: box.x + (column + 0.5) * w, y: box.y + (row + 0.5) * h };
   }
 
   canvas.addEventListener("pointermove", (event) => {
     const area = canvas.getBoundingClientRect();
-    const [x, y] = [event.clientX - area.left, event.clientY - area.top];
-    const box = layout?.boxes.find((each) => x >= each.x && x < each.x + each.w && y >= each.y && y < each.y + each.h);
-    if (!box) return point(null);
-    point({ box, row: Math.floor(((y - box.y) / box.h) * box.down), column: Math.floor(((x - box.x) / box.w) * box.across) });
+    point(cellAt(event.clientX - area.left, event.clientY - area.top));
   });
-  canvas.addEventListener("pointerleave", () => point(null));
-  canvas.addEventListener("blur", () => point(null));
+  for (const name of ["pointerleave", "blur"]) canvas.addEventListener(name, () => point(null));
   canvas.addEventListener("keydown", (event) => {
-    const move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
-    if (!move || !layout || event.ctrlKey || event.metaKey || event.altKey) return;
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!move || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     event.stopPropagation();
-    if (!at) return point({ box: layout.boxes[0], row: 0, column: 0 });
-    let { box, row, column } = at;
-    [row, column] = [row + move[0], column + move[1]];
-    if (column < 0 || column >= box.across) {
-      const next = layout.boxes[layout.boxes.indexOf(box) + move[1]];
-      if (!next) return;
-      [box, column] = [next, move[1] > 0 ? 0 : next.across - 1];
-    }
-    if (row < 0 || row >= box.down) {
-      const below = layout.boxes.filter((each) => each.x === box.x && Math.sign(each.y - box.y) === move[0]);
-      const next = move[0] > 0 ? below[0] : below.at(-1);
-      if (!next) return;
-      [box, row] = [next, move[0] > 0 ? 0 : next.down - 1];
-    }
-    point({ box, row, column });
+    const [{ x, y }] = layout.boxes;
+    const moved = (gap, titledGap) => cellAt(at.x + move[0] * (at.w + gap), at.y + move[1] * (at.h + titledGap));
+    point(at ? moved(0, 0) ?? moved(TILE_GAP, TILE_GAP + TILE_TITLE) ?? at : cellAt(x, y));
   });
-  says.textContent = "\u00a0";
   return { el, draw };
 }
 
 /**
- * Histograms over one common axis: the first filled, the others drawn as lines.
+ * Histograms over one common axis: the first of two a line, the other filled.
  * @param {{name: string, counts: number[], low: number, high: number, of: string}[]} histograms
  * @returns {HTMLElement}
  */
@@ -404,30 +363,29 @@ export function histogramFigure(histograms) {
   let low = Math.min(...histograms.map((each) => each.low));
   let high = Math.max(...histograms.map((each) => each.high));
   if (!(high > low)) [low, high] = [low - 0.5, high + 0.5];
-  const x = (value) => ((value - low) / (high - low)) * width;
-  const svg = svgElement("svg", { class: "nm-hist", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
+  const x = (value) => (((value - low) / (high - low)) * width).toFixed(1);
+  const path = (look, d) => element("path", { class: look, d, "vector-effect": "non-scaling-stroke" });
+  const svg = element("svg", { class: "nm-hist", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
     "aria-label": `histogram of ${histograms.map((each) => each.name).join(" and ")}` });
   const legend = block("nm-legend");
   for (const [i, { name, counts, low: from, high: to, of }] of histograms.entries()) {
-    const most = Math.max(1, ...counts);
-    const [left, right] = to > from ? [from, to] : [from - (high - low) / 64, from + (high - low) / 64];
-    const bins = to > from ? counts : [counts.reduce((sum, each) => sum + each, 0)];
-    const top = to > from ? most : bins[0] || 1;
-    let path = `M${x(left).toFixed(1)} ${height}`;
-    for (const [bin, n] of bins.entries()) {
-      const y = height - (n ? Math.max(1.5, (n / top) * (height - 4)) : 0);
-      const [start, end] = [bin, bin + 1].map((edge) => x(left + ((right - left) * edge) / bins.length).toFixed(1));
-      path += `L${start} ${y.toFixed(1)}L${end} ${y.toFixed(1)}`;
-    }
+    // Where all values are one, they stand in one narrow bar.
+    const half = (high - low) / 64;
+    const [left, right, bins] = to > from ? [from, to, counts] : [from - half, from + half, [1]];
+    const most = Math.max(1, ...bins);
+    const edge = (bin) => x(left + ((right - left) * bin) / bins.length);
+    const outline = bins.map((n, bin) => {
+      const y = (height - (n ? Math.max(1.5, (n / most) * (height - 4)) : 0)).toFixed(1);
+      return `L${edge(bin)} ${y}L${edge(bin + 1)} ${y}`;
+    });
     const look = `nm-hist-${histograms.length > 1 && i === 0 ? "before" : "after"}`;
-    svg.append(svgElement("path", { class: look, d: `${path}L${x(right).toFixed(1)} ${height}z`, "vector-effect": "non-scaling-stroke" }));
-    const swatch = svgElement("svg", { class: "nm-swatch", viewBox: "0 0 16 10", "aria-hidden": "true" }, svgElement("path", { class: look, d: "M1 9V2H15V9z" }));
-    legend.append(element("span", {}, swatch, ` ${[name, of].filter(Boolean).join(": ")}`));
+    svg.append(path(look, `M${x(left)} ${height}${outline.join("")}L${x(right)} ${height}z`));
+    const swatch = element("svg", { class: "nm-swatch", viewBox: "0 0 16 10", "aria-hidden": "true" }, path(look, "M1 9V2H15V9z"));
+    legend.append(inline("", swatch, ` ${[name, of].filter(Boolean).join(": ")}`));
   }
-  const [lowText, highText] = numbers(low, high);
-  const axis = block("nm-axis", element("span", {}, lowText), element("span", {}, highText));
+  const axis = block("nm-limits nm-axis", ...numbers(low, high).map((text) => inline("", text)));
   if (low < 0 && high > 0) {
-    svg.append(svgElement("path", { class: "nm-zero", d: `M${x(0)} 0V${height}`, "vector-effect": "non-scaling-stroke" }));
+    svg.append(path("nm-zero", `M${x(0)} 0V${height}`));
     const share = x(0) / width;
     if (share > 0.2 && share < 0.8) {
       const zero = inline("nm-axis-zero", "0");
@@ -435,15 +393,13 @@ export function histogramFigure(histograms) {
       axis.append(zero);
     }
   }
-  return block("nm-histogram", svg, axis, legend);
+  return block("", svg, axis, legend);
 }
 
 /** @returns {SVGElement} a parameter's histogram as small as in a row of the table */
 export function smallHistogram({ counts, low, high }) {
   const most = Math.max(1, ...counts);
   const zero = low < 0 && high > 0 ? Math.round((-low / (high - low)) * counts.length) : -1;
-  const width = 6 * counts.length + 2;
-  return svgElement("svg", { class: "nm-small-hist", viewBox: `0 0 ${width} 16`, preserveAspectRatio: "none", "aria-hidden": "true" },
-    svgElement("path", { d: barsPath(counts.map((n) => (255 * n) / most), 0, counts.length, zero) }));
+  return element("svg", { class: "nm-small-hist", viewBox: `0 0 ${6 * counts.length + 2} 16`, preserveAspectRatio: "none", "aria-hidden": "true" },
+    element("path", { d: barsPath(counts.map((n) => (255 * n) / most), 0, counts.length, zero) }));
 }
-
