@@ -34,7 +34,7 @@ class LayerDetails:
 
     Attributes:
         arguments: `extra_repr()`, what it was made with.
-        doc: the first line of its class's documentation.
+        doc: the first sentence of its class's documentation.
         parameters: its own parameters and those below it, as they are now.
         reason: why there are none to see, where they cannot be had.
     """

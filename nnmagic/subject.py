@@ -1,5 +1,6 @@
 """The live network behind a trace: its layers as they are now, and its run made again."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -294,17 +295,19 @@ class _Catch(CallObserver):
 
 
 def details_of(module: nn.Module) -> LayerDetails:
-    """Return a layer's arguments, the first line of its documentation and its parameters."""
+    """Return a layer's arguments, the first sentence of its documentation and its parameters."""
     try:
         arguments = " ".join(module.extra_repr().split())
     except Exception:  # noqa: BLE001 - the user's code may raise, and then has nothing to say
         arguments = ""
-    cls = type(module)
-    doc = cls.__doc__ or ""
-    first = next((line.strip() for line in doc.strip().splitlines() if line.strip()), "")
+    paragraph = (inspect.getdoc(type(module)) or "").partition("\n\n")[0]
+    first, stop, _ = " ".join(paragraph.split()).partition(". ")
     found = params(module).rows
     return LayerDetails(
-        arguments=arguments, doc=first, parameters=found, reason="" if found else "no parameters"
+        arguments=arguments,
+        doc=first + stop.strip(),
+        parameters=found,
+        reason="" if found else "no parameters",
     )
 
 

@@ -22,7 +22,7 @@ from nnmagic.widget import NetworkWidget
 SECONDS = 0.1
 """How far apart updates reach the page at least."""
 
-SHARE = 0.03
+SHARE = 0.02
 """How much of the time may go into measuring every value; beyond it samples are measured."""
 
 THINNED = 256
@@ -141,7 +141,7 @@ class Watcher(Recorder):
 
     def _finished(self) -> None:
         self._measured.clear()
-        self._latest = Trace(log=self.log, root=self.roots)
+        self._latest = self.last
         wait = self._sent + SECONDS - time.monotonic()
         if wait <= 0:
             self._send()
@@ -176,12 +176,17 @@ class Watcher(Recorder):
         finally:
             self._sending.release()
 
+    @property
+    def last(self) -> Trace:
+        """The trace of the last call, finished or under way."""
+        return Trace(log=self.log, root=self.roots)
+
     # What the widget asks.
 
     def counts(self) -> dict[tuple[str, str], int] | None:
         """Return the number of parameters of each layer, as they were at the first call."""
         if self._own_counts is None:
-            self._own_counts = Subject(Trace(log=self.log, root=self.roots)).counts()
+            self._own_counts = Subject(self.last).counts()
         return self._own_counts
 
     def details(self, network: str, layer: str) -> LayerDetails:

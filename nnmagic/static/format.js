@@ -1,62 +1,55 @@
 // Quantities as text: the same texts as nnmagic/units.py writes.
 
-const DECIMAL_PREFIXES = ["", " k", " M", " G", " T", " P"];
-const BINARY_PREFIXES = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+export const { abs, ceil, floor, max, min, round } = Math;
 
-/**
- * Python rounds an exact tie to the even digit, `toFixed` and `toExponential` away from zero.
- * @param {string} rounded what JavaScript wrote
- * @param {string} longer the same number with one digit more
- * @param {string} exact the same number with so many digits more that a tie shows as zeros
- */
-function tieToEven(rounded, longer, exact) {
-  const digits = longer.split("e")[0];
-  const before = digits.slice(0, -1).replace(/\.$/, "");
-  const isTie = digits.endsWith("5") && /^50*$/.test(exact.split("e")[0].slice(digits.length - 1));
-  if (!isTie || !"02468".includes(before.at(-1))) return rounded;
-  const exponent = longer.split("e")[1];
-  return exponent === undefined ? before : `${before}e${exponent}`;
-}
+const DECIMAL_PREFIXES = ["", " k", " M", " G", " T", " P"];
+const BINARY_PREFIXES = [" B", " KiB", " MiB", " GiB", " TiB", " PiB"];
+const MORE_DIGITS = 60;
+const HALF = /^\.?50*$/;
+const EVEN = /[02468]$/;
+
+/** Python rounds an exact tie to the even digit, `toFixed` and `toExponential` away from zero. */
+const staysEven = (kept, rest) => HALF.test(rest) && EVEN.test(kept);
 
 /** @param {number} number @param {number} decimals @returns {string} as Python's `:.{decimals}f` */
 export function fixed(number, decimals) {
-  const longer = number.toFixed(decimals + 1);
-  const rounded = number.toFixed(decimals);
-  if (!longer.endsWith("5")) return rounded;
-  return tieToEven(rounded, longer, number.toFixed(decimals + 60));
+  const exact = number.toFixed(decimals + MORE_DIGITS);
+  const kept = exact.slice(0, -MORE_DIGITS - (decimals ? 0 : 1));
+  return staysEven(kept, exact.slice(kept.length)) ? kept : number.toFixed(decimals);
 }
 
 /** @param {number} number @returns {string} as Python's `:.2e` */
 export function scientific(number) {
-  const text = tieToEven(number.toExponential(2), number.toExponential(3), number.toExponential(60));
+  const [exact, exponent] = number.toExponential(2 + MORE_DIGITS).split("e");
+  const kept = exact.slice(0, -MORE_DIGITS);
+  const text = staysEven(kept, exact.slice(kept.length)) ? `${kept}e${exponent}` : number.toExponential(2);
   return text.replace(/e([+-])(\d)$/, "e$10$2");
 }
 
 function threeDigits(number) {
-  return fixed(number, Math.max(0, 3 - String(Math.trunc(Math.abs(number))).length));
+  return fixed(number, max(0, 3 - String(Math.trunc(abs(number))).length));
 }
 
+/** @param {number} value @param {number} low @param {number} high @returns {number} the value, or the end it lies beyond */
+export const clamped = (value, low, high) => max(low, min(high, value));
+
 /** @param {number} number a whole one @returns {string} "1,234" */
-export function withCommas(number) {
-  return String(number).replace(/\B(?=(\d{3})+$)/g, ",");
+export const withCommas = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, ",");
+
+function prefixed(number, base, prefixes) {
+  let [scaled, prefix] = [number, 0];
+  for (; abs(scaled) >= base - 0.5 && prefix < prefixes.length - 1; prefix++) scaled /= base;
+  return (prefix ? threeDigits(scaled) : number) + prefixes[prefix];
 }
 
 /** @param {number} number NaN: unknown @returns {string} in full up to a million, then "1.34 M" */
 export function count(number) {
   if (Number.isNaN(number)) return "";
-  if (Math.abs(number) < 1e6) return withCommas(number);
-  let [scaled, prefix] = [number, 0];
-  for (; Math.abs(scaled) >= 999.5 && prefix < DECIMAL_PREFIXES.length - 1; prefix++) scaled /= 1000;
-  return threeDigits(scaled) + DECIMAL_PREFIXES[prefix];
+  return abs(number) < 1e6 ? withCommas(number) : prefixed(number, 1000, DECIMAL_PREFIXES);
 }
 
 /** @param {number} bytes NaN: unknown @returns {string} in binary units */
-export function size(bytes) {
-  if (Number.isNaN(bytes)) return "";
-  let [scaled, prefix] = [bytes, 0];
-  for (; scaled >= 1023.5 && prefix < BINARY_PREFIXES.length - 1; prefix++) scaled /= 1024;
-  return `${prefix === 0 ? bytes : threeDigits(scaled)} ${BINARY_PREFIXES[prefix]}`;
-}
+export const size = (bytes) => (Number.isNaN(bytes) ? "" : prefixed(bytes, 1024, BINARY_PREFIXES));
 
 /** @param {number} fraction in 0..1, NaN: unknown; what is not exactly 0 or 1 never reads as such */
 export function percent(fraction) {
@@ -72,17 +65,14 @@ export function percent(fraction) {
  * @returns {string[]}
  */
 export function numbers(...values) {
-  const isKnown = (value) => value !== null && value !== undefined && !Number.isNaN(value);
-  let scale = 0;
-  for (const value of values) if (isKnown(value)) scale = Math.max(scale, Math.abs(value));
+  const scale = max(0, ...values.map((value) => abs(value ?? NaN)).filter((value) => !Number.isNaN(value)));
   let write = scientific;
-  if (scale === 0 || (scale >= 0.01 && scale < 1000)) write = (value) => fixed(value, 3);
-  else if (scale >= 1000 && scale < 100000) write = (value) => fixed(value, 1);
+  if (scale === 0 || (scale >= 0.01 && scale < 1e5)) write = (value) => fixed(value, scale < 1000 ? 3 : 1);
   return values.map((value) => {
-    if (!isKnown(value)) return "";
+    if (Number.isNaN(value ?? NaN)) return "";
     if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
     const text = write(value);
-    return text.startsWith("-") && Number(text) === 0 ? text.slice(1) : text;
+    return Number(text) === 0 ? text.replace("-", "") : text;
   });
 }
 
@@ -94,11 +84,7 @@ export function valueText(value) {
 }
 
 /** @param {string[]} axes @param {number[]} index @returns {string} "channel 3, row 2" */
-export function indexText(axes, index) {
-  return index.map((i, axis) => `${axes[axis] ?? "axis"} ${withCommas(i)}`).join(", ");
-}
+export const indexText = (axes, index) => index.map((i, axis) => `${axes[axis] ?? "axis"} ${withCommas(i)}`).join(", ");
 
 /** @param {number} number @param {string} noun @returns {string} "1 call" or "8 calls" */
-export function plural(number, noun) {
-  return `${withCommas(number)} ${noun}${number === 1 ? "" : "s"}`;
-}
+export const plural = (number, noun) => `${withCommas(number)} ${noun}${number === 1 ? "" : "s"}`;

@@ -1,7 +1,7 @@
 // The table as an ARIA treegrid that keeps only the rows in view in the document.
-import { count, numbers, percent, size } from "./format.js";
+import { ceil, clamped, count, floor, max, min, numbers, percent, size } from "./format.js";
 import { DIMMED, FAILED, STRONG, foldedBelow, fullName, hasChildren, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
-import { barsPath, block, element, inline, pressable } from "./pictures.js";
+import { answerKey, barsPath, element, inline, part, pressable } from "./pictures.js";
 
 const ROW_HEIGHT = 24;
 const MOST_GRID_HEIGHT = 420;
@@ -17,23 +17,18 @@ export function cellTexts(column, row) {
   return [write ? write(column.values[row]) : column.strings?.[column.index[row]] ?? ""];
 }
 
-/** How many characters wide the numbers of a pair are; live ones, and very many, get room for any. */
-function pairWidths(column, live) {
-  if (live || column.first.length > MOST_MEASURED) return [9, 9];
-  const texts = Array.from(column.first, (_, row) => cellTexts(column, row));
-  return [0, 1].map((side) => Math.max(5, ...texts.map((pair) => pair[side].length)));
-}
-
-/** How many characters wide a column is. */
-function widthOf(column, live) {
-  const { kind } = column;
-  if (kind === "pair") return pairWidths(column, live).reduce((sum, each) => sum + each, 3);
-  if (column.strings) {
-    const longest = column.strings.reduce((most, text) => Math.max(most, text.length), 0);
-    return Math.min(longest + (kind === "flags" ? 3 : 0), WIDEST[kind]);
+/** How many characters wide a column, or each part of it, is; live numbers, and very many, get room for any. */
+function widthsOf(column, live) {
+  const { kind, strings, values } = column;
+  if (kind === "pair") {
+    if (live || column.first.length > MOST_MEASURED) return [9, 3, 9];
+    const texts = Array.from(column.first, (_, row) => cellTexts(column, row));
+    const [first, second] = [0, 1].map((side) => max(5, ...texts.map((pair) => pair[side].length)));
+    return [first, 3, second];
   }
-  if (kind === "count") return column.values.reduce((most, value) => Math.max(most, count(value).length), 4);
-  return { histogram: 9, percent: 5 }[kind] ?? 8;
+  if (strings) return [min(strings.reduce((most, text) => max(most, text.length), 0) + (kind === "flags" ? 3 : 0), WIDEST[kind])];
+  if (kind === "count") return [values.reduce((most, value) => max(most, count(value).length), 4)];
+  return [{ histogram: 9, percent: 5 }[kind] ?? 8];
 }
 
 const isEmpty = ({ kind, index, strings }) => kind === "flags" && !index.some((each) => strings[each]);
@@ -47,7 +42,7 @@ const setOrRemove = (node, name, value) => (value === null ? node.removeAttribut
 export function createGrid({ uid, live, choose, changed }) {
   let table = null;
   let columns = [];
-  let folded = new Uint8Array(0);
+  let folded = [];
   let matches = null;
   let order = null;
   let rows = [];
@@ -59,9 +54,10 @@ export function createGrid({ uid, live, choose, changed }) {
   const sort = { key: undefined, descending: false };
   const hidden = new Set();
 
-  const header = element("div", { role: "row", class: "nm-row nm-header", "aria-rowindex": 1 });
-  const body = element("div", { role: "rowgroup", class: "nm-body" });
-  const inner = element("div", { role: "presentation", class: "nm-inner" }, element("div", { role: "rowgroup", class: "nm-head" }, header), body);
+  const header = part("row", "nm-row nm-header");
+  header.setAttribute("aria-rowindex", 1);
+  const body = part("rowgroup", "nm-body");
+  const inner = part("presentation", "nm-inner", part("rowgroup", "nm-head", header), body);
   const el = element("div", { role: "treegrid", class: "nm-grid", tabindex: 0, "data-nm": "grid" }, inner);
   /** A column that says nothing takes no room. */
   const offered = () => table.columns.filter((column) => !isEmpty(column));
@@ -73,11 +69,15 @@ export function createGrid({ uid, live, choose, changed }) {
     let tree = table.noun.length + 2;
     for (let row = 0; row < table.count; row++) {
       const own = isFlat ? fullName(table, row).length : labelOf(row).length + (table.level[row] * INDENT) / 7;
-      tree = Math.max(tree, own + (table.state[row] & (STRONG | FAILED) ? 2 : 0));
+      tree = max(tree, own + (table.state[row] & (STRONG | FAILED) ? 2 : 0));
     }
-    const widths = [`calc(${Math.min(Math.ceil(tree), WIDEST.tree)}ch + 32px)`];
-    for (const column of columns) widths.push(`calc(${Math.max(widthOf(column, live()), column.title.length + 2)}ch + 12px)`);
-    widths.push(`minmax(${widths.pop()}, 1fr)`);
+    const widths = [`calc(${min(ceil(tree), WIDEST.tree)}ch + 32px)`];
+    for (const [i, column] of columns.entries()) {
+      const parts = widthsOf(column, live());
+      inner.style.setProperty(`--nm-parts-${i}`, parts.map((own) => `${own}ch`).join(" "));
+      widths.push(`calc(${max(parts.reduce((sum, own) => sum + own), column.title.length + 2)}ch + 12px)`);
+    }
+    widths.push("1fr");
     inner.style.setProperty("--nm-columns", widths.join(" "));
     const focused = el.getRootNode().activeElement?.dataset?.nm;
     header.replaceChildren(heading({ key: null, title: table.noun, kind: "tree" }), ...columns.map(heading));
@@ -114,15 +114,15 @@ export function createGrid({ uid, live, choose, changed }) {
     places = new Int32Array(table.count).fill(-1);
     for (const [place, shown] of rows.entries()) places[shown] = place;
     while (row >= 0 && places[row] < 0) row = table.parents[row] ?? -1;
-    active = Math.max(0, places[row] ?? 0);
+    active = max(0, places[row] ?? 0);
     body.style.height = `${rows.length * ROW_HEIGHT}px`;
     el.setAttribute("aria-rowcount", rows.length + 1);
     draw(true);
     changed();
   }
 
-  function makeCell(column) {
-    const cell = element("div", { role: "gridcell", class: `nm-cell nm-k-${column.kind}` });
+  function makeCell(column, i) {
+    const cell = part("gridcell", `nm-cell nm-k-${column.kind}`);
     if (column.kind === "histogram") {
       const path = element("path");
       cell.append(element("svg", { viewBox: "0 0 62 16", "aria-hidden": "true" }, path));
@@ -131,19 +131,18 @@ export function createGrid({ uid, live, choose, changed }) {
     if (column.kind !== "pair") return { cell, parts: [cell] };
     const parts = [inline(), inline("nm-joiner"), inline()];
     const pair = inline("nm-pair-parts", ...parts);
-    const [first, second] = pairWidths(column, live());
-    pair.style.gridTemplateColumns = `${first}ch 3ch ${second}ch`;
+    pair.style.gridTemplateColumns = `var(--nm-parts-${i})`;
     cell.append(pair);
     return { cell, parts };
   }
 
   function makeSlot() {
     const fold = element("span", { class: "nm-fold", "aria-hidden": "true" });
-    const [mark, label] = [inline(), inline()];
-    const name = element("div", { role: "rowheader", class: "nm-cell nm-k-tree" }, fold, mark, label);
-    const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": Math.max(1, columns.length) });
+    const [mark, label] = [inline(), inline("nm-label")];
+    const name = part("rowheader", "nm-cell nm-k-tree", fold, mark, label);
+    const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": max(1, columns.length) });
     const cells = columns.map(makeCell);
-    const node = element("div", { role: "row" }, name, message, ...cells.map((each) => each.cell));
+    const node = part("row", "", name, message, ...cells.map((each) => each.cell));
     body.append(node);
     return { node, fold, mark, label, name, message, cells, place: -1, row: -1 };
   }
@@ -197,8 +196,8 @@ export function createGrid({ uid, live, choose, changed }) {
     if (!table) return;
     // A view that is not in the page yet has no height: draw as many rows as it can ever show.
     const height = el.clientHeight || MOST_GRID_HEIGHT;
-    const first = Math.max(0, Math.floor(el.scrollTop / ROW_HEIGHT) - OVERSCAN);
-    const last = Math.min(rows.length, Math.ceil((el.scrollTop + height) / ROW_HEIGHT) + OVERSCAN);
+    const first = max(0, floor(el.scrollTop / ROW_HEIGHT) - OVERSCAN);
+    const last = min(rows.length, ceil((el.scrollTop + height) / ROW_HEIGHT) + OVERSCAN);
     const isShort = slots.length < last - first;
     while (slots.length < last - first) slots.push(makeSlot());
     for (let place = first; place < last; place++) {
@@ -221,7 +220,7 @@ export function createGrid({ uid, live, choose, changed }) {
   }
 
   function moveTo(place) {
-    active = Math.max(0, Math.min(rows.length - 1, place));
+    active = clamped(place, 0, rows.length - 1);
     const room = (el.clientHeight || MOST_GRID_HEIGHT) - (header.offsetHeight || ROW_HEIGHT);
     const top = active * ROW_HEIGHT;
     if (top < el.scrollTop) el.scrollTop = top;
@@ -235,11 +234,6 @@ export function createGrid({ uid, live, choose, changed }) {
     arrange();
   }
 
-  function select(row) {
-    selected = row;
-    for (const slot of slots) slot.node.setAttribute("aria-selected", slot.row === row);
-  }
-
   /** Bring a row into view, whatever hides it. */
   function reveal(row) {
     if (row < 0) return;
@@ -250,12 +244,12 @@ export function createGrid({ uid, live, choose, changed }) {
   }
 
   function onKey(event) {
-    if (event.target !== el || event.ctrlKey || event.metaKey || event.altKey || !rows.length) return;
+    if (event.target !== el || !rows.length) return;
     const row = rows[active];
-    const page = Math.max(1, Math.floor(el.clientHeight / ROW_HEIGHT) - 2);
+    const page = max(1, floor(el.clientHeight / ROW_HEIGHT) - 2);
     const isOpen = hasChildren(table, row) && !order && (matches || !folded[row]);
     const choice = () => choose(keyOf(table, row));
-    const action = {
+    answerKey(event, {
       ArrowDown: () => moveTo(active + 1),
       ArrowUp: () => moveTo(active - 1),
       PageDown: () => moveTo(active + page),
@@ -269,11 +263,7 @@ export function createGrid({ uid, live, choose, changed }) {
       },
       Enter: choice,
       " ": choice,
-    }[event.key];
-    if (!action) return;
-    event.preventDefault();
-    event.stopPropagation();
-    action();
+    });
   }
 
   el.addEventListener("keydown", onKey);
@@ -318,7 +308,8 @@ export function createGrid({ uid, live, choose, changed }) {
       else draw(true);
     },
     select(key) {
-      select(rowOf(table, key));
+      selected = rowOf(table, key);
+      for (const slot of slots) slot.node.setAttribute("aria-selected", slot.row === selected);
       return selected;
     },
     foldTo(depth) {

@@ -1,24 +1,23 @@
 // The layer panel: before and after of one layer, its numbers, its parameters.
 import { count, numbers, percent, plural } from "./format.js";
 import { typed } from "./rows.js";
-import { block, createPicture, element, histogramFigure, smallHistogram } from "./pictures.js";
+import { NO_ANSWER, PATIENCE_MS, block, createPicture, element, histogramFigure, part, pressable, smallHistogram } from "./pictures.js";
 
-const PATIENCE_MS = 5000;
 const STATISTICS = ["min", "max", "mean", "std", "zeros", "nan", "inf"];
 
 /** @returns {string[]} a tensor's statistics as text, in the order of STATISTICS */
-export function statisticTexts(stats) {
-  const of = (value, write) => (value === null || value === undefined ? "" : write(value));
-  return [...numbers(stats.min, stats.max, stats.mean, stats.std), of(stats.zeros, percent), of(stats.nan, count), of(stats.inf, count)];
+export function statisticTexts({ min, max, mean, std, zeros, nan, inf }) {
+  const of = (value, write) => write(value ?? NaN);
+  return [...numbers(min, max, mean, std), of(zeros, percent), of(nan, count), of(inf, count)];
 }
 
 /** @param {{uid: string, send: (message: object) => void, close: () => void}} options */
 export function createPanel({ uid, send, close }) {
   const title = element("strong", { class: "nm-panel-title", id: `${uid}-panel` });
-  const body = block("nm-panel-body");
-  const status = element("div", { role: "status", class: "nm-status" });
-  const closer = element("button", { type: "button", class: "nm-close", "aria-label": "close the panel", title: "close (Escape)", click: close }, "✕");
-  const el = element("section", { class: "nm-panel", "aria-labelledby": title.id, tabindex: "-1", hidden: true, "data-nm": "panel" },
+  const body = block("");
+  const status = part("status", "nm-status");
+  const closer = pressable("✕", "close-panel", close, { "aria-label": "close the panel", title: "close (Escape)" });
+  const el = element("section", { class: "nm-panel", role: "group", "aria-labelledby": title.id, tabindex: "-1", hidden: true, "data-nm": "panel" },
     block("nm-panel-head", title, closer), status, body);
   let pictures = [];
   let memory = {};
@@ -39,13 +38,13 @@ export function createPanel({ uid, send, close }) {
   function wait(text) {
     clearTimeout(timer);
     status.textContent = text;
-    timer = setTimeout(() => { status.textContent = "no answer yet: the kernel is busy with a cell, or gone"; }, PATIENCE_MS);
+    timer = setTimeout(() => { status.textContent = NO_ANSWER; }, PATIENCE_MS);
   }
 
   function tensor(record, buffers, side, i) {
     const place = `${side}-${i}`;
     const facts = [record.shape, record.dtype, record.device].filter(Boolean).join(" · ");
-    const card = block("nm-tensor", element("div", {}, element("b", {}, record.title), ` ${facts}`));
+    const card = block("nm-tensor", block("", element("b", {}, record.title), ` ${facts}`));
     if (record.unknown) card.append(block("nm-quiet", record.unknown));
     let size = 0;
     if (record.picture) {
@@ -58,20 +57,17 @@ export function createPanel({ uid, send, close }) {
       card.append(drawn.el);
     }
     if (size < record.numel && record.loadable) {
-      card.append(element("button", { type: "button", "data-nm": `all-${place}`, click: (event) => {
+      card.append(pressable(`Load all ${plural(record.numel, "value")}`, `all-${place}`, (event) => {
         event.currentTarget.disabled = true;
         send({ ask: "all", tensor: side, index: i });
         wait("loading all values …");
-      } }, `Load all ${plural(record.numel, "value")}`));
+      }));
     } else if (size < record.numel && record.reason) card.append(block("nm-quiet", record.reason));
     return card;
   }
 
-  function sides(panel, buffers) {
-    const side = (heading, records, name) => block("nm-side", block("nm-part", heading),
-      ...(records.length ? records.map((record, i) => tensor(record, buffers, name, i)) : [block("nm-quiet", "no tensor")]));
-    return block("nm-sides", side("before", panel.inputs, "input"), side("after", panel.outputs, "output"));
-  }
+  const side = (heading, records, name, buffers) => block("nm-side", block("nm-part", heading),
+    ...(records.length ? records.map((record, i) => tensor(record, buffers, name, i)) : [block("nm-quiet", "no tensor")]));
 
   function statistics(records) {
     const head = element("tr", {}, element("td"), ...records.map((each) => element("th", { scope: "col" }, each.title)));
@@ -84,14 +80,20 @@ export function createPanel({ uid, send, close }) {
   function parameter(record) {
     const [low, high, mean, std] = statisticTexts(record.stats ?? {});
     const said = mean ? `${[mean, std].filter(Boolean).join(" ± ")}, ${low} … ${high}` : "";
-    return element("li", {}, element("div", {}, element("b", {}, record.name), ` ${record.shape} · ${count(record.count)} `,
+    return element("li", {}, block("", element("b", {}, record.name), ` ${record.shape} · ${count(record.count)} `,
       ...(record.histogram ? [smallHistogram(record.histogram)] : [])),
     ...[said, record.first].filter(Boolean).map((text) => block("nm-quiet nm-code", text)),
     ...(record.flags ? [block("nm-flag-text", `⚠ ${record.flags}`)] : []));
   }
 
+  function empty() {
+    pictures = [];
+    waiting = null;
+    body.replaceChildren();
+  }
+
   function fill(panel, buffers) {
-    const focused = el.contains(el.getRootNode().activeElement) ? el.getRootNode().activeElement.dataset.nm ?? "panel" : null;
+    const focused = el.querySelector(":focus")?.dataset.nm;
     const top = el.scrollTop;
     waiting = null;
     clearTimeout(timer);
@@ -99,12 +101,11 @@ export function createPanel({ uid, send, close }) {
     pictures = [];
     title.textContent = [panel.title, panel.type].filter(Boolean).join(" · ");
     const parts = [];
-    const line = (text, look = "nm-quiet") => { if (text) parts.push(element("div", { class: look }, text)); };
+    const line = (text, look = "nm-quiet") => { if (text) parts.push(block(look, text)); };
     line(panel.doc);
     line(panel.arguments, "nm-quiet nm-code");
-    line(panel.place);
-    for (const note of panel.notes) line(note);
-    parts.push(sides(panel, buffers));
+    for (const text of [panel.place, ...panel.notes]) line(text);
+    parts.push(block("nm-sides", side("before", panel.inputs, "input", buffers), side("after", panel.outputs, "output", buffers)));
     const both = [...panel.inputs, ...panel.outputs];
     const histograms = [panel.inputs, panel.outputs].flatMap((records) => records.filter((each) => each.histogram).slice(0, 1))
       .map((each) => ({ name: each.title, ...each.histogram }));
@@ -115,6 +116,7 @@ export function createPanel({ uid, send, close }) {
     body.replaceChildren(...parts);
     draw(true);
     el.scrollTop = top;
+    // What was focused may be gone, such as a button that loaded all values.
     if (focused) (el.querySelector(`[data-nm="${CSS.escape(focused)}"]`) ?? el).focus({ preventScroll: true });
   }
 
@@ -127,9 +129,8 @@ export function createPanel({ uid, send, close }) {
     load(key, name) {
       if (key !== shownKey) {
         memory = {};
-        pictures = [];
         title.textContent = name;
-        body.replaceChildren();
+        empty();
         el.scrollTop = 0;
       }
       shownKey = key;
@@ -137,7 +138,6 @@ export function createPanel({ uid, send, close }) {
       wait("loading …");
     },
     show(panel, buffers) {
-      el.hidden = false;
       if (isHeld) waiting = [panel, buffers];
       else fill(panel, buffers);
     },
@@ -145,8 +145,7 @@ export function createPanel({ uid, send, close }) {
       clearTimeout(timer);
       el.hidden = true;
       shownKey = null;
-      pictures = [];
-      body.replaceChildren();
+      empty();
     },
     clear: () => clearTimeout(timer),
   };

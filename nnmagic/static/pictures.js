@@ -1,6 +1,9 @@
 // Pictures of values: bars, matrices, tiles of channels or heads, and histograms.
-import { indexText, numbers, valueText, withCommas } from "./format.js";
+import { abs, ceil, clamped, floor, indexText, max, min, numbers, round, valueText, withCommas } from "./format.js";
 import { NAN_COLOR, colorAt, cssColor, gradient, mapEnds, oddness, pixelTable, placeOf, pooled } from "./colors.js";
+
+export const PATIENCE_MS = 5000;
+export const NO_ANSWER = "no answer yet: the kernel is busy with a cell, or gone";
 
 const GLYPHS = { nan: "×", "+inf": "+", "-inf": "−", above: "▴", below: "▾" };
 const MOST_HEIGHT = 330;
@@ -30,8 +33,21 @@ export function element(tag, attributes = {}, ...children) {
 
 export const block = (look, ...children) => element("div", { class: look }, ...children);
 export const inline = (look, ...children) => element("span", { class: look || null }, ...children);
+export const part = (role, look, ...children) => element("div", { role, class: look }, ...children);
 export const pressable = (label, name, click, attributes = {}) =>
   element("button", { type: "button", "data-nm": name, click, ...attributes }, label);
+
+/**
+ * Do what a key asks for, and keep the notebook from hearing it.
+ * @param {KeyboardEvent} event @param {Object<string, () => void>} actions by key
+ */
+export function answerKey(event, actions) {
+  const action = actions[event.key];
+  if (!action || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  event.stopPropagation();
+  action();
+}
 
 /**
  * A labelled slider.
@@ -65,14 +81,14 @@ export function barsPath(bins, start, length, zero) {
   for (let bin = 0; bin < length; bin++) {
     const full = bins[start + bin];
     if (!full) continue;
-    const height = Math.max(1, Math.round((full * 15) / 255));
+    const height = max(1, round((full * 15) / 255));
     path += `M${6 * bin + (zero >= 0 && bin >= zero ? 2 : 0)} 16v-${height}h5v${height}z`;
   }
   return path;
 }
 
 /** How many of the last axes a kind of picture draws; the axes before get a slider each. */
-export const drawnAxes = ({ kind, shape }) => Math.min(shape.length, { bars: 1, matrix: 2 }[kind] ?? 3);
+export const drawnAxes = ({ kind, shape }) => min(shape.length, { bars: 1, matrix: 2 }[kind] ?? 3);
 
 /**
  * Where the parts of a picture go.
@@ -85,7 +101,7 @@ export function layoutOf(picture, width, leading, first) {
   const { kind, shape, steps } = picture;
   const [tiles, rows, columns] = [3, 2, 1].map((back) => (back > drawnAxes(picture) ? 1 : shape.at(-back)));
   const start = shape.reduce((sum, length, axis) => sum * length + (leading[axis] ?? 0), 0);
-  const area = { start, rows, columns, rowStride: columns, columnStride: 1, title: "", x: 0, y: 0, w: width };
+  const area = { start, rows, columns, rowStride: columns, title: "", x: 0, y: 0, w: width };
   const single = (h, changes) => ({ boxes: [{ ...area, h, ...changes }], height: h, tiles: 1, fit: 1 });
   if (kind === "bars") {
     if (columns > MOST_BAR_ROWS) return single(120);
@@ -93,29 +109,30 @@ export function layoutOf(picture, width, leading, first) {
   }
   if (tiles === 1) {
     const isMatrix = kind === "matrix";
-    const cell = Math.min(isMatrix ? 40 : 12, width / columns, isMatrix ? 40 : MOST_HEIGHT / rows);
-    const w = Math.max(cell * columns, isMatrix ? Math.min(width, 160) : 0);
-    return single(isMatrix ? Math.max(Math.min(cell * rows, MOST_HEIGHT), Math.min(28 * rows, 56)) : cell * rows, { w });
+    // A matrix may be stretched until it can be seen; an image keeps its proportions.
+    const cell = min(isMatrix ? 40 : 12, width / columns, isMatrix ? 40 : MOST_HEIGHT / rows);
+    const [w, h] = [cell * columns, cell * rows];
+    return isMatrix ? single(clamped(h, min(28 * rows, 56), MOST_HEIGHT), { w: max(w, min(width, 160)) }) : single(h, { w });
   }
-  const [wanted, most] = kind === "heads" ? [110, 180] : [Math.max(52, Math.min(columns, 90)), 110];
-  const across = Math.min(tiles, Math.max(1, Math.floor((width + TILE_GAP) / (wanted + TILE_GAP))));
-  const w = Math.min(most, (width + TILE_GAP) / across - TILE_GAP);
-  const h = Math.max(12, Math.min(MOST_HEIGHT - TILE_TITLE, (w * rows) / columns));
+  const [wanted, most] = kind === "heads" ? [110, 180] : [clamped(columns, 52, 90), 110];
+  const across = clamped(floor((width + TILE_GAP) / (wanted + TILE_GAP)), 1, tiles);
+  const w = min(most, (width + TILE_GAP) / across - TILE_GAP);
+  const h = clamped((w * rows) / columns, 12, MOST_HEIGHT - TILE_TITLE);
   const pitch = h + TILE_TITLE + TILE_GAP;
-  const fit = Math.min(tiles, across * Math.max(1, Math.floor((MOST_HEIGHT + TILE_GAP) / pitch)));
+  const fit = min(tiles, across * max(1, floor((MOST_HEIGHT + TILE_GAP) / pitch)));
   const boxes = Array.from({ length: fit }, (_, i) => {
-    const tile = Math.min(first, tiles - fit) + i;
+    const tile = min(first, tiles - fit) + i;
     return {
       ...area,
       start: start + tile * rows * columns,
       title: String(tile * (steps.at(-3) ?? 1)),
       x: (i % across) * (w + TILE_GAP),
-      y: Math.floor(i / across) * pitch + TILE_TITLE,
+      y: floor(i / across) * pitch + TILE_TITLE,
       w,
       h,
     };
   });
-  return { boxes, height: Math.ceil(fit / across) * pitch, tiles, fit };
+  return { boxes, height: ceil(fit / across) * pitch, tiles, fit };
 }
 
 /** @returns {number[]} the index in the whole tensor of a value of the picture */
@@ -123,7 +140,7 @@ export function trueIndex({ shape, steps }, flat) {
   const index = [];
   for (let axis = shape.length - 1; axis >= 0; axis--) {
     index.unshift((flat % shape[axis]) * (steps[axis] ?? 1));
-    flat = Math.floor(flat / shape[axis]);
+    flat = floor(flat / shape[axis]);
   }
   return index;
 }
@@ -139,7 +156,7 @@ export function valueAt(picture, flat) {
 function endsOfPicture(picture) {
   if (picture.kind !== "bars") return mapEnds(picture);
   let [low, high] = [0, 0];
-  for (const value of picture.values) if (Number.isFinite(value)) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  for (const value of picture.values) if (Number.isFinite(value)) [low, high] = [min(low, value), max(high, value)];
   return [low, high];
 }
 
@@ -170,18 +187,18 @@ function drawGlyph(context, odd, x, y, height) {
 
 /** Draw the cells of a box, and remember in it how they were pooled. */
 function drawCells(context, { values }, box, ends, ratio, table) {
-  box.across = Math.max(1, Math.min(box.columns, Math.round(box.w * ratio)));
-  box.down = Math.max(1, Math.min(box.rows, Math.round(box.h * ratio)));
+  box.across = clamped(round(box.w * ratio), 1, box.columns);
+  box.down = clamped(round(box.h * ratio), 1, box.rows);
   box.chosen = pooled(values, box, box.down, box.across);
   const image = new ImageData(box.across, box.down);
   const pixels = new Uint32Array(image.data.buffer);
   const [cellWidth, cellHeight] = [box.w / box.across, box.h / box.down];
-  const glyph = Math.min(14, cellWidth, cellHeight);
+  const glyph = min(14, cellWidth, cellHeight);
   const marks = [];
   for (let i = 0; i < pixels.length; i++) {
     const value = values[box.chosen[i]];
-    pixels[i] = table[Number.isNaN(value) ? 257 : Number.isFinite(value) ? Math.round(255 * placeOf(value, ends)) : 256];
     const odd = oddness(value, ends);
+    pixels[i] = table[odd === "nan" ? 257 : odd.endsWith("inf") ? 256 : round(255 * placeOf(value, ends))];
     if (odd && (glyph >= 8 || (!Number.isFinite(value) && marks.length < MOST_MARKS))) marks.push([odd, i]);
   }
   const canvas = element("canvas", { width: box.across, height: box.down });
@@ -189,20 +206,20 @@ function drawCells(context, { values }, box, ends, ratio, table) {
   context.imageSmoothingEnabled = false;
   context.drawImage(canvas, box.x, box.y, box.w, box.h);
   for (const [odd, i] of marks) {
-    const [x, y] = [(i % box.across) + 0.5, Math.floor(i / box.across) + 0.5];
-    drawGlyph(context, odd, box.x + x * cellWidth, box.y + y * cellHeight, Math.max(glyph, 9));
+    const [x, y] = [(i % box.across) + 0.5, floor(i / box.across) + 0.5];
+    drawGlyph(context, odd, box.x + x * cellWidth, box.y + y * cellHeight, max(glyph, 9));
   }
 }
 
 /** Draw bars from zero: one a row with its name and value where they are few, else side by side. */
 function drawBars(context, picture, box, ends, color) {
   const isList = box.columns === 1;
-  box.across = isList ? 1 : Math.min(box.columns, Math.ceil(box.w / 2));
+  box.across = isList ? 1 : min(box.columns, ceil(box.w / 2));
   box.down = box.rows;
   box.chosen = pooled(picture.values, box, box.down, box.across);
   const names = Array.from(box.chosen, (_, i) => String(picture.names?.[i] ?? i * (picture.steps.at(-1) ?? 1)));
   context.font = FONT;
-  const left = isList ? Math.min(box.w * 0.4, Math.max(...names.map((name) => context.measureText(name).width)) + 8) : 0;
+  const left = isList ? min(box.w * 0.4, max(...names.map((name) => context.measureText(name).width)) + 8) : 0;
   const long = isList ? box.w - left - 62 : box.h;
   const step = box.w / box.across;
   const zero = placeOf(0, ends) * long;
@@ -210,23 +227,23 @@ function drawBars(context, picture, box, ends, color) {
     const value = picture.values[flat];
     const odd = oddness(value, ends);
     const end = odd === "nan" ? long : placeOf(value, ends) * long;
-    const [from, length] = [Math.min(zero, end), Math.max(1, Math.abs(end - zero))];
+    const [from, length] = [min(zero, end), max(1, abs(end - zero))];
     context.fillStyle = cssColor(odd === "nan" ? NAN_COLOR : colorAt(true, value < 0 ? 0.2 : 0.85));
     if (!isList) {
-      context.fillRect(i * step, box.h - from - length, Math.max(1, step - (step > 4 ? 1 : 0)), length);
+      context.fillRect(i * step, box.h - from - length, max(1, step - (step > 4 ? 1 : 0)), length);
       if (odd) drawGlyph(context, odd, (i + 0.5) * step, 8, 11);
       continue;
     }
     const y = (i + 0.5) * BAR_ROW;
     context.fillRect(left + from, y - 6, length, 12);
-    if (odd) drawGlyph(context, odd, left + Math.min(end, long - 6), y, 11);
+    if (odd) drawGlyph(context, odd, left + min(end, long - 6), y, 11);
     context.fillStyle = color;
     drawText(context, names[i], left - 6, y, "right", FONT, left - 8);
     drawText(context, valueText(value).slice(0, 9), box.w - 2, y, "right");
   }
   context.fillStyle = color;
   if (isList) context.fillRect(left + zero - 0.5, 0, 1, box.h);
-  else context.fillRect(0, Math.min(box.h - 1, box.h - zero), box.w, 1);
+  else context.fillRect(0, min(box.h - 1, box.h - zero), box.w, 1);
 }
 
 /**
@@ -240,11 +257,11 @@ export function createPicture(picture, { id, label, memory }) {
   const ends = endsOfPicture(picture);
   const table = pixelTable(picture.diverging);
   const tileAxis = shape.length - 3;
-  memory.leading = shape.slice(0, shape.length - drawnAxes(picture)).map((length, axis) => Math.min(memory.leading?.[axis] ?? 0, length - 1));
+  memory.leading = shape.slice(0, shape.length - drawnAxes(picture)).map((length, axis) => min(memory.leading?.[axis] ?? 0, length - 1));
   memory.first ??= 0;
-  const says = element("output", { class: "nm-readout", id: `${id}-says` });
+  const says = element("output", { class: "nm-readout" });
   const canvas = element("canvas", { class: "nm-picture", tabindex: 0, role: "application", "aria-roledescription": "picture",
-    "aria-label": `${label}; arrow keys read its values`, "aria-describedby": says.id, "data-nm": `${id}-canvas` });
+    "aria-label": `${label}; arrow keys read its values`, "data-nm": `${id}-canvas` });
   const mark = element("div", { class: "nm-mark" });
   const frame = block("nm-frame", canvas, mark);
   const sliders = block("");
@@ -268,19 +285,19 @@ export function createPicture(picture, { id, label, memory }) {
       change: (i) => { memory.leading[axis] = i; draw(true); },
     });
   }
-  if (kind !== "bars") {
+  if (kind !== "bars" || shape.at(-1) > MOST_BAR_ROWS) {
     const [low, high] = numbers(...ends);
     const bar = inline("nm-colorbar");
     bar.style.background = gradient(picture.diverging);
-    el.append(block("nm-limits", low, bar, high));
+    el.append(block("nm-limits", ...(kind === "bars" ? [`${low} … ${high}`] : [low, bar, high])));
   }
-  el.append(block("nm-odd", oddText(picture.values, ends)), says);
+  el.append(block("", oddText(picture.values, ends)), says);
   point(null);
 
   /** Give the tiles a slider where they do not all fit. */
   function offerTiles() {
     const hiddenTiles = layout.tiles - layout.fit;
-    memory.first = Math.min(memory.first, hiddenTiles);
+    memory.first = min(memory.first, hiddenTiles);
     if (hiddenTiles && !tiles) {
       tiles = addSlider(tileAxis, "tiles", {
         value: 0,
@@ -295,15 +312,15 @@ export function createPicture(picture, { id, label, memory }) {
   }
 
   function draw(force = false) {
-    const width = Math.floor(frame.clientWidth) || 280;
+    const width = floor(frame.clientWidth) || 280;
     if (!force && width === drawnWidth) return;
     drawnWidth = width;
     layout = layoutOf(picture, width, memory.leading, memory.first);
     offerTiles();
     const ratio = window.devicePixelRatio || 1;
     canvas.style.height = `${layout.height}px`;
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.max(1, Math.round(layout.height * ratio));
+    canvas.width = round(width * ratio);
+    canvas.height = max(1, round(layout.height * ratio));
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
     const { color } = getComputedStyle(canvas);
@@ -323,7 +340,7 @@ export function createPicture(picture, { id, label, memory }) {
     // The line keeps its height, or what stands below would jump.
     says.textContent = cell ? valueAt(picture, cell.box.chosen[cell.row * cell.box.across + cell.column]) : "\u00a0";
     if (!cell) return;
-    const [w, h] = [cell.w, cell.h].map((side) => Math.max(5, side));
+    const [w, h] = [cell.w, cell.h].map((side) => max(5, side));
     Object.assign(mark.style, { left: `${cell.x - w / 2}px`, top: `${cell.y - h / 2}px`, width: `${w}px`, height: `${h}px` });
   }
 
@@ -332,7 +349,7 @@ export function createPicture(picture, { id, label, memory }) {
     const box = layout.boxes.find((each) => x >= each.x && x < each.x + each.w && y >= each.y && y < each.y + each.h);
     if (!box) return null;
     const [w, h] = [box.w / box.across, box.h / box.down];
-    const [row, column] = [Math.floor((y - box.y) / h), Math.floor((x - box.x) / w)];
+    const [row, column] = [floor((y - box.y) / h), floor((x - box.x) / w)];
     return { box, row, column, w, h, x: box.x + (column + 0.5) * w, y: box.y + (row + 0.5) * h };
   }
 
@@ -341,15 +358,17 @@ export function createPicture(picture, { id, label, memory }) {
     point(cellAt(event.clientX - area.left, event.clientY - area.top));
   });
   for (const name of ["pointerleave", "blur"]) canvas.addEventListener(name, () => point(null));
-  canvas.addEventListener("keydown", (event) => {
-    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!move || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const [{ x, y }] = layout.boxes;
-    const moved = (gap, titledGap) => cellAt(at.x + move[0] * (at.w + gap), at.y + move[1] * (at.h + titledGap));
-    point(at ? moved(0, 0) ?? moved(TILE_GAP, TILE_GAP + TILE_TITLE) ?? at : cellAt(x, y));
-  });
+  /** Go to the next cell, over the gap between tiles where there is one. */
+  function move(x, y) {
+    const next = (gap, titledGap) => cellAt(at.x + x * (at.w + gap), at.y + y * (at.h + titledGap));
+    point(at ? next(0, 0) ?? next(TILE_GAP, TILE_GAP + TILE_TITLE) ?? at : cellAt(layout.boxes[0].x, layout.boxes[0].y));
+  }
+  canvas.addEventListener("keydown", (event) => answerKey(event, {
+    ArrowLeft: () => move(-1, 0),
+    ArrowRight: () => move(1, 0),
+    ArrowUp: () => move(0, -1),
+    ArrowDown: () => move(0, 1),
+  }));
   return { el, draw };
 }
 
@@ -360,8 +379,8 @@ export function createPicture(picture, { id, label, memory }) {
  */
 export function histogramFigure(histograms) {
   const [width, height] = [320, 84];
-  let low = Math.min(...histograms.map((each) => each.low));
-  let high = Math.max(...histograms.map((each) => each.high));
+  let low = min(...histograms.map((each) => each.low));
+  let high = max(...histograms.map((each) => each.high));
   if (!(high > low)) [low, high] = [low - 0.5, high + 0.5];
   const x = (value) => (((value - low) / (high - low)) * width).toFixed(1);
   const path = (look, d) => element("path", { class: look, d, "vector-effect": "non-scaling-stroke" });
@@ -372,16 +391,15 @@ export function histogramFigure(histograms) {
     // Where all values are one, they stand in one narrow bar.
     const half = (high - low) / 64;
     const [left, right, bins] = to > from ? [from, to, counts] : [from - half, from + half, [1]];
-    const most = Math.max(1, ...bins);
+    const most = max(1, ...bins);
     const edge = (bin) => x(left + ((right - left) * bin) / bins.length);
     const outline = bins.map((n, bin) => {
-      const y = (height - (n ? Math.max(1.5, (n / most) * (height - 4)) : 0)).toFixed(1);
+      const y = (height - (n ? max(1.5, (n / most) * (height - 4)) : 0)).toFixed(1);
       return `L${edge(bin)} ${y}L${edge(bin + 1)} ${y}`;
     });
     const look = `nm-hist-${histograms.length > 1 && i === 0 ? "before" : "after"}`;
     svg.append(path(look, `M${x(left)} ${height}${outline.join("")}L${x(right)} ${height}z`));
-    const swatch = element("svg", { class: "nm-swatch", viewBox: "0 0 16 10", "aria-hidden": "true" }, path(look, "M1 9V2H15V9z"));
-    legend.append(inline("", swatch, ` ${[name, of].filter(Boolean).join(": ")}`));
+    legend.append(inline("", inline(`nm-swatch ${look}`), ` ${[name, of].filter(Boolean).join(": ")}`));
   }
   const axis = block("nm-limits nm-axis", ...numbers(low, high).map((text) => inline("", text)));
   if (low < 0 && high > 0) {
@@ -398,8 +416,8 @@ export function histogramFigure(histograms) {
 
 /** @returns {SVGElement} a parameter's histogram as small as in a row of the table */
 export function smallHistogram({ counts, low, high }) {
-  const most = Math.max(1, ...counts);
-  const zero = low < 0 && high > 0 ? Math.round((-low / (high - low)) * counts.length) : -1;
+  const most = max(1, ...counts);
+  const zero = low < 0 && high > 0 ? round((-low / (high - low)) * counts.length) : -1;
   return element("svg", { class: "nm-small-hist", viewBox: `0 0 ${6 * counts.length + 2} 16`, preserveAspectRatio: "none", "aria-hidden": "true" },
     element("path", { d: barsPath(counts.map((n) => (255 * n) / most), 0, counts.length, zero) }));
 }

@@ -19,12 +19,11 @@ const FIELDS = {
 
 /**
  * Copy bytes into a typed array; a DataView of a message may begin at an odd offset.
- * @param {ArrayBuffer|ArrayBufferView|null|undefined} bytes
+ * @param {ArrayBufferView|null|undefined} bytes
  * @param {Function} Type constructor of the typed array
  */
 export function typed(bytes, Type) {
   if (!bytes) return new Type(0);
-  if (bytes instanceof ArrayBuffer) return new Type(bytes.slice(0));
   return new Type(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
 }
 
@@ -38,8 +37,7 @@ export function decoded(content) {
     name: typed(content.name, Uint32Array),
     state: typed(content.state, Uint8Array),
     columns: content.columns.map((column) => withFields(column, column, null)),
-    parents: parentsOf(level),
-    ends: endsOf(level),
+    ...familyOf(level),
     deepest: level.reduce((most, each) => Math.max(most, each), 0),
   };
 }
@@ -71,27 +69,20 @@ export function withValues(table, message, buffers) {
   return changed;
 }
 
-/** @param {ArrayLike<number>} level @returns {Int32Array} each row's parent, -1: none */
-export function parentsOf(level) {
+/**
+ * @param {ArrayLike<number>} level
+ * @returns {{parents: Int32Array, ends: Int32Array}} each row's parent, -1: none; the first row after it not inside it
+ */
+export function familyOf(level) {
   const parents = new Int32Array(level.length).fill(-1);
-  const above = [];
-  for (let row = 0; row < level.length; row++) {
-    while (above.length && level[above.at(-1)] >= level[row]) above.pop();
-    if (above.length) parents[row] = above.at(-1);
-    above.push(row);
-  }
-  return parents;
-}
-
-/** @param {ArrayLike<number>} level @returns {Int32Array} for each row the first one not inside it */
-export function endsOf(level) {
-  const ends = new Int32Array(level.length).fill(level.length);
+  const ends = parents.map(() => level.length);
   const above = [];
   for (let row = 0; row < level.length; row++) {
     while (above.length && level[above.at(-1)] >= level[row]) ends[above.pop()] = row;
+    parents[row] = above.at(-1) ?? -1;
     above.push(row);
   }
-  return ends;
+  return { parents, ends };
 }
 
 export const hasChildren = (table, row) => table.ends[row] > row + 1;
@@ -100,24 +91,16 @@ export const keyOf = (table, row) => table.keys?.[row] ?? table.names[table.name
 
 /** @param {object} table @param {string|null} key @returns {number} the row of a key, -1: none */
 export function rowOf(table, key) {
-  if (key === null || key === undefined) return -1;
-  for (const [row, own] of Object.entries(table.keys ?? {})) if (own === key) return Number(row);
-  const name = table.names.indexOf(key);
-  if (name < 0) return -1;
-  for (let row = 0; row < table.count; row++) {
-    if (table.name[row] === name && table.keys?.[row] === undefined) return row;
-  }
+  for (let row = 0; row < table.count; row++) if (keyOf(table, row) === key) return row;
   return -1;
 }
 
 /** @returns {Uint8Array} 1 for each folded row where rows above `depth` are unfolded */
 export function foldedBelow(table, depth, keepsCallsFolded = false) {
-  const folded = new Uint8Array(table.count);
-  for (let row = 0; row < table.count; row++) {
+  return Uint8Array.from(table.level, (level, row) => {
     const isMany = keepsCallsFolded && table.state[row] & MANY_CALLS;
-    folded[row] = hasChildren(table, row) && (table.level[row] >= depth || isMany) ? 1 : 0;
-  }
-  return folded;
+    return hasChildren(table, row) && (level >= depth || isMany) ? 1 : 0;
+  });
 }
 
 /** Unfold all that a row stands in. */
@@ -172,38 +155,18 @@ export function shownRows(table, { folded, matches, order }) {
  * @returns {Float64Array} a number for each row to sort by, NaN: unknown
  */
 export function sortKeys(table, key) {
-  const column = table.columns.find((each) => each.key === key);
-  const rank = (texts) => {
-    const collator = new Intl.Collator("en", { numeric: true });
-    const ranks = new Float64Array(texts.length);
-    const inOrder = texts.map((_, i) => i).sort((a, b) => collator.compare(texts[a], texts[b]));
-    for (const [place, i] of inOrder.entries()) ranks[i] = texts[i] === "" ? NaN : place;
-    return ranks;
-  };
-  if (!column) {
-    const ranks = rank(table.names);
-    return Float64Array.from(table.name, (name) => ranks[name]);
-  }
-  const keys = new Float64Array(table.count).fill(NaN);
-  const ranks = column.strings ? rank(column.strings) : null;
-  for (let row = 0; row < table.count; row++) {
-    if (table.message?.[row] !== undefined) continue;
-    if (ranks) keys[row] = ranks[column.index[row]];
-    else if (column.kind === "pair") keys[row] = column.first[row];
-    else if (column.kind === "histogram") keys[row] = centreOf(column.values, row * 10);
-    else keys[row] = column.values[row];
-  }
-  return keys;
-}
-
-/** Where the mass of a histogram's ten bins lies: what sorting by its picture can mean. */
-function centreOf(bins, start) {
-  let [mass, moment] = [0, 0];
-  for (let bin = 0; bin < 10; bin++) {
-    mass += bins[start + bin];
-    moment += bin * bins[start + bin];
-  }
-  return moment / mass;
+  const column = table.columns.find((each) => each.key === key) ?? { strings: table.names, index: table.name };
+  const { strings } = column;
+  const ranks = strings?.map(() => NaN);
+  const { compare } = new Intl.Collator("en", { numeric: true });
+  const inOrder = Object.keys(strings ?? []).filter((i) => strings[i]).sort((a, b) => compare(strings[a], strings[b]));
+  for (const [place, i] of inOrder.entries()) ranks[i] = place;
+  // A histogram is sorted by where zero lies in it.
+  const numbersOf = column.first ?? column.zero ?? column.values;
+  return Float64Array.from(table.state, (_, row) => {
+    if (key !== null && table.message?.[row] !== undefined) return NaN;
+    return ranks ? ranks[column.index[row]] : numbersOf[row];
+  });
 }
 
 /** @returns {Uint32Array} the rows sorted by their keys, equal ones in order, NaN last */

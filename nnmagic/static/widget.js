@@ -1,51 +1,24 @@
 // The widget: the toolbar, and what holds the table, the panel and the input together.
-import { plural } from "./format.js";
+import { plural, withCommas } from "./format.js";
 import { FAILED, FLAGGED, decoded, fullName, keyOf, rowOf, withValues } from "./rows.js";
-import { block, element, inline, slider } from "./pictures.js";
+import { answerKey, block, element, inline, part, pressable, slider } from "./pictures.js";
 import { createGrid } from "./grid.js";
 import { createPanel } from "./panel.js";
 import { createInput } from "./input.js";
 
 const NARROW = 600;
 
-/** Hide the static tree of the same record; each view that hides it counts, the last one shows it. */
-function createStaticHider(root) {
-  const hidden = new Set();
-  return {
-    hide(id) {
-      if (!id) return;
-      for (const found of document.querySelectorAll(`[data-nnmagic="${CSS.escape(id)}"]`)) {
-        const node = found.closest(".jp-OutputArea-child") ?? found;
-        if (hidden.has(node) || node.contains(root)) continue;
-        hidden.add(node);
-        node.dataset.nnmagicViews = Number(node.dataset.nnmagicViews ?? 0) + 1;
-        node.style.display = "none";
-      }
-    },
-    show() {
-      for (const node of hidden) {
-        node.dataset.nnmagicViews -= 1;
-        if (Number(node.dataset.nnmagicViews) > 0) continue;
-        delete node.dataset.nnmagicViews;
-        node.style.display = "";
-      }
-      hidden.clear();
-    },
-  };
-}
-
 /** @param {{model: object, el: HTMLElement}} view */
 function render({ model, el }) {
   const uid = `nnmagic-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
   const ending = new AbortController();
-  const timers = new Set();
   let table = null;
   let isPaused = model.get("paused");
   let isAsked = false;
   let late = null;
   let frame = 0;
+  let stepTimer = 0;
 
-  const later = (action, ms) => { const timer = setTimeout(() => { timers.delete(timer); action(); }, ms); timers.add(timer); return timer; };
   const send = (message) => {
     if (message.ask === "run") isAsked = true;
     model.send(message);
@@ -55,40 +28,43 @@ function render({ model, el }) {
     model.set(name, value);
     model.save_changes();
   };
-  const act = (label, name, click, attributes = {}) => element("button", { type: "button", "data-nm": name, click, ...attributes }, label);
 
+  const choose = (key) => set("selected", key);
   const grid = createGrid({ uid, live: () => model.get("live"), choose, changed: showCount });
   const panel = createPanel({ uid, send, close: closePanel });
   const input = createInput({ uid, send });
   const heading = block("nm-heading");
   const notes = block("nm-notes");
-  const search = element("input", { type: "search", "aria-label": "search", placeholder: "search names and types ( / )", spellcheck: "false", autocomplete: "off", "data-nm": "search" });
-  const counted = element("span", { role: "status", class: "nm-count" });
-  const flagged = act("", "flagged", () => {
+  const search = element("input", { type: "search", "aria-label": "search", placeholder: "search names and types ( / )", spellcheck: "false", "data-nm": "search",
+    input: () => setSearch(search.value) });
+  const counted = part("status", "nm-count");
+  const flagged = pressable("", "flagged", () => {
     grid.filter.flaggedOnly = !grid.filter.flaggedOnly;
     grid.arrange();
   }, { "aria-pressed": "false" });
-  const firstNan = act("first NaN", "first-nan", () => goTo(table.first_nonfinite), { title: "the first call that made NaN or Inf" });
-  const failed = act("failed", "failed", () => goTo(table.failed), { title: "the call that failed" });
-  const depth = slider({ label: "depth", min: 0, max: 1, value: 0, id: "depth", text: String, change: (value) => grid.foldTo(value) });
-  const foldAll = act("fold all", "fold", () => foldTo(0));
-  const unfoldAll = act("unfold all", "unfold", () => foldTo(table.deepest));
+  const firstNan = pressable("first NaN", "first-nan", () => goTo(table.first_nonfinite), { title: "the first call that made NaN or Inf" });
+  const failed = pressable("failed", "failed", () => goTo(table.failed), { title: "the call that failed" });
+  const depth = slider({ label: "depth", max: 1, value: 0, id: "depth", text: String, change: grid.foldTo });
+  const foldAll = pressable("fold all", "fold", () => foldTo(0));
+  const unfoldAll = pressable("unfold all", "unfold", () => foldTo(table.deepest));
   const folding = inline("nm-group", depth.el, foldAll, unfoldAll);
   const menu = element("div", { class: "nm-menu", id: `${uid}-columns`, role: "group", "aria-label": "columns", hidden: true });
-  const columns = act("columns", "columns", () => openMenu(menu.hidden), { "aria-expanded": "false", "aria-controls": menu.id });
-  const step = slider({ label: "step", min: 0, max: 1, value: 0, id: "step", text: stepText, change: askStep });
+  const columns = pressable("columns", "columns", () => openMenu(menu.hidden), { "aria-expanded": "false", "aria-controls": menu.id });
+  const step = slider({ label: "step", max: 1, value: 0, id: "step", text: stepText, change: askStep });
   const badge = inline("nm-badge");
-  const pause = act("pause", "pause", () => {
+  const pause = pressable("pause", "pause", () => {
     setPaused(!isPaused);
     send({ ask: isPaused ? "pause" : "resume" });
   });
-  const live = element("span", { class: "nm-group", hidden: true }, badge, pause, act("close", "close", () => send({ ask: "close" })));
-  const pauseNote = element("div", { role: "status", class: "nm-quiet" });
+  const live = element("span", { class: "nm-group", hidden: true }, badge, pause, pressable("close", "close", () => send({ ask: "close" })));
+  const pauseNote = part("status", "nm-quiet");
   const toolbar = element("div", { class: "nm-toolbar", role: "group", "aria-label": "toolbar" }, inline("nm-group", search, counted),
     flagged, firstNan, failed, folding, inline("nm-anchor", columns, menu), step.el, live);
   const main = block("nm-main", grid.el, panel.el, block("nm-rest", input.el, notes));
   const root = element("div", { class: "nnmagic", "data-lm-suppress-shortcuts": "true" }, heading, toolbar, pauseNote, main);
-  const hider = createStaticHider(root);
+  // The static tree of the same record is hidden while this view lives, also where it comes later.
+  const hiding = element("style");
+  root.append(hiding);
 
   function showTable() {
     table = decoded(model.get("content"));
@@ -98,15 +74,6 @@ function render({ model, el }) {
     depth.input.max = Math.max(1, table.deepest);
     depth.set(Math.min(table.deepest, table.opened));
     folding.hidden = table.deepest === 0;
-    menu.replaceChildren(...table.columns.map((column) => {
-      const box = element("input", { type: "checkbox", change: () => {
-        if (box.checked) grid.hidden.delete(column.key);
-        else grid.hidden.add(column.key);
-        grid.arrange(true);
-      } });
-      box.checked = !grid.hidden.has(column.key);
-      return element("label", { title: column.meaning || null }, box, ` ${column.title}`);
-    }));
     const { steps } = table;
     step.el.hidden = !(steps?.count > 1);
     if (steps) {
@@ -114,18 +81,18 @@ function render({ model, el }) {
       step.set(model.get("step") ?? steps.last);
     }
     showFacts();
-    later(() => hider.hide(table.static), 0);
-    hider.hide(table.static);
+    const copy = `[data-nnmagic="${CSS.escape(table.static)}"]`;
+    hiding.textContent = table.static && `:is(${copy},.jp-OutputArea-child:has(${copy}):not(:has(.nnmagic))){display:none!important}`;
     showSelected(false);
   }
 
   /** Show all that is not in the rows. */
   function showFacts() {
     heading.textContent = table.heading;
-    notes.replaceChildren(...table.notes.map((note) => element("div", {}, note)));
-    const flags = table.state.reduce((sum, state) => sum + (state & (FLAGGED | FAILED) ? 1 : 0), 0);
+    notes.replaceChildren(...table.notes.map((note) => block("", note)));
+    const flags = table.state.filter((state) => state & (FLAGGED | FAILED)).length;
     flagged.hidden = flags === 0;
-    flagged.textContent = `flagged ${flags.toLocaleString("en")}`;
+    flagged.textContent = `flagged ${withCommas(flags)}`;
     firstNan.hidden = !(table.first_nonfinite >= 0);
     failed.hidden = !(table.failed >= 0);
     grid.el.hidden = table.count === 0;
@@ -136,8 +103,7 @@ function render({ model, el }) {
   function showCount() {
     if (!table) return;
     const isFiltered = grid.filter.search.trim() || grid.filter.flaggedOnly;
-    const all = table.count.toLocaleString("en");
-    counted.textContent = isFiltered ? `${grid.matched().toLocaleString("en")} of ${all}` : plural(table.count, table.kind === "trace" ? "row" : table.noun);
+    counted.textContent = isFiltered ? `${withCommas(grid.matched())} of ${withCommas(table.count)}` : plural(table.count, table.kind === "trace" ? "row" : table.noun);
     flagged.setAttribute("aria-pressed", grid.filter.flaggedOnly);
     for (const node of [depth.input, foldAll, unfoldAll]) node.disabled = grid.isFlat() || Boolean(isFiltered);
     if (search.value !== grid.filter.search) {
@@ -159,25 +125,21 @@ function render({ model, el }) {
 
   function askStep(value) {
     isAsked = true;
-    clearTimeout(step.timer);
-    timers.delete(step.timer);
-    step.timer = later(() => set("step", value), 120);
+    clearTimeout(stepTimer);
+    stepTimer = setTimeout(() => set("step", value), 120);
   }
 
-  function choose(key) {
-    if (model.get("selected") === key) return;
-    set("selected", key);
-  }
+  const focusGrid = () => grid.el.focus({ preventScroll: true });
 
   function closePanel() {
     set("selected", null);
-    grid.el.focus({ preventScroll: true });
+    focusGrid();
   }
 
   function goTo(row) {
     choose(keyOf(table, row));
     grid.reveal(row);
-    grid.el.focus({ preventScroll: true });
+    focusGrid();
   }
 
   function showSelected(reveals = true) {
@@ -196,7 +158,7 @@ function render({ model, el }) {
     isPaused = value;
     showLive();
     if (isPaused || !late) return;
-    const [content, values] = [late.content, late.values];
+    const { content, values } = late;
     late = null;
     if (content) showTable();
     if (values) takeValues(...values);
@@ -246,40 +208,56 @@ function render({ model, el }) {
   function openMenu(isOpen) {
     menu.hidden = !isOpen;
     columns.setAttribute("aria-expanded", isOpen);
-    if (isOpen) menu.querySelector("input")?.focus();
+    if (!isOpen) return;
+    menu.replaceChildren(...grid.offered().map(({ key, title, meaning }) => {
+      const box = element("input", { type: "checkbox", change: () => {
+        if (!grid.hidden.delete(key)) grid.hidden.add(key);
+        grid.arrange(true);
+      } });
+      box.checked = !grid.hidden.has(key);
+      return element("label", { title: meaning || null }, box, title);
+    }));
+    menu.querySelector("input").focus();
   }
 
   function setSearch(text) {
-    grid.filter.search = text;
+    grid.filter.search = search.value = text;
     grid.arrange();
     set("search", text);
   }
 
   function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const isText = event.target.matches("input[type=text], input[type=search], input[type=number], select");
-    if (event.key === "/" && !isText) {
-      search.focus();
-      search.select();
-    } else if (event.key === "Escape" && !menu.hidden) {
-      openMenu(false);
-      columns.focus();
-    } else if (event.key === "Escape" && event.target === search) {
-      search.value = "";
-      setSearch("");
-      grid.el.focus({ preventScroll: true });
-    } else if (event.key === "Escape" && !panel.el.hidden) closePanel();
-    else if (event.key === "Enter" && event.target === search) grid.el.focus({ preventScroll: true });
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
+    const isSearch = event.target === search;
+    const actions = {};
+    if (!event.target.matches("input:not([type=range], [type=checkbox]), select")) {
+      actions["/"] = () => {
+        search.focus();
+        search.select();
+      };
+    }
+    if (isSearch) actions.Enter = focusGrid;
+    if (!menu.hidden) {
+      actions.Escape = () => {
+        openMenu(false);
+        columns.focus();
+      };
+    } else if (isSearch) {
+      actions.Escape = () => {
+        setSearch("");
+        focusGrid();
+      };
+    } else if (!panel.el.hidden) actions.Escape = closePanel;
+    answerKey(event, actions);
   }
 
-  search.addEventListener("input", () => setSearch(search.value));
   root.addEventListener("keydown", onKey);
   document.addEventListener("pointerdown", (event) => {
     if (!menu.hidden && !menu.parentNode.contains(event.composedPath()[0])) openMenu(false);
   }, { signal: ending.signal });
+  const redraw = () => panel.draw(true);
+  const themes = new MutationObserver(redraw);
+  themes.observe(document.body, { attributeFilter: ["data-jp-theme-name", "data-vscode-theme-id"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal: ending.signal });
   const sizes = new ResizeObserver(() => {
     root.classList.toggle("nm-narrow", root.clientWidth <= NARROW);
     grid.draw();
@@ -303,28 +281,26 @@ function render({ model, el }) {
   // In an HBox the views share its width, and none is wider than its part.
   el.style.minWidth = "0";
   el.style.flexGrow = "1";
-  el.append(root);
-  root.classList.toggle("nm-narrow", root.clientWidth > 0 && root.clientWidth <= NARROW);
   showTable();
   showLive();
+  el.append(root);
+  root.classList.toggle("nm-narrow", root.clientWidth > 0 && root.clientWidth <= NARROW);
   const chosen = model.get("selected");
   if (chosen !== null && chosen !== undefined) {
     grid.reveal(rowOf(table, chosen));
     send({ ask: "panel" });
   }
   for (const part of [root, grid.el, panel.el]) sizes.observe(part);
-  // JupyterLab may draw the static output after this one.
-  later(() => hider.hide(table.static), 1000);
 
   return () => {
     for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
     ending.abort();
     sizes.disconnect();
+    themes.disconnect();
     cancelAnimationFrame(frame);
-    for (const timer of timers) clearTimeout(timer);
+    clearTimeout(stepTimer);
     panel.clear();
     input.clear();
-    hider.show();
     root.remove();
   };
 }

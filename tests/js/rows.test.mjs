@@ -1,7 +1,7 @@
 // A network with a block called many times:  0 root · 1 a · 2 b (many) · 3 b.x · 4 b.x · 5 head
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decoded, endsOf, foldedBelow, keyOf, matchesOf, parentsOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, typed, unfoldAbove, withValues } from "../../nnmagic/static/rows.js";
+import { decoded, familyOf, foldedBelow, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, typed, unfoldAbove, withValues } from "../../nnmagic/static/rows.js";
 
 const view = (array) => new DataView(array.buffer);
 const level = [0, 1, 1, 2, 2, 1];
@@ -22,8 +22,8 @@ function table(changes = {}) {
 const none = { folded: new Uint8Array(6), matches: null, order: null };
 
 test("children follow their parent", () => {
-  assert.deepEqual([...parentsOf(level)], [-1, 0, 0, 2, 2, 0]);
-  assert.deepEqual([...endsOf(level)], [6, 2, 5, 4, 5, 6]);
+  assert.deepEqual([...familyOf(level).parents], [-1, 0, 0, 2, 2, 0]);
+  assert.deepEqual([...familyOf(level).ends], [6, 2, 5, 4, 5, 6]);
 });
 
 test("bytes at an odd offset are read", () => {
