@@ -77,7 +77,11 @@ class PanelMaker:
             loaded: full tensors, by side ("input", "output") and place.
         """
         log, record = trace.log, trace.call(call)
-        notes = []
+        notes = [
+            f"measured by {each.measured:,} of {each.numel:,} values"
+            for each in record.outputs[:1]
+            if each.measured is not None
+        ]
         if record.failure is not None:
             why = record.failure.mismatch or record.failure.message
             notes.append(f"failed: {record.failure.type}: {why}")
@@ -85,11 +89,14 @@ class PanelMaker:
             notes.append("running")
         loaded = loaded or {}
 
-        def tensors(side: str, records: Sequence[TensorRecord]) -> list[dict[str, Any]]:
+        def tensors(
+            side: str, records: Sequence[TensorRecord], places: tuple[int, ...]
+        ) -> list[dict[str, Any]]:
             return [
                 self.tensor(
                     tensor,
-                    title=side if len(records) == 1 else f"{side} {i}",
+                    place=i,
+                    title=_title(side, places, i),
                     kind=_kind(
                         record.type,
                         tensor,
@@ -101,6 +108,7 @@ class PanelMaker:
                     reason=reason,
                 )
                 for i, tensor in enumerate(records)
+                if places[i] not in places[:i]  # the same tensor again, as attention's q, k and v
             ]
 
         return {
@@ -110,8 +118,8 @@ class PanelMaker:
             "arguments": units.printable(details.arguments),
             "doc": details.doc,
             "notes": notes,
-            "inputs": tensors("input", record.inputs),
-            "outputs": tensors("output", record.outputs),
+            "inputs": tensors("input", record.inputs, log.inputs[call]),
+            "outputs": tensors("output", record.outputs, log.outputs[call]),
             "parameters": [self.parameter(p) for p in details.parameters[:PARAMETERS_SHOWN]],
             "parameters_reason": details.reason or _more(len(details.parameters)),
         }
@@ -154,6 +162,7 @@ class PanelMaker:
         *,
         title: str,
         kind: str,
+        place: int = 0,
         classes: Sequence[str] = (),
         whole: Sample | None = None,
         reason: str = "",
@@ -163,6 +172,7 @@ class PanelMaker:
         shown = 0 if drawn is None else prod(drawn["shape"])
         return {
             "title": title,
+            "place": place,
             "shape": units.shape(record.shape),
             "dtype": record.dtype,
             "device": record.device if record.device != "cpu" else "",
@@ -180,6 +190,8 @@ class PanelMaker:
         tensor = record.tensor
         rows = leading_rows(tensor.values, tensor.shape, 1)
         flags = [] if record.trainable else ["frozen"]
+        if tensor.measured is not None:
+            flags.append(f"measured by {tensor.measured:,} of its values")
         return {
             "name": record.name,
             "shape": units.shape(record.shape),
@@ -219,6 +231,11 @@ class PanelMaker:
         }
 
 
+def _title(side: str, places: tuple[int, ...], index: int) -> str:
+    same = [str(i) for i, place in enumerate(places) if place == places[index]]
+    return side if len(places) == len(same) == 1 else f"{side} {', '.join(same)}"
+
+
 def _frame(title: str, type_name: str, notes: list[str]) -> dict[str, Any]:
     return {
         "title": title,
@@ -236,7 +253,7 @@ def _frame(title: str, type_name: str, notes: list[str]) -> dict[str, Any]:
 
 def _more(count: int) -> str:
     shown = PARAMETERS_SHOWN
-    return f"the first {shown} of {count}; %nnparams shows all" if count > shown else ""
+    return f"the first {shown}; %nnparams shows all" if count > shown else ""
 
 
 def _source(record: TensorRecord, whole: Sample | None) -> Picture | None:

@@ -7,12 +7,17 @@ from torch import nn
 
 from nnmagic.params_records import ParameterRecord, Params
 from nnmagic.records import VALUES_SHOWN, TensorRecord
-from nnmagic.tensors import bytes_of, form_of, is_lazy, measure, storage_bytes
+from nnmagic.tensors import bytes_of, form_of, is_lazy, measure, sample, storage_bytes
 from nnmagic.trace_log import tensor_record
 
 
 def params(
-    module: nn.Module | Mapping[str, torch.Tensor], *, values: int = VALUES_SHOWN, title: str = ""
+    module: nn.Module | Mapping[str, torch.Tensor],
+    *,
+    values: int = VALUES_SHOWN,
+    title: str = "",
+    most: int | None = None,
+    at_most: int | None = None,
 ) -> Params:
     """Return the parameters of a module, or the tensors of a state dict.
 
@@ -20,6 +25,8 @@ def params(
         module: a module, or a mapping of names to tensors.
         values: how many leading rows of each to keep, as in `param[:2]`.
         title: what the record says it is of; default: the class name.
+        most: how many parameters to look at; None is all.
+        at_most: how many values of each, spread evenly, to measure; None is all.
 
     Raises:
         TypeError: if the mapping holds no tensor.
@@ -33,13 +40,14 @@ def params(
         noun = "tensor"
         if not named:
             raise TypeError("the mapping holds no tensors")
+    named = named[:most]
     first: dict[int, str] = {}
     for name, tensor in named:
         first.setdefault(id(tensor), name)
     total = sum(t.numel() for n, t in named if first[id(t)] == n and not is_lazy(t))
     rows = []
     for name, tensor in named:
-        record = _record(tensor, values)
+        record = _record(tensor, values, at_most)
         rows.append(
             ParameterRecord(
                 name=name,
@@ -58,10 +66,15 @@ def params(
     )
 
 
-def _record(tensor: torch.Tensor, rows: int) -> TensorRecord:
+def _record(tensor: torch.Tensor, rows: int, at_most: int | None) -> TensorRecord:
     if is_lazy(tensor):
         device, dtype = str(tensor.device), str(tensor.dtype).removeprefix("torch.")
         return TensorRecord(
             shape=(), dtype=dtype, device=device, numel=0, unknown="not initialized yet"
         )
-    return tensor_record(form_of(tensor), *measure(tensor, rows=rows))
+    thinned = at_most is not None and tensor.numel() > at_most
+    statistics, samples, unknown = measure(tensor, rows=rows, at_most=at_most)
+    if thinned and not unknown:
+        samples = samples._replace(leading=sample(tensor[:rows].detach()))
+    form = form_of(tensor)
+    return tensor_record(form, statistics, samples, unknown, at_most if thinned else None)

@@ -202,7 +202,7 @@ def _bins(samples: Sequence[Sample | None], numbers: np.ndarray) -> tuple[np.nda
         rows = list(group)
         counts[rows] = binned(values, low[rows, None], high[rows, None], BINS)
     fullest = np.maximum(counts.max(axis=1, keepdims=True), 1) if len(samples) else 1
-    bins = np.ceil(counts * (FULLEST / fullest)).astype(np.uint8)
+    bins = (-(-counts * FULLEST // fullest)).astype(np.uint8)
     with np.errstate(invalid="ignore", divide="ignore"):
         place = np.round(-low / 2 / (high / 2 - low / 2) * BINS)
         inside = (low <= 0) & (high >= 0) & (low < high)
@@ -293,7 +293,7 @@ def trace_sheet(
         "kind": "trace",
         "static": static,
         "heading": table.heading(),
-        "notes": [*table.all_notes(scores), *_sampled(log)],
+        "notes": [*table.all_notes(()), *_sampled(log)],
         "noun": "layer",
         "count": len(lines),
         "level": _packed([line.level for line in lines], "u2"),

@@ -1,6 +1,7 @@
 """The live network behind a trace: its layers as they are now, and its run made again."""
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from torch import nn
 
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.naming import Naming
-from nnmagic.panels import MOST_VALUES, LayerDetails
+from nnmagic.panels import MOST_VALUES, PARAMETERS_SHOWN, LayerDetails
 from nnmagic.parameters import params
 from nnmagic.pictures import are_on_disk, fashion_mnist
 from nnmagic.recording import own_run, recording
@@ -21,6 +22,10 @@ from nnmagic.trace_log import Form
 from nnmagic.trace_records import Trace
 
 THUMBNAILS = 30
+
+MEASURED = 1 << 18
+"""How many values of a parameter are measured for a panel, which is to open at once."""
+
 PICTURE = 28
 """The height and the width of a Fashion-MNIST picture."""
 
@@ -301,8 +306,9 @@ def details_of(module: nn.Module) -> LayerDetails:
     except Exception:  # noqa: BLE001 - the user's code may raise, and then has nothing to say
         arguments = ""
     paragraph = (inspect.getdoc(type(module)) or "").partition("\n\n")[0]
-    first, stop, _ = " ".join(paragraph.split()).partition(". ")
-    found = params(module).rows
+    plain = re.sub(r":\w+:`~?([^`]*)`", r"\1", paragraph)  # Sphinx's roles
+    first, stop, _ = " ".join(plain.split()).partition(". ")
+    found = params(module, most=PARAMETERS_SHOWN + 1, at_most=MEASURED).rows
     return LayerDetails(
         arguments=arguments,
         doc=first + stop.strip(),

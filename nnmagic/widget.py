@@ -115,6 +115,7 @@ class NetworkWidget(anywidget.AnyWidget):
         self._sheet: Sheet | None = None
         self.mark = uuid4().hex if static else ""
         self._closed = False
+        self._following = False
         self._loaded: dict[tuple[int, str, int], Sample] = {}
         super().__init__(trace=record, live=watcher is not None)
         self.on_msg(self._answer)
@@ -123,6 +124,12 @@ class NetworkWidget(anywidget.AnyWidget):
             if widget is not None:
                 widget.close()
         self.opened.append(weakref.ref(self))
+
+    @property
+    def sheet(self) -> Sheet:
+        """What the page shows now; `content` is what it was when its rows were last sent."""
+        assert self._sheet is not None
+        return self._sheet
 
     @property
     def watcher(self) -> Any:
@@ -165,7 +172,7 @@ class NetworkWidget(anywidget.AnyWidget):
     @traitlets.observe("trace")
     def _show(self, change: Any) -> None:
         record = change["new"]
-        if isinstance(record, Record):
+        if isinstance(record, Record) and not self._following:
             self._view = record.view
             self._loaded.clear()
             self._live = None
@@ -207,15 +214,21 @@ class NetworkWidget(anywidget.AnyWidget):
         sheet = trace_sheet(record, view, params=counts, run=known.get("run"), static=self.mark)
         self._sheet = sheet
         self._loaded.clear()
-        with self.hold_trait_notifications():
-            self._trait_values["trace"] = trace
+        self._following = True  # what is shown is sent below, in one message
+        try:
+            self.trace = trace
+        finally:
+            self._following = False
         if before is not None and sheet.has_rows_of(before):
-            message, buffers = sheet.numbers()
-            self.send(message, buffers)
-            self._trait_values["content"] = sheet.content
+            self._tell_numbers()
         else:
             self.content = sheet.content
         self._tell_panel()
+
+    def _tell_numbers(self) -> None:
+        if self._sheet is not None:
+            message, buffers = self._sheet.numbers()
+            self.send(message, buffers)
 
     # What the browser asks.
 
@@ -224,6 +237,8 @@ class NetworkWidget(anywidget.AnyWidget):
         try:
             if asked == "panel":
                 self._tell_panel()
+            elif asked == "latest":
+                self._tell_numbers()
             elif asked == "all":
                 self._load(message)
             elif asked == "run" and self._live is not None:

@@ -70,6 +70,7 @@ def test_attention_weights_are_drawn_by_heads():
     assert values.shape == (1, 2, 5, 5)
     assert values.sum(axis=-1) == pytest.approx(np.ones((1, 2, 5)), abs=1e-6)
     assert panel["outputs"][0]["picture"]["axes"] == ["batch", "position", "feature"]
+    assert [tensor["title"] for tensor in panel["inputs"]] == ["input 0, 1, 2"]
 
 
 def test_scores_are_bars_with_the_names_of_the_classes():

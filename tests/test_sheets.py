@@ -63,7 +63,7 @@ def test_a_rows_histogram_is_that_of_its_values():
 
     drawn = np.frombuffer(column(sheet, "histogram")["values"], np.uint8)
     counts = np.array(trace[""].outputs[0].histogram.counts)
-    assert drawn.tolist() == np.ceil(counts * 255 / counts.max()).tolist()
+    assert drawn.tolist() == [-(-int(count) * 255 // int(counts.max())) for count in counts]
     (zero,) = np.frombuffer(column(sheet, "histogram")["zero"], np.int8)
     assert zero == trace[""].outputs[0].histogram.zero
 
@@ -199,3 +199,13 @@ def test_an_empty_trace_has_no_rows():
 
     assert sheet.content["count"] == 0
     assert "no layer ran" in sheet.content["heading"]
+
+
+def test_the_fullest_bin_is_full_whatever_its_count():
+    for count in range(1, 80):
+        trace = nnmagic.trace(nn.Identity(), torch.tensor([0.0] * count + [1.0]))
+
+        drawn = np.frombuffer(column(trace_sheet(trace, View()), "histogram")["values"], np.uint8)
+
+        assert drawn.max() == 255
+        assert drawn[0] == 255

@@ -167,3 +167,15 @@ def test_details_are_the_layers_own():
     assert "linear transformation" in details.doc
     assert [p.name for p in details.parameters] == ["weight", "bias"]
     assert subject.counts() == {("Sequential", ""): 10, ("Sequential", "0"): 10}
+
+
+def test_a_large_layers_details_are_measured_by_a_sample():
+    net = nn.Sequential(nn.Linear(1000, 500))
+    subject = Subject(nnmagic.trace(net, torch.rand(1, 1000)))
+
+    weight, bias = subject.details("Sequential", "0").parameters
+
+    assert weight.tensor.measured == 1 << 18
+    assert weight.mean == pytest.approx(net[0].weight.mean().item(), abs=1e-4)
+    assert weight.values == net[0].weight[:2].tolist()
+    assert bias.tensor.measured is None

@@ -39,7 +39,7 @@ def test_a_watch_shows_every_later_call(page, net):
 
     trace = settled(widget).trace
     assert trace[""].outputs[0].values == y.tolist()
-    assert "call 2" in widget.content["heading"]
+    assert "call 2" in widget.sheet.content["heading"]
 
 
 def test_the_latest_call_arrives_however_fast_the_network_runs(page, net):
@@ -51,7 +51,7 @@ def test_the_latest_call_arrives_however_fast_the_network_runs(page, net):
 
     seconds = time.monotonic() - begin
     assert settled(widget).trace[""].outputs[0].values == y.tolist()
-    assert "call 500" in widget.content["heading"]
+    assert "call 500" in widget.sheet.content["heading"]
     updates = len(page.told("values"))
     assert updates <= 10 * seconds + 2
 
@@ -90,12 +90,12 @@ def test_a_pause_passes_calls_over(page, net):
 
     page.ask(widget, ask="pause")
     net(torch.rand(2, 4))
-    assert "call 1" in settled(widget).content["heading"]
+    assert "call 1" in settled(widget).sheet.content["heading"]
     page.ask(widget, ask="resume")
     time.sleep(0.11)
     net(torch.rand(2, 4))
 
-    assert "call 2" in settled(widget).content["heading"]
+    assert "call 2" in settled(widget).sheet.content["heading"]
 
 
 def test_a_failed_call_is_shown_and_the_exception_goes_on(page, net):
@@ -191,7 +191,7 @@ def test_large_tensors_are_measured_by_samples_between_full_measures(page):
 
     trace = settled(widget).trace
     assert trace["0"].outputs[0].measured == 256
-    assert any("samples of 256 values" in note for note in widget.content["notes"])
+    assert any("samples of 256 values" in note for note in widget.sheet.content["notes"])
 
 
 def test_a_compiled_network_is_watched_as_it_runs(page, net):
@@ -205,7 +205,7 @@ def test_a_compiled_network_is_watched_as_it_runs(page, net):
         y = compiled(x)
         settled(widget)
         types = [call.type for call in widget.trace]
-        notes = widget.content["notes"]
+        notes = widget.sheet.content["notes"]
 
     assert types == ["OptimizedModule"]
     assert frames.frame_count == 1
@@ -216,3 +216,27 @@ def test_a_compiled_network_is_watched_as_it_runs(page, net):
 def test_what_is_no_network_is_refused():
     with pytest.raises(TypeError, match="watch takes a network, not int"):
         nnmagic.watch(3)
+
+
+def test_observers_of_the_trace_are_told_of_each_update(page, net):
+    seen = []
+    widget = nnmagic.watch(net)
+    widget.observe(lambda change: seen.append(len(change["new"])), "trace")
+
+    net(torch.rand(2, 4))
+
+    settled(widget)
+    assert seen == [3]
+
+
+def test_a_page_that_comes_later_gets_the_latest_numbers(page, net):
+    widget = nnmagic.watch(net)
+    for _ in range(2):
+        net(torch.rand(2, 4))
+    settled(widget)
+    page.messages.clear()
+
+    page.ask(widget, ask="latest")
+
+    ((message, _),) = page.told("values")
+    assert "call 2" in message["heading"]

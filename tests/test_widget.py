@@ -1,4 +1,5 @@
 import gc
+import weakref
 
 import pytest
 import torch
@@ -119,13 +120,13 @@ def test_an_older_widget_closes_where_there_are_many(page, net):
 
 def test_a_closed_widget_is_collected(page, net):
     widget = widget_of(nnmagic.trace(net, torch.rand(2, 4)))
-    widget.close()
-    before = len([each for each in gc.get_objects() if isinstance(each, NetworkWidget)])
+    gone = weakref.ref(widget)
 
+    widget.close()
     del widget
     gc.collect()
 
-    assert len([each for each in gc.get_objects() if isinstance(each, NetworkWidget)]) < before
+    assert gone() is None
 
 
 def test_summaries_and_parameters_have_widgets_too(page, net):

@@ -59,7 +59,7 @@ export function createPanel({ uid, send, close }) {
     if (size < record.numel && record.loadable) {
       card.append(pressable(`Load all ${plural(record.numel, "value")}`, `all-${place}`, (event) => {
         event.currentTarget.disabled = true;
-        send({ ask: "all", tensor: side, index: i });
+        send({ ask: "all", tensor: side, index: record.place });
         wait("loading all values …");
       }));
     } else if (size < record.numel && record.reason) card.append(block("nm-quiet", record.reason));

@@ -290,6 +290,7 @@ function render({ model, el }) {
     grid.reveal(rowOf(table, chosen));
     send({ ask: "panel" });
   }
+  if (model.get("live")) send({ ask: "latest" }); // the rows may be older than their numbers
   for (const part of [root, grid.el, panel.el]) sizes.observe(part);
 
   return () => {
