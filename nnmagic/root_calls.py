@@ -139,9 +139,11 @@ class RootCalls:
 
     def main(self) -> RootCall | None:
         """Return the last call of the network with the most calls, the first of those."""
-        calls = Counter(self.log.layer_of(call).network for call in range(len(self.log)))
-        if not calls or not self.last:
-            return None
+        if len(self.last) < 2:
+            return next(iter(self.last.values()), None)
+        calls = Counter[int]()
+        for layer, times in Counter(self.log.layer).items():
+            calls[self.log.layers[layer].network] += times
         return self.last.get(max(sorted(calls), key=lambda network: calls[network]))
 
     def arguments(self, main: torch.Tensor | None = None) -> tuple[tuple, dict[str, Any]]:

@@ -296,8 +296,8 @@ class NetworkWidget(anywidget.AnyWidget):
         content = self._sheet.content if self._sheet is not None else {}
         main = log.main_output(call)
         scored = content.get("scores") is not None
-        roots = [c for c in range(len(log)) if log.depth[c] == 0]
-        is_scores = scored and main is not None and any(log.main_output(c) == main for c in roots)
+        outermost = (c for c, depth in enumerate(log.depth) if depth == 0) if scored else ()
+        is_scores = main is not None and any(log.main_output(c) == main for c in outermost)
         loaded = {(side, i): s for (c, side, i), s in self._loaded.items() if c == call}
         return maker.call_panel(
             record,
