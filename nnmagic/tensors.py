@@ -343,9 +343,11 @@ def _thinned(tensor: torch.Tensor, at_most: int) -> torch.Tensor:
 
 
 def _picture(tensor: torch.Tensor) -> Picture:
-    """Return a grid of at most DRAWN values: of the first item, of its first channels."""
+    """Return a grid of at most DRAWN values: all, or of the first item, of its first channels."""
     shape = tuple(tensor.shape)
     sizes, steps = list(shape), [1] * len(shape)
+    if tensor.numel() <= DRAWN:
+        return Picture(sample(tensor), tuple(steps))
     for axis in range(len(shape) - 2):
         channels = axis == len(shape) - 3 and axis > 0
         sizes[axis] = min(shape[axis], CHANNELS_DRAWN if channels else 1)

@@ -256,7 +256,7 @@ def test_every_tensor_of_a_nested_value_is_found_in_order(value):
 
 
 @pytest.mark.parametrize(
-    "shape", [(5000,), (3, 5000), (2, 90, 91), (2, 40, 33, 35), (2, 3, 9, 20, 31)]
+    "shape", [(5000,), (2, 30, 40), (3, 5000), (2, 90, 91), (2, 40, 33, 35), (2, 3, 9, 20, 31)]
 )
 def test_a_picture_holds_the_values_of_its_grid(shape):
     tensor = torch.randn(shape)
