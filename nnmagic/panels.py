@@ -286,7 +286,7 @@ def histogram(record: TensorRecord) -> dict[str, Any] | None:
 
 
 def limits(finite: np.ndarray) -> tuple[float, float, bool]:
-    """Return a colour map's limits, between which 99.5 % of the values lie.
+    """Return a colour map's limits, values between which at least 99.5 % of the others lie.
 
     Values of both signs get limits symmetric about zero, so that zero is the neutral colour.
 
@@ -297,9 +297,11 @@ def limits(finite: np.ndarray) -> tuple[float, float, bool]:
         return 0.0, 1.0, False
     values = finite.astype(np.float64)
     if values.min() < 0 < values.max():
-        most = float(np.quantile(np.abs(values), ROBUST))
+        most = float(np.quantile(np.abs(values), ROBUST, method="higher"))
         return (-most, most, True) if most else (-1.0, 1.0, True)
-    low, high = np.quantile(values, [1 - ROBUST, ROBUST]).tolist()
+    tail = (1 - ROBUST) / 2
+    low = float(np.quantile(values, tail, method="lower"))
+    high = float(np.quantile(values, 1 - tail, method="higher"))
     return (low, high, False) if low < high else (low, low + 1.0, False)
 
 
