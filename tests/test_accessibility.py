@@ -1,0 +1,45 @@
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from lab import Lab, open_notebook
+from test_notebooks import lab_folder, notebook_of  # noqa: F401 - a fixture
+
+CELL = """
+%load_ext nnmagic
+import torch
+from torch import nn
+
+net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14 * 14, 10))
+net[3].weight.data[0, 0] = float("nan")
+%nntrace net(torch.rand(2, 3, 16, 16))
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_axe_finds_no_violation(theme, lab_folder, tmp_path):  # noqa: F811
+    def look(page):
+        axe, found = Axe(), []
+        widget = page.locator(".nnmagic")
+        found += violations(axe.run(page, context=".nnmagic"))
+        widget.locator("[data-nm=input]").click()
+        widget.locator("[role=row]", has_text="Conv2d").click()
+        widget.locator("canvas").first.wait_for()
+        found += violations(axe.run(page, context=".nnmagic"))
+        widget.locator("[data-nm=columns]").click()
+        widget.locator("[data-nm=search]").fill("linear")
+        found += violations(axe.run(page, context=".nnmagic"))
+        return found
+
+    with Lab(lab_folder.mktemp(theme), theme) as lab:
+        seen = open_notebook(lab, notebook_of(tmp_path, CELL), look=look)
+
+    assert seen.errors == []
+    assert seen.found == []
+
+
+def violations(results):
+    return [
+        (each["id"], node["html"][:200])
+        for each in results.response["violations"]
+        for node in each["nodes"]
+    ]
