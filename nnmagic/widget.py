@@ -115,6 +115,7 @@ class NetworkWidget(anywidget.AnyWidget):
         self._sheet: Sheet | None = None
         self.mark = uuid4().hex if static else ""
         self._closed = False
+        self._shown = False
         self._following = False
         self._loaded: dict[tuple[int, str, int], Sample] = {}
         super().__init__(trace=record, live=watcher is not None)
@@ -154,6 +155,21 @@ class NetworkWidget(anywidget.AnyWidget):
     def __exit__(self, *error: object) -> None:
         """Stop to follow the network, and close."""
         self.close()
+
+    def open(self) -> None:
+        """Open the comm, not before the widget is first shown.
+
+        A page that is told of a widget and at once that it is closed logs an error.
+        """
+        if self._shown and not self._closed:
+            super().open()
+
+    @property
+    def model_id(self) -> Any:
+        """The name of the comm, by which a page is told to show the widget."""
+        self._shown = True
+        self.open()
+        return super().model_id
 
     def close(self) -> None:
         """Stop to follow the network, and give the page its static table back."""
@@ -252,6 +268,8 @@ class NetworkWidget(anywidget.AnyWidget):
             elif asked == "close":
                 self.close()
         except Exception as error:  # noqa: BLE001 - the page is where the reader looks
+            if asked == "run":
+                self._draw()  # a network that has gone meanwhile cannot be run again
             text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else ""
             lines = (text or str(error)).splitlines()[:3]
             self.send({"tell": "error", "lines": lines or [type(error).__name__]})

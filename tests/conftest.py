@@ -1,6 +1,7 @@
 """Real parts for the tests: a real IPython shell, pictures on disk."""
 
 import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import comm
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
+from lab import CHROMIUM, Lab
 from torch import nn
 
 from nnmagic.widget import close_all
@@ -90,6 +92,22 @@ def doubling():
     return Doubling()
 
 
+@pytest.fixture(scope="module")
+def lab_folder(tmp_path_factory):
+    """Where a JupyterLab may keep what it needs; a skip, in CI a failure, without Chromium."""
+    if not shutil.which(CHROMIUM):
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Chromium; install it with apt-get install chromium")
+        pytest.skip("no Chromium")
+    return tmp_path_factory
+
+
+@pytest.fixture(scope="module")
+def lab(lab_folder, pictures):
+    with Lab(lab_folder.mktemp("light")) as lab:
+        yield lab
+
+
 class Page:
     """The other end of the widgets' comms: keeps what a page would get, and answers as one."""
 
@@ -114,6 +132,11 @@ class Page:
         """Send what a page sends."""
         data = {"method": "custom", "content": message}
         widget.comm.handle_msg({"content": {"data": data}, "buffers": []})
+
+    def show(self, widget):
+        """Show a widget, and return it."""
+        assert widget.model_id
+        return widget
 
     def set(self, widget, **traits):
         """Set traits as a page does."""

@@ -1,4 +1,4 @@
-"""A real JupyterLab in headless Chromium: runs a notebook, and tells what the browser saw."""
+"""JupyterLab or Notebook 7 in headless Chromium: runs a notebook, and tells what was seen."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nbformat
 from playwright.sync_api import sync_playwright
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
@@ -57,6 +58,15 @@ CELLS = """() => jupyterapp.shell.currentWidget.content.widgets.map(cell => ({
   outputs: cell.model.type === 'code' ? cell.model.outputs.toJSON() : [],
 }))"""
 
+ADD_AND_RUN = """source => {
+  const panel = jupyterapp.shell.currentWidget;
+  const cells = panel.content.model.sharedModel;
+  cells.insertCell(cells.cells.length, {cell_type: 'code', source, metadata: {}});
+  panel.content.activeCellIndex = cells.cells.length - 1;
+  window.ran = false;
+  jupyterapp.commands.execute('notebook:run-cell').finally(() => { window.ran = true; });
+}"""
+
 FULL_HEIGHT = """() => {
   const outer = jupyterapp.shell.currentWidget.node.querySelector('.jp-WindowedPanel-outer');
   const inner = outer.querySelector('.jp-WindowedPanel-viewport');
@@ -64,16 +74,26 @@ FULL_HEIGHT = """() => {
 }"""
 
 
+UIS = {
+    # /lab/tree would bring back the notebooks of the last visit and show one of them first
+    "lab": ("jupyterlab", "LabApp", "doc/tree"),
+    "notebook": ("notebook", "JupyterNotebookApp", "notebooks"),
+}
+"""The module, the name of its application and the place of a notebook of each user interface."""
+
+
 class Lab:
-    """A JupyterLab server on 127.0.0.1 with folders of its own.
+    """A JupyterLab or Notebook 7 server on 127.0.0.1 with folders of its own.
 
     Args:
         folder: an empty folder for its settings, its kernels and its notebooks.
         theme: `"Light"` or `"Dark"`.
+        ui: `"lab"` or `"notebook"`.
     """
 
-    def __init__(self, folder, theme="Light"):
+    def __init__(self, folder, theme="Light", ui="lab"):
         self.folder, self.theme = Path(folder), theme
+        self.module, self.app, self.view = UIS[ui]
         self.root = self.folder / "root"
         self.token = secrets.token_hex(16)
 
@@ -106,10 +126,10 @@ class Lab:
         with (self.folder / "server.log").open("wb") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+                    *(sys.executable, "-m", self.module, "--no-browser", "--allow-root"),
                     *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"),
                     *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"),
-                    *("--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"),
+                    *(f"--{self.app}.expose_app_in_browser=True", "--LabApp.news_url=None"),
                     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
                 ],
                 env={**os.environ, "JUPYTER_TOKEN": self.token, **places},
@@ -198,8 +218,7 @@ def open_notebook(
         page.on("websocket", note_request)
         page.on("pageerror", lambda error: seen.errors.append(str(error)))
         page.on("console", lambda m: seen.errors.append(m.text) if m.type == "error" else None)
-        # /lab/tree would bring back the notebooks of the last visit and show one of them first
-        page.goto(f"{lab.url}/doc/tree/{copied.name}?token={lab.token}", timeout=60_000)
+        page.goto(f"{lab.url}/{lab.view}/{copied.name}?token={lab.token}", timeout=60_000)
         page.wait_for_function(READY, arg=[run, copied.name], timeout=60_000)
         if run:
             page.evaluate(RUN)
@@ -217,3 +236,32 @@ def open_notebook(
         if look is not None:
             seen.found = look(page)
     return seen
+
+
+def notebook_of(folder, *cells):
+    """Write a notebook of code cells, and return its path."""
+    path = folder / "cells.ipynb"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "python3"}
+    nbformat.write(notebook, path)
+    return path
+
+
+def run_cell(page, source, seconds=60):
+    """Run code in a new cell at the notebook's end, and return what it printed.
+
+    Args:
+        page: Playwright's page, as a `look` function gets it.
+        source: the code.
+        seconds: how long it may run.
+
+    Raises:
+        RuntimeError: if the code raises.
+    """
+    page.evaluate(ADD_AND_RUN, source)
+    page.wait_for_function(DONE, timeout=seconds * 1000)
+    outputs = page.evaluate(CELLS)[-1]["outputs"]
+    for output in outputs:
+        if output["output_type"] == "error":
+            raise RuntimeError(f"{output['ename']}: {output['evalue']}")
+    return "".join("".join(output.get("text", "")) for output in outputs)

@@ -1,7 +1,6 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from lab import Lab, open_notebook
-from test_notebooks import lab_folder, notebook_of  # noqa: F401 - a fixture
+from lab import Lab, notebook_of, open_notebook
 
 CELL = """
 %load_ext nnmagic
@@ -16,7 +15,7 @@ net[3].weight.data[0, 0] = float("nan")
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_axe_finds_no_violation(theme, lab_folder, tmp_path):  # noqa: F811
+def test_axe_finds_no_violation(theme, lab_folder, tmp_path):
     def look(page):
         axe, found = Axe(), []
         widget = page.locator(".nnmagic")

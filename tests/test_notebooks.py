@@ -1,37 +1,12 @@
-import os
-import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
-from lab import CHROMIUM, Lab, open_notebook
+from lab import Lab, notebook_of, open_notebook
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
 DEMO = Path(__file__).parent.parent / "demo.ipynb"
-
-
-@pytest.fixture(scope="module")
-def lab_folder(tmp_path_factory):
-    if not shutil.which(CHROMIUM):
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Chromium; install it with apt-get install chromium")
-        pytest.skip("no Chromium")
-    return tmp_path_factory
-
-
-@pytest.fixture(scope="module")
-def lab(lab_folder, pictures):
-    with Lab(lab_folder.mktemp("light")) as lab:
-        yield lab
-
-
-def notebook_of(folder, *cells):
-    path = folder / "cells.ipynb"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "python3"}
-    nbformat.write(notebook, path)
-    return path
 
 
 def texts(notebook):

@@ -31,7 +31,7 @@ def is_torchs_own():
 
 
 def test_a_watch_shows_every_later_call(page, net):
-    widget = nnmagic.watch(net)
+    widget = page.show(nnmagic.watch(net))
 
     net(torch.rand(2, 4))
     x = torch.rand(2, 4)
@@ -43,7 +43,7 @@ def test_a_watch_shows_every_later_call(page, net):
 
 
 def test_the_latest_call_arrives_however_fast_the_network_runs(page, net):
-    widget = nnmagic.watch(net)
+    widget = page.show(nnmagic.watch(net))
     begin = time.monotonic()
 
     for _ in range(500):
@@ -57,7 +57,7 @@ def test_the_latest_call_arrives_however_fast_the_network_runs(page, net):
 
 
 def test_an_update_with_the_same_rows_is_one_message_of_numbers(page, net):
-    widget = nnmagic.watch(net)
+    widget = page.show(nnmagic.watch(net))
     net(torch.rand(2, 4))
     settled(widget)
     before = len(page.messages)
@@ -74,7 +74,7 @@ def test_an_update_with_the_same_rows_is_one_message_of_numbers(page, net):
 
 def test_calls_inside_a_larger_network_are_followed_too(page, net):
     outer = nn.Sequential(nn.ReLU(), net)
-    widget = nnmagic.watch(net)
+    widget = page.show(nnmagic.watch(net))
 
     outer(torch.rand(1, 4))
     nn.Linear(2, 2)(torch.rand(1, 2))
@@ -84,7 +84,7 @@ def test_calls_inside_a_larger_network_are_followed_too(page, net):
 
 
 def test_a_pause_passes_calls_over(page, net):
-    widget = nnmagic.watch(net)
+    widget = page.show(nnmagic.watch(net))
     net(torch.rand(2, 4))
     settled(widget)
 
@@ -99,7 +99,7 @@ def test_a_pause_passes_calls_over(page, net):
 
 
 def test_a_failed_call_is_shown_and_the_exception_goes_on(page, net):
-    widget = nnmagic.watch(net)
+    widget = page.show(nnmagic.watch(net))
 
     with pytest.raises(RuntimeError, match="cannot be multiplied") as caught:
         net(torch.rand(2, 5))
@@ -110,10 +110,10 @@ def test_a_failed_call_is_shown_and_the_exception_goes_on(page, net):
     assert settled(widget).trace.failed is None
 
 
-def test_results_gradients_and_modes_are_as_without(net):
+def test_results_gradients_and_modes_are_as_without(page, net):
     x, twin = torch.rand(3, 4), nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     twin.load_state_dict(net.state_dict())
-    widget = nnmagic.watch(net)
+    widget = page.show(nnmagic.watch(net))
 
     net(x).sum().backward()
     twin(x).sum().backward()
@@ -125,7 +125,7 @@ def test_results_gradients_and_modes_are_as_without(net):
 @pytest.mark.parametrize("way", ["close", "button", "with", "another", "collected"])
 def test_nothing_is_left_whatever_ends_it(way, page):
     net = nn.Sequential(nn.Linear(4, 4))
-    widget = nnmagic.watch(net)
+    widget = page.show(nnmagic.watch(net))
     net(torch.rand(1, 4))
     assert not is_torchs_own()
 
@@ -184,7 +184,7 @@ def test_many_watchers_leave_nothing(page):
 
 def test_large_tensors_are_measured_by_samples_between_full_measures(page):
     net = nn.Sequential(nn.ReLU())
-    widget = nnmagic.watch(net)
+    widget = page.show(nnmagic.watch(net))
 
     for _ in range(2):
         net(torch.rand(300, 300))
@@ -220,7 +220,7 @@ def test_what_is_no_network_is_refused():
 
 def test_observers_of_the_trace_are_told_of_each_update(page, net):
     seen = []
-    widget = nnmagic.watch(net)
+    widget = page.show(nnmagic.watch(net))
     widget.observe(lambda change: seen.append(len(change["new"])), "trace")
 
     net(torch.rand(2, 4))
@@ -230,7 +230,7 @@ def test_observers_of_the_trace_are_told_of_each_update(page, net):
 
 
 def test_a_page_that_comes_later_gets_the_latest_numbers(page, net):
-    widget = nnmagic.watch(net)
+    widget = page.show(nnmagic.watch(net))
     for _ in range(2):
         net(torch.rand(2, 4))
     settled(widget)

@@ -17,12 +17,12 @@ def net():
     return nn.Sequential(nn.Linear(4, 4), nn.ReLU())
 
 
-def widget_of(trace):
-    return NetworkWidget(trace, live_of=subject_of)
+def widget_of(page, trace):
+    return page.show(NetworkWidget(trace, live_of=subject_of))
 
 
 def test_a_selected_layer_gets_its_panel(page, net):
-    widget = widget_of(nnmagic.trace(net, torch.rand(2, 4)))
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
 
     page.set(widget, selected="1")
 
@@ -33,7 +33,7 @@ def test_a_selected_layer_gets_its_panel(page, net):
 
 
 def test_a_selected_key_that_is_no_row_gets_nothing(page, net):
-    widget = widget_of(nnmagic.trace(net, torch.rand(2, 4)))
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
 
     page.set(widget, selected="nothing")
 
@@ -41,7 +41,7 @@ def test_a_selected_key_that_is_no_row_gets_nothing(page, net):
 
 
 def test_a_run_from_the_page_shows_its_trace(page, net):
-    widget = widget_of(nnmagic.trace(net, torch.rand(2, 4)))
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
 
     page.ask(widget, ask="run", on="noise", seed=5)
 
@@ -51,7 +51,7 @@ def test_a_run_from_the_page_shows_its_trace(page, net):
 
 
 def test_a_refused_run_is_one_line_on_the_page(page, net):
-    widget = widget_of(nnmagic.trace(net, torch.rand(2, 4)))
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
 
     page.ask(widget, ask="run", on="variable", name="no_such_name")
 
@@ -64,7 +64,7 @@ def test_a_refused_run_is_one_line_on_the_page(page, net):
 def test_load_all_sends_the_whole_tensor(page):
     net = nn.Sequential(nn.Linear(100, 100))
     x = torch.rand(30, 100)
-    widget = widget_of(nnmagic.trace(net, x))
+    widget = widget_of(page, nnmagic.trace(net, x))
     page.set(widget, selected="0")
 
     page.ask(widget, ask="all", tensor="output", index=0)
@@ -81,7 +81,7 @@ def test_the_step_that_is_asked_for_is_shown(page, net):
     with nnmagic.tracing(net) as trace:
         for x in inputs:
             net(x)
-    widget = widget_of(trace)
+    widget = widget_of(page, trace)
     assert widget.step == 2
 
     page.set(widget, step=0)
@@ -91,7 +91,7 @@ def test_the_step_that_is_asked_for_is_shown(page, net):
 
 
 def test_another_trace_is_shown_when_it_is_assigned(page, net):
-    widget = widget_of(nnmagic.trace(net, torch.rand(2, 4)))
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
 
     widget.trace = nnmagic.trace(net, torch.rand(7, 4))
 
@@ -100,7 +100,7 @@ def test_another_trace_is_shown_when_it_is_assigned(page, net):
 
 
 def test_traits_can_be_linked(page, net):
-    a, b = (widget_of(nnmagic.trace(net, torch.rand(2, 4))) for _ in range(2))
+    a, b = (widget_of(page, nnmagic.trace(net, torch.rand(2, 4))) for _ in range(2))
     traitlets.link((a, "selected"), (b, "selected"))
 
     page.set(a, selected="0")
@@ -112,14 +112,14 @@ def test_traits_can_be_linked(page, net):
 def test_an_older_widget_closes_where_there_are_many(page, net):
     trace = nnmagic.trace(net, torch.rand(2, 4))
 
-    widgets = [widget_of(trace) for _ in range(MOST_OPEN + 2)]
+    widgets = [widget_of(page, trace) for _ in range(MOST_OPEN + 2)]
 
     assert [widget.comm is None for widget in widgets] == [True] * 2 + [False] * MOST_OPEN
     assert NetworkWidget.open_ones() == widgets[2:]
 
 
 def test_a_closed_widget_is_collected(page, net):
-    widget = widget_of(nnmagic.trace(net, torch.rand(2, 4)))
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
     gone = weakref.ref(widget)
 
     widget.close()
@@ -130,7 +130,8 @@ def test_a_closed_widget_is_collected(page, net):
 
 
 def test_summaries_and_parameters_have_widgets_too(page, net):
-    params, summary = NetworkWidget(nnmagic.params(net)), NetworkWidget(nnmagic.summary(net))
+    params = page.show(NetworkWidget(nnmagic.params(net)))
+    summary = page.show(NetworkWidget(nnmagic.summary(net)))
 
     page.set(params, selected="0.weight")
     page.set(summary, selected="0")
@@ -141,6 +142,6 @@ def test_summaries_and_parameters_have_widgets_too(page, net):
 
 
 def test_a_page_without_widgets_shows_a_few_words(page, net):
-    widget = widget_of(nnmagic.trace(net, torch.rand(2, 4)))
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
 
     assert repr(widget) == "<nnmagic widget: Trace of Sequential: 3 calls>"

@@ -27,6 +27,8 @@ export function element(tag, attributes = {}, ...children) {
     if (typeof value === "function") node.addEventListener(name, value);
     else if (value !== false && value !== null) node.setAttribute(name, value === true ? "" : value);
   }
+  // JupyterLab's shortcuts look at the focused element itself before what it stands in.
+  if (node.matches("button, input, select, [tabindex]")) node.setAttribute("data-lm-suppress-shortcuts", "true");
   node.append(...children);
   return node;
 }
