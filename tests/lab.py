@@ -239,9 +239,12 @@ def open_notebook(
 
 
 def notebook_of(folder, *cells):
-    """Write a notebook of code cells, and return its path."""
+    """Write a notebook of code cells, and return its path; `# raises` begins one that may raise."""
     path = folder / "cells.ipynb"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    for cell in notebook.cells:
+        if cell.source.lstrip().startswith("# raises"):
+            cell.metadata["tags"] = ["raises-exception"]
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "python3"}
     nbformat.write(notebook, path)
     return path

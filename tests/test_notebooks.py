@@ -59,17 +59,17 @@ def test_the_demo_converts_to_a_page_without_scripts_of_ours():
 @pytest.mark.slow
 def test_the_demo_runs_in_jupyterlab_without_errors_or_other_hosts(lab, pictures, tmp_path):
     def look(page):
-        row = page.locator("summary", has_text="flatten").first
-        values = row.locator("xpath=..").locator("samp").nth(1)
-        before = values.is_visible()
-        row.click()
-        return before, values.is_visible()
+        widget = page.locator(".nnmagic").first
+        widget.locator("[role=row]", has_text="flatten").first.click()
+        title = widget.locator(".nm-panel-title", has_text="flatten")
+        title.wait_for()
+        return title.inner_text(), page.locator("[data-nnmagic]").first.is_visible()
 
     seen = open_notebook(lab, DEMO, look=look, picture=tmp_path / "demo.png")
 
     assert seen.errors == []
     assert seen.foreign == []
-    assert seen.found == (False, True)
+    assert seen.found == ("flatten · Flatten", False)
     assert (tmp_path / "demo.png").stat().st_size > 100_000
 
 
