@@ -3,10 +3,11 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
+import torch
 from torch import nn
 from torch.compiler import is_dynamo_compiling
 
@@ -133,28 +134,32 @@ def observed(observer: CallObserver, *, eager: bool = True) -> Iterator[None]:
             raise
         return output
 
-    link = _Link(__call__, observer)
-    with _eager_compiled_networks() if eager else nullcontext():
-        link.insert()
-        try:
-            yield
-        finally:
-            link.remove()
+    link = _Link(__call__, observer, eager=eager)
+    link.insert()
+    try:
+        yield
+    finally:
+        link.remove()
 
 
 class _Link:
     """One wrapper in the chain of those around `nn.Module.__call__`.
 
     The first one makes room on the stack for the wrappers' own frames, the last one to go takes it
-    back. The chain hangs on torch itself, so that nothing is left where no recording is under way.
+    back; the same with the stance in which compiled networks run eagerly. The chain hangs on torch
+    itself, so that nothing is left where no recording is under way.
 
     Attributes:
         previous: what the wrapper calls.
         observer: what sees the calls; None once the link is removed, since a network that was
             compiled under it holds on to the wrapper.
+        eager: whether compiled networks run eagerly while it is in the chain.
+        stance: what ends that, shared by all links that need it.
     """
 
-    def __init__(self, wrapper: Any, observer: CallObserver) -> None:
+    def __init__(self, wrapper: Any, observer: CallObserver, *, eager: bool) -> None:
+        self.eager = eager
+        self.stance: Any = None
         self.wrapper = wrapper
         self.observer: CallObserver | None = observer
         self.previous: Any = None
@@ -171,6 +176,10 @@ class _Link:
             sys.setrecursionlimit(2 * limit)
         else:
             self.limits = below.limits
+        # before torch._dynamo is there nothing can have been compiled, and it takes a second
+        if self.eager and "torch._dynamo" in sys.modules:
+            shared = (link.stance for link in _links() if link.stance is not None)
+            self.stance = next(shared, None) or torch.compiler.set_stance("force_eager")
         nn.Module.__call__ = self.wrapper  # type: ignore[method-assign]
 
     def remove(self) -> None:
@@ -185,18 +194,16 @@ class _Link:
                 above.previous = self.previous
             above = below
         before, raised = self.limits
+        if self.stance is not None and not any(link.stance for link in _links()):
+            self.stance.__exit__(None, None, None)
         last = not hasattr(nn.Module.__call__, "link")
         if last and sys.getrecursionlimit() == raised:  # else the user has set another limit
             sys.setrecursionlimit(before)
 
 
-@contextmanager
-def _eager_compiled_networks() -> Iterator[None]:
-    """Run compiled networks eagerly, since their layers cannot be seen otherwise."""
-    if "torch._dynamo" not in sys.modules:
-        yield  # nothing can have been compiled, and importing it takes a second
-        return
-    import torch
-
-    with torch.compiler.set_stance("force_eager"):
-        yield
+def _links() -> Iterator[_Link]:
+    """Yield the links of the chain, the topmost first."""
+    link = getattr(nn.Module.__call__, "link", None)
+    while link is not None:
+        yield link
+        link = getattr(link.previous, "link", None)

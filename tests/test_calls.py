@@ -205,3 +205,19 @@ def test_a_network_compiled_under_an_observer_does_not_hold_on_to_it():
 
     assert gone() is None
     assert compiled(torch.rand(1, 2)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_compiled_networks_are_as_before_in_whatever_order_observers_end(order):
+    net = torch.compile(nn.Sequential(nn.Linear(2, 2)), backend="eager")
+    stance = torch._dynamo.eval_frame._stance.stance
+    blocks = [observed(Log()), observed(Log())]
+    for block in blocks:
+        block.__enter__()
+    assert torch._dynamo.eval_frame._stance.stance == "force_eager"
+
+    for i in order:
+        blocks[i].__exit__(None, None, None)
+
+    assert torch._dynamo.eval_frame._stance.stance == stance
+    assert net(torch.rand(1, 2)).shape == (1, 2)
