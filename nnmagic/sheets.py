@@ -180,7 +180,7 @@ def binned(values: np.ndarray, low: Any, high: Any, bins: int) -> np.ndarray:
     """
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         width = np.asarray(high, dtype=np.float64) / 2 - np.asarray(low, dtype=np.float64) / 2
-        part = (values / 2 - low / 2) * np.where(width > 0, bins / width, 0)
+        part = (values.astype(np.float64) / 2 - low / 2) / np.where(width > 0, width, 1) * bins
         inside = (values >= low) & (values <= high)
     places = np.where(inside, part, bins).astype(np.int64)
     np.minimum(places, bins - 1, out=places, where=inside)
