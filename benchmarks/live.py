@@ -22,8 +22,8 @@ import nnmagic
 from nnmagic.records import View
 from nnmagic.sheets import trace_sheet
 
-STEPS = 5
-BLOCKS = 6
+STEPS = 20
+BLOCKS = 3
 
 
 def timed(run: Callable[[], Any], times: int) -> float:

@@ -22,7 +22,7 @@ from nnmagic.widget import NetworkWidget
 SECONDS = 0.1
 """How far apart updates reach the page at least."""
 
-SHARE = 0.02
+SHARE = 0.01
 """How much of the time may go into measuring every value; beyond it samples are measured."""
 
 THINNED = 256
