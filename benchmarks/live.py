@@ -20,7 +20,7 @@ from torch import nn
 
 import nnmagic
 from nnmagic.records import View
-from nnmagic.sheets import trace_sheet
+from nnmagic.trace_sheets import trace_sheet
 
 STEPS = 20
 BLOCKS = 3

@@ -14,11 +14,14 @@ import traitlets
 
 from nnmagic.panels import LayerDetails, PanelMaker
 from nnmagic.params_records import Params
+from nnmagic.params_sheets import params_sheet
 from nnmagic.records import Record, Sample, View
-from nnmagic.sheets import Sheet, params_sheet, summary_sheet, trace_sheet
+from nnmagic.sheets import Sheet
 from nnmagic.squeezing import squeezed_script, squeezed_style
 from nnmagic.summary_records import Summary
+from nnmagic.summary_sheets import summary_sheet
 from nnmagic.trace_records import Trace
+from nnmagic.trace_sheets import trace_sheet
 
 MOST_OPEN = 20
 """How many widgets are alive at a time; an older one closes to its static table."""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import nnmagic
+from nnmagic.params_sheets import params_sheet
 from nnmagic.records import View
 from nnmagic.sheets import (
     BINS,
@@ -15,11 +16,10 @@ from nnmagic.sheets import (
     MANY_CALLS,
     STRONG,
     binned,
-    params_sheet,
-    summary_sheet,
-    trace_sheet,
 )
+from nnmagic.summary_sheets import summary_sheet
 from nnmagic.tables import Histogram
+from nnmagic.trace_sheets import trace_sheet
 
 
 def column(sheet, key):
