@@ -91,7 +91,7 @@ def params_sheet(params: Params, view: View, *, static: str = "") -> Sheet:
 
 
 def _totals(params: Params) -> Counter[str]:
-    """Return how many values each layer has below it, a tied parameter counted at its first name."""
+    """Return how many values each layer holds below it, a tied parameter at its first name."""
     totals = Counter[str]()
     for row in params.rows:
         holder = row.name
