@@ -108,6 +108,8 @@ class Subject:
         return {"enabled": not reason, "reason": reason, "sources": sources, "text": ""}
 
     def _refusal(self) -> str:
+        if self.roots is not None and not self.roots.last:
+            return "no call was made yet"
         if self.roots is None or self.call is None:
             return "the network is gone"
         if self.roots.loose:

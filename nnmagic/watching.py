@@ -227,7 +227,7 @@ def watching(module: nn.Module, trace: Trace | None = None, *, static: bool = Fa
             other.close()
     watcher = Watcher(module)
     if trace is None:
-        trace = Trace(log=watcher.log)
+        trace = watcher.last
         trace.log.notes.append(f"shows the next call of {watcher.home.label}")
     widget = NetworkWidget(trace, live_of=subject_of, watcher=watcher, static=static)
     watcher.start(widget)

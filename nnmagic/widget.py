@@ -231,6 +231,11 @@ class NetworkWidget(anywidget.AnyWidget):
         known = {} if before is None else before.content
         counts = self._watcher.counts()
         sheet = trace_sheet(record, view, params=counts, run=known.get("run"), static=self.mark)
+        if self._live_of is not None:
+            self._live = self._live_of(trace)
+            if before is None or not sheet.has_rows_of(before):
+                content = {**sheet.content, "run": self._live.offer()}
+                sheet = replace(sheet, content=content)
         self._sheet = sheet
         self._loaded.clear()
         self._following = True  # what is shown is sent below, in one message
@@ -261,7 +266,7 @@ class NetworkWidget(anywidget.AnyWidget):
             elif asked == "all":
                 self._load(message)
             elif asked == "run" and self._live is not None:
-                self.trace = self._live.run(message)
+                self.trace = self._run(self._live, message)
             elif asked == "pictures" and self._live is not None:
                 labels, points = self._live.thumbnails()
                 self.send({"tell": "pictures", "labels": labels, "buffer": 0}, [points])
@@ -276,6 +281,17 @@ class NetworkWidget(anywidget.AnyWidget):
             text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else ""
             lines = (text or str(error)).splitlines()[:3]
             self.send({"tell": "error", "lines": lines or [type(error).__name__]})
+
+    def _run(self, live: Live, message: dict[str, Any]) -> Trace:
+        """Run again, and follow the network no further meanwhile."""
+        watcher = self._watcher
+        if watcher is None:
+            return live.run(message)
+        paused, watcher.paused = watcher.paused, True
+        try:
+            return live.run(message)
+        finally:
+            watcher.paused = paused
 
     @traitlets.observe("selected")
     def _select(self, change: Any) -> None:

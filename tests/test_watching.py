@@ -240,3 +240,16 @@ def test_a_page_that_comes_later_gets_the_latest_numbers(page, net):
 
     ((message, _),) = page.told("values")
     assert "call 2" in message["heading"]
+
+
+def test_a_live_widget_runs_again_and_follows_on(page, net):
+    widget = page.show(nnmagic.watch(net))
+    assert widget.content["run"]["reason"] == "no call was made yet"
+    net(torch.rand(2, 4))
+    assert settled(widget).sheet.content["run"]["sources"] == ["same", "noise", "variable"]
+
+    page.ask(widget, ask="run", on="noise", seed=3)
+
+    noise = torch.rand(2, 4, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(widget.trace.output, net(noise))
+    assert "call 2" in settled(widget).sheet.content["heading"]
