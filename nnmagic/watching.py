@@ -83,8 +83,8 @@ class Watcher(Recorder):
     def stop(self) -> None:
         """Leave nothing of ours on torch, and no timer running."""
         self._stack.close()
-        timer, self._timer = self._timer, None
-        if timer is not None:
+        while (timer := self._timer) is not None:  # the one waited for may have set the next
+            self._timer = None
             timer.cancel()
             if timer is not threading.current_thread():
                 timer.join(1)
@@ -142,6 +142,9 @@ class Watcher(Recorder):
     def _finished(self) -> None:
         self._measured.clear()
         self._latest = self.last
+        self._send_in_time()
+
+    def _send_in_time(self) -> None:
         wait = self._sent + SECONDS - time.monotonic()
         if wait <= 0:
             self._send()
@@ -156,7 +159,7 @@ class Watcher(Recorder):
 
     def _send_from_timer(self) -> None:
         self._timer = None
-        self._send()
+        self._send_in_time()  # the network's own thread may have sent a moment ago
 
     def _send(self) -> None:
         """Show the latest call; the network's own run never sees an error of ours."""
