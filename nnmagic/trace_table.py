@@ -273,7 +273,7 @@ class TraceTable:
             return f"{network}.{layer.name}" if layer.name else network
         above = self.log.layer_of(parent).name
         if not above:
-            return layer.name
+            return layer.name or self.log.networks[layer.network]  # a network that calls itself
         return layer.name.removeprefix(f"{above}.")
 
     def _row(self, line: Line) -> Row:
