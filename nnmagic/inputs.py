@@ -1,110 +1,64 @@
 """An input for a network, where none is given."""
 
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain, islice, product
-from math import isqrt
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from itertools import islice, product
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves
 
+from nnmagic.arguments import arguments_of
 from nnmagic.calls import CallObserver, RunningCall, observed
-from nnmagic.failures import mismatch
+from nnmagic.candidates import candidates, declared_inputs
+from nnmagic.failures import first_line, mismatch
+from nnmagic.forms import Candidate, Input, Size
+from nnmagic.guessed import excess, least_vocabulary
 from nnmagic.meta import is_for_want_of_values, networks_on_meta, on_meta
 from nnmagic.naming import Naming
+from nnmagic.state import preserved, random_state_kept
 from nnmagic.units import layer_name
 
-SEED = 0
-LAYERS_TRIED = 4
-SEQUENCE = 16
-SIZES = (224, 32, 64, 28, 96, 128, 256, 299, 384, 512)
-SMALL_SIZES = (28, 32, 64, 224, 96, 128, 256)
-GROWING_SIZES = (1, 4, 7, 8, 16, 28, 32)
-EVERY_SIZE = range(2, 161)
-COMBINATIONS = 64
-TIME_STEPS = ("t", "step", "steps", "time", "timestep", "timesteps")
+META = torch.device("meta")
+
+SECONDS = 2.0
+"""How long candidates are tried on meta."""
+
+TRIED_AT_LEAST = 12
+"""How many candidates are tried on meta however long that takes."""
+
+AFTER_PLAUSIBLE = 12
+"""How many more are tried once meta could not tell of one."""
+
+REAL_TRIALS = 4
+"""How many candidates are tried for real where meta cannot tell."""
 
 
 class InputError(ValueError):
     """No input goes through a network."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """The form of one tensor that a network may take.
-
-    Attributes:
-        shape: its shape, the batch first.
-        below: for integers, what they are less than; None for floating-point noise.
-        dtype: its dtype; None is the network's own, or int64 for integers.
-        reason: why a network may take it.
-    """
-
-    shape: tuple[int, ...]
-    below: int | None = None
-    dtype: torch.dtype | None = None
-    reason: str = field(default="", compare=False)
-
-    def on(self, device: torch.device, usual: torch.dtype) -> torch.Tensor:
-        """Return noise of this form, drawn from a generator of its own; empty on meta."""
-        dtype = self.dtype or (usual if self.below is None else torch.int64)
-        if device.type == "meta":
-            return torch.empty(self.shape, dtype=dtype, device=device)
-        generator = torch.Generator("cpu").manual_seed(SEED)
-        if self.below is None:
-            noise = torch.rand(self.shape, generator=generator, dtype=torch.float32, device="cpu")
-        else:
-            noise = torch.randint(0, self.below, self.shape, generator=generator, device="cpu")
-        return noise.to(device, dtype)
-
-    def text(self, usual: torch.dtype) -> str:
-        """Return the call of torch that gives such a tensor."""
-        dtype = self.dtype or (usual if self.below is None else torch.int64)
-        if self.below is not None:
-            return f"torch.randint(0, {self.below}, {self.shape})"
-        size = ", ".join(map(str, self.shape))
-        return (
-            f"torch.rand({size})"
-            if dtype is torch.float32
-            else f"torch.rand({size}, dtype={dtype})"
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
-    """The arguments of a call that nnmagic makes itself.
-
-    Attributes:
-        args: the positional arguments.
-        kwargs: the keyword arguments.
-        text: how a person would write them.
-        reason: why these.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    text: str
-    reason: str
-
-    @property
-    def call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The positional and the keyword arguments."""
-        return self.args, dict(self.kwargs)
-
-
 def takes_no_input(network: nn.Module) -> bool:
     """Tell whether a network's forward has no parameters at all."""
-    return not _parameters_of(network)
+    return not arguments_of(network)
 
 
 def work_out_input(network: nn.Module, device: torch.device | None = None) -> Input:
     """Return an input that goes through the network on the meta device.
 
     What the network declares comes first (`example_input_array`, `dummy_inputs`, the input size of
-    its `default_cfg`), then what its first layers with weights take, the likeliest first.
+    its `default_cfg`), then what the names of its arguments mean in the field, then what its first
+    layers with weights take, the likeliest first. Where meta cannot tell, since the network reads
+    values or takes ids, the likeliest are tried for real, but not for an input on meta.
+
+    Args:
+        network: the network.
+        device: where the input is to be; default: the network's device.
 
     Raises:
         InputError: if nothing goes through; the text names the layer that refused, and what it got.
@@ -113,24 +67,17 @@ def work_out_input(network: nn.Module, device: torch.device | None = None) -> In
     usual = dtype_of(network)
     if takes_no_input(network):
         return Input(args=(), text="", reason="its forward takes no input")
-    declared = list(_declared(network))  # before their tensors are on meta with the network's
-    first: Sequence[Size] | None = None
-    plausible: Sequence[Size] | None = None
-    with _trials(network) as goes_through:
-        for given in declared:
-            if goes_through(given.args, given.kwargs) is not False:
-                return _moved(given, device)
-        for sizes in _candidates(network):
-            first = first or sizes
-            args = tuple(size.on(torch.device("meta"), usual) for size in sizes)
-            result = goes_through(args, {})
-            if result is True:
-                return _made(sizes, device, usual)
-            if result is None:
-                plausible = plausible or sizes
-    if plausible is not None:
-        return _made(plausible, device, usual)
-    raise InputError(_refusal(network, first, usual))
+    search = _Search(network)
+    is_real = META not in (device, device_of(network))
+    while (found := search.next()) is not None:
+        given = found.on(device, usual)
+        if not is_real or not found.hangs_on_values or search.runs(found, given):
+            return given
+    for found in islice(search.plausible(refused_too=is_real), REAL_TRIALS):
+        given = found.on(device, usual)
+        if not is_real or search.runs(found, given):
+            return given
+    raise InputError(search.refusal())
 
 
 def input_of_sizes(
@@ -154,36 +101,50 @@ def input_of_sizes(
     device = device or device_of(network)
     usual = dtype_of(network)
     given = list(dtypes) * len(shapes) if len(dtypes) == 1 else list(dtypes)
-    below = _least_vocabulary(network)
-    reason = "the size that was given"
+    below = least_vocabulary(network) or 2
+    kinds: list[tuple[torch.dtype | None, int | None]]
     if given:
         if len(given) != len(shapes):
             raise InputError(
                 f"{len(shapes)} sizes and {len(given)} dtypes; give one dtype, or one a size"
             )
-        choices = [
-            [
-                Size(
-                    shape=shape,
-                    dtype=dtype,
-                    reason=reason,
-                    below=None if dtype.is_floating_point or dtype.is_complex else below,
-                )
-                for shape, dtype in zip(shapes, given, strict=True)
-            ]
+        kinds = [
+            (each, None if each.is_floating_point or each.is_complex else below) for each in given
         ]
+        choices = [kinds]
     else:
-        kinds = product((None, below), repeat=len(shapes))
         choices = [
-            [Size(shape=s, below=b, reason=reason) for s, b in zip(shapes, kind, strict=True)]
-            for kind in kinds
+            [(None, each) for each in kind] for kind in product((None, below), repeat=len(shapes))
         ]
-    with _trials(network) as goes_through:
-        for sizes in choices:
-            args = tuple(size.on(torch.device("meta"), usual) for size in sizes)
-            if goes_through(args, {}) is not False:
-                return _made(sizes, device, usual)
-    raise InputError(_refusal(network, choices[0], usual, given=True))
+    search = _Search(network)
+    text = ""
+    with search.on_meta() as attempt:
+        for kinds in choices:
+            candidate = _of_sizes(network, shapes, kinds)
+            outcome = attempt(candidate)
+            if outcome.through is not False:
+                return candidate.on(device, usual)
+            text = text or f"{candidate.on(META, usual).text}: {outcome.refusal}"
+    raise InputError(f"the network refuses {text}")
+
+
+def _of_sizes(
+    network: nn.Module,
+    shapes: Sequence[tuple[int, ...]],
+    kinds: Sequence[tuple[torch.dtype | None, int | None]],
+) -> Candidate:
+    sizes = [
+        Size(shape=shape, dtype=dtype, below=below)
+        for shape, (dtype, below) in zip(shapes, kinds, strict=True)
+    ]
+    parameters = arguments_of(network)
+    by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    positional = len(sizes) if not by_name else len(parameters) - len(by_name)
+    return Candidate(
+        args=tuple(sizes[:positional]),
+        kwargs=dict(zip(by_name, sizes[positional:], strict=False)),
+        reason="the size that was given",
+    )
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -199,228 +160,131 @@ def dtype_of(network: nn.Module) -> torch.dtype:
     return next(floating, torch.float32)
 
 
-class _trials:  # noqa: N801 - used as a function in a with statement
-    """Tries calls of a network on meta, in eval mode and without a graph."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What came of a call.
+
+    Attributes:
+        through: whether it succeeded; None where meta tensors cannot tell.
+        calls: how many layers were called.
+        refusal: the innermost layer that refused, and what it got.
+        excess: by how much the input was too large; negative where it was too small, or if no one
+            can tell.
+    """
+
+    through: bool | None
+    calls: int
+    refusal: str = ""
+    excess: int = -1
+
+
+class _Search:
+    """Tries inputs of a network, in eval mode and without a graph, and remembers who refused them.
+
+    Attributes:
+        network: the network, which every trial leaves as it was.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.context = networks_on_meta(network)
+        self._usual = dtype_of(network)
+        declared = list(declared_inputs(network))  # made before tensors are made on meta
+        self._candidates = candidates(network, declared)
+        self._started = time.monotonic()
+        self._tried = 0
+        self._excess: Any = None
+        self._refused: list[tuple[_Outcome, Input | Candidate]] = []
+        self._unsure: list[Input | Candidate] = []
+        self._odd: list[Input | Candidate] = []
+        self._last = 0
 
-    def __enter__(self) -> Any:
-        self.context.__enter__()
-        self.network.eval()
-        return self.goes_through
-
-    def __exit__(self, *error: Any) -> Any:
-        return self.context.__exit__(*error)
-
-    def goes_through(self, args: Any, kwargs: Any) -> bool | None:
-        """Tell whether a call succeeds; None where meta tensors cannot tell."""
-        try:
-            with torch.no_grad():
-                self.network(*on_meta(args), **on_meta(dict(kwargs)))
-        except Exception as error:  # noqa: BLE001 - whatever a forward raises refuses the input
-            return None if is_for_want_of_values(error) else False
-        return True
-
-
-def _made(sizes: Sequence[Size], device: torch.device, usual: torch.dtype) -> Input:
-    return Input(
-        args=tuple(size.on(device, usual) for size in sizes),
-        text=", ".join(size.text(usual) for size in sizes),
-        reason=sizes[0].reason,
-    )
-
-
-def _moved(given: Input, device: torch.device) -> Input:
-    args = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), given.args)
-    kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), dict(given.kwargs))
-    return Input(args=args, kwargs=kwargs, text=given.text, reason=given.reason)
-
-
-def _declared(network: nn.Module) -> Iterator[Input]:
-    for name in ("example_input_array", "dummy_inputs"):
-        value = _attribute(network, name)
-        if value is None:
-            continue
-        args = () if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
-        kwargs = value if isinstance(value, Mapping) else {}
-        yield Input(args=args, kwargs=kwargs, text=f"its {name}", reason="the network declares it")
-    for name in ("pretrained_cfg", "default_cfg"):
-        value = _attribute(network, name)
-        size = value.get("input_size") if isinstance(value, Mapping) else None
-        if size:
-            sizes = [Size(shape=(1, *size), reason=f"its {name} declares this size")]
-            yield _made(sizes, torch.device("cpu"), dtype_of(network))
-
-
-def _attribute(network: nn.Module, name: str) -> Any:
-    try:
-        return getattr(network, name, None)
-    except Exception:  # noqa: BLE001 - a property of the user's that fails declares nothing
+    def next(self) -> Input | Candidate | None:
+        """Return the next candidate that goes through on meta, None if no further one does."""
+        with self.on_meta() as attempt:
+            while self._has_time():
+                try:
+                    candidate = self._candidates.send(self._excess)
+                except StopIteration:
+                    break
+                outcome = attempt(candidate)
+                self._tried += 1
+                self._excess = outcome.excess
+                if outcome.through and outcome.excess <= 0:
+                    return candidate
+                if outcome.through:
+                    self._odd.append(candidate)
+                elif outcome.through is None:
+                    self._unsure.append(candidate)
+                    self._last = self._last or self._tried + AFTER_PLAUSIBLE
+                else:
+                    self._refused.append((outcome, candidate))
         return None
 
+    def _has_time(self) -> bool:
+        if self._last and self._tried >= self._last:
+            return False
+        return self._tried < TRIED_AT_LEAST or time.monotonic() - self._started < SECONDS
 
-def _parameters_of(network: nn.Module) -> list[inspect.Parameter]:
-    try:
-        return list(inspect.signature(network.forward).parameters.values())
-    except (TypeError, ValueError):
-        return [inspect.Parameter("input", inspect.Parameter.POSITIONAL_ONLY)]
+    def plausible(self, *, refused_too: bool) -> Iterator[Input | Candidate]:
+        """Yield the candidates of which meta could not tell, then those that are odd.
 
+        Args:
+            refused_too: whether those that came furthest before meta refused them follow.
+        """
+        yield from self._unsure
+        yield from self._odd
+        if refused_too:
+            yield from (each for _, each in sorted(self._refused, key=lambda one: -one[0].calls))
 
-def _required(network: nn.Module) -> list[str]:
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [
-        each.name
-        for each in _parameters_of(network)
-        if each.kind in positional and each.default is inspect.Parameter.empty
-    ]
+    def runs(self, candidate: Input | Candidate, given: Input) -> bool:
+        """Tell whether a call succeeds for real."""
+        observer = _Refusal(self.network)
+        with preserved(self.network), random_state_kept(seed=0), _quiet(), observed(observer):
+            self.network.eval()
+            outcome = observer.outcome_of(given.args, dict(given.kwargs))
+        if not outcome.through:
+            self._refused.append((outcome, candidate))
+        return outcome.through is True
 
+    @contextmanager
+    def on_meta(self) -> Iterator[Any]:
+        """Put the network on meta for the length of the block.
 
-def _candidates(network: nn.Module) -> Iterator[list[Size]]:
-    """Yield forms of the arguments to try, the likeliest first."""
-    names = _required(network)
-    arguments = max(1, len(names))
-    layers = list(_first_layer_sizes(network))
-    if arguments > 1:
-        least = _least_vocabulary(network)
-        layers = [[_within(size, least) for size in sizes] for sizes in layers]
-        ids = Size(shape=(1,), below=least, reason="a number for each item")
-        if any(name in TIME_STEPS for name in names):
-            for sizes in layers:
-                yield [ids if name in TIME_STEPS else sizes[0] for name in names]
-    for size in chain.from_iterable(layers):
-        yield [size] * arguments
-    if arguments > 1:
-        few = [*chain.from_iterable(sizes[:2] for sizes in layers), ids]
-        for mixed in islice(product(few, repeat=arguments), COMBINATIONS):
-            if len(set(mixed)) > 1:
-                yield list(mixed)
-    for size in _every_size(network):
-        yield [size] * arguments
+        Yields:
+            A function that tries a candidate and returns its outcome.
+        """
 
+        def attempt(candidate: Input | Candidate) -> _Outcome:
+            given = candidate.on(META, self._usual)
+            return observer.outcome_of(*on_meta((given.args, dict(given.kwargs))))
 
-def _within(size: Size, least: int) -> Size:
-    """Return the size with ids that every embedding has, since any of them may get any input."""
-    return size if size.below is None else replace(size, below=min(size.below, least))
+        observer = _Refusal(self.network)
+        with networks_on_meta(self.network), _quiet(), observed(observer):
+            self.network.eval()
+            yield attempt
 
-
-def _weighted_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, module in network.named_modules():
-        if any(True for _ in module.parameters(recurse=False)):
-            yield name, module
-
-
-def _first_layer_sizes(network: nn.Module) -> Iterator[list[Size]]:
-    """Yield for each of the first layers with weights what it takes, the likeliest first."""
-    layers = (
-        list(_sizes_for(layer, f"{name or 'it'} ({type(layer).__name__})"))
-        for name, layer in _weighted_layers(network)
-    )
-    known = list(islice(filter(None, layers), LAYERS_TRIED))
-    reason = "no layer says what it takes"
-    anything = [
-        Size(shape=shape, reason=reason) for shape in ((1, 28, 28), (1, 3, 32, 32), (1, 16))
-    ]
-    yield from known or [anything]
+    def refusal(self) -> str:
+        """Return a line that names the layer that refused, what it got, and what to give."""
+        if not self._refused:
+            return (
+                "no layer says what input the network takes; call it, "
+                "or give --input-size 1,3,224,224"
+            )
+        outcome, candidate = max(self._refused, key=lambda each: each[0].calls)
+        text = candidate.on(META, self._usual).text
+        sizes = candidate.shapes if isinstance(candidate, Candidate) else None
+        shapes = (",".join(map(str, shape)) for shape in sizes or ())
+        size = " ".join(f"--input-size {shape}" for shape in shapes)
+        more = f", or give a size such as {size}" if size else ", such as net(x)"
+        return f"no input found: on {text}, {outcome.refusal}; call the network on one{more}"
 
 
-def _sizes_for(layer: nn.Module, name: str) -> Iterator[Size]:
-    if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
-        yield from _lazy_sizes(layer, f"{name} is lazy")
-    elif isinstance(layer, nn.Linear):
-        yield from _linear_sizes(layer.in_features, f"{name} takes {layer.in_features} features")
-    elif isinstance(layer, nn.modules.conv._ConvNd):
-        reason = f"{name} takes {layer.in_channels} channels"
-        for size in _usual_sizes(layer):
-            yield _picture(layer, size, reason)
-    elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        reason = f"{name} takes ids below {layer.num_embeddings}"
-        yield Size(shape=(1, SEQUENCE), below=layer.num_embeddings, reason=reason)
-        yield Size(shape=(1,), below=layer.num_embeddings, reason=reason)
-    elif isinstance(layer, nn.RNNBase):
-        reason = f"{name} takes {layer.input_size} features"
-        first = (1, SEQUENCE) if layer.batch_first else (SEQUENCE, 1)
-        yield Size(shape=(*first, layer.input_size), reason=reason)
-    elif isinstance(layer, nn.RNNCellBase):
-        reason = f"{name} takes {layer.input_size} features"
-        yield Size(shape=(1, layer.input_size), reason=reason)
-    elif isinstance(layer, nn.MultiheadAttention):
-        reason = f"{name} takes {layer.embed_dim} features"
-        first = (1, SEQUENCE) if layer.batch_first else (SEQUENCE, 1)
-        yield Size(shape=(*first, layer.embed_dim), reason=reason)
-    elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
-        yield from _channel_sizes(layer.num_features, f"{name} takes {layer.num_features} channels")
-    elif isinstance(layer, nn.GroupNorm):
-        yield from _channel_sizes(layer.num_channels, f"{name} takes {layer.num_channels} channels")
-    elif isinstance(layer, nn.LayerNorm | nn.RMSNorm):
-        shape = tuple(layer.normalized_shape)
-        reason = f"{name} takes {shape} at the end"
-        yield Size(shape=(1, SEQUENCE, *shape), reason=reason)
-        yield Size(shape=(1, *shape), reason=reason)
-    elif isinstance(layer, nn.Bilinear):
-        yield Size(
-            shape=(1, layer.in1_features), reason=f"{name} takes {layer.in1_features} features"
-        )
-        yield Size(
-            shape=(1, layer.in2_features), reason=f"{name} takes {layer.in2_features} features"
-        )
-
-
-def _linear_sizes(features: int, reason: str) -> Iterator[Size]:
-    yield Size(shape=(1, features), reason=reason)
-    yield Size(shape=(1, SEQUENCE, features), reason=reason)
-    for channels in (1, 3):
-        side = isqrt(features // channels)
-        if features > 16 and channels * side * side == features:
-            yield Size(shape=(1, channels, side, side), reason=reason)
-            if channels == 1:
-                yield Size(shape=(1, side, side), reason=reason)
-
-
-def _channel_sizes(channels: int, reason: str) -> Iterator[Size]:
-    yield Size(shape=(1, channels), reason=reason)
-    yield Size(shape=(1, channels, SEQUENCE), reason=reason)
-    yield Size(shape=(1, channels, 32, 32), reason=reason)
-
-
-def _lazy_sizes(layer: nn.Module, reason: str) -> Iterator[Size]:
-    axes = len(getattr(layer, "kernel_size", ()))
-    if axes:
-        yield Size(shape=(1, 3, *[32] * axes), reason=reason)
-    else:
-        yield Size(shape=(1, SEQUENCE), reason=reason)
-        yield Size(shape=(1, 3, 32, 32), reason=reason)
-
-
-def _usual_sizes(layer: Any) -> Sequence[int]:
-    if layer.transposed:
-        return GROWING_SIZES
-    if len(layer.kernel_size) == 1:
-        return (128, 1024, 16_000)
-    if len(layer.kernel_size) == 3:
-        return (16, 32, 64, 112)
-    return SIZES if layer.in_channels == 3 else SMALL_SIZES
-
-
-def _picture(layer: Any, size: int, reason: str) -> Size:
-    return Size(shape=(1, layer.in_channels, *[size] * len(layer.kernel_size)), reason=reason)
-
-
-def _every_size(network: nn.Module) -> Iterator[Size]:
-    """Yield pictures of each size for the first convolution: a Linear after it fits only one."""
-    for name, layer in _weighted_layers(network):
-        if isinstance(layer, nn.modules.conv._ConvNd):
-            for size in EVERY_SIZE:
-                yield _picture(
-                    layer, size, f"{name} takes {layer.in_channels} channels of this size"
-                )
-            return
-
-
-def _least_vocabulary(network: nn.Module) -> int:
-    tables = (m for m in network.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag))
-    return min((table.num_embeddings for table in tables), default=2)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let trials print nothing and warn of nothing."""
+    with redirect_stdout(StringIO()), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _Refusal(CallObserver):
@@ -428,41 +292,54 @@ class _Refusal(CallObserver):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__(Naming(lambda: [("", network)]))
+        self.called = network
         self.network = type(network).__name__
+        self.calls = 0
         self.error: BaseException | None = None
         self.text = ""
+        self.excess = -1
+
+    def outcome_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Outcome:
+        """Call the network and return what comes of it."""
+        self.calls, self.error, self.text, self.excess = 0, None, "", -1
+        try:
+            output = self.called(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever a forward raises refuses the input
+            text = self.text or f"{self.network} {first_line(error)}"
+            through = None if is_for_want_of_values(error) else False
+            self.error = None
+            return _Outcome(through=through, calls=self.calls, refusal=text, excess=self.excess)
+        return _Outcome(through=True, calls=self.calls, excess=_batch_grown((args, kwargs), output))
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+        self.calls += 1
         call.notes = args, kwargs
 
     def ended(self, call: RunningCall, output: Any) -> None:
         pass
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
-        if error is not self.error:
-            self.error = error
-            args, kwargs = call.notes
-            got = mismatch(call.module, args, kwargs) or str(error).partition("\n")[0]
-            where = layer_name(self.network, call.layer)
-            self.text = f"{where} ({type(call.module).__name__}) {got}"
+        if error is self.error:
+            return
+        self.error = error
+        args, kwargs = call.notes
+        message = first_line(error)
+        got = mismatch(call.module, args, kwargs) or message
+        where = layer_name(self.network, call.layer)
+        self.text = f"{where} ({type(call.module).__name__}) {got}"
+        tensor = next((each for each in args if isinstance(each, torch.Tensor)), None)
+        self.excess = excess(call.module, () if tensor is None else tensor.shape, message)
 
 
-def _refusal(
-    network: nn.Module, sizes: Sequence[Size] | None, usual: torch.dtype, *, given: bool = False
-) -> str:
-    if sizes is None:
-        return (
-            "no layer says what input the network takes; call it, or give --input-size 1,3,224,224"
-        )
-    refusal = _Refusal(network)
-    trials = _trials(network)
-    with trials as goes_through, observed(refusal):
-        goes_through(tuple(size.on(torch.device("meta"), usual) for size in sizes), {})
-    text = ", ".join(size.text(usual) for size in sizes)
-    shape = ",".join(map(str, sizes[0].shape))
-    if given:
-        return f"the network refuses {text}: {refusal.text}"
-    return (
-        f"no input found: on {text}, {refusal.text}; "
-        f"call the network on one, or give a size such as --input-size {shape}"
+def _batch_grown(given: Any, output: Any) -> int:
+    """Return by how many items an output is longer than the batch of one that was given.
+
+    A `view(-1, 400)` takes what is left of a picture that is too large for more items.
+    """
+    before, after = (
+        next((leaf for leaf in tree_leaves(each) if isinstance(leaf, torch.Tensor)), None)
+        for each in (given, output)
     )
+    if before is None or after is None or before.dim() < 3 or before.shape[0] != 1:
+        return 0
+    return after.shape[0] - 1 if after.dim() > 1 else 0

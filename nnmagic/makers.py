@@ -11,7 +11,8 @@ from torch import nn
 from nnmagic.cells import CellBody
 from nnmagic.displays import is_kernel
 from nnmagic.expression import Expression, described
-from nnmagic.inputs import Input, InputError
+from nnmagic.forms import Input
+from nnmagic.inputs import InputError
 from nnmagic.meta import ValuesNeededError
 from nnmagic.naming import Naming
 from nnmagic.parameters import params

@@ -26,6 +26,7 @@ SIGNS = (
     "on meta device",
     "device meta",
     "meta is not on the expected device",
+    "data-independent implementation does not exist",
 )
 """Pieces of what torch says where an operation cannot be done on the meta device."""
 

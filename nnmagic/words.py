@@ -7,7 +7,8 @@ from IPython.core.error import UsageError
 from torch import nn
 
 from nnmagic.expression import Expression, networks_named, split_line
-from nnmagic.inputs import Input, input_of_sizes, work_out_input
+from nnmagic.forms import Input
+from nnmagic.inputs import input_of_sizes, work_out_input
 from nnmagic.naming import Naming
 from nnmagic.networks import default_input, default_network
 from nnmagic.options import class_names, takes_value, view_of
