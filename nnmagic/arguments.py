@@ -54,11 +54,11 @@ def forms_of(parameter: inspect.Parameter, network: nn.Module) -> list[Form]:
     hint = hint.__name__ if isinstance(hint, type) else str(hint)
     if LIST_OF_TENSORS.search(hint):
         return [
-            Size(shape=size.shape[1:], listed=True, reason=f"{parameter.name} is a list of tensors")
+            Size(shape=size.shape[1:], listed=True, reason="a list of pictures")
             for size in pictures_of(network)[:3]
         ]
     if hint in CONSTANTS:
-        return [Constant(value=CONSTANTS[hint], reason=f"{parameter.name} is {hint}")]
+        return [Constant(value=CONSTANTS[hint], reason=f"a value of {hint}")]
     meaning = MEANINGS.get(parameter.name)
     return [] if meaning is None else list(meaning(_Config(network)))
 

@@ -37,7 +37,8 @@ def candidates(
         network: the network.
         declared: what it declares itself.
     """
-    yield from chain(declared, named_candidates(network), guessed_candidates(network))
+    likely = chain(declared, named_candidates(network), guessed_candidates(network))
+    yield from (each for each in likely)  # a chain takes no sent values, a generator does
     yield from fitted_candidates(network)
 
 

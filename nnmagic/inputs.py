@@ -32,7 +32,7 @@ SECONDS = 2.0
 TRIED_AT_LEAST = 12
 """How many candidates are tried on meta however long that takes."""
 
-AFTER_PLAUSIBLE = 12
+AFTER_PLAUSIBLE = 6
 """How many more are tried once meta could not tell of one."""
 
 REAL_TRIALS = 4
@@ -324,9 +324,10 @@ class _Refusal(CallObserver):
         self.error = error
         args, kwargs = call.notes
         message = first_line(error)
-        got = mismatch(call.module, args, kwargs) or message
+        reads = isinstance(error, Exception) and is_for_want_of_values(error)
+        got = "" if reads else mismatch(call.module, args, kwargs)
         where = layer_name(self.network, call.layer)
-        self.text = f"{where} ({type(call.module).__name__}) {got}"
+        self.text = f"{where} ({type(call.module).__name__}) {got or message}"
         tensor = next((each for each in args if isinstance(each, torch.Tensor)), None)
         self.excess = excess(call.module, () if tensor is None else tensor.shape, message)
 
