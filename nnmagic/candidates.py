@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice, product
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -24,6 +24,8 @@ COMBINATIONS = 8
 MIXTURES = 64
 MASKS = ("attention_mask", "decoder_attention_mask")
 COMPANIONS = ("decoder_input_ids", "input_ids", "pixel_values", "input_features", "input_values")
+F = TypeVar("F", Size, Form)
+
 WITHOUT_BATCH = ("offsets", "edge_index")
 """Arguments beside which the others have no batch axis."""
 
@@ -114,6 +116,10 @@ def guessed_candidates(network: nn.Module) -> Iterator[Candidate]:
         layers = [[_within(size, least) for size in sizes] for sizes in layers]
     if any(each.name in WITHOUT_BATCH for each in parameters):
         layers = [[_without_batch(size) for size in sizes] for sizes in layers]
+        meant = [
+            forms if each.name in WITHOUT_BATCH else [_without_batch(form) for form in forms]
+            for each, forms in zip(parameters, meant, strict=True)
+        ]
     if any(meant):
         for sizes in layers:
             for size in sizes:
@@ -147,9 +153,11 @@ def _within(size: Size, least: int) -> Size:
     return size if size.below is None else replace(size, below=min(size.below, least))
 
 
-def _without_batch(size: Size) -> Size:
+def _without_batch(form: F) -> F:
     """Return the items of a sequence as a batch of their own."""
-    return replace(size, shape=(SEQUENCE, *size.shape[2:])) if len(size.shape) > 1 else size
+    if isinstance(form, Size) and len(form.shape) > 1:
+        return replace(form, shape=(SEQUENCE, *form.shape[2:]))
+    return form
 
 
 def _given(parameters: Sequence[inspect.Parameter], forms: Sequence[Form]) -> Candidate:

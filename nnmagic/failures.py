@@ -143,7 +143,7 @@ def _or_devices(explain: Callable[[Any, torch.Tensor], str]) -> Callable[[Any, t
 EXPLANATIONS: tuple[tuple[Any, Callable[[Any, torch.Tensor], str]], ...] = (
     (nn.Linear, _or_devices(_linear)),
     (nn.modules.conv._ConvNd, _convolution),
-    (nn.Embedding, _embedding),
+    ((nn.Embedding, nn.EmbeddingBag), _embedding),
     ((nn.RNNBase, nn.RNNCellBase), _or_devices(_recurrent)),
     (nn.MultiheadAttention, _or_devices(_attention)),
     (nn.modules.batchnorm._BatchNorm, _batch_norm),

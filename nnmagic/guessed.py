@@ -12,6 +12,7 @@ from nnmagic.forms import Size
 
 LAYERS_TRIED = 4
 SEQUENCE = 16
+SHORT = 4
 SIZES = (224, 32, 64, 28, 96, 128, 256, 299, 384, 512)
 SMALL_SIZES = (28, 32, 64, 224, 96, 128, 256)
 GROWING_SIZES = (1, 4, 7, 8, 16, 28, 32)
@@ -74,6 +75,7 @@ def smallest_picture(network: nn.Module) -> Size | None:
 
 
 SHAPE_REFUSED = re.compile(r"shape '\[.*?(\d+)\]' is invalid for input of size (\d+)")
+BROADCAST_REFUSED = re.compile(r"dimension of length (\d+) at (-\d+)!.* to \[([\d, ]+)\]")
 SIZE_REFUSED = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
 
 
@@ -96,6 +98,9 @@ def excess(layer: nn.Module | None, got: Sequence[int], message: str) -> int:
     if match := SIZE_REFUSED.search(message):
         size, fixed = map(int, match.groups())
         return size - fixed
+    if match := BROADCAST_REFUSED.search(message):
+        smaller, axis, shape = match.groups()
+        return int(shape.split(",")[int(axis)]) - int(smaller)
     return -1
 
 
@@ -124,7 +129,7 @@ def _sizes_for(layer: nn.Module, name: str, sides: Sequence[int]) -> Iterator[Si
             yield Size(shape=(1, channels, *size), reason=reason)
     elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         reason = f"{name} takes ids below {layer.num_embeddings}"
-        for shape in ((1, SEQUENCE), (1,)):
+        for shape in ((1, SEQUENCE), (1,), (1, SHORT)):
             yield Size(shape=shape, below=layer.num_embeddings, reason=reason)
     elif isinstance(layer, nn.RNNBase):
         reason = f"{name} takes {layer.input_size} features"

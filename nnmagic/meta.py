@@ -27,6 +27,7 @@ SIGNS = (
     "device meta",
     "meta is not on the expected device",
     "data-independent implementation does not exist",
+    "should be a 1d cpu int64 tensor",
 )
 """Pieces of what torch says where an operation cannot be done on the meta device."""
 
