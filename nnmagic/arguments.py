@@ -8,6 +8,7 @@ those of transformers and diffusers do, it says how large they are.
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -50,17 +51,22 @@ def main_arguments(network: nn.Module) -> list[str]:
 
 def forms_of(parameter: inspect.Parameter, network: nn.Module) -> list[Form]:
     """Return what an argument may be, the likeliest first; empty if its name tells nothing."""
+    return [
+        replace(form, reason=f"{parameter.name} means {form.reason}")
+        for form in _meaning(parameter, network)
+    ]
+
+
+def _meaning(parameter: inspect.Parameter, network: nn.Module) -> Iterator[Form]:
     hint = parameter.annotation
     hint = hint.__name__ if isinstance(hint, type) else str(hint)
     if LIST_OF_TENSORS.search(hint):
-        return [
-            Size(shape=size.shape[1:], listed=True, reason="a list of pictures")
-            for size in pictures_of(network)[:3]
-        ]
-    if hint in CONSTANTS:
-        return [Constant(value=CONSTANTS[hint], reason=f"a value of {hint}")]
-    meaning = MEANINGS.get(parameter.name)
-    return [] if meaning is None else list(meaning(_Config(network)))
+        for size in pictures_of(network)[:3]:
+            yield Size(shape=size.shape[1:], listed=True, reason="a list of pictures")
+    elif hint in CONSTANTS:
+        yield Constant(value=CONSTANTS[hint], reason=f"a value of {hint}")
+    elif parameter.name in MEANINGS:
+        yield from MEANINGS[parameter.name](_Config(network))
 
 
 class _Config:
@@ -68,7 +74,7 @@ class _Config:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        config = network.__dict__.get("config")
+        config = _value(network, "config")
         self.whole = config is not None
         parts = [_value(config, part) for part in PARTS] if self.whole else []
         self.holders = [each for each in (config, *parts, network.__dict__) if each is not None]
@@ -105,20 +111,33 @@ def _ids(config: _Config) -> Iterator[Form]:
     reason = f"ids of tokens below {below}"
     books = config.number("num_codebooks")
     if books is not None:
-        yield Size(shape=(books, SEQUENCE), below=below, reason=reason)
-    yield Size(shape=(1, SEQUENCE), below=below, reason=reason)
+        yield Size(shape=(books, _length(config)), below=below, reason=reason)
+    yield Size(shape=(1, _length(config)), below=below, reason=reason)
+
+
+def _length(config: _Config) -> int:
+    longest = config.number("max_position_embeddings", "n_positions", "block_size", "max_seq_len")
+    return min(SEQUENCE, longest or SEQUENCE)
 
 
 def _ones(config: _Config) -> Iterator[Form]:
-    yield Size(shape=(1, SEQUENCE), fill=1, reason="a mask that leaves every token")
+    yield Size(shape=(1, _length(config)), fill=1, reason="a mask that leaves every token")
+
+
+def _states(config: _Config) -> Iterator[Form]:
+    features = config.number("cross_attention_dim", "hidden_size", "d_model")
+    if features is not None:
+        yield Size(shape=(1, SEQUENCE, features), reason=f"states of {features} features")
 
 
 def _pictures(config: _Config) -> Iterator[Form]:
-    if not config.whole:
-        yield from pictures_of(config.network)
+    side = config("image_size", "img_size", "crop_size", "sample_size", "input_size")
+    if not config.whole or side is None:
+        for size in pictures_of(config.network):
+            yield replace(size, reason="a picture")
         return
     channels = config.number("num_channels", "in_channels", "in_chans") or 3
-    sides = _sides(config("image_size", "img_size", "crop_size", "sample_size", "input_size"))
+    sides = _sides(side)
     frames = config.number("num_frames", "frames_per_clip")
     reason = f"a picture of {' × '.join(map(str, sides))}"
     if frames is not None:
@@ -191,7 +210,8 @@ MEANINGS: dict[str, Callable[[_Config], Iterator[Form]]] = {
     for meaning, names in {
         _ids: "input_ids decoder_input_ids ids token_ids tokens text src_tokens prev_output_tokens",
         _ones: "attention_mask decoder_attention_mask",
-        _pictures: "pixel_values pixel_values_videos image images img picture video",
+        _states: "encoder_hidden_states",
+        _pictures: "pixel_values pixel_values_videos image images img picture video sample",
         _sound: "input_values waveform waveforms audio wav",
         _spectrum: "input_features mel mels spectrogram",
         _steps: "t step steps time timestep timesteps",

@@ -99,8 +99,8 @@ def _combined(network: nn.Module, parameters: Sequence[inspect.Parameter]) -> It
     forms = [forms_of(each, network) for each in parameters]
     for combination in islice(product(*forms), COMBINATIONS):
         kwargs = dict(zip(names, combination, strict=True))
-        meant = [f"{n} means {form.reason}" for n, form in kwargs.items() if n not in MASKS]
-        yield Candidate(kwargs=kwargs, reason=" and ".join(meant))
+        reasons = (form.reason for name, form in kwargs.items() if name not in MASKS)
+        yield Candidate(kwargs=kwargs, reason=" and ".join(reasons))
 
 
 def guessed_candidates(network: nn.Module) -> Iterator[Candidate]:
@@ -111,8 +111,8 @@ def guessed_candidates(network: nn.Module) -> Iterator[Candidate]:
     parameters = _to_give(network)
     meant = [forms_of(each, network) for each in parameters]
     layers = first_layer_sizes(network)
+    least = least_vocabulary(network) or 2
     if len(parameters) > 1:
-        least = least_vocabulary(network) or 2
         layers = [[_within(size, least) for size in sizes] for sizes in layers]
     if any(each.name in WITHOUT_BATCH for each in parameters):
         layers = [[_without_batch(size) for size in sizes] for sizes in layers]
@@ -120,17 +120,13 @@ def guessed_candidates(network: nn.Module) -> Iterator[Candidate]:
             forms if each.name in WITHOUT_BATCH else [_without_batch(form) for form in forms]
             for each, forms in zip(parameters, meant, strict=True)
         ]
+    taken = [size for sizes in layers for size in sizes]
     if any(meant):
-        for sizes in layers:
-            for size in sizes:
-                for forms in islice(product(*(each or [size] for each in meant)), COMBINATIONS):
-                    yield _given(parameters, forms)
-                if all(meant):
-                    break
-            if all(meant):
-                break
+        for size in taken[:1] if all(meant) else taken:
+            for forms in islice(product(*(each or [size] for each in meant)), COMBINATIONS):
+                yield _given(parameters, forms)
     constants = [each[:1] if each and isinstance(each[0], Constant) else [] for each in meant]
-    for size in (size for sizes in layers for size in sizes):
+    for size in taken:
         yield _given(parameters, [each[0] if each else size for each in constants])
     if len(parameters) > 1:
         ids = Size(shape=(1,), below=least, reason="a number for each item")
@@ -162,16 +158,10 @@ def _without_batch(form: F) -> F:
 
 def _given(parameters: Sequence[inspect.Parameter], forms: Sequence[Form]) -> Candidate:
     pairs = list(zip(parameters, forms, strict=True))
-    reasons = dict.fromkeys(
-        form.reason
-        if isinstance(form, Size) and " takes " in form.reason
-        else f"{each.name} means {form.reason}"
-        for each, form in pairs
-    )
     return Candidate(
         args=tuple(form for each, form in pairs if each.kind is not each.KEYWORD_ONLY),
         kwargs={each.name: form for each, form in pairs if each.kind is each.KEYWORD_ONLY},
-        reason=" and ".join(reasons),
+        reason=" and ".join(dict.fromkeys(form.reason for form in forms)),
     )
 
 

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+import torch
 from IPython.core.error import UsageError
 from torch import nn
 
@@ -56,16 +57,21 @@ class Words:
                     return name
         return None
 
-    def input_for(self, network: nn.Module) -> Input:
+    def input_for(self, network: nn.Module, device: torch.device | None = None) -> Input:
         """Return the input of a network that runs without one of the user's.
+
+        Args:
+            network: the network.
+            device: where it is made; default: on the device of the line, or the network's own.
 
         Raises:
             InputError: if the network takes none.
         """
         given = self.given
+        device = device or given.device
         if given.input_size:
-            return input_of_sizes(network, given.input_size, given.dtype or (), given.device)
-        return work_out_input(network, given.device)
+            return input_of_sizes(network, given.input_size, given.dtype or (), device)
+        return work_out_input(network, device)
 
     def default_network(self) -> nn.Module:
         """Return the FashionMNIST network, on the device that was asked for."""
