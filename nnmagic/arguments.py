@@ -62,7 +62,7 @@ def _meaning(parameter: inspect.Parameter, network: nn.Module) -> Iterator[Form]
     hint = hint.__name__ if isinstance(hint, type) else str(hint)
     if LIST_OF_TENSORS.search(hint):
         for size in pictures_of(network)[:3]:
-            yield Size(shape=size.shape[1:], listed=True, reason="a list of pictures")
+            yield Size(shape=size.shape[1:], listed=1, reason="a list of pictures")
     elif hint in CONSTANTS:
         yield Constant(value=CONSTANTS[hint], reason=f"a value of {hint}")
     elif parameter.name in MEANINGS:
@@ -178,6 +178,22 @@ def _steps(config: _Config) -> Iterator[Form]:
     yield Size(shape=(1,), below=below, reason="a number for each item")
 
 
+def _hidden(config: _Config) -> Iterator[Form]:
+    for layer in config.network.modules():
+        if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
+            pair = 2 * isinstance(layer, nn.LSTM | nn.LSTMCell)
+            rows = (_rows(layer),) if isinstance(layer, nn.RNNBase) else ()
+            yield Size(shape=(*rows, 1, layer.hidden_size), listed=pair, reason="its state")
+            return
+    size = config.number("hidden_size", "hidden_dim")
+    if size is not None:
+        yield Size(shape=(1, size), reason="its state")
+
+
+def _rows(layer: nn.RNNBase) -> int:
+    return layer.num_layers * (2 if layer.bidirectional else 1)
+
+
 def _boxes(config: _Config) -> Iterator[Form]:
     yield Size(shape=(1, SEQUENCE, 4), fill=0, reason="a box for each token")
 
@@ -215,6 +231,7 @@ MEANINGS: dict[str, Callable[[_Config], Iterator[Form]]] = {
         _sound: "input_values waveform waveforms audio wav",
         _spectrum: "input_features mel mels spectrogram",
         _steps: "t step steps time timestep timesteps",
+        _hidden: "hidden hidden_state hx h0 h_0 state",
         _boxes: "bbox",
         _lengths: "length lengths seq_len seq_lens seq_length seq_lengths x_lengths src_lengths",
         _offsets: "offsets",

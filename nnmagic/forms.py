@@ -19,7 +19,7 @@ class Size:
         below: for integers, what they are less than; None for floating-point noise.
         fill: a whole number that stands at every place, such as a length; None for noise.
         dtype: its dtype; None is the network's own, or int64 for integers.
-        listed: whether the network takes it as the only item of a list.
+        listed: how many of it the network takes in a list; 0 where it takes it alone.
         reason: why a network may take it.
     """
 
@@ -27,18 +27,18 @@ class Size:
     below: int | None = None
     fill: int | None = None
     dtype: torch.dtype | None = None
-    listed: bool = False
+    listed: int = 0
     reason: str = field(default="", compare=False)
 
     def on(self, device: torch.device, usual: torch.dtype) -> Any:
         """Return noise of this form, drawn from a generator of its own; empty on meta."""
         tensor = self._tensor(device, self._dtype(usual))
-        return [tensor] if self.listed else tensor
+        return [tensor] * self.listed if self.listed else tensor
 
     def text(self, usual: torch.dtype) -> str:
         """Return the call of torch that gives such an argument."""
         text = self._call(self._dtype(usual))
-        return f"[{text}]" if self.listed else text
+        return f"[{', '.join([text] * self.listed)}]" if self.listed else text
 
     def _dtype(self, usual: torch.dtype) -> torch.dtype:
         whole = self.below is not None or self.fill is not None

@@ -129,7 +129,7 @@ def _sizes_for(layer: nn.Module, name: str, sides: Sequence[int]) -> Iterator[Si
             yield Size(shape=(1, channels, *size), reason=reason)
     elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         reason = f"{name} takes ids below {layer.num_embeddings}"
-        for shape in ((1, SEQUENCE), (1,), (1, SHORT)):
+        for shape in ((1, SEQUENCE), (1,), (1, SHORT), (SEQUENCE, 1)):
             yield Size(shape=shape, below=layer.num_embeddings, reason=reason)
     elif isinstance(layer, nn.RNNBase):
         reason = f"{name} takes {layer.input_size} features"

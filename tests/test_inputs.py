@@ -81,6 +81,17 @@ class Packed(nn.Module):
         return self.rnn(pack(self.words(x), lengths, batch_first=True))[1][0]
 
 
+class WordModel(nn.Module):
+    """Takes a state beside its ids, whose batch is their second axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.rnn = nn.Embedding(30, 8), nn.LSTM(8, 4, num_layers=2)
+
+    def forward(self, input, hidden):
+        return self.rnn(self.words(input), hidden)
+
+
 class PictureAndText(nn.Module):
     def __init__(self):
         super().__init__()
@@ -226,6 +237,10 @@ class Declaring(nn.Module):
         (Bag(), "torch.randint(0, 50, (16,)), torch.full((1,), 0)"),
         (Graph(), "torch.rand(16, 7), torch.randint(0, 16, (2, 32))"),
         (Packed(), "torch.randint(0, 30, (1, 16)), torch.full((1,), 16)"),
+        (
+            WordModel(),
+            "torch.randint(0, 30, (16, 1)), [torch.rand(2, 1, 4), torch.rand(2, 1, 4)]",
+        ),
         (PictureAndText(), "torch.rand(1, 3, 224, 224), torch.randint(0, 40, (1, 16))"),
         (Pictures(), "[torch.rand(3, 224, 224)]"),
         (ShortText(), "torch.randint(0, 65, (1, 4))"),
