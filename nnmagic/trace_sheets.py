@@ -100,7 +100,7 @@ def trace_sheet(
         shapes.add(shape)
         flags.add(", ".join(words))
     numbers = _numbers_of(log, tensors)
-    samples = [None if index < 0 else log.samples[index].spread for index in tensors]
+    samples = [None if index < 0 else log.samples_of(index).spread for index in tensors.tolist()]
     scores = table.scores()
     columns = [
         text_column("type", "type", "the class of the layer", types),

@@ -475,7 +475,7 @@ class TraceTable:
             tensor, last = log.main_output(root), self._last_leaf(root)
             if tensor is None or log.ended[root] != FINISHED:
                 continue
-            form, leading = log.form_of(tensor), log.samples[tensor].leading
+            form, leading = log.form_of(tensor), log.samples_of(tensor).leading
             last_type = log.layer_of(last).type
             ends_in_scores = root != last and last_type in SCORE_LAYERS
             if not (self.as_scores or self.view.classes or ends_in_scores):
