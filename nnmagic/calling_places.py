@@ -28,16 +28,20 @@ class CallingPlaces:
             parents: the place of the call around it; that is the place too where a layer of torch's
                 own, such as a Sequential, makes the call.
         """
-        frame: Any = sys._getframe(1)
-        while frame.f_code.co_filename != calls.__file__:
+        frame: Any = sys._getframe(2)
+        code = frame.f_code
+        while code.co_filename != calls.__file__:
             frame = frame.f_back
-        while frame.f_code.co_filename == calls.__file__:
+            code = frame.f_code
+        while code.co_filename == calls.__file__:
             frame = frame.f_back
-        key = id(frame.f_code), frame.f_lasti
-        if key not in self._known:
-            inside_torch = frame.f_code.co_filename.startswith(TORCHS_LAYERS)
-            self._known[key] = frame.f_code, None if inside_torch else self._found()
-        place = self._known[key][1]
+            code = frame.f_code
+        key = id(code), frame.f_lasti
+        known = self._known.get(key)
+        if known is None:
+            inside_torch = code.co_filename.startswith(TORCHS_LAYERS)
+            known = self._known[key] = code, None if inside_torch else self._found()
+        place = known[1]
         if place is None:
             place = self._found() if parents is None else parents
         return place

@@ -99,23 +99,32 @@ class Recorder(CallObserver):
         """Write what the call returned."""
         index = call.notes[0]
         assert call.network is not None
-        if index + 1 == len(self.log):  # a layer that calls no other may write to its input
-            for tensor in (output,) if type(output) is torch.Tensor else tensors_in(output)[1]:
-                self.tensors.forget(tensor)
-        self.finish(index, call.network.index, output, scores=call.depth == 0)
+        # a layer that calls no other may have written to what it got
+        calls_no_other = index + 1 == len(self.log)
+        self.finish(index, call.network.index, output, new=calls_no_other, scores=call.depth == 0)
 
-    def finish(self, index: int, network: int, output: Any, *, scores: bool = False) -> None:
-        """Write what a call, or a function, returned; of `scores` whole rows are kept."""
-        write = self.tensors.write_scores if scores else self.tensors.write
+    def finish(
+        self, index: int, network: int, output: Any, *, new: bool = False, scores: bool = False
+    ) -> None:
+        """Write what a call, or a function, returned.
+
+        Args:
+            index: the number of the call.
+            network: the index of its network.
+            output: what it returned.
+            new: whether tensors in it are to be measured also where they were seen before.
+            scores: whether whole rows of a large matrix are to be kept.
+        """
         shape: Shape
         tensors: tuple[torch.Tensor, ...]
+        write = self.tensors.write
         if type(output) is torch.Tensor:
             tensors = (output,)
-            indices: tuple[int, ...] = (write(output, network),)
+            indices: tuple[int, ...] = (write(output, network, new=new, scores=scores),)
             shape = self.log.form_of(indices[0]).shape
         else:
             shape, tensors = tensors_in(output)
-            indices = tuple(write(tensor, network) for tensor in tensors)
+            indices = tuple(write(each, network, new=new, scores=scores) for each in tensors)
         self.log.finish(index, shape, indices)
         if self.gradients is not None:
             for tensor, number in zip(tensors, indices, strict=True):

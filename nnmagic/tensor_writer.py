@@ -8,7 +8,7 @@ import torch
 
 from nnmagic.batches import statistics_of_many
 from nnmagic.tensors import WHOLE, form_of, measure, restored, version_of
-from nnmagic.trace_log import TraceLog
+from nnmagic.trace_log import Form, TraceLog
 
 SCORES = 4096
 """How many values of a network's large output are kept in whole rows, but at least one row."""
@@ -53,37 +53,42 @@ class TensorWriter:
         self._waiting = 0
         log.settle = self.settle
 
-    def write(self, tensor: torch.Tensor, network: int, rows: int | None = None) -> int:
+    def write(
+        self, tensor: torch.Tensor, network: int, *, new: bool = False, scores: bool = False
+    ) -> int:
         """Write a tensor of a network, unless it is there; return its number.
 
         Args:
             tensor: any tensor.
             network: the index of the network that it belongs to.
-            rows: how many rows the leading sample has, each whole; None takes a corner.
+            new: whether to write it also where it seems to be there.
+            scores: whether it may be class scores, of which whole rows are kept.
         """
         version = version_of(tensor)
-        known = self._seen.get(id(tensor))
+        known = None if new else self._seen.get(id(tensor))
         if known is not None and known[0]() is tensor and known[1] == version >= 0:
-            return known[2]
+            in_rows = scores and _rows_of(self.log.form_of(known[2]))
+            if not in_rows:
+                return known[2]
         index = self._write_small(tensor)
         if index is None:
+            rows = _rows_of(form_of(tensor)) if scores else None
             index = self.write_alone(tensor, rows, drawn=len(self._pictures) < MOST_PICTURES)
             if self.log.samples_of(index).picture is not None:
                 self._pictures[index] = network
         self._seen[id(tensor)] = weakref.ref(tensor), version, index
         return index
 
-    def write_scores(self, tensor: torch.Tensor, network: int) -> int:
-        """Write an output of a network, of a large matrix whole rows: they may be scores."""
-        if tensor.dim() == 2 and tensor.numel() > WHOLE and tensor.shape[1] <= LONGEST_SCORES:
-            self.forget(tensor)
-            return self.write(tensor, network, rows=max(1, SCORES // tensor.shape[1]))
-        return self.write(tensor, network)
-
     def write_alone(
         self, tensor: torch.Tensor, rows: int | None = None, *, drawn: bool = False
     ) -> int:
-        """Measure a tensor and write it; return its number."""
+        """Measure a tensor and write it; return its number.
+
+        Args:
+            tensor: any tensor.
+            rows: how many rows the leading sample has, each whole; None takes a corner.
+            drawn: whether to keep a picture of a large one.
+        """
         statistics, samples, unknown = measure(
             tensor, self.keep, rows=rows, drawn=drawn, at_most=self.at_most
         )
@@ -137,10 +142,6 @@ class TensorWriter:
                     tensor = restored(log.whole(index), form)
                     log.set_numbers(index, measure(tensor, "none")[0])
 
-    def forget(self, tensor: torch.Tensor) -> None:
-        """Write a tensor again when it comes by."""
-        self._seen.pop(id(tensor), None)
-
     def forget_all(self) -> None:
         """Write every tensor again when it comes by."""
         self._seen.clear()
@@ -165,3 +166,10 @@ class TensorWriter:
         self.forget_all()
         self.settle()
         self.log.settle = None
+
+
+def _rows_of(form: Form) -> int | None:
+    """Return how many whole rows to keep of what may be a large matrix of scores."""
+    if len(form.shape) != 2 or form.numel <= WHOLE or form.shape[1] > LONGEST_SCORES:
+        return None
+    return max(1, SCORES // form.shape[1])

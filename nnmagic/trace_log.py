@@ -30,6 +30,9 @@ class Statistics(NamedTuple):
 NOTHING_KNOWN = Statistics(*[float("nan")] * len(Statistics._fields))
 
 
+UNKNOWN_BYTES = array("d", NOTHING_KNOWN).tobytes()
+
+
 class Layer(NamedTuple):
     """What a call says of its layer: its network's index, its dotted name, its class name."""
 
@@ -274,7 +277,7 @@ class TraceLog:
             values: the values.
         """
         self.tensor_form.append(form)
-        self._numbers.extend(NOTHING_KNOWN)
+        self._numbers.frombytes(UNKNOWN_BYTES)
         self.samples.append(values)
         return len(self.samples) - 1
 
