@@ -14,6 +14,7 @@ from nnmagic.flops import FlopCounter
 from nnmagic.inputs import takes_no_input, work_out_input
 from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.naming import Naming
+from nnmagic.shape_rules import MetaKernels
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, tensors_in, tensors_of_call
 from nnmagic.units import layer_name
@@ -150,6 +151,7 @@ def describe(
     own_input: bool = False,
     notes: tuple[str, ...] = (),
     failed: Callable[[Summary], None] = lambda summary: None,
+    by_rule: bool = True,
 ) -> Summary:
     """Make a call on the meta device and return the structure of what ran.
 
@@ -163,6 +165,8 @@ def describe(
         own_input: whether nnmagic made the arguments, so that the run is in eval mode.
         notes: lines to show below the table.
         failed: gets the summary of what ran before an exception goes on.
+        by_rule: whether results on meta are given by rule where they can be; torch's kernels give
+            the same, slower.
 
     Raises:
         ValuesNeededError: if the network reads values while it runs.
@@ -170,7 +174,7 @@ def describe(
     """
     __tracebackhide__ = True
     counts = Counts(module)
-    counter = FlopCounter()
+    counter = FlopCounter(MetaKernels() if by_rule else None)
     observer = ShapeObserver(naming, counter, counts)
 
     def summary() -> Summary:

@@ -19,7 +19,7 @@ FLOORS = {
     8: "sheets",
     9: "trace_sheets summary_sheets params_sheets panels",
     10: "widget",
-    11: "networks pictures tensors flops naming",
+    11: "networks pictures tensors flops naming shape_rules",
     12: "state calls",
     13: "failures root_calls",
     14: "meta",
