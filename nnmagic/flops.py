@@ -81,6 +81,10 @@ class FlopCounter(TorchDispatchMode):
         uncounted: operations with products in them for which there is no formula, by name.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # the default imports torch._dynamo, which takes a second
+
     def __init__(self, kernels: Kernels | None = None) -> None:
         super().__init__()
         self.kernels = kernels
