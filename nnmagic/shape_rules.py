@@ -32,14 +32,17 @@ def _fresh(like: Tensor, shape: Iterable[int] | None = None) -> Tensor:
     return torch.empty(like.shape if shape is None else shape, dtype=like.dtype, device=META)
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    """Tell whether rules may hold for a tensor: real floating-point numbers, stored densely."""
-    return (
-        tensor.is_meta
-        and tensor.dtype in FLOATS
-        and tensor.layout is torch.strided
-        and not tensor.is_nested
-    )
+def is_real(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds real floating-point numbers in the ordinary way."""
+    return tensor.dtype in FLOATS and _is_dense(tensor)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested
+
+
+def _is_claimed(tensor: Tensor) -> bool:
+    return tensor.is_meta and tensor.dtype in FLOATS and _is_dense(tensor)
 
 
 def _is_in_order(tensor: Tensor) -> bool:
@@ -63,19 +66,19 @@ def _in_form_of(tensor: Tensor) -> Tensor:
 
 
 def _unary(x: Tensor, *more: Any, **options: Any) -> Any:
-    return NotImplemented if more or options or not _is_plain(x) else _in_form_of(x)
+    return NotImplemented if more or options or not _is_claimed(x) else _in_form_of(x)
 
 
 def _in_place(x: Tensor, *more: Any, **options: Any) -> Any:
-    return NotImplemented if more or options or not _is_plain(x) else x
+    return NotImplemented if more or options or not _is_claimed(x) else x
 
 
 def _binary(x: Any, y: Any, **options: Any) -> Any:
-    if options or not isinstance(x, Tensor) or not _is_plain(x):
+    if options or not isinstance(x, Tensor) or not _is_claimed(x):
         return NotImplemented
     if not isinstance(y, Tensor):
         return _in_form_of(x) if type(y) in (int, float) else NotImplemented
-    if not _is_plain(y) or x.dtype is not y.dtype:
+    if not _is_claimed(y) or x.dtype is not y.dtype:
         return NotImplemented
     if x.shape == y.shape:
         return _in_form_of(x) if x.stride() == y.stride() else NotImplemented
@@ -90,11 +93,11 @@ def _binary(x: Any, y: Any, **options: Any) -> Any:
 
 
 def _binary_in_place(x: Tensor, y: Any, **options: Any) -> Any:
-    if options or not _is_plain(x):
+    if options or not _is_claimed(x):
         return NotImplemented
     if not isinstance(y, Tensor):
         return x if type(y) in (int, float) else NotImplemented
-    fits = _is_plain(y) and x.dtype is y.dtype and (x.shape == y.shape or _spreads(y, x))
+    fits = _is_claimed(y) and x.dtype is y.dtype and (x.shape == y.shape or _spreads(y, x))
     return x if fits else NotImplemented
 
 
@@ -107,7 +110,7 @@ def _spreads(small: Tensor, large: Tensor) -> bool:
 
 def _matrix_product(a: Tensor, b: Tensor) -> Any:
     fits = a.dim() == b.dim() == 2 and a.shape[1] == b.shape[0] and a.dtype is b.dtype
-    if not (fits and _is_plain(a) and _is_plain(b)):
+    if not (fits and _is_claimed(a) and _is_claimed(b)):
         return NotImplemented
     return _fresh(a, (a.shape[0], b.shape[1]))
 
@@ -119,7 +122,7 @@ def _added_matrix_product(bias: Tensor, a: Tensor, b: Tensor, **options: Any) ->
 
 def _batched_product(a: Tensor, b: Tensor) -> Any:
     fits = a.dim() == b.dim() == 3 and a.shape[2] == b.shape[1] and a.shape[0] == b.shape[0]
-    if not (fits and a.dtype is b.dtype and _is_plain(a) and _is_plain(b)):
+    if not (fits and a.dtype is b.dtype and _is_claimed(a) and _is_claimed(b)):
         return NotImplemented
     return _fresh(a, (*a.shape[:2], b.shape[2]))
 
@@ -137,8 +140,8 @@ def _convolution(
 ) -> Any:
     axes = x.dim() - 2
     known = (
-        _is_plain(x)
-        and _is_plain(weight)
+        _is_claimed(x)
+        and _is_claimed(weight)
         and x.dtype is weight.dtype
         and not transposed
         and axes in (1, 2, 3)
@@ -187,7 +190,7 @@ def _batch_norm(
     momentum: float,
     eps: float,
 ) -> Any:
-    if x.dim() < 2 or not _is_plain(x) or not x.numel():
+    if x.dim() < 2 or not _is_claimed(x) or not x.numel():
         return NotImplemented
     channels = x.shape[1]
     if not _holds(x, (weight, bias, mean, variance), channels):
@@ -207,7 +210,7 @@ def _layer_norm(
     x: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Any:
     axes = len(shape)
-    if not (_is_plain(x) and x.numel() and axes and list(x.shape[-axes:]) == shape):
+    if not (_is_claimed(x) and x.numel() and axes and list(x.shape[-axes:]) == shape):
         return NotImplemented
     if x.is_contiguous() and not _is_in_order(x):
         return NotImplemented
@@ -223,7 +226,7 @@ def _layer_norm(
 
 
 def _mean(x: Tensor, axes: list[int] | None, keepdim: bool = False, **options: Any) -> Any:
-    if options or not axes or not _is_plain(x):
+    if options or not axes or not _is_claimed(x):
         return NotImplemented
     rank = x.dim()
     gone = {axis % rank for axis in axes if -rank <= axis < rank}
@@ -242,7 +245,7 @@ def _joined(tensors: list[Tensor], axis: int = 0) -> Any:
     axis %= rank
     rest = [*first.shape[:axis], *first.shape[axis + 1 :]]
     for each in tensors:
-        fits = each.dim() == rank and each.dtype is first.dtype and _is_plain(each)
+        fits = each.dim() == rank and each.dtype is first.dtype and _is_claimed(each)
         if not fits or [*each.shape[:axis], *each.shape[axis + 1 :]] != rest:
             return NotImplemented
         if not _is_in_order(each):
@@ -340,10 +343,6 @@ def _signature(value: Any) -> Any:
     if isinstance(value, Tensor) and value.is_meta and _is_dense(value):
         return value.shape, value.stride(), value.dtype
     raise TypeError(kind)
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    return tensor.layout is torch.strided and not tensor.is_nested
 
 
 def _form(output: Any, args: tuple[Any, ...]) -> Any:
