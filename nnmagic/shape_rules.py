@@ -5,7 +5,7 @@ hardswish. The rules stand below autograd and autocast, whose part of the work i
 result requires a gradient as it would, and what is saved for backward is the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from math import prod
 from typing import Any
@@ -27,7 +27,7 @@ UNARY = """
 BINARY = "add div mul sub"
 
 
-def _fresh(like: Tensor, shape: Iterable[int] | None = None) -> Tensor:
+def _fresh(like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
     """Return a new contiguous tensor with the dtype of another one."""
     return torch.empty(like.shape if shape is None else shape, dtype=like.dtype, device=META)
 

@@ -12,6 +12,7 @@ from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.flops import FlopCounter
 from nnmagic.inputs import takes_no_input, work_out_input
+from nnmagic.known_values import known_values
 from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.naming import Naming
 from nnmagic.shape_rules import MetaKernels
@@ -189,6 +190,7 @@ def describe(
             buffer_bytes=storage_bytes(module.buffers()),
             input_bytes=sum(map(bytes_of, tensors_of_call(args, kwargs)[1])),
             total_flops=None if counter.uncounted else counter.total,
+            least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
             failure=observer.failure,
             notes=(*notes, *dict.fromkeys(failed_hooks)),
@@ -196,9 +198,13 @@ def describe(
 
     failed_hooks: list[str] = []
     try:
-        with networks_on_meta(module) as failed_hooks, _mode(module, own_input=own_input):
-            meta_args, meta_kwargs = on_meta((args, kwargs))
-            with counter, observed(observer):
+        with _mode(own_input=own_input), networks_on_meta(module) as failed_hooks:
+            if own_input:
+                module.eval()  # put back with everything else when the network leaves meta
+            given = on_meta((args, kwargs))
+            meta_args, meta_kwargs = given
+            # what is known of values comes first: the counter's kernels know forms only
+            with counter, known_values(module, (args, kwargs), given), observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
     except ValuesNeededError as error:
         where = observer.failure or "the network"
@@ -215,13 +221,16 @@ def describe(
 
 
 @contextmanager
-def _mode(module: nn.Module, *, own_input: bool) -> Iterator[None]:
+def _mode(*, own_input: bool) -> Iterator[None]:
+    """Let a run see every operation: none fused, none whole as in inference mode."""
     without_graph = own_input or torch.is_inference_mode_enabled()
-    # in inference mode operations arrive whole, and what they are made of would not be counted
-    with torch.inference_mode(False), torch.no_grad() if without_graph else nullcontext():
-        if own_input:
-            module.eval()  # put back with everything else when the network leaves meta
-        yield
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it packs sequences by a mask's values
+    try:
+        with torch.inference_mode(False), torch.no_grad() if without_graph else nullcontext():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _never_ran(

@@ -105,6 +105,7 @@ class Summary(Record):
         param_bytes: the bytes of the parameters, a shared storage once.
         input_bytes: the bytes of the tensors that the network got.
         total_flops: floating-point operations of the whole call; None where some are unknown.
+        least_flops: those of them that are known.
         uncounted: operations with products in them that have no formula, and how many there were.
         failure: what went wrong, if the run for shapes failed.
         notes: lines about the input and the run.
@@ -127,6 +128,7 @@ class Summary(Record):
     param_bytes: int
     input_bytes: int
     total_flops: int | None
+    least_flops: int | None = None
     uncounted: tuple[tuple[str, int], ...] = ()
     failure: str = ""
     notes: tuple[str, ...] = ()
@@ -222,8 +224,8 @@ class Summary(Record):
 
     def totals(self) -> tuple[str, ...]:
         """Return the lines that say what all layers have together."""
-        flops = self.total_flops
-        macs = None if flops is None else flops // 2
+        least = "" if self.total_flops is not None else "at least "
+        flops = self.least_flops if least else self.total_flops
         activations = 2 * self.output_bytes
         together = self.input_bytes + activations + self.param_bytes
         lines = [f"failed: {self.failure}"] if self.failure else []
@@ -231,10 +233,11 @@ class Summary(Record):
             f"parameters: {self.total_params:,} "
             f"({self.trainable_params:,} trainable, {self.non_trainable_params:,} non-trainable)"
         )
-        if macs is None or flops is None:
+        if flops is None:
             lines.append("multiply-adds (MACs): unknown")
         else:
-            lines.append(f"multiply-adds (MACs): {macs:,} ({flops:,} FLOPs, biases not counted)")
+            macs = f"{least}{flops // 2:,} ({flops:,} FLOPs, biases not counted)"
+            lines.append(f"multiply-adds (MACs): {macs}")
         lines.append(
             f"memory: input {units.size(self.input_bytes)}, "
             f"forward/backward pass {units.size(activations)}, "
