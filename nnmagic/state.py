@@ -109,11 +109,11 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
     they were; the values of buffers too, unless `buffers` is false.
     """
     held = [(module, type(module), dict(module.__dict__)) for module in network.modules()]
-    contents: dict[int, tuple[Any, Any]] = {}
+    contents = _Contents()
     for _, _, attributes in held:
         for value in attributes.values():
             if type(value) not in CLOSED:
-                _note_contents(value, contents)
+                contents.note(value)
     values = [
         (buffer, buffer.detach().clone())
         for buffer in (network.buffers() if buffers else ())
@@ -128,38 +128,53 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
                 module.__class__ = cls  # a lazy module becomes its full self in a run
             module.__dict__.clear()
             module.__dict__.update(attributes)
-        for container, content in contents.values():
-            if container or content:
-                _refill(container, content)
+        contents.put_back()
         with torch.no_grad():
             for buffer, value in values:
                 if not _same(buffer.detach(), value):
                     buffer.copy_(value)
 
 
-def _note_contents(
-    value: Any, contents: dict[int, tuple[Any, Any]], depth: int = CONTENTS_DEPTH
-) -> None:
-    kind = type(value)
-    if depth == 0 or kind in CLOSED or id(value) in contents:
-        return
-    if isinstance(value, CONTAINERS):
-        if not value:  # as most are of those that every module has
-            contents[id(value)] = value, ()
+class _Contents:
+    """What is in plain containers, and in those within them."""
+
+    def __init__(self) -> None:
+        self.filled: dict[int, tuple[Any, Any]] = {}
+        self.empty: list[Any] = []  # most of the containers that every module has
+
+    def note(self, value: Any, depth: int = CONTENTS_DEPTH) -> None:
+        """Take note of a value's contents."""
+        kind = type(value)
+        if isinstance(value, CONTAINERS):
+            if not value:
+                self.empty.append(value)
+                return
+            if id(value) in self.filled:
+                return
+            self.filled[id(value)] = value, value.copy()
+            inside: Any = value.values() if isinstance(value, dict) else value
+        elif isinstance(value, tuple):
+            inside = value
+        elif kind.__module__ in ("builtins", "torch") or isinstance(
+            value, nn.Module | Tensor | type
+        ):
             return
-        contents[id(value)] = value, value.copy()
-        inside: Any = value.values() if isinstance(value, dict) else value
-    elif kind is tuple or isinstance(value, tuple):
-        inside = value
-    elif kind.__module__ in ("builtins", "torch") or isinstance(value, nn.Module | Tensor | type):
-        return
-    elif hasattr(value, "__dict__"):
-        inside = [vars(value)]  # an object of the user's: its attributes are a container too
-    else:
-        return
-    for each in inside:
-        if type(each) not in CLOSED:
-            _note_contents(each, contents, depth - 1)
+        elif hasattr(value, "__dict__"):
+            inside = [vars(value)]  # an object of the user's: its attributes are a container too
+        else:
+            return
+        if depth > 1:
+            for each in inside:
+                if type(each) not in CLOSED:
+                    self.note(each, depth - 1)
+
+    def put_back(self) -> None:
+        """Let every container have what it had."""
+        for container in self.empty:
+            if container:
+                container.clear()
+        for container, content in self.filled.values():
+            _refill(container, content)
 
 
 def _refill(container: Any, content: Any) -> None:
