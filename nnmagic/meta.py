@@ -105,8 +105,12 @@ def networks_on_meta(network: nn.Module) -> Iterator[list[str]]:
         ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
     twins, failed_hooks = _Twins(), list[str]()
-    with preserved(network, buffers=False), random_state_kept(), packed_on_meta(network):
-        for module in network.modules():
+    with (
+        preserved(network, buffers=False) as modules,
+        random_state_kept(),
+        packed_on_meta(modules),
+    ):
+        for module in modules:
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere
             attributes = module.__dict__
@@ -118,7 +122,7 @@ def networks_on_meta(network: nn.Module) -> Iterator[list[str]]:
                     if tensor is not None:
                         attributes[name][key] = twins(tensor)
             for name, value in attributes.items():
-                if name not in EVERY_MODULES and type(value) not in ATOMS and _holds_tensor(value):
+                if name not in EVERY_MODULES and _holds_tensor(value):
                     attributes[name] = _mapped(value, twins)
         try:
             with torch.device("meta"):
@@ -142,6 +146,8 @@ def _tolerant(hook: Any, failed: list[str]) -> Any:
 
 
 def _holds_tensor(value: Any) -> bool:
+    if type(value) in ATOMS:
+        return False
     if isinstance(value, torch.Tensor):
         return True
     if type(value) in (list, tuple):

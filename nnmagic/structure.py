@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,16 +94,6 @@ def _shape_and_bytes(value: Any) -> tuple[Shape, int]:
     return shape, sum(map(bytes_of, tensors))
 
 
-class _Below(NamedTuple):
-    """The parameters of a module and of everything below it, each once."""
-
-    total: int
-    trainable: int
-    bytes: int
-    identities: set[int]
-    storages: set[Any]
-
-
 class Counts:
     """A network's parameters: how many each layer has, each counted in one row as its own.
 
@@ -111,49 +101,38 @@ class Counts:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._parameters: dict[int, nn.Parameter] = {}
-        self._below: dict[int, _Below] = {}
+        self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
         self._shown: set[int] = set()
+        self._shares = _shares(list(network.modules()))
         self._take(network)
 
-    def _take(self, module: nn.Module) -> _Below:
-        known = self._below.get(id(module))
-        if known is not None:
-            return known
-        self._below[id(module)] = _Below(0, 0, 0, set(), set())  # it may be below itself
+    def _take(self, module: nn.Module) -> tuple[int, int, int]:
+        children = [child for child in module._modules.values() if child is not None]
         own = {n: p for n, p in module._parameters.items() if p is not None and not is_lazy(p)}
         self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
-        self._parameters.update((id(p), p) for p in own.values())
-        below = self._sum({id(p) for p in own.values()})
-        parts = [self._take(child) for child in module._modules.values() if child is not None]
-        if parts:
-            below = self._together([below, *parts])
-        self._below[id(module)] = below
+        if self._shares:
+            self._below[id(module)] = below = _sums(list(module.parameters()))
+            for child in children:
+                if id(child) not in self._below:
+                    self._take(child)
+            return below
+        total, trainable, size = _sums(list(own.values()))
+        for child in children:
+            child_total, child_trainable, child_size = self._take(child)
+            total += child_total
+            trainable += child_trainable
+            size += child_size
+        self._below[id(module)] = below = total, trainable, size
         return below
-
-    def _together(self, parts: list[_Below]) -> _Below:
-        totals, trainable, sizes, *sets = zip(*parts, strict=True)
-        identities, storages = (set().union(*each) for each in sets)
-        if len(identities) + len(storages) < sum(
-            len(p.identities) + len(p.storages) for p in parts
-        ):
-            return self._sum(identities)
-        return _Below(sum(totals), sum(trainable), sum(sizes), identities, storages)
-
-    def _sum(self, identities: set[int]) -> _Below:
-        parameters = [self._parameters[identity] for identity in identities]
-        return _Below(
-            sum(p.numel() for p in parameters),
-            sum(p.numel() for p in parameters if p.requires_grad),
-            storage_bytes(parameters),
-            identities,
-            set(map(storage_of, parameters)),
-        )
 
     def below(self, module: nn.Module) -> tuple[int, int, int]:
         """Return the parameters of a module and all below it: all, trainable, their bytes."""
-        return self._take(module)[:3]  # the forward may make a layer
+        known = self._below.get(id(module))
+        if known is None:
+            self._shares = True  # a layer that the forward makes may hold what others do
+            known = self._take(module)
+        return known
 
     def own(self, module: nn.Module) -> dict[str, int]:
         """Return the sizes of the module's own parameters that no row has shown yet."""
@@ -163,6 +142,24 @@ class Counts:
                 self._shown.add(identity)
                 sizes[name] = numel
         return sizes
+
+
+def _shares(modules: list[nn.Module]) -> bool:
+    """Tell whether a layer or a parameter is held twice, or two parameters share a storage."""
+    parameters = [p for m in modules for p in m._parameters.values() if p is not None]
+    known = [storage_of(p)[0] for p in parameters if not is_lazy(p)]
+    held = sum(child is not None for m in modules for child in m._modules.values())
+    return held >= len(modules) or len(set(known)) < len(known)
+
+
+def _sums(parameters: list[nn.Parameter]) -> tuple[int, int, int]:
+    """Return how many values parameters have, how many of them are trainable, and their bytes."""
+    if not parameters:
+        return 0, 0, 0
+    parameters = [p for p in parameters if not is_lazy(p)]
+    total = sum(p.numel() for p in parameters)
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    return total, trainable, storage_bytes(parameters)
 
 
 def _fields(
