@@ -13,12 +13,14 @@ from torch.utils._pytree import tree_map
 
 from nnmagic.failures import first_line
 from nnmagic.packed import packed_on_meta
-from nnmagic.state import preserved, random_state_kept
+from nnmagic.shape_rules import is_real
+from nnmagic.state import ATOMS, preserved, random_state_kept
 from nnmagic.tensors import is_lazy
 
-REGISTRIES = frozenset(nn.Module().__dict__) - {"_parameters", "_buffers"}
-"""The attributes of every module that hold no tensor of its own."""
-
+TENSORS = frozenset({"_parameters", "_buffers"})
+HOOKS = frozenset({"_forward_hooks", "_forward_pre_hooks"})
+EVERY_MODULES = frozenset(nn.Module().__dict__)
+"""The attributes that every module has."""
 
 SIGNS = (
     "meta tensors",
@@ -80,7 +82,10 @@ class _Twins:
         if is_lazy(tensor):
             lazy: Any = type(tensor)
             return lazy(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
-        twin = tensor.detach().to("meta")
+        if type(tensor) is nn.Parameter and is_real(tensor) and tensor.is_contiguous():
+            twin = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+        else:
+            twin = tensor.detach().to("meta")  # four times slower
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(twin, requires_grad=tensor.requires_grad)
         return twin.requires_grad_(tensor.requires_grad) if tensor.requires_grad else twin
@@ -100,25 +105,24 @@ def networks_on_meta(network: nn.Module) -> Iterator[list[str]]:
         ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
     twins, failed_hooks = _Twins(), list[str]()
-    with (
-        preserved(network, buffers=False),
-        random_state_kept(),
-        packed_on_meta(network),
-        torch.device("meta"),
-    ):
+    with preserved(network, buffers=False), random_state_kept(), packed_on_meta(network):
         for module in network.modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere
-            for hooks in (module._forward_hooks, module._forward_pre_hooks):
-                for key, hook in hooks.items():
-                    hooks[key] = _tolerant(hook, failed_hooks)
-            for name, value in list(module.__dict__.items()):
-                if name in ("_parameters", "_buffers"):
-                    value.update({k: None if v is None else twins(v) for k, v in value.items()})
-                elif name not in REGISTRIES and _holds_tensor(value):
-                    module.__dict__[name] = _mapped(value, twins)
+            attributes = module.__dict__
+            for name in HOOKS:
+                for key, hook in attributes[name].items():
+                    attributes[name][key] = _tolerant(hook, failed_hooks)
+            for name in TENSORS:
+                for key, tensor in attributes[name].items():
+                    if tensor is not None:
+                        attributes[name][key] = twins(tensor)
+            for name, value in attributes.items():
+                if name not in EVERY_MODULES and type(value) not in ATOMS and _holds_tensor(value):
+                    attributes[name] = _mapped(value, twins)
         try:
-            yield failed_hooks
+            with torch.device("meta"):
+                yield failed_hooks
         except Exception as error:
             if is_for_want_of_values(error):
                 raise ValuesNeededError(first_line(error)) from error

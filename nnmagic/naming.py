@@ -95,6 +95,14 @@ class Naming:
         self._homes[id(module)] = (weakref.ref(module), network)
         return network
 
+    def home_of(self, module: nn.Module) -> Network | None:
+        """Return the network that ran last of those that hold a layer, else as `network_of`."""
+        for network in reversed(self.networks):
+            known = network.names.get(id(module))
+            if known is not None and known[1]() is module:
+                return network
+        return self.network_of(module)
+
     def _unique(self, label: str) -> str:
         number = self._labels.get(label, 0) + 1
         self._labels[label] = number

@@ -67,34 +67,41 @@ class Recorder(CallObserver):
         if call.depth == 0:
             self._error = None
             self._measured.clear()
-            self._drop_pictures(network.index)
+            if not call.recomputed:
+                self._drop_pictures(network.index)
             if network.index == len(self.log.networks):
                 self._meet(network.label, network.module)
         shape, tensors = tensors_of_call(args, kwargs)
-        call.notes = (
-            self.log.add_call(
-                self.log.layer_index(network.index, call.layer, type(call.module).__name__),
-                call.step,
-                call.depth,
-                self.log.place_index(*calling_line(), place_text),
-                shape,
-                tuple(map(self._tensor, tensors)),
-            ),
-            args,
-            kwargs,
+        index = self.log.add_call(
+            self.log.layer_index(network.index, call.layer, type(call.module).__name__),
+            call.step,
+            call.depth,
+            -1 if call.parent is None else call.parent.notes[0],
+            self.log.place_index(*calling_line(), place_text),
+            shape,
+            tuple(self._tensor(tensor, network.index) for tensor in tensors),
         )
-        if call.depth == 0:
-            self.roots.note(call, call.notes[0], args, kwargs)
+        call.notes = index, args, kwargs
+        if call.recomputed:
+            self.log.recomputed.add(index)
+        elif call.depth == 0:
+            self.roots.note(call, index, args, kwargs)
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Write what the call returned."""
         index = call.notes[0]
+        assert call.network is not None
+        home = call.network.index
         shape, tensors = tensors_in(output)
         if index + 1 == len(self.log):
             for tensor in tensors:  # a layer that calls no other may have written to what it got
                 self._measured.pop(id(tensor), None)
         record = self._score_tensor if call.depth == 0 else self._tensor
-        self.log.finish(index, shape, tuple(map(record, tensors)))
+        self.log.finish(index, shape, tuple(record(tensor, home) for tensor in tensors))
+
+    def stopped(self, call: RunningCall) -> None:
+        """Write that the backward has what it needed of a recomputation."""
+        self.log.stop(call.notes[0])
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Write that an exception passes through the call, innermost first."""
@@ -155,7 +162,7 @@ class Recorder(CallObserver):
         assert network is not None
         self._before.append(Fingerprint(network))
 
-    def _tensor(self, tensor: torch.Tensor, rows: int | None = None) -> int:
+    def _tensor(self, tensor: torch.Tensor, network: int, rows: int | None = None) -> int:
         version = version_of(tensor)
         known = self._measured.get(id(tensor))
         if known is not None and known[0]() is tensor and known[1] == version >= 0:
@@ -169,18 +176,17 @@ class Recorder(CallObserver):
         if measured == form.numel:
             measured = None
         index = self.log.add_tensor(form, statistics, samples, unknown, measured)
-        if samples.picture is not None and self.running:
-            running = self.running[-1].network
-            self._pictures[index] = -1 if running is None else running.index
+        if samples.picture is not None:
+            self._pictures[index] = network
         self._measured[id(tensor)] = weakref.ref(tensor), version, index
         return index
 
-    def _score_tensor(self, tensor: torch.Tensor) -> int:
+    def _score_tensor(self, tensor: torch.Tensor, network: int) -> int:
         """Record an output of the network, of a large matrix whole rows: they may be scores."""
         if tensor.dim() == 2 and tensor.numel() > WHOLE and tensor.shape[1] <= LONGEST_SCORES:
             self._measured.pop(id(tensor), None)
-            return self._tensor(tensor, rows=max(1, SCORES // tensor.shape[1]))
-        return self._tensor(tensor)
+            return self._tensor(tensor, network, rows=max(1, SCORES // tensor.shape[1]))
+        return self._tensor(tensor, network)
 
 
 @contextmanager

@@ -8,12 +8,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 COPIED = 1 << 20
 """Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
 
 CONTAINERS = (dict, list, set, deque)
+
+ATOMS = frozenset({type(None), bool, int, float, str})
+"""The types of the values that hold nothing."""
+
+CLOSED = ATOMS | {Tensor, nn.Parameter}
+"""The types of the values that hold nothing to be put back."""
 
 CONTENTS_DEPTH = 4
 """How deep containers and objects within an attribute are put back."""
@@ -102,12 +108,12 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
     Attributes, submodules, parameters, hooks, modes and the contents of plain containers are what
     they were; the values of buffers too, unless `buffers` is false.
     """
-    modules = list(network.modules())
-    held = [(module, type(module), dict(module.__dict__)) for module in modules]
+    held = [(module, type(module), dict(module.__dict__)) for module in network.modules()]
     contents: dict[int, tuple[Any, Any]] = {}
     for _, _, attributes in held:
         for value in attributes.values():
-            _note_contents(value, contents)
+            if type(value) not in CLOSED:
+                _note_contents(value, contents)
     values = [
         (buffer, buffer.detach().clone())
         for buffer in (network.buffers() if buffers else ())
@@ -123,7 +129,8 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
             module.__dict__.clear()
             module.__dict__.update(attributes)
         for container, content in contents.values():
-            _refill(container, content)
+            if container or content:
+                _refill(container, content)
         with torch.no_grad():
             for buffer, value in values:
                 if not _same(buffer.detach(), value):
@@ -133,19 +140,26 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
 def _note_contents(
     value: Any, contents: dict[int, tuple[Any, Any]], depth: int = CONTENTS_DEPTH
 ) -> None:
-    if depth == 0 or id(value) in contents or isinstance(value, nn.Module | torch.Tensor | type):
+    kind = type(value)
+    if depth == 0 or kind in CLOSED or id(value) in contents:
         return
     if isinstance(value, CONTAINERS):
+        if not value:  # as most are of those that every module has
+            contents[id(value)] = value, ()
+            return
         contents[id(value)] = value, value.copy()
         inside: Any = value.values() if isinstance(value, dict) else value
-    elif isinstance(value, tuple):
+    elif kind is tuple or isinstance(value, tuple):
         inside = value
-    elif type(value).__module__ not in ("builtins", "torch") and hasattr(value, "__dict__"):
+    elif kind.__module__ in ("builtins", "torch") or isinstance(value, nn.Module | Tensor | type):
+        return
+    elif hasattr(value, "__dict__"):
         inside = [vars(value)]  # an object of the user's: its attributes are a container too
     else:
         return
     for each in inside:
-        _note_contents(each, contents, depth - 1)
+        if type(each) not in CLOSED:
+            _note_contents(each, contents, depth - 1)
 
 
 def _refill(container: Any, content: Any) -> None:

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
@@ -15,9 +14,17 @@ from nnmagic.inputs import takes_no_input, work_out_input
 from nnmagic.known_values import known_values
 from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.naming import Naming
+from nnmagic.shape_rules import MetaKernels
 from nnmagic.summary_records import LayerShape, Summary
-from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, tensors_in, tensors_of_call
-from nnmagic.units import layer_name
+from nnmagic.tensors import (
+    bytes_of,
+    is_lazy,
+    storage_bytes,
+    storage_of,
+    tensors_in,
+    tensors_of_call,
+)
+from nnmagic.units import Shape, layer_name
 from nnmagic.weight_records import WeightForm, below, named
 from nnmagic.weights import weight_forms
 
@@ -29,48 +36,74 @@ class ShapeObserver(CallObserver):
         super().__init__(naming)
         self.counter = counter
         self.counts = counts
-        self.rows: list[LayerShape] = []
+        self.begun: list[dict[str, Any]] = []
         self.failure = ""
         self.error: BaseException | None = None
 
+    @property
+    def rows(self) -> list[LayerShape]:
+        """The rows of the calls so far."""
+        return [LayerShape(**fields) for fields in self.begun]
+
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
         """Begin the row of the call."""
-        shape, _ = tensors_of_call(args, kwargs)
         counter = self.counter
-        call.notes = len(self.rows), counter.total, counter.uncounted.total(), args, kwargs
+        index = len(self.begun)
+        call.notes = index, counter.total, counter.uncounted.total(), args, kwargs
         assert call.network is not None
-        row = _row(call.network.label, call.layer, call.module, call.depth, self.counts)
-        self.rows.append(replace(row, call=len(self.rows), input_shape=shape))
+        fields = _fields(call.network.label, call.layer, call.module, call.depth, self.counts)
+        fields["call"] = index
+        with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
+            alone = len(args) == 1 and not kwargs
+            fields["input_shape"], _ = (
+                _shape_and_bytes(args[0])
+                if alone and type(args[0]) is Tensor
+                else tensors_of_call(args, kwargs)
+            )
+        self.begun.append(fields)
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Complete the row of the call."""
         index, total, uncounted, _, _ = call.notes
-        shape, tensors = tensors_in(output)
+        fields = self.begun[index]
+        with torch._C.DisableTorchFunction():
+            fields["output_shape"], fields["output_bytes"] = _shape_and_bytes(output)
         known = self.counter.uncounted.total() == uncounted
-        self.rows[index] = replace(
-            self.rows[index],
-            output_shape=shape,
-            output_bytes=sum(map(bytes_of, tensors)),
-            flops=self.counter.total - total if known else None,
-            children=self._calls_others(index),
-        )
+        fields["flops"] = self.counter.total - total if known else None
+        fields["children"] = self._calls_others(index)
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Mark the row of the call as failed, innermost first."""
         index, _, _, args, kwargs = call.notes
+        fields = self.begun[index]
         if error is not self.error:
             self.error = error
             why = mismatch(call.module, args, kwargs) or first_line(error)
             place = place_text(*calling_line())
-            where = (
-                f"{layer_name(self.rows[index].network, call.layer)} ({type(call.module).__name__})"
-            )
+            where = f"{layer_name(fields['network'], call.layer)} ({type(call.module).__name__})"
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
-        children = self._calls_others(index)
-        self.rows[index] = replace(self.rows[index], failed=True, children=children)
+        fields["failed"] = True
+        fields["children"] = self._calls_others(index)
 
     def _calls_others(self, index: int) -> bool:
-        return index + 1 < len(self.rows)
+        return index + 1 < len(self.begun)
+
+
+def _shape_and_bytes(value: Any) -> tuple[Shape, int]:
+    if type(value) is Tensor and value.layout is torch.strided and not value.is_nested:
+        return tuple(value.shape), bytes_of(value)
+    shape, tensors = tensors_in(value)
+    return shape, sum(map(bytes_of, tensors))
+
+
+class _Below(NamedTuple):
+    """The parameters of a module and of everything below it, each once."""
+
+    total: int
+    trainable: int
+    bytes: int
+    identities: set[int]
+    storages: set[Any]
 
 
 class Counts:
@@ -84,31 +117,54 @@ class Counts:
 
     def __init__(self, network: nn.Module) -> None:
         self.forms = weight_forms(network)
-        self._below: dict[int, tuple[int, int, int]] = {}
+        self._parameters: dict[int, nn.Parameter] = {}
+        self._below: dict[int, _Below] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {}
         self._made: list[nn.Module] = []
-        for module in network.modules():
-            self._take(module)
+        self._take(network)
 
-    def _take(self, module: nn.Module) -> None:
-        parameters = [p for p in module.parameters() if not is_lazy(p)]
-        trainable = sum(p.numel() for p in parameters if p.requires_grad)
-        total = sum(p.numel() for p in parameters)
-        self._below[id(module)] = total, trainable, storage_bytes(parameters)
-        self._own[id(module)] = [
-            (name, id(p), p.numel())
-            for name, p in module._parameters.items()
-            if p is not None and not is_lazy(p)
-        ]
+    def _take(self, module: nn.Module) -> _Below:
+        known = self._below.get(id(module))
+        if known is not None:
+            return known
+        self._below[id(module)] = _Below(0, 0, 0, set(), set())  # it may be below itself
+        own = {n: p for n, p in module._parameters.items() if p is not None and not is_lazy(p)}
+        self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
+        self._parameters.update((id(p), p) for p in own.values())
+        below = self._sum({id(p) for p in own.values()})
+        parts = [self._take(child) for child in module._modules.values() if child is not None]
+        if parts:
+            below = self._together([below, *parts])
+        self._below[id(module)] = below
+        return below
+
+    def _together(self, parts: list[_Below]) -> _Below:
+        totals, trainable, sizes, *sets = zip(*parts, strict=True)
+        identities, storages = (set().union(*each) for each in sets)
+        if len(identities) + len(storages) < sum(
+            len(p.identities) + len(p.storages) for p in parts
+        ):
+            return self._sum(identities)
+        return _Below(sum(totals), sum(trainable), sum(sizes), identities, storages)
+
+    def _sum(self, identities: set[int]) -> _Below:
+        parameters = [self._parameters[identity] for identity in identities]
+        return _Below(
+            sum(p.numel() for p in parameters),
+            sum(p.numel() for p in parameters if p.requires_grad),
+            storage_bytes(parameters),
+            identities,
+            set(map(storage_of, parameters)),
+        )
 
     def below(self, module: nn.Module) -> tuple[int, int, int]:
         """Return the parameters of a module and all below it: all, trainable, their bytes."""
         if id(module) not in self._below:  # a layer that the forward makes, none of the network's
             self._made.append(module)  # so that no other gets its id
             self._take(module)
-            self._own[id(module)] = []
-        return self._below[id(module)]
+            self._own.update((id(each), []) for each in module.modules())
+        return self._below[id(module)][:3]
 
     def own(self, module: nn.Module, layer: str) -> tuple[dict[str, int], tuple[WeightForm, ...]]:
         """Return the sizes of the layer's own parameters, and where it has others from.
@@ -137,10 +193,12 @@ class Counts:
         return sizes, (*forms, *below(layer, self.forms))
 
 
-def _row(network: str, layer: str, module: nn.Module, depth: int, counts: Counts) -> LayerShape:
+def _fields(
+    network: str, layer: str, module: nn.Module, depth: int, counts: Counts
+) -> dict[str, Any]:
     params, trainable, param_bytes = counts.below(module)
     own, forms = counts.own(module, layer)
-    return LayerShape(
+    return dict(
         network=network,
         call=None,
         layer=layer,
@@ -178,6 +236,7 @@ def describe(
     own_input: bool = False,
     notes: tuple[str, ...] = (),
     failed: Callable[[Summary], None] = lambda summary: None,
+    by_rule: bool = True,
 ) -> Summary:
     """Make a call on the meta device and return the structure of what ran.
 
@@ -191,6 +250,8 @@ def describe(
         own_input: whether nnmagic made the arguments, so that the run is in eval mode.
         notes: lines to show below the table.
         failed: gets the summary of what ran before an exception goes on.
+        by_rule: whether results on meta are given by rule where they can be; torch's kernels give
+            the same, slower.
 
     Raises:
         ValuesNeededError: if the network reads values while it runs.
@@ -198,15 +259,16 @@ def describe(
     """
     __tracebackhide__ = True
     counts = Counts(module)
-    counter = FlopCounter()
+    counter = FlopCounter(MetaKernels() if by_rule else None)
     observer = ShapeObserver(naming, counter, counts)
 
     def summary() -> Summary:
-        rows = (*observer.rows, *_never_ran(module, observer, naming, counts))
+        rows = observer.rows
+        rows += _never_ran(module, rows, naming, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
-            rows=rows,
+            rows=tuple(rows),
             total_params=total,
             trainable_params=trainable,
             param_bytes=param_bytes,
@@ -227,7 +289,8 @@ def describe(
                 module.eval()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs))
             meta_args, meta_kwargs = given
-            with known_values(module, (args, kwargs), given), counter, observed(observer):
+            # what is known of values comes first: the counter's kernels know forms only
+            with counter, known_values(module, (args, kwargs), given), observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
     except ValuesNeededError as error:
         where = observer.failure or "the network"
@@ -257,9 +320,9 @@ def _mode(*, own_input: bool) -> Iterator[None]:
 
 
 def _never_ran(
-    module: nn.Module, observer: ShapeObserver, naming: Naming, counts: Counts
+    module: nn.Module, called: list[LayerShape], naming: Naming, counts: Counts
 ) -> list[LayerShape]:
-    ran = {row.layer for row in observer.rows}
+    ran = {row.layer for row in called}
     network = naming.network_of(module)
     label = network.label if network is not None else type(module).__name__
     rows = []
@@ -267,7 +330,7 @@ def _never_ran(
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
-        rows.append(_row(label, name, layer, 1, counts))
+        rows.append(LayerShape(**_fields(label, name, layer, 1, counts)))
     return rows
 
 

@@ -117,17 +117,21 @@ def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
     for tensor in tensors:
         if is_lazy(tensor):
             continue
-        key: Any = id(tensor)
-        view: Any = key
-        try:
-            storage = tensor.untyped_storage()
-            key, limits[storage._cdata] = storage._cdata, storage.nbytes()
+        key, view = storage_of(tensor), None
+        if key != id(tensor):
+            limits[key] = tensor.untyped_storage().nbytes()
             view = tensor.storage_offset(), tensor.shape, tensor.stride()
-        except (RuntimeError, NotImplementedError):
-            pass  # a tensor without a storage, such as a sparse one
         views.setdefault(key, {})[view] = bytes_of(tensor)
     sums = {key: sum(sizes.values()) for key, sizes in views.items()}
     return sum(min(size, limits.get(key, size)) for key, size in sums.items())
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """Return what is equal for tensors that share a storage."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError):
+        return id(tensor)  # a tensor without a storage, such as a sparse one
 
 
 def form_of(tensor: torch.Tensor) -> Form:

@@ -1,7 +1,7 @@
 """The columns of a run: one entry a call, one entry a tensor that was seen."""
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import isnan
 from typing import Any, NamedTuple
@@ -10,7 +10,8 @@ from nnmagic import units
 from nnmagic.records import Samples, TensorRecord
 from nnmagic.units import Shape
 
-RUNNING, FINISHED, FAILED = range(3)
+RUNNING, FINISHED, FAILED, STOPPED = range(4)
+"""How a call ended; a recomputation is stopped once the backward has what it needs of it."""
 
 
 class Statistics(NamedTuple):
@@ -102,10 +103,12 @@ class TraceLog:
         "numbers",
         "output_shape",
         "outputs",
+        "parent",
         "place",
         "places",
         "places_seen",
         "raised",
+        "recomputed",
         "samples",
         "shapes",
         "shapes_seen",
@@ -129,6 +132,7 @@ class TraceLog:
         self.place = array("l")
         self.step = array("q")
         self.depth = array("l")
+        self.parent = array("l")
         self.input_shape = array("l")
         self.output_shape = array("l")
         self.inputs: list[tuple[int, ...]] = []
@@ -136,6 +140,7 @@ class TraceLog:
         self.ended = bytearray()
         self.failures: dict[int, Failure] = {}
         self.raised: int | None = None
+        self.recomputed: set[int] = set()
         self.forms: list[Form] = []
         self.forms_seen: dict[Form, int] = {}
         self.tensor_form = array("l")
@@ -197,14 +202,20 @@ class TraceLog:
         layer: int,
         step: int,
         depth: int,
+        parent: int,
         place: int,
         input_shape: Shape,
         inputs: tuple[int, ...],
     ) -> int:
-        """Append a call that has begun; return its number."""
+        """Append a call that has begun; return its number.
+
+        Its parent is -1 outside every other call. Calls of several threads may alternate, so that
+        the depths alone do not tell it.
+        """
         self.layer.append(layer)
         self.step.append(step)
         self.depth.append(depth)
+        self.parent.append(parent)
         self.place.append(place)
         self.input_shape.append(self.shape_index(input_shape))
         self.output_shape.append(0)
@@ -223,6 +234,10 @@ class TraceLog:
         """Note that a call ended by an exception."""
         self.failures[call] = failure
         self.ended[call] = FAILED
+
+    def stop(self, call: int) -> None:
+        """Note that a recomputation ended before it returned."""
+        self.ended[call] = STOPPED
 
     def add_tensor(
         self,
@@ -283,10 +298,24 @@ class TraceLog:
                 return tensor
         return outputs[0] if outputs else None
 
-    def returned(self, calls: range) -> Iterator[int]:
+    def nested(self, calls: Iterable[int]) -> Iterator[int]:
+        """Yield calls in the order in which they began, each followed by those made within it.
+
+        Only where several threads called layers is this another order.
+        """
+        children: dict[int, list[int]] = {}
+        for call in calls:
+            children.setdefault(self.parent[call], []).append(call)
+        pending = children.pop(-1, [])[::-1]
+        while pending:
+            call = pending.pop()
+            yield call
+            pending += children.pop(call, [])[::-1]
+
+    def returned(self, calls: Iterable[int]) -> Iterator[int]:
         """Yield the calls in the order in which they ended: children before their parents."""
         running: list[int] = []
-        for call in calls:
+        for call in self.nested(calls):
             while running and self.depth[running[-1]] >= self.depth[call]:
                 yield running.pop()
             running.append(call)

@@ -25,6 +25,7 @@ FRAME_COLUMNS = (
     "device",
     *STATISTICS,
     "failed",
+    "recomputed",
 )
 
 
@@ -45,6 +46,7 @@ class LayerCall(OfTensor):
         place: the file and line, or the source line, of the code that called it.
         failed: whether it ended by an exception, caught or not.
         failure: why, or None.
+        recomputed: whether it ran again in a backward, as the layers of a checkpoint do.
         inputs: the tensors that it got, in the order of the nesting.
         outputs: the tensors that it returned.
     """
@@ -60,6 +62,7 @@ class LayerCall(OfTensor):
     output_shape: Shape = field(hash=False)
     failed: bool
     failure: Failure | None
+    recomputed: bool
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
 
@@ -114,7 +117,7 @@ class Trace(Record):
         return self.call(self._calls_named(name)[-1])
 
     def calls(self, name: str) -> tuple[LayerCall, ...]:
-        """Return all calls of a layer, named as for `trace[name]`."""
+        """Return all calls of a layer, named as for `trace[name]`; recomputations are none."""
         return tuple(map(self.call, self._calls_named(name)))
 
     def _calls_named(self, name: str) -> list[int]:
@@ -130,7 +133,8 @@ class Trace(Record):
             raise KeyError(f"no layer named {name!r} ran; there are {_listed(keys.values())}")
         if len(set(found.values())) > 1:
             raise KeyError(f"several networks have {name!r}: {_listed(found.values())}")
-        return [call for call, layer in enumerate(log.layer) if layer in found]
+        calls = [call for call, layer in enumerate(log.layer) if layer in found]
+        return [call for call in calls if call not in log.recomputed] or calls
 
     def call(self, call: int) -> LayerCall:
         """Return the call of this number."""
@@ -148,6 +152,7 @@ class Trace(Record):
             output_shape=log.shapes[log.output_shape[call]],
             failed=log.ended[call] == FAILED,
             failure=log.failures.get(call),
+            recomputed=call in log.recomputed,
             inputs=tuple(map(log.tensor, log.inputs[call])),
             outputs=tuple(map(log.tensor, log.outputs[call])),
         )

@@ -90,6 +90,8 @@ def trace_sheet(
                 shape += f" {form.device}" if form.device != usual_device else ""
                 zeros = log.numbers[index * len(NOTHING_KNOWN) + 4]
                 words = table.flags(call, zeros, log.unknown.get(index, ""))
+                if call in log.recomputed:
+                    words = ["recomputed in the backward", *words]
             bits |= STRONG if call in makers else 0
             bits |= DIMMED if makers and table.inherits(call) else 0
         bits |= FLAGGED if table.is_flagged(call) else 0
@@ -194,6 +196,7 @@ def _scores(scores: Sequence[Any]) -> Content | None:
 
 def _structure(trace: Trace, table: TraceTable) -> str:
     roots = [call for call in table.calls if table.parent[call] is None]
+    roots = [call for call in roots if call not in trace.log.recomputed]
     if not roots or trace.log.ended[roots[-1]] != FINISHED:
         return ""
     return units.shape(trace.log.shapes[trace.log.output_shape[roots[-1]]])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nnmagic import units
 from nnmagic.records import MOST_ROWS, Sample, TensorRecord, View, filtered, leading_rows, left_out
 from nnmagic.tables import Column, Row, Table, bounded, parents_of
-from nnmagic.trace_log import FAILED, FINISHED, TraceLog
+from nnmagic.trace_log import FAILED, FINISHED, STOPPED, TraceLog
 
 FOLDED_FROM = 6
 """From how many calls of one layer within one parent on they are folded into one row."""
@@ -98,11 +98,9 @@ class TraceTable:
         self.text = text
         self.notes: list[str] = []
         self.calls, self.steps_text = self._shown_calls()
-        self.parents = [
-            None if parent is None else self.calls[parent]
-            for parent in parents_of([self.log.depth[call] for call in self.calls])
-        ]
-        self.parent = dict(zip(self.calls, self.parents, strict=True))
+        self.parent = {
+            call: None if p < 0 else p for call in self.calls for p in [log.parent[call]]
+        }
         self.last_child = {p: call for call, p in self.parent.items() if p is not None}
         self.spoiled = log.holds_nonfinite()
         self.makers = {
@@ -123,7 +121,7 @@ class TraceTable:
         log = self.log
         roots: dict[int, list[int]] = {}
         for call, depth in enumerate(log.depth):
-            if depth == 0:
+            if depth == 0 and call not in log.recomputed:
                 roots.setdefault(log.layer_of(call).network, []).append(log.step[call])
         shown, texts = {}, []
         self.steps = max(roots.values(), key=len, default=[])
@@ -143,13 +141,12 @@ class TraceTable:
                 )
         if len(texts) > 3:
             texts = [f"the last step of {units.plural(len(roots), 'network')}"]
-        calls, inside = [], False
-        for call, depth in enumerate(log.depth):
-            if depth == 0:
-                inside = log.step[call] == shown[log.layer_of(call).network]
-            if inside:
-                calls.append(call)
-        return calls, " · ".join(texts)
+        calls = [
+            call
+            for call, step in enumerate(log.step)
+            if step == shown.get(log.layer_of(call).network)
+        ]
+        return list(log.nested(calls)), " · ".join(texts)
 
     def _usual_form(self) -> tuple[str, str]:
         forms = Counter[tuple[str, str]]()
@@ -283,6 +280,7 @@ class TraceTable:
         shape += f" {tensor.dtype}" if tensor.dtype != usual_dtype else ""
         shape += f" {tensor.device}" if tensor.device != usual_device else ""
         flags = [f"the last of {units.plural(line.times, 'call')}"] if line.times else []
+        flags += ["recomputed in the backward"] if call in log.recomputed else []
         return replace(
             row,
             cells=(
@@ -301,6 +299,8 @@ class TraceTable:
 
     def unfinished(self, call: int) -> str:
         """Return what a row says in place of values: that the call failed, or runs."""
+        if self.log.ended[call] == STOPPED:
+            return "recomputed in the backward, as far as needed"
         failure = self.log.failures.get(call)
         if failure is None:
             return "running"
@@ -434,7 +434,8 @@ class TraceTable:
     def scores(self) -> list[ItemScores]:
         """Return what the outputs say, read as class scores where that is likely."""
         log, found = self.log, list[ItemScores]()
-        for root in (call for call in self.calls if self.parent[call] is None):
+        roots = (call for call in self.calls if self.parent[call] is None)
+        for root in (call for call in roots if call not in log.recomputed):
             tensor, last = log.main_output(root), self._last_leaf(root)
             if tensor is None or log.ended[root] != FINISHED:
                 continue

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from nnmagic.calls import RunningCall, observed
+from nnmagic.calls import RunningCall, in_backward, observed
 from nnmagic.naming import Naming
 from nnmagic.panels import LayerDetails
 from nnmagic.recording import Recorder
@@ -90,10 +90,16 @@ class Watcher(Recorder):
                 timer.join(1)
         self._latest = None
 
+    def stack_here(self) -> list[RunningCall] | None:
+        """Return the calls in progress of this thread; one thread is followed at a time."""
+        stack = super().stack_here()
+        return None if not stack and self.is_busy else stack
+
     def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> RunningCall | None:
         """Note that a call of the network, or within it, begins."""
-        if not self.running:
-            known = None if self.paused else self.home.names.get(id(module))
+        if not self.stack_here():
+            passed = self.paused or in_backward()
+            known = None if passed else self.home.names.get(id(module))
             if known is None or known[1]() is not module:
                 return None
         return super().enter(module, args, kwargs)

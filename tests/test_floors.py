@@ -19,7 +19,7 @@ FLOORS = {
     8: "sheets",
     9: "trace_sheets summary_sheets params_sheets panels",
     10: "widget",
-    11: "networks pictures tensors packed known_values naming",
+    11: "networks pictures tensors packed known_values naming shape_rules",
     12: "state calls flops",
     13: "failures root_calls",
     14: "meta",
