@@ -198,24 +198,24 @@ def _fields(
 ) -> dict[str, Any]:
     params, trainable, param_bytes = counts.below(module)
     own, forms = counts.own(module, layer)
-    return dict(
-        network=network,
-        call=None,
-        layer=layer,
-        type=type(module).__name__,
-        depth=depth,
-        config=_config(module),
-        input_shape=None,
-        output_shape=None,
-        params=params,
-        own_params=sum(own.values()),
-        trainable_params=trainable,
-        param_bytes=param_bytes,
-        output_bytes=None,
-        flops=None,
-        names=tuple(own),
-        forms=forms,
-    )
+    return {
+        "network": network,
+        "call": None,
+        "layer": layer,
+        "type": type(module).__name__,
+        "depth": depth,
+        "config": _config(module),
+        "input_shape": None,
+        "output_shape": None,
+        "params": params,
+        "own_params": sum(own.values()),
+        "trainable_params": trainable,
+        "param_bytes": param_bytes,
+        "output_bytes": None,
+        "flops": None,
+        "names": tuple(own),
+        "forms": forms,
+    }
 
 
 def _config(module: nn.Module) -> str:
