@@ -1,16 +1,23 @@
 """The memory of a training step: gradients, the optimizer's state, what backward needs."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
 
-from nnmagic.tensors import bytes_of, is_lazy, storage_bytes
+from nnmagic.failures import first_line
+from nnmagic.inputs import device_of
+from nnmagic.known_values import known_values
+from nnmagic.meta import Fakes, networks_on_meta, on_meta
+from nnmagic.tensors import bytes_of, is_lazy
+from nnmagic.training_records import TrainingStep
+
+MOST_STEPPED = 1 << 24
+"""How many values a parameter may have that is really stepped, since its optimizer reads values."""
 
 
 class SavedTensors:
@@ -46,53 +53,12 @@ class SavedTensors:
     def noted(self) -> Iterator[None]:
         """Take note of what the block saves, and let the graph that it makes go at the end."""
         try:
-            hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda holder: holder[0])
-            with hooks, _FusedAttention():
+            with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda holder: holder[0]):
                 yield
         finally:
             # an operation that saves its own output would be in a cycle that nothing collects
             for holder in self._holders:
                 holder.clear()
-
-
-class _FusedAttention(TorchFunctionMode):
-    """Takes the fused attention on the meta device where the CPU takes it, which saves no scores."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        __tracebackhide__ = True
-        kwargs = kwargs or {}
-        if func is scaled_dot_product_attention:
-            output = _fused(*args, **kwargs)
-            if output is not None:
-                return output
-        return func(*args, **kwargs)
-
-
-def _fused(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> torch.Tensor | None:
-    tensors = query, key, value
-    plain = all(each.is_meta and each.dim() == 4 and each.numel() for each in tensors)
-    same = len({each.dtype for each in tensors}) == len({each.shape[-1] for each in tensors}) == 1
-    if not plain or not same or dropout_p or enable_gqa or not query.is_floating_point():
-        return None
-    if attn_mask is not None:
-        if is_causal or attn_mask.requires_grad or attn_mask.dim() not in (2, 4):
-            return None
-        if attn_mask.dtype is torch.bool:
-            attn_mask = torch.empty_like(attn_mask, dtype=query.dtype)
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, 0.0, is_causal, attn_mask=attn_mask, scale=scale
-    )[0]
 
 
 OPTIMIZERS = {
@@ -105,10 +71,15 @@ OPTIMIZERS = {
 """The classes of `torch.optim` by their names in lower case."""
 
 
+def optimizer_names() -> tuple[str, ...]:
+    """Return the names that an optimizer can be given by."""
+    return (*sorted(OPTIMIZERS), "momentum")
+
+
 def optimizer_bytes(network: nn.Module, name: str) -> int:
     """Return the bytes of an optimizer's state after its first step on a network's parameters.
 
-    The step is really taken, on the meta device, by parameters of the same forms.
+    The step is really taken, by parameters of the same forms on the meta device.
 
     Args:
         network: whose trainable parameters it is to step.
@@ -122,20 +93,83 @@ def optimizer_bytes(network: nn.Module, name: str) -> int:
         for each in network.parameters()
         if each.requires_grad and not is_lazy(each)
     )
-    options: dict[str, Any] = {"lr": 1e-3}
-    if name == "momentum":
-        options["momentum"], name = 0.9, "sgd"
-    total = 0
-    for (shape, dtype), times in forms.items():
-        parameter = nn.Parameter(torch.empty(shape, dtype=dtype, device="meta"))
-        parameter.grad = torch.empty_like(parameter)
-        optimizer = OPTIMIZERS[name]([parameter], **options)
+    return sum(times * _state_bytes(name, *form) for form, times in forms.items())
+
+
+def _state_bytes(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    def after_a_step(device: str) -> int:
+        parameter = nn.Parameter(torch.zeros(shape, dtype=dtype, device=device))
+        parameter.grad = torch.zeros_like(parameter)
+        momentum = {"momentum": 0.9} if name == "momentum" else {}
+        made: Any = OPTIMIZERS["sgd" if momentum else name]
+        optimizer = made([parameter], lr=1e-3, **momentum)
         optimizer.step()
         state = optimizer.state[parameter].values()
-        total += times * sum(bytes_of(each) for each in state if isinstance(each, torch.Tensor))
-    return total
+        return sum(bytes_of(each) for each in state if isinstance(each, torch.Tensor))
+
+    with torch.inference_mode(False):
+        try:
+            return after_a_step("meta")
+        except RuntimeError:
+            if prod(shape) > MOST_STEPPED:
+                raise
+            return after_a_step("cpu")
 
 
-def gradient_bytes(network: nn.Module) -> int:
-    """Return the bytes of the gradients that a network's trainable parameters get."""
-    return sum(bytes_of(p) for p in network.parameters() if p.requires_grad and not is_lazy(p))
+def training_step(
+    network: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    call: Callable[..., Any],
+    optimizer: str,
+    train: bool,
+) -> TrainingStep:
+    """Return the memory that a training step takes, without making it.
+
+    The forward runs on tensors without values that are on the network's own device by name, so that
+    torch takes the same kernels as there, which save the same.
+
+    Args:
+        network: the network.
+        args: the positional arguments, real or meta.
+        kwargs: the keyword arguments.
+        call: what to call.
+        optimizer: one of `optimizer_names()`.
+        train: whether to run in train mode; else as the network is.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    # recurrent layers pack sequences, which is not known how to do by name only
+    fakes = None if recurrent else Fakes(device_of(network))
+    saved_bytes = state_bytes = None
+    unknown = list[str]()
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            networks_on_meta(network, fakes),
+        ):
+            if train:
+                network.train()  # put back with everything else when the network leaves meta
+            given = on_meta((args, kwargs), fakes)
+            saved = SavedTensors(network)
+            with known_values(network, (args, kwargs), given), saved.noted():
+                call(*given[0], **given[1])
+            saved_bytes = saved.bytes
+    except Exception as error:  # noqa: BLE001 - whatever a forward raises in training
+        mode = " in train mode" if train else ""
+        unknown.append(f"saved for backward unknown: the forward fails{mode}: {first_line(error)}")
+    try:
+        state_bytes = optimizer_bytes(network, optimizer)
+    except Exception as error:  # noqa: BLE001 - an optimizer may refuse such parameters
+        unknown.append(f"state of {optimizer} unknown: {first_line(error)}")
+    return TrainingStep(
+        optimizer=optimizer,
+        gradient_bytes=sum(
+            bytes_of(p) for p in network.parameters() if p.requires_grad and not is_lazy(p)
+        ),
+        optimizer_bytes=state_bytes,
+        saved_bytes=saved_bytes,
+        estimated=recurrent,
+        unknown=tuple(unknown),
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from nnmagic.failures import annotate, calling_line, first_line, mismatch, place
 from nnmagic.flops import FlopCounter
 from nnmagic.inputs import takes_no_input, work_out_input
 from nnmagic.known_values import known_values
+from nnmagic.memory import training_step
 from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.naming import Naming
 from nnmagic.shape_rules import MetaKernels
@@ -237,6 +239,7 @@ def describe(
     notes: tuple[str, ...] = (),
     failed: Callable[[Summary], None] = lambda summary: None,
     by_rule: bool = True,
+    optimizer: str = "",
 ) -> Summary:
     """Make a call on the meta device and return the structure of what ran.
 
@@ -252,6 +255,8 @@ def describe(
         failed: gets the summary of what ran before an exception goes on.
         by_rule: whether results on meta are given by rule where they can be; torch's kernels give
             the same, slower.
+        optimizer: the name of an optimizer, to tell the memory of a training step with it: in train
+            mode on an input of nnmagic's own, else in the network's own modes.
 
     Raises:
         ValuesNeededError: if the network reads values while it runs.
@@ -303,7 +308,12 @@ def describe(
             annotate(error, f"raised on the meta device in {observer.failure}")
             failed(summary())
         raise
-    return summary()
+    if not optimizer:
+        return summary()
+    step = training_step(
+        module, args, kwargs, call=call or module, optimizer=optimizer, train=own_input
+    )
+    return replace(summary(), training=step)
 
 
 @contextmanager
