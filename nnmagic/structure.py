@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.flops import FlopCounter
-from nnmagic.inputs import takes_no_input, work_out_input
+from nnmagic.inputs import device_of, takes_no_input, work_out_input
 from nnmagic.known_values import known_values
 from nnmagic.memory import training_step
-from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
+from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.naming import Naming
 from nnmagic.shape_rules import MetaKernels
 from nnmagic.summary_records import LayerShape, Summary
@@ -284,15 +284,16 @@ def describe(
             uncounted=tuple(counter.uncounted.items()),
             forms=named(counts.forms, type(module).__name__),
             failure=observer.failure,
-            notes=(*notes, *dict.fromkeys(failed_hooks)),
+            notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
         )
 
+    fakes, remarks = _for_autocast(module)
     failed_hooks: list[str] = []
     try:
-        with _mode(own_input=own_input), networks_on_meta(module) as failed_hooks:
+        with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
             if own_input:
                 module.eval()  # put back with everything else when the network leaves meta
-            given = on_meta((args, kwargs))
+            given = on_meta((args, kwargs), fakes)
             meta_args, meta_kwargs = given
             # what is known of values comes first: the counter's kernels know forms only
             with counter, known_values(module, (args, kwargs), given), observed(observer):
@@ -314,6 +315,16 @@ def describe(
         module, args, kwargs, call=call or module, optimizer=optimizer, train=own_input
     )
     return replace(summary(), training=step)
+
+
+def _for_autocast(module: nn.Module) -> tuple[Fakes | None, tuple[str, ...]]:
+    """Return what makes the tensors of a run under autocast, which passes over meta tensors."""
+    device = device_of(module).type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return None, ()
+    if any(isinstance(each, nn.RNNBase) for each in module.modules()):
+        return None, ("autocast: not followed in a network with recurrent layers",)
+    return Fakes(device_of(module)), ()
 
 
 @contextmanager
