@@ -22,7 +22,8 @@ class NNMagics(Magics):
     @no_var_expand
     @magic_arguments()
     @options(
-        *("depth", "layers", "sort", "top", "input_size", "dtype", "device", "static", "output"),
+        *("depth", "layers", "sort", "top", "input_size", "dtype", "device", "optimizer"),
+        *("static", "output"),
         sort="flops",
     )
     @kwds(usage="nnsummary [options] [EXPRESSION]")
@@ -38,6 +39,7 @@ class NNMagics(Magics):
             %nnsummary net                      on an input that is worked out from its layers
             %nnsummary net(x, mask=m)           on these arguments
             %nnsummary net --input-size 1,3,28,28
+            %nnsummary net --optimizer adam     and the memory of a training step
             s = %nnsummary net                  keep the record; s.to_frame(), s.total_flops
         """
         __tracebackhide__ = True
@@ -77,7 +79,7 @@ class NNMagics(Magics):
     @magic_arguments()
     @options(
         *("depth", "layers", "values", "step", "classes", "input_size", "dtype", "device"),
-        *("keep", "every", "static", "live", "output"),
+        *("keep", "ops", "grad", "every", "static", "live", "output"),
     )
     @kwds(usage="nntrace [options] [EXPRESSION]")
     @needs_local_scope
@@ -95,6 +97,8 @@ class NNMagics(Magics):
             %nntrace net(x)
             %nntrace loss_fn(net(x), y) --depth 2
             t = %nntrace net(x)                 keep the record; t["conv1"].mean, t.to_frame()
+            %nntrace net(x) --ops               with the functions between the layers
+            %nntrace --grad loss_fn(net(x), y).backward()
             %nntrace --live net                 a widget that follows every later call
 
         As a cell magic it records all that runs in the cell, a training loop included, or the

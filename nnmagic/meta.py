@@ -8,6 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
@@ -38,9 +43,39 @@ class ValuesNeededError(RuntimeError):
     """A network reads values while it runs, which the meta device does not have."""
 
 
-def on_meta(value: Any) -> Any:
-    """Return the value with every tensor in it replaced by one of its form on the meta device."""
-    return _mapped(value, _Twins())
+class Fakes:
+    """Makes tensors without values that are on a real device by name.
+
+    Which kernels torch takes, and what it casts under autocast, goes by the device.
+
+    Args:
+        device: the network's device; tensors on the meta device get it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the twin of a tensor."""
+        if not tensor.is_inference() and not (tensor.is_meta and self.device.type != "meta"):
+            return self.mode.from_tensor(tensor)
+        device = self.device if tensor.is_meta else tensor.device
+        with self.mode:
+            twin = torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
+            )
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(twin, requires_grad=tensor.requires_grad)
+        return twin.requires_grad_(tensor.requires_grad)
+
+
+def on_meta(value: Any, fakes: Fakes | None = None) -> Any:
+    """Return the value with every tensor in it replaced by one of its form on the meta device.
+
+    With `fakes` given it makes those tensors.
+    """
+    return _mapped(value, _Twins(fakes))
 
 
 def _mapped(value: Any, twins: "_Twins") -> Any:
@@ -66,13 +101,15 @@ def _mapped(value: Any, twins: "_Twins") -> Any:
 class _Twins:
     """Gives every tensor one twin on the meta device, so that tied tensors stay tied."""
 
-    def __init__(self) -> None:
+    def __init__(self, fakes: Fakes | None) -> None:
+        self.fakes = fakes
         self.twins: dict[int, torch.Tensor] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         twin = self.twins.get(id(tensor))
         if twin is None:
-            twin = self.twins[id(tensor)] = self._made(tensor)
+            made = self._made if self.fakes is None or is_lazy(tensor) else self.fakes
+            twin = self.twins[id(tensor)] = made(tensor)
         return twin
 
     @staticmethod
@@ -92,8 +129,10 @@ class _Twins:
 
 
 @contextmanager
-def networks_on_meta(network: nn.Module) -> Iterator[list[str]]:
+def networks_on_meta(network: nn.Module, fakes: Fakes | None = None) -> Iterator[list[str]]:
     """Give the network meta tensors for the length of the block, and put everything back.
+
+    With `fakes` given it makes those tensors, for the network and in its forward.
 
     Tensors that a forward makes without naming a device are made on meta too. No random number is
     drawn from the session's generator. A hook of the user's that fails on meta is passed over.
@@ -104,12 +143,8 @@ def networks_on_meta(network: nn.Module) -> Iterator[list[str]]:
     Raises:
         ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
-    twins, failed_hooks = _Twins(), list[str]()
-    with (
-        preserved(network, buffers=False) as modules,
-        random_state_kept(),
-        packed_on_meta(modules),
-    ):
+    twins, failed_hooks = _Twins(fakes), list[str]()
+    with preserved(network, buffers=False) as modules, random_state_kept():
         for module in modules:
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere
@@ -125,7 +160,7 @@ def networks_on_meta(network: nn.Module) -> Iterator[list[str]]:
                 if name not in EVERY_MODULES and _holds_tensor(value):
                     attributes[name] = _mapped(value, twins)
         try:
-            with torch.device("meta"):
+            with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(modules):
                 yield failed_hooks
         except Exception as error:
             if is_for_want_of_values(error):
@@ -157,5 +192,7 @@ def _holds_tensor(value: Any) -> bool:
 
 def is_for_want_of_values(error: Exception) -> bool:
     """Tell whether a forward failed only because meta tensors have no values or no real device."""
+    if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
+        return True
     text = str(error).lower() if isinstance(error, RuntimeError | TypeError) else ""
     return any(sign in text for sign in SIGNS)

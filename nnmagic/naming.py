@@ -20,12 +20,13 @@ class Network:
 
     __slots__ = ("index", "label", "module", "names", "steps")
 
-    def __init__(self, index: int, label: str, module: nn.Module) -> None:
+    def __init__(self, index: int, label: str, module: nn.Module | None) -> None:
         self.index = index
         self.label = label
-        self.module = weakref.ref(module)
+        self.module = (lambda: None) if module is None else weakref.ref(module)
         self.steps = 0
-        self.names = {id(m): (name, weakref.ref(m)) for name, m in module.named_modules()}
+        named = () if module is None else module.named_modules()
+        self.names = {id(m): (name, weakref.ref(m)) for name, m in named}
 
     def name_of(self, module: nn.Module, parent: nn.Module | None, parent_name: str) -> str:
         """Return the layer's dotted name in `named_modules()`, `""` for the network itself.
@@ -70,6 +71,7 @@ class Naming:
         self.networks: list[Network] = []
         self._roots: dict[int, Network] = {}
         self._labels: dict[str, int] = {}
+        self._outside = ""
         self._homes: dict[int, tuple[weakref.ref[nn.Module], Network]] = {}
 
     def network_of(self, module: nn.Module) -> Network | None:
@@ -102,6 +104,16 @@ class Naming:
             if known is not None and known[1]() is module:
                 return network
         return self.network_of(module)
+
+    def outside(self, label: str) -> Network:
+        """Return what stands for a network where something runs outside all modules."""
+        found = (each for each in self.networks if each.label == self._outside)
+        network = next(found, None)
+        if network is None:
+            self._outside = self._unique(label)
+            network = Network(len(self.networks), self._outside, None)
+            self.networks.append(network)
+        return network
 
     def _unique(self, label: str) -> str:
         number = self._labels.get(label, 0) + 1

@@ -8,6 +8,7 @@ import torch
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import argument
 
+from nnmagic.memory import optimizer_names
 from nnmagic.records import View
 
 
@@ -135,6 +136,17 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "(default: the network's own; for the default network cuda or mps if there is one)",
         },
     ),
+    "optimizer": (
+        ("--optimizer",),
+        {
+            "metavar": "NAME",
+            "type": str.lower,
+            "choices": optimizer_names(),
+            "default": "",
+            "help": "tell the memory of a training step with this class of torch.optim, in lower "
+            "case, or momentum for SGD with momentum: --optimizer adam (default: none)",
+        },
+    ),
     "every": (
         ("--every",),
         {
@@ -169,6 +181,22 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "default": "sample",
             "help": "what to keep of each tensor's values: nothing, a bounded sample or a full "
             "copy: --keep all (default: sample)",
+        },
+    ),
+    "grad": (
+        ("--grad",),
+        {
+            "action": "store_true",
+            "help": "gradients too, of what the layers return and of their parameters, for a "
+            "backward in the expression or the cell: --grad loss_fn(net(x), y).backward()",
+        },
+    ),
+    "ops": (
+        ("--ops",),
+        {
+            "action": "store_true",
+            "help": "a row for each tensor function that a forward calls itself, such as an "
+            "addition or F.relu: --ops",
         },
     ),
     "static": (

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 class Stored(NamedTuple):
@@ -41,7 +42,10 @@ def unpacked(value: Any) -> Iterator[Stored]:
         if "unpack" in methods:
             yield from unpacked(held.unpack())
         elif "__getstate__" in methods:
-            yield from unpacked(held.__getstate__())
+            state = tree_leaves(held.__getstate__())
+            # a cell's biases are in its weights too
+            weights = [each for each in state if isinstance(each, torch.ScriptObject)]
+            yield from unpacked(weights or state)
     elif isinstance(value, tuple | list):
         for each in value:
             yield from unpacked(each)

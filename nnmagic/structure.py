@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.flops import FlopCounter
-from nnmagic.inputs import takes_no_input, work_out_input
+from nnmagic.inputs import device_of, takes_no_input, work_out_input
 from nnmagic.known_values import known_values
-from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
+from nnmagic.memory import training_step
+from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.naming import Naming
 from nnmagic.shape_rules import MetaKernels
 from nnmagic.summary_records import LayerShape, Summary
@@ -25,6 +27,8 @@ from nnmagic.tensors import (
     tensors_of_call,
 )
 from nnmagic.units import Shape, layer_name
+from nnmagic.weight_records import WeightForm, below, named
+from nnmagic.weights import weight_forms
 
 
 class ShapeObserver(CallObserver):
@@ -98,12 +102,17 @@ class Counts:
     """A network's parameters: how many each layer has, each counted in one row as its own.
 
     They are taken before the network is on meta, where a shared storage is no longer to be seen.
+
+    Attributes:
+        forms: how those weights of each layer are held that are no plain parameters.
     """
 
     def __init__(self, network: nn.Module) -> None:
+        self.forms = weight_forms(network)
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
-        self._shown: set[int] = set()
+        self._shown: dict[int, str] = {}
+        self._made: list[nn.Module] = []
         self._shares = _shares(list(network.modules()))
         self._take(network)
 
@@ -128,20 +137,38 @@ class Counts:
 
     def below(self, module: nn.Module) -> tuple[int, int, int]:
         """Return the parameters of a module and all below it: all, trainable, their bytes."""
-        known = self._below.get(id(module))
-        if known is None:
-            self._shares = True  # a layer that the forward makes may hold what others do
-            known = self._take(module)
-        return known
+        if id(module) not in self._below:  # a layer that the forward makes, none of the network's
+            self._made.append(module)  # so that no other gets its id
+            self._shares = True
+            self._take(module)
+            self._own.update((id(each), []) for each in module.modules())
+        return self._below[id(module)]
 
-    def own(self, module: nn.Module) -> dict[str, int]:
-        """Return the sizes of the module's own parameters that no row has shown yet."""
-        sizes = {}
+    def own(self, module: nn.Module, layer: str) -> tuple[dict[str, int], tuple[WeightForm, ...]]:
+        """Return the sizes of the layer's own parameters, and where it has others from.
+
+        Sizes are of those that no row has shown yet. The others are tied to one of another layer,
+        packed, parametrised or pruned.
+        """
+        sizes, forms = dict[str, int](), list[WeightForm]()
         for name, identity, numel in self._own[id(module)]:
-            if identity not in self._shown:
-                self._shown.add(identity)
+            full = f"{layer}.{name}" if layer else name
+            first = self._shown.get(identity)
+            if first is None:
+                self._shown[identity] = full
                 sizes[name] = numel
-        return sizes
+            elif first != full:
+                forms.append(
+                    WeightForm(
+                        name=name,
+                        kind="tied",
+                        count=numel,
+                        parameters=numel,
+                        stored_bytes=0,
+                        source=first,
+                    )
+                )
+        return sizes, (*forms, *below(layer, self.forms))
 
 
 def _shares(modules: list[nn.Module]) -> bool:
@@ -166,24 +193,25 @@ def _fields(
     network: str, layer: str, module: nn.Module, depth: int, counts: Counts
 ) -> dict[str, Any]:
     params, trainable, param_bytes = counts.below(module)
-    own = counts.own(module)
-    return dict(
-        network=network,
-        call=None,
-        layer=layer,
-        type=type(module).__name__,
-        depth=depth,
-        config=_config(module),
-        input_shape=None,
-        output_shape=None,
-        params=params,
-        own_params=sum(own.values()),
-        trainable_params=trainable,
-        param_bytes=param_bytes,
-        output_bytes=None,
-        flops=None,
-        names=tuple(own),
-    )
+    own, forms = counts.own(module, layer)
+    return {
+        "network": network,
+        "call": None,
+        "layer": layer,
+        "type": type(module).__name__,
+        "depth": depth,
+        "config": _config(module),
+        "input_shape": None,
+        "output_shape": None,
+        "params": params,
+        "own_params": sum(own.values()),
+        "trainable_params": trainable,
+        "param_bytes": param_bytes,
+        "output_bytes": None,
+        "flops": None,
+        "names": tuple(own),
+        "forms": forms,
+    }
 
 
 def _config(module: nn.Module) -> str:
@@ -205,6 +233,7 @@ def describe(
     notes: tuple[str, ...] = (),
     failed: Callable[[Summary], None] = lambda summary: None,
     by_rule: bool = True,
+    optimizer: str = "",
 ) -> Summary:
     """Make a call on the meta device and return the structure of what ran.
 
@@ -220,6 +249,8 @@ def describe(
         failed: gets the summary of what ran before an exception goes on.
         by_rule: whether results on meta are given by rule where they can be; torch's kernels give
             the same, slower.
+        optimizer: the name of an optimizer, to tell the memory of a training step with it: in train
+            mode on an input of nnmagic's own, else in the network's own modes.
 
     Raises:
         ValuesNeededError: if the network reads values while it runs.
@@ -245,16 +276,18 @@ def describe(
             total_flops=None if counter.uncounted else counter.total,
             least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
+            forms=named(counts.forms, type(module).__name__),
             failure=observer.failure,
-            notes=(*notes, *dict.fromkeys(failed_hooks)),
+            notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
         )
 
+    fakes, remarks = _for_autocast(module)
     failed_hooks: list[str] = []
     try:
-        with _mode(own_input=own_input), networks_on_meta(module) as failed_hooks:
+        with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
             if own_input:
                 module.eval()  # put back with everything else when the network leaves meta
-            given = on_meta((args, kwargs))
+            given = on_meta((args, kwargs), fakes)
             meta_args, meta_kwargs = given
             # what is known of values comes first: the counter's kernels know forms only
             with counter, known_values(module, (args, kwargs), given), observed(observer):
@@ -270,7 +303,22 @@ def describe(
             annotate(error, f"raised on the meta device in {observer.failure}")
             failed(summary())
         raise
-    return summary()
+    if not optimizer:
+        return summary()
+    step = training_step(
+        module, args, kwargs, call=call or module, optimizer=optimizer, train=own_input
+    )
+    return replace(summary(), training=step)
+
+
+def _for_autocast(module: nn.Module) -> tuple[Fakes | None, tuple[str, ...]]:
+    """Return what makes the tensors of a run under autocast, which passes over meta tensors."""
+    device = device_of(module).type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return None, ()
+    if any(isinstance(each, nn.RNNBase) for each in module.modules()):
+        return None, ("autocast: not followed in a network with recurrent layers",)
+    return Fakes(device_of(module)), ()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from math import isnan
+from math import hypot, isnan
 from typing import Any, NamedTuple
 
 from nnmagic import units
@@ -92,6 +92,9 @@ class TraceLog:
         "failures",
         "forms",
         "forms_seen",
+        "functions",
+        "graded",
+        "gradients",
         "input_shape",
         "inputs",
         "layer",
@@ -103,6 +106,7 @@ class TraceLog:
         "numbers",
         "output_shape",
         "outputs",
+        "parameter_gradients",
         "parent",
         "place",
         "places",
@@ -141,6 +145,10 @@ class TraceLog:
         self.failures: dict[int, Failure] = {}
         self.raised: int | None = None
         self.recomputed: set[int] = set()
+        self.functions: set[int] = set()
+        self.graded = False
+        self.gradients: dict[int, int] = {}
+        self.parameter_gradients: dict[int, dict[str, int | None]] = {}
         self.forms: list[Form] = []
         self.forms_seen: dict[Form, int] = {}
         self.tensor_form = array("l")
@@ -224,6 +232,16 @@ class TraceLog:
         self.ended.append(RUNNING)
         return len(self.ended) - 1
 
+    def drop_last(self) -> None:
+        """Take back the call that was added last."""
+        for column in (self.layer, self.step, self.depth, self.parent, self.place):
+            column.pop()
+        self.input_shape.pop()
+        self.output_shape.pop()
+        self.inputs.pop()
+        self.outputs.pop()
+        self.ended.pop()
+
     def finish(self, call: int, output_shape: Shape, outputs: tuple[int, ...]) -> None:
         """Note what a call returned."""
         self.output_shape[call] = self.shape_index(output_shape)
@@ -261,6 +279,21 @@ class TraceLog:
         return len(self.samples) - 1
 
     # Reading.
+
+    def is_function(self, call: int) -> bool:
+        """Tell whether a call is one of a tensor function, not of a module."""
+        return self.layer[call] in self.functions
+
+    def gradient_of(self, call: int) -> int | None:
+        """Return the gradient of the output tensor that a row is about, if there is one."""
+        output = self.main_output(call)
+        return None if output is None else self.gradients.get(output)
+
+    def own_gradient(self, call: int) -> float | None:
+        """Return the norm of the gradients of a layer's own parameters, None without any."""
+        own = self.parameter_gradients.get(self.layer[call], {})
+        norms = [self.tensor(each).norm for each in own.values() if each is not None]
+        return None if not norms or None in norms else hypot(*(norm or 0.0 for norm in norms))
 
     def layer_of(self, call: int) -> Layer:
         """Return the layer of a call."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import hypot
 from typing import Any
 
 from nnmagic import units
@@ -28,6 +29,9 @@ FRAME_COLUMNS = (
     "recomputed",
 )
 
+GRADIENT_COLUMNS = ("grad_norm", "grad_mean", "grad_std", "own_grad_norm")
+"""What a frame has besides after `--grad`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCall(OfTensor):
@@ -49,6 +53,9 @@ class LayerCall(OfTensor):
         recomputed: whether it ran again in a backward, as the layers of a checkpoint do.
         inputs: the tensors that it got, in the order of the nesting.
         outputs: the tensors that it returned.
+        gradients: the gradients of those in the last backward, None where there is none.
+        parameter_gradients: those of its own parameters after the run, by name; None for one that
+            got none.
     """
 
     network: str
@@ -65,12 +72,41 @@ class LayerCall(OfTensor):
     recomputed: bool
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
+    gradients: tuple[TensorRecord | None, ...] = ()
+    parameter_gradients: dict[str, TensorRecord | None] = field(default_factory=dict, hash=False)
 
     @property
     def main(self) -> TensorRecord | None:
         """The output that the statistics are of."""
         numeric = (output for output in self.outputs if output.is_numeric)
         return next(numeric, self.outputs[0] if self.outputs else None)
+
+    @property
+    def gradient(self) -> TensorRecord | None:
+        """The gradient of the output that the statistics are of."""
+        outputs = zip(self.outputs, self.gradients, strict=True)
+        return next((gradient for output, gradient in outputs if output is self.main), None)
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The Euclidean norm of that gradient."""
+        return None if self.gradient is None else self.gradient.norm
+
+    @property
+    def grad_mean(self) -> float | None:
+        """The mean of that gradient."""
+        return None if self.gradient is None else self.gradient.mean
+
+    @property
+    def grad_std(self) -> float | None:
+        """The standard deviation (correction 1) of that gradient."""
+        return None if self.gradient is None else self.gradient.std
+
+    @property
+    def own_grad_norm(self) -> float | None:
+        """The Euclidean norm of the gradients of its own parameters."""
+        norms = [each.norm for each in self.parameter_gradients.values() if each is not None]
+        return hypot(*(norm or 0.0 for norm in norms)) if norms else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, weakref_slot=True)
@@ -155,7 +191,15 @@ class Trace(Record):
             recomputed=call in log.recomputed,
             inputs=tuple(map(log.tensor, log.inputs[call])),
             outputs=tuple(map(log.tensor, log.outputs[call])),
+            gradients=tuple(self._known(log.gradients.get(each)) for each in log.outputs[call]),
+            parameter_gradients={
+                name: self._known(gradient)
+                for name, gradient in log.parameter_gradients.get(log.layer[call], {}).items()
+            },
         )
+
+    def _known(self, tensor: int | None) -> TensorRecord | None:
+        return None if tensor is None else self.log.tensor(tensor)
 
     def of_default_network(self) -> "Trace":
         """Return the same trace, its output to be read as class scores."""
@@ -174,14 +218,15 @@ class Trace(Record):
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row a call, in the order in which they began."""
-        return data_frame(list(self), FRAME_COLUMNS)
+        columns = FRAME_COLUMNS + (GRADIENT_COLUMNS if self.log.graded else ())
+        return data_frame(list(self), columns)
 
     def history(self) -> Any:
         """Return a tidy DataFrame of every call: network, step, layer, quantity, value."""
         rows = [
             _Quantity(call.network, call.step, call.layer, quantity, getattr(call, quantity))
             for call in self
-            for quantity in STATISTICS
+            for quantity in STATISTICS + (GRADIENT_COLUMNS if self.log.graded else ())
         ]
         return data_frame(rows, list(_Quantity.__slots__))
 

@@ -21,6 +21,7 @@ from nnmagic.sheets import (
     bins_of,
     number_column,
     packed,
+    pair_column,
     statistics_columns,
     steps_of,
     text_column,
@@ -107,6 +108,8 @@ def trace_sheet(
         text_column("flags", "flags", "what deserves a look", flags, "flags"),
         *statistics_columns(numbers, *bins_of(samples, numbers)),
     ]
+    if log.graded:
+        columns += _gradient_columns(log, entries)
     if params is not None:
         meaning = "distinct ones, of the layer and everything below it"
         columns.insert(2, number_column("params", "parameters", meaning, counts))
@@ -137,6 +140,19 @@ def trace_sheet(
         "run": run,
     }
     return Sheet(content, rows, entries)
+
+
+def _gradient_columns(log: TraceLog, calls: Sequence[int]) -> list[Content]:
+    gradients = [log.gradient_of(call) for call in calls]
+    numbers = _numbers_of(log, np.array([-1 if g is None else g for g in gradients], dtype=int))
+    means, stds = numbers[:, 2], numbers[:, 3]
+    norms = [log.own_gradient(call) for call in calls]
+    meaning = "of what the layer returned, in the last backward: mean ± std"
+    own = "the Euclidean norm of the gradients of its own parameters"
+    return [
+        pair_column("gradient", "gradient", meaning, means, stds, "±"),
+        number_column("own_gradient", "own gradient", own, norms, "number"),
+    ]
 
 
 def _sampled(log: TraceLog) -> list[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nnmagic import units
 from nnmagic.records import MOST_ROWS, Sample, TensorRecord, View, filtered, leading_rows, left_out
-from nnmagic.tables import Column, Row, Table, bounded, parents_of
+from nnmagic.tables import Column, Pair, Row, Table, bounded, parents_of
 from nnmagic.trace_log import FAILED, FINISHED, STOPPED, TraceLog
 
 FOLDED_FROM = 6
@@ -39,6 +39,22 @@ COLUMNS = (
     ),
     Column(title="zeros", right=True, rank=4, meaning="the share of values that are exactly 0"),
     Column(title="flags", meaning="what deserves a look"),
+)
+
+
+GRADIENT_COLUMNS = (
+    Column(
+        title="gradient",
+        right=True,
+        rank=1,
+        meaning="of what the layer returned, in the last backward: mean ± std",
+    ),
+    Column(
+        title="own gradient",
+        right=True,
+        rank=1,
+        meaning="the Euclidean norm of the gradients of its own parameters, after the run",
+    ),
 )
 
 
@@ -119,13 +135,13 @@ class TraceTable:
 
     def _shown_calls(self) -> tuple[list[int], str]:
         log = self.log
-        roots: dict[int, list[int]] = {}
+        roots: dict[int, dict[int, None]] = {}
         for call, depth in enumerate(log.depth):
-            if depth == 0 and call not in log.recomputed:
-                roots.setdefault(log.layer_of(call).network, []).append(log.step[call])
+            if depth == 0 and not log.is_function(call):
+                roots.setdefault(log.layer_of(call).network, {})[log.step[call]] = None
         shown, texts = {}, []
-        self.steps = max(roots.values(), key=len, default=[])
-        for network, steps in roots.items():
+        self.steps = max(map(list, roots.values()), key=len, default=[])
+        for network, steps in ((network, list(steps)) for network, steps in roots.items()):
             wanted = self.view.step
             if wanted is not None and wanted not in steps:
                 self.notes.append(
@@ -141,10 +157,11 @@ class TraceTable:
                 )
         if len(texts) > 3:
             texts = [f"the last step of {units.plural(len(roots), 'network')}"]
+        last = max(shown.values(), default=0)  # the functions outside belong to the step before
         calls = [
             call
             for call, step in enumerate(log.step)
-            if step == shown.get(log.layer_of(call).network)
+            if step == shown.get(log.layer_of(call).network, last)
         ]
         return list(log.nested(calls)), " · ".join(texts)
 
@@ -168,7 +185,7 @@ class TraceTable:
         return Table(
             heading=self.heading(),
             label=Column(title="layer", meaning="in the order in which the calls began"),
-            columns=COLUMNS,
+            columns=(*COLUMNS[:-1], *(GRADIENT_COLUMNS if self.log.graded else ()), COLUMNS[-1]),
             rows=shown,
             notes=self.all_notes(self.scores()),
             show_details=self.view.values is not None,
@@ -250,11 +267,13 @@ class TraceTable:
         """Return what the tree calls a call: what its layer's name adds to its parent's."""
         layer, parent = self.log.layer_of(call), self.parent[call]
         if parent is None:
+            if self.log.is_function(call):
+                return layer.name
             network = self.log.networks[layer.network]
             return f"{network}.{layer.name}" if layer.name else network
         above = self.log.layer_of(parent).name
         if not above:
-            return layer.name
+            return layer.name or self.log.networks[layer.network]  # a network that calls itself
         return layer.name.removeprefix(f"{above}.")
 
     def _row(self, line: Line) -> Row:
@@ -290,12 +309,29 @@ class TraceTable:
                 tensor.min_and_max,
                 tensor.histogram,
                 units.percent(tensor.zeros),
+                *(self._gradients(call) if log.graded else ()),
                 ", ".join([*flags, *self.flags(call, tensor.zeros, tensor.unknown)]),
             ),
             details=self._details(call, tensor),
             dimmed=self.inherits(call),
             strong=call in self.makers,
         )
+
+    def _gradients(self, call: int) -> tuple[Pair | str | None, ...]:
+        gradient, own = self.log.gradient_of(call), self.own_gradient(call)
+        return None if gradient is None else self.log.tensor(gradient).mean_and_std, own
+
+    def own_gradient(self, call: int) -> str:
+        """Return the norm of the gradients of a layer's own parameters, and which got none."""
+        own = self.log.parameter_gradients.get(self.log.layer[call])
+        if not own:
+            return ""
+        norm = self.log.own_gradient(call)
+        without = [name for name, gradient in own.items() if gradient is None]
+        if norm is None:
+            return "none"
+        text = units.numbers(norm)[0]
+        return f"{text}, {', '.join(without)} none" if without else text
 
     def unfinished(self, call: int) -> str:
         """Return what a row says in place of values: that the call failed, or runs."""

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from nnmagic.calls import RunningCall, in_backward, observed
-from nnmagic.naming import Naming
+from nnmagic.naming import Naming, Network
 from nnmagic.panels import LayerDetails
-from nnmagic.recording import Recorder
+from nnmagic.recorder import Recorder
 from nnmagic.root_calls import RootCalls
 from nnmagic.subject import Subject, details_of
 from nnmagic.trace_log import TraceLog
@@ -140,8 +140,8 @@ class Watcher(Recorder):
         if self.at_most is None:
             self._spent += time.perf_counter() - begin
 
-    def _meet(self, label: str, module: Any) -> None:
-        self.log.networks.append(label)
+    def _meet(self, network: Network) -> None:
+        self.log.networks.append(network.label)
 
     # Sending.
 

@@ -252,6 +252,19 @@ def test_summary_of_a_call_makes_the_call_on_meta(session, net):
     )
 
 
+def test_an_optimizer_asks_for_the_memory_of_a_training_step(session, net):
+    alone = session.run("%nnsummary net --optimizer Adam")
+    called = session.run("%nnsummary --optimizer momentum net(torch.rand(8, 28, 28))")
+
+    parameters = 4 * (784 * 20 + 20 + 20 * 10 + 10)
+    saved = 4 * (784 + 20)  # the inputs of both linear layers; a ReLU saves what the second gets
+    assert alone.training.optimizer == "adam"
+    assert (alone.gradient_bytes, alone.saved_bytes) == (parameters, saved)
+    assert alone.optimizer_bytes == 2 * parameters + 4 * 4
+    assert (called.optimizer_bytes, called.saved_bytes) == (parameters, 8 * saved)
+    assert "'momentum'" in usage(session, "%nnsummary net --optimizer adamm")
+
+
 def test_summary_takes_a_method_and_a_factory(session):
     session.run(
         "class Net(nn.Module):\n"
@@ -467,3 +480,44 @@ def test_a_method_that_calls_a_part_is_named_from_the_network(session):
         ["net", "encoder", 0, 0],
         ["net", "encoder", 1, 0],
     ]
+
+
+def test_the_functions_between_the_layers_are_rows(session, net):
+    trace = session.run("%nntrace --ops net(torch.rand(3, 28, 28)).relu() + 1")
+
+    layers = [call.layer for call in trace]
+    assert layers == ["rand()", "", "0", "1", "2", "3", "relu()", "add()"]
+
+
+def test_functions_alone_are_traced_only_where_they_are_asked_for(session):
+    trace = session.run("%nntrace --ops torch.ones(2, 3).softmax(1)")
+
+    assert trace["softmax()"].mean == pytest.approx(1 / 3)
+    assert "no layer ran in" in usage(session, "%nntrace torch.ones(2, 3).softmax(1)")
+
+
+def test_the_gradients_of_a_backward_in_the_line_are_columns(session, net):
+    trace = session.run("%nntrace --grad net(torch.rand(3, 28, 28)).sum().backward()")
+
+    assert trace["3"].gradient.values == [[1.0] * 10] * 3
+    assert "own gradient" in str(trace)
+
+
+@pytest.mark.parametrize("line", ["%nntrace --grad", "%nntrace net --grad"])
+def test_gradients_need_a_backward_of_the_users_own(session, net, line):
+    assert "--grad needs a backward of your own; type one" in usage(session, line)
+
+
+def test_a_live_widget_has_no_functions_and_no_gradients(session, net):
+    assert "leave out --ops and --grad" in usage(session, "%nntrace --live --ops net")
+
+
+def test_a_cell_has_functions_and_gradients(session, net):
+    session.run(
+        "%%nntrace --ops --grad -o t\nloss = net(torch.rand(3, 28, 28)).square().mean()\n"
+        "loss.backward()"
+    )
+
+    trace = session["t"]
+    assert trace["mean()"].gradient.values == 1.0
+    assert trace["1"].own_grad_norm > 0
