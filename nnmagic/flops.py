@@ -244,15 +244,15 @@ FORMULAS: dict[str, Formula] = {
 """Products that torch's counter passes over or is slow to count, by the same definition."""
 
 
-Kernels = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
-"""Gives the result of an operation for plain tensors."""
+Kernel = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+"""Gives the result of one operation for plain tensors."""
 
 
 class FlopCounter(TorchDispatchMode):
     """Counts while it is active.
 
     Args:
-        kernels: gives the results of the operations; None leaves them to torch.
+        kernel_of: gives the kernel of an operation; None leaves all of them to torch.
 
     Attributes:
         total: floating-point operations so far.
@@ -265,12 +265,12 @@ class FlopCounter(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # the default imports torch._dynamo, which takes a second
 
-    def __init__(self, kernels: Kernels | None = None) -> None:
+    def __init__(self, kernel_of: Callable[[Any], Kernel] | None = None) -> None:
         super().__init__()
-        self.kernels = kernels
+        self.kernel_of = kernel_of
         self.total = 0
         self.uncounted = Counter[str]()
-        self._known: dict[Any, tuple[Formula | None, str, bool]] = {}
+        self._known: dict[Any, tuple[Kernel | None, Formula | None, str, bool]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -279,18 +279,19 @@ class FlopCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         known = self._known.get(func)
         if known is None:
-            known = self._known[func] = _counting(func)
-        formula, name, has_products = known
+            kernel = self.kernel_of(func) if self.kernel_of else None
+            known = self._known[func] = kernel, *_counting(func)
+        kernel, formula, name, has_products = known
         if formula is None and torch.is_inference_mode_enabled() and hasattr(func, "decompose"):
             # operations arrive whole here; elsewhere as what they are made of
             with self:
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
-        if self.kernels is None or types:
+        if kernel is None or types:
             output = func(*args, **kwargs)
         else:
-            output = self.kernels(func, args, kwargs)
+            output = kernel(args, kwargs)
         if has_products:
             self._count(formula, name, args, kwargs, output)
         return output

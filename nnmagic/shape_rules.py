@@ -6,7 +6,6 @@ result requires a gradient as it would, and what is saved for backward is the sa
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from math import prod
 from typing import Any
 
@@ -293,26 +292,31 @@ class MetaKernels:
     def __init__(self) -> None:
         self._known: dict[Any, Any] = {}
 
-    def __call__(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return what an operation gives for arguments without tensors of a subclass."""
-        __tracebackhide__ = True
-        with torch._C.DisableTorchFunction():  # it makes every look at a tensor ten times slower
-            rule = RULES.get(func)
-            output = NotImplemented if rule is None else rule(*args, **kwargs)
-            if output is not NotImplemented:
-                return output
-            key = _key(func, args, kwargs)
-            known = None if key is None else self._known.get(key)
-            if known is not None:
-                return _made(known, args)
-        output = func(*args, **kwargs)
-        if key is not None:
+    def kernel_of(self, func: Any) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+        """Return what gives an operation's results for arguments without a tensor subclass."""
+        rule = RULES.get(func)
+        can_be_known = _can_be_known(func)
+
+        def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            __tracebackhide__ = True
+            # modes make every look at a tensor ten times slower
             with torch._C.DisableTorchFunction():
-                self._known[key] = _form(output, args)
-        return output
+                output = NotImplemented if rule is None else rule(*args, **kwargs)
+                if output is not NotImplemented:
+                    return output
+                key = _key(func, args, kwargs) if can_be_known else None
+                known = None if key is None else self._known.get(key)
+                if known is not None:
+                    return _made(known, args)
+            output = func(*args, **kwargs)
+            if key is not None:
+                with torch._C.DisableTorchFunction():
+                    self._known[key] = _form(output, args)
+            return output
+
+        return kernel
 
 
-@cache
 def _can_be_known(func: Any) -> bool:
     """Tell whether an operation gives new tensors only, or changes its first one's values only."""
     if func.namespace not in ("aten", "prims"):
@@ -324,8 +328,6 @@ def _can_be_known(func: Any) -> bool:
 
 
 def _key(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if not _can_be_known(func):
-        return None
     try:
         forms = tuple(map(_signature, args))
         named = tuple((name, _signature(value)) for name, value in kwargs.items())

@@ -1,6 +1,6 @@
 """The shape-only run: a network's structure, found on the meta device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -31,71 +31,94 @@ from nnmagic.weight_records import WeightForm, below, named
 from nnmagic.weights import weight_forms
 
 
-class ShapeObserver(CallObserver):
-    """Notes for every call its shapes, its operations and its parameters."""
+class _Seen:
+    """What is noted of a call while the network is on meta."""
 
-    def __init__(self, naming: Naming, counter: FlopCounter, counts: "Counts") -> None:
+    __slots__ = (
+        "children",
+        "depth",
+        "failed",
+        "flops",
+        "input_shape",
+        "layer",
+        "module",
+        "network",
+        "output_bytes",
+        "output_shape",
+    )
+
+    def __init__(self, network: str, layer: str, module: nn.Module, depth: int) -> None:
+        self.network = network
+        self.layer = layer
+        self.module = module
+        self.depth = depth
+        self.input_shape: Shape = None
+        self.output_shape: Shape = None
+        self.output_bytes: int | None = None
+        self.flops: int | None = None
+        self.children = self.failed = False
+
+
+class ShapeObserver(CallObserver):
+    """Notes for every call its shapes and its operations."""
+
+    def __init__(self, naming: Naming, counter: FlopCounter) -> None:
         super().__init__(naming)
         self.counter = counter
-        self.counts = counts
-        self.begun: list[dict[str, Any]] = []
+        self.seen: list[_Seen] = []
         self.failure = ""
         self.error: BaseException | None = None
-
-    @property
-    def rows(self) -> list[LayerShape]:
-        """The rows of the calls so far."""
-        return [LayerShape(**fields) for fields in self.begun]
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
         """Begin the row of the call."""
         counter = self.counter
-        index = len(self.begun)
-        call.notes = index, counter.total, counter.uncounted.total(), args, kwargs
+        call.notes = len(self.seen), counter.total, counter.uncounted.total(), args, kwargs
         assert call.network is not None
-        fields = _fields(call.network.label, call.layer, call.module, call.depth, self.counts)
-        fields["call"] = index
+        seen = _Seen(call.network.label, call.layer, call.module, call.depth)
         with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
-            alone = len(args) == 1 and not kwargs
-            fields["input_shape"], _ = (
-                _shape_and_bytes(args[0])
-                if alone and type(args[0]) is Tensor
-                else tensors_of_call(args, kwargs)
-            )
-        self.begun.append(fields)
+            if len(args) == 1 and not kwargs and _is_usual(args[0]):
+                seen.input_shape = tuple(args[0].shape)
+            else:
+                seen.input_shape, _ = tensors_of_call(args, kwargs)
+        self.seen.append(seen)
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Complete the row of the call."""
         index, total, uncounted, _, _ = call.notes
-        fields = self.begun[index]
+        seen = self.seen[index]
         with torch._C.DisableTorchFunction():
-            fields["output_shape"], fields["output_bytes"] = _shape_and_bytes(output)
-        known = self.counter.uncounted.total() == uncounted
-        fields["flops"] = self.counter.total - total if known else None
-        fields["children"] = self._calls_others(index)
+            if _is_usual(output):
+                seen.output_shape, seen.output_bytes = tuple(output.shape), bytes_of(output)
+            else:
+                seen.output_shape, tensors = tensors_in(output)
+                seen.output_bytes = sum(map(bytes_of, tensors))
+        if self.counter.uncounted.total() == uncounted:
+            seen.flops = self.counter.total - total
+        seen.children = self._calls_others(index)
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Mark the row of the call as failed, innermost first."""
         index, _, _, args, kwargs = call.notes
-        fields = self.begun[index]
+        seen = self.seen[index]
         if error is not self.error:
             self.error = error
             why = mismatch(call.module, args, kwargs) or first_line(error)
             place = place_text(*calling_line())
-            where = f"{layer_name(fields['network'], call.layer)} ({type(call.module).__name__})"
+            where = f"{layer_name(seen.network, call.layer)} ({type(call.module).__name__})"
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
-        fields["failed"] = True
-        fields["children"] = self._calls_others(index)
+        seen.failed = True
+        seen.children = self._calls_others(index)
 
     def _calls_others(self, index: int) -> bool:
-        return index + 1 < len(self.begun)
+        return index + 1 < len(self.seen)
+
+    def rows(self, counts: "Counts") -> list[LayerShape]:
+        """Return the rows of the calls so far."""
+        return [_row(seen, call, counts) for call, seen in enumerate(self.seen)]
 
 
-def _shape_and_bytes(value: Any) -> tuple[Shape, int]:
-    if type(value) is Tensor and value.layout is torch.strided and not value.is_nested:
-        return tuple(value.shape), bytes_of(value)
-    shape, tensors = tensors_in(value)
-    return shape, sum(map(bytes_of, tensors))
+def _is_usual(value: Any) -> bool:
+    return type(value) is Tensor and value.layout is torch.strided and not value.is_nested
 
 
 class Counts:
@@ -113,33 +136,37 @@ class Counts:
         self._own: dict[int, list[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {}
         self._made: list[nn.Module] = []
-        self._shares = _shares(list(network.modules()))
+        modules = list(network.modules())
+        held = [p for m in modules for p in m._parameters.values() if p is not None]
+        parameters = {id(p): p for p in held if not is_lazy(p)}
+        storages = {storage_of(p)[0] for p in parameters.values()}
+        children = sum(child is not None for m in modules for child in m._modules.values())
+        # where a layer, a parameter or a storage is held twice, sums do not add up
+        self._adds_up = children < len(modules) and len(held) == len(parameters) == len(storages)
+        self._sizes = {identity: _size(p) for identity, p in parameters.items()}
         self._take(network)
 
     def _take(self, module: nn.Module) -> tuple[int, int, int]:
         children = [child for child in module._modules.values() if child is not None]
         own = {n: p for n, p in module._parameters.items() if p is not None and not is_lazy(p)}
         self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
-        if self._shares:
-            self._below[id(module)] = below = _sums(list(module.parameters()))
+        if not self._adds_up:
+            parameters = [p for p in module.parameters() if not is_lazy(p)]
+            total, trainable, _ = _sum(map(_size, parameters))
+            below = self._below[id(module)] = total, trainable, storage_bytes(parameters)
             for child in children:
                 if id(child) not in self._below:
                     self._take(child)
             return below
-        total, trainable, size = _sums(list(own.values()))
-        for child in children:
-            child_total, child_trainable, child_size = self._take(child)
-            total += child_total
-            trainable += child_trainable
-            size += child_size
-        self._below[id(module)] = below = total, trainable, size
+        sizes = [self._sizes[id(p)] for p in own.values()]
+        below = self._below[id(module)] = _sum([*sizes, *map(self._take, children)])
         return below
 
     def below(self, module: nn.Module) -> tuple[int, int, int]:
         """Return the parameters of a module and all below it: all, trainable, their bytes."""
         if id(module) not in self._below:  # a layer that the forward makes, none of the network's
             self._made.append(module)  # so that no other gets its id
-            self._shares = True
+            self._adds_up = False
             self._take(module)
             self._own.update((id(each), []) for each in module.modules())
         return self._below[id(module)]
@@ -171,47 +198,45 @@ class Counts:
         return sizes, (*forms, *below(layer, self.forms))
 
 
-def _shares(modules: list[nn.Module]) -> bool:
-    """Tell whether a layer or a parameter is held twice, or two parameters share a storage."""
-    parameters = [p for m in modules for p in m._parameters.values() if p is not None]
-    known = [storage_of(p)[0] for p in parameters if not is_lazy(p)]
-    held = sum(child is not None for m in modules for child in m._modules.values())
-    return held >= len(modules) or len(set(known)) < len(known)
+def _size(parameter: nn.Parameter) -> tuple[int, int, int]:
+    """Return how many values a parameter has, how many of them are trainable, and its bytes."""
+    numel = parameter.numel()
+    stored = min(bytes_of(parameter), storage_of(parameter)[1])
+    return numel, numel if parameter.requires_grad else 0, stored
 
 
-def _sums(parameters: list[nn.Parameter]) -> tuple[int, int, int]:
-    """Return how many values parameters have, how many of them are trainable, and their bytes."""
-    if not parameters:
-        return 0, 0, 0
-    parameters = [p for p in parameters if not is_lazy(p)]
-    total = sum(p.numel() for p in parameters)
-    trainable = sum(p.numel() for p in parameters if p.requires_grad)
-    return total, trainable, storage_bytes(parameters)
+def _sum(sizes: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
+    totals = trainable = stored = 0
+    for each in sizes:
+        totals += each[0]
+        trainable += each[1]
+        stored += each[2]
+    return totals, trainable, stored
 
 
-def _fields(
-    network: str, layer: str, module: nn.Module, depth: int, counts: Counts
-) -> dict[str, Any]:
-    params, trainable, param_bytes = counts.below(module)
-    own, forms = counts.own(module, layer)
-    return {
-        "network": network,
-        "call": None,
-        "layer": layer,
-        "type": type(module).__name__,
-        "depth": depth,
-        "config": _config(module),
-        "input_shape": None,
-        "output_shape": None,
-        "params": params,
-        "own_params": sum(own.values()),
-        "trainable_params": trainable,
-        "param_bytes": param_bytes,
-        "output_bytes": None,
-        "flops": None,
-        "names": tuple(own),
-        "forms": forms,
-    }
+def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
+    params, trainable, param_bytes = counts.below(seen.module)
+    own, forms = counts.own(seen.module, seen.layer)
+    return LayerShape(
+        network=seen.network,
+        call=call,
+        layer=seen.layer,
+        type=type(seen.module).__name__,
+        depth=seen.depth,
+        config=_config(seen.module),
+        input_shape=seen.input_shape,
+        output_shape=seen.output_shape,
+        params=params,
+        own_params=sum(own.values()),
+        trainable_params=trainable,
+        param_bytes=param_bytes,
+        output_bytes=seen.output_bytes,
+        flops=seen.flops,
+        children=seen.children,
+        names=tuple(own),
+        failed=seen.failed,
+        forms=forms,
+    )
 
 
 def _config(module: nn.Module) -> str:
@@ -258,11 +283,11 @@ def describe(
     """
     __tracebackhide__ = True
     counts = Counts(module)
-    counter = FlopCounter(MetaKernels() if by_rule else None)
-    observer = ShapeObserver(naming, counter, counts)
+    counter = FlopCounter(MetaKernels().kernel_of if by_rule else None)
+    observer = ShapeObserver(naming, counter)
 
     def summary() -> Summary:
-        rows = observer.rows
+        rows = observer.rows(counts)
         rows += _never_ran(module, rows, naming, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
@@ -345,7 +370,7 @@ def _never_ran(
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
-        rows.append(LayerShape(**_fields(label, name, layer, 1, counts)))
+        rows.append(_row(_Seen(label, name, layer, 1), None, counts))
     return rows
 
 
