@@ -11,10 +11,13 @@ from torch import nn
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.inputs import takes_no_input, work_out_input
+from nnmagic.measuring import measure
 from nnmagic.naming import Naming
+from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.root_calls import RootCalls
+from nnmagic.samples import WHOLE
 from nnmagic.state import Fingerprint, change_text, preserved, random_state_kept
-from nnmagic.tensors import WHOLE, form_of, measure, tensors_in, tensors_of_call, version_of
+from nnmagic.tensors import form_of, version_of
 from nnmagic.trace_log import Failure, TraceLog
 from nnmagic.trace_records import Trace
 

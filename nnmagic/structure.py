@@ -14,8 +14,9 @@ from nnmagic.flops import FlopCounter
 from nnmagic.inputs import takes_no_input, work_out_input
 from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.naming import Naming
+from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.summary_records import LayerShape, Summary
-from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, tensors_in, tensors_of_call
+from nnmagic.tensors import bytes_of, is_lazy, storage_bytes
 from nnmagic.units import layer_name
 
 

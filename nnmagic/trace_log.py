@@ -40,7 +40,7 @@ class Layer(NamedTuple):
 class Form(NamedTuple):
     """What tensors of one kind share."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: str
     device: str
     numel: int
