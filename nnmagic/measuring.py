@@ -1,13 +1,18 @@
 """What is measured of a tensor at the moment at which it is seen."""
 
+from math import prod
+
+import numpy as np
 import torch
 
-from nnmagic.readings import Reading, read, why_unreadable
+from nnmagic.readings import Reading, as_array, read, why_unreadable
 from nnmagic.records import Sample, Samples
 from nnmagic.samples import WHOLE, real_sample, sample, samples_of, thinned
 from nnmagic.statistics import statistics_of
-from nnmagic.tensors import Unseen, is_watched
+from nnmagic.tensors import is_watched, unseen
 from nnmagic.trace_log import NOTHING_KNOWN, Statistics
+
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def measure(
@@ -36,7 +41,7 @@ def measure(
         The statistics, the samples, and why they are missing, if they are.
     """
     try:
-        with Unseen():
+        with unseen(tensor):
             reason = why_unreadable(tensor)
             if reason:
                 return NOTHING_KNOWN, Samples(None, None), reason
@@ -56,10 +61,10 @@ def _measured_thinly(
 ) -> tuple[Statistics, Samples, str]:
     if reading.zeros:
         return NOTHING_KNOWN, Samples(None, None), "sparse, and too large to be thinned"
-    flat = thinned(reading.flat, at_most).contiguous()
+    flat = np.ascontiguousarray(as_array(thinned(reading.flat, at_most)))
     leading = None
     if rows is not None and reading.whole is not None:
-        leading = sample(reading.whole, slice(rows))
+        leading = sample(reading.whole[:rows])
     numbers = statistics_of(Reading(None, flat).pieces(), times=reading.times)
     return numbers, Samples(leading, real_sample(flat)), ""
 
@@ -72,17 +77,22 @@ def small_sample(tensor: torch.Tensor) -> Sample | None:
     if is_watched(tensor) or tensor.numel() > WHOLE or torch._is_functional_tensor(tensor):
         return None
     try:
-        return sample(tensor.detach())
+        tensor = tensor.detach()
+        if tensor.dtype in HALVES:
+            tensor = tensor.to(torch.float32)
+        array = tensor.numpy()
     except (RuntimeError, TypeError):  # has no memory of its own, or not in this process
         return None
+    return Sample(array.dtype.char, array.shape, array.tobytes())
 
 
 def first_items(tensor: torch.Tensor, at_most: int) -> Sample | None:
     """Return as many of a tensor's items, from the first, as have at most so many values."""
-    with Unseen():
+    with unseen(tensor):
         whole = None if why_unreadable(tensor) else read(tensor).whole
         if whole is None:
             return None
-        if whole.numel() > at_most and whole.dim():
-            whole = whole[: max(1, at_most // (whole.numel() // whole.shape[0]))]
-        return sample(whole) if whole.numel() <= at_most else None
+        size = prod(whole.shape[1:])
+        if size and len(whole.shape) and len(whole) * size > at_most:
+            whole = whole[: max(1, at_most // size)]
+        return sample(whole) if prod(whole.shape) <= at_most else None

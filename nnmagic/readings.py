@@ -2,13 +2,14 @@
 
 import dis
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from nnmagic.statistics import PIECE, in_pieces
+from nnmagic.statistics import PIECE
 from nnmagic.tensors import PLAIN
 
 NATIVE = frozenset(
@@ -32,42 +33,45 @@ DENSE = 1 << 16
 """A sparse tensor of at most this many values is read as a dense one."""
 
 
+Values = np.ndarray | torch.Tensor
+"""Dense values on the CPU: an array if NumPy has their dtype, else a tensor."""
+
+
 class Reading(NamedTuple):
     """Where the values of a tensor are.
 
     Attributes:
-        whole: a dense tensor of the same shape, None where there is none.
+        whole: in the tensor's own shape; None where it has no dense one.
         flat: the distinct values in one dimension, in any order.
         times: how many times each of them stands in the tensor.
         zeros: how many zeros there are besides.
     """
 
-    whole: torch.Tensor | None
-    flat: torch.Tensor
+    whole: Values | None
+    flat: Values
     times: int = 1
     zeros: int = 0
 
     def pieces(self) -> Iterator[np.ndarray]:
         """Yield the values in pieces; complex ones by absolute value, half precision as float32."""
-        if self.flat.dtype in NATIVE:
-            yield from in_pieces(self.flat.numpy())
-            return
-        for start in range(0, self.flat.numel(), PIECE):
+        for start in range(0, len(self.flat), PIECE):
             yield as_array(self.flat[start : start + PIECE])
 
 
 def why_unreadable(tensor: torch.Tensor) -> str:
     """Return why the values of a tensor cannot be read, or an empty text."""
+    kind = type(tensor)
     if tensor.is_meta:
         return "on the meta device"
     if torch._is_functional_tensor(tensor):
         return "a functional tensor"
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return "inside torch.func"
+    if kind in PLAIN:
+        return ""
     if _is_distributed(tensor):
         return _spread_over(tensor)
-    kind = type(tensor)
-    if kind not in PLAIN and _refuses(kind):
+    if _refuses(kind):
         return f"a {kind.__name__} refuses every function"
     if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ and not tensor.is_nested:
         return f"a {kind.__name__} does not show them"
@@ -102,37 +106,42 @@ def _spread_over(tensor: Any) -> str:
 
 def read(tensor: Any) -> Reading:
     """Return where the values of a readable tensor are, without a copy if that can be had."""
-    if _is_distributed(tensor):
+    if type(tensor) not in PLAIN and _is_distributed(tensor):
         tensor = tensor._local_tensor  # `to_local` would run DTensor's own code
     if tensor.is_nested:
-        return Reading(None, torch.cat([part.reshape(-1) for part in _components(tensor)]))
+        parts = [part.reshape(-1) for part in _components(tensor)]
+        return Reading(None, _values(torch.cat(parts)))
     tensor = tensor.detach()
     if tensor.layout is not torch.strided:
-        numel = tensor.numel()
-        if numel > DENSE and not tensor.is_mkldnn:
-            values = _stored(tensor)
-            return Reading(None, values, zeros=numel - values.numel())
+        if tensor.numel() > DENSE and not tensor.is_mkldnn:
+            stored = _values(_stored(tensor))
+            return Reading(None, stored, zeros=tensor.numel() - len(stored))
         tensor = tensor.to_dense()
     if tensor.is_quantized:
         tensor = tensor.dequantize()
-    if tensor.device.type != "cpu":
-        tensor = tensor.cpu()
-    tensor = tensor.resolve_neg()
-    distinct = tensor
-    if 0 in tensor.stride() and tensor.numel():
-        for axis, stride in enumerate(tensor.stride()):
-            if stride == 0:
-                distinct = distinct.narrow(axis, 0, 1)
-    times = tensor.numel() // distinct.numel() if distinct is not tensor else 1
-    return Reading(tensor, _flat(distinct), times)
-
-
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    whole = _values(tensor if tensor.is_cpu else tensor.cpu())
     if tensor.is_contiguous():
-        return tensor.view(-1)
+        return Reading(whole, whole.reshape(-1))
     strides = tensor.stride()
-    order = sorted(range(tensor.dim()), key=strides.__getitem__, reverse=True)
-    return tensor.permute(order).reshape(-1)  # a view where the memory has no gaps
+    distinct = whole
+    if 0 in strides and tensor.numel():
+        distinct = whole[tuple(slice(None if stride else 1) for stride in strides)]
+    times = prod(whole.shape) // prod(distinct.shape) if distinct is not whole else 1
+    return Reading(whole, _flat(distinct, strides), times)
+
+
+def _values(tensor: torch.Tensor) -> Values:
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    return tensor.numpy() if tensor.dtype in NATIVE else tensor
+
+
+def _flat(values: Values, strides: Sequence[int]) -> Values:
+    """Return values in the order of the memory, as a view where it has no gaps."""
+    order = sorted(range(len(strides)), key=strides.__getitem__, reverse=True)
+    if isinstance(values, np.ndarray):
+        return values.transpose(order).reshape(-1)
+    return values.permute(order).reshape(-1)
 
 
 def _components(tensor: Any) -> list[torch.Tensor]:
@@ -152,10 +161,10 @@ def _stored(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.values().reshape(-1)
 
 
-def as_array(tensor: torch.Tensor) -> np.ndarray:
-    """Return the values of a dense tensor; complex ones by absolute value, half as float32."""
-    if tensor.is_complex():
-        tensor = tensor.resolve_conj().to(torch.complex128).abs()
-    elif tensor.dtype not in NATIVE:
-        tensor = tensor.to(torch.float32)
-    return tensor.numpy()
+def as_array(values: Values) -> np.ndarray:
+    """Return dense values; complex ones by absolute value, half precision as float32."""
+    if isinstance(values, np.ndarray):
+        return values
+    if values.is_complex():
+        return values.resolve_conj().to(torch.complex128).abs().numpy()
+    return values.to(torch.float32).numpy()

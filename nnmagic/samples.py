@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 import torch
 
-from nnmagic.readings import NATIVE, Reading, as_array
+from nnmagic.readings import Reading, Values, as_array
 from nnmagic.records import Picture, Sample, Samples
 from nnmagic.trace_log import Form
 
@@ -33,48 +33,41 @@ def samples_of(reading: Reading, keep: str, rows: int | None, drawn: bool) -> Sa
     """
     if keep == "none":
         return Samples(None, None)
-    tensor = reading.whole
-    if tensor is None:
+    whole = reading.whole
+    if whole is None:
         return Samples(None, real_sample(thinned(reading.flat, WHOLE)))
-    if keep == "all" or tensor.numel() <= WHOLE:
-        whole = sample(tensor)
-        return Samples(whole if rows is None or not tensor.dim() else sample(tensor[:rows]), whole)
-    shape = tuple(tensor.shape)
-    corner = corner_of(shape) if rows is None else slice(rows)
-    picture = _picture(tensor, shape) if drawn else None
-    return Samples(sample(tensor, corner), real_sample(thinned(reading.flat, WHOLE)), picture)
+    shape = tuple(whole.shape)
+    if keep == "all" or prod(shape) <= WHOLE:
+        all_ = sample(whole)
+        return Samples(all_ if rows is None or not shape else sample(whole[:rows]), all_)
+    leading = sample(whole[corner_of(shape) if rows is None else slice(rows)])
+    picture = None
+    if drawn:
+        cut, steps = grid_of(shape)
+        picture = Picture(sample(whole[cut]), steps)
+    return Samples(leading, real_sample(thinned(reading.flat, WHOLE)), picture)
 
 
-def sample(tensor: torch.Tensor, cut: slice | tuple[slice, ...] | None = None) -> Sample:
-    """Return all values of a dense tensor, or those of a cut; half precision as float32."""
-    if tensor.dtype in NATIVE:  # NumPy cuts several times as fast
-        array = tensor.numpy() if cut is None else tensor.numpy()[cut]
-        return Sample(array.dtype.char, array.shape, array.tobytes())
-    if cut is not None:
-        tensor = tensor[cut]
-    if tensor.is_complex():
-        parts = torch.view_as_real(tensor.resolve_conj().to(torch.complex128))
-        return Sample("Zd", tuple(tensor.shape), parts.numpy().tobytes())
-    return real_sample(tensor)
+def sample(values: Values) -> Sample:
+    """Return all of these values; half precision as float32."""
+    if isinstance(values, torch.Tensor) and values.is_complex():
+        parts = torch.view_as_real(values.resolve_conj().to(torch.complex128))
+        return Sample("Zd", tuple(values.shape), parts.numpy().tobytes())
+    return real_sample(values)
 
 
-def thinned(flat: torch.Tensor, at_most: int) -> torch.Tensor:
-    """Return at most so many values of a tensor in one dimension, spread evenly over it."""
-    step = max(1, -(-flat.numel() // at_most))
-    if step % 2 == 0:
-        step += 1  # an even step falls in with the usual sizes and sees the same few channels
-    return flat[::step]
-
-
-def real_sample(tensor: torch.Tensor) -> Sample:
-    """Return all values of a dense tensor, complex ones by absolute value."""
-    array = as_array(tensor)
+def real_sample(values: Values) -> Sample:
+    """Return all of these values; half precision as float32, complex ones by absolute value."""
+    array = as_array(values)
     return Sample(array.dtype.char, array.shape, array.tobytes())
 
 
-def _picture(tensor: torch.Tensor, shape: tuple[int, ...]) -> Picture:
-    cut, steps = grid_of(shape)
-    return Picture(sample(tensor, cut), steps)
+def thinned(flat: Values, at_most: int) -> Values:
+    """Return at most so many of values in one dimension, spread evenly over them."""
+    step = max(1, -(-len(flat) // at_most))
+    if step % 2 == 0:
+        step += 1  # an even step falls in with the usual sizes and sees the same few channels
+    return flat[::step]
 
 
 @lru_cache

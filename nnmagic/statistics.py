@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import frexp, hypot, inf, isfinite, nan, sqrt
 from typing import Any
 
@@ -179,15 +180,20 @@ def fast_moments(values: np.ndarray, low: float, high: float) -> tuple[float, fl
 def _moments_of_sums(values: np.ndarray) -> tuple[float, float, float]:
     """Return the mean, the variance (correction 0) and the mean square."""
     whole = values.size - values.size % BLOCK
-    rows = values[:whole].reshape(-1, 1, BLOCK)
-    ones = np.ones((BLOCK, 1), values.dtype)
-    total = float(np.add.reduce(np.matmul(rows, ones), None, np.float64))
-    squares = float(np.add.reduce(np.matmul(rows, rows.transpose(0, 2, 1)), None, np.float64))
+    rows, ones = values[:whole].reshape(-1, 1, BLOCK), _ones(values.dtype)
+    total = sum(np.matmul(rows, ones).ravel().tolist())
+    squares = sum(np.matmul(rows, rows.transpose(0, 2, 1)).ravel().tolist())
     if whole < values.size:
-        rest = values[whole:].astype(np.float64)
-        total, squares = total + float(np.add.reduce(rest)), squares + float(rest.dot(rest))
+        rest = values[whole:]
+        total += float(rest.dot(ones[: rest.size, 0]))
+        squares += float(rest.dot(rest))
     mean, mean_square = total / values.size, squares / values.size
     return mean, mean_square - mean * mean, mean_square
+
+
+@lru_cache
+def _ones(dtype: np.dtype) -> np.ndarray:
+    return np.ones((BLOCK, 1), dtype)
 
 
 def exact_moments(values: np.ndarray, largest: float) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """What any tensor says of itself without its values being read."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -35,12 +36,18 @@ class Unseen:
             guard.__exit__(None, None, None)
 
 
+def unseen(tensor: torch.Tensor) -> AbstractContextManager[Any]:
+    """Return a block in which no code of the user's sees what is done to a tensor."""
+    return Unseen() if is_watched(tensor) else nullcontext()
+
+
 def is_watched(tensor: torch.Tensor) -> bool:
-    """Tell whether code of the user's might see what is done to a tensor."""
+    """Tell whether code of the user's or a transform might see what is done to a tensor."""
     return (
         type(tensor) not in PLAIN
         or torch._C._len_torch_function_stack() > 0
         or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.maybe_current_level() is not None
     )
 
 

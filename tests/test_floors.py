@@ -45,7 +45,8 @@ HOMES = {
     "IPython": lambda name: 19 <= FLOOR[name] <= 22,
     "pandas": lambda name: name == "records",
     "numpy": lambda name: (
-        name in ("statistics", "readings", "samples") or name.endswith(("sheets", "panels"))
+        name in ("statistics", "readings", "samples", "measuring")
+        or name.endswith(("sheets", "panels"))
     ),
     "anywidget": lambda name: name == "widget",
     "traitlets": lambda name: name == "widget",

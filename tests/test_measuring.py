@@ -481,7 +481,6 @@ SMALL = [
     torch.randn(3, 5),
     torch.randn(3, 5).half(),
     torch.randn(3, 5).bfloat16().t(),
-    torch.randn(4, dtype=torch.complex64),
     torch.tensor([1.0, math.nan, math.inf, -math.inf, 0.0]),
     torch.tensor([]),
     torch.tensor(3),
