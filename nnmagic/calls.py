@@ -1,17 +1,27 @@
-"""Seeing every module call: one wrapper around `nn.Module.__call__` for the length of a run."""
+"""Seeing every module call: the code of `nn.Module.__call__` is exchanged for a run's length."""
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import get_ident
-from typing import Any
+from threading import RLock, get_ident
+from types import CodeType, FunctionType
+from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.compiler import is_dynamo_compiling
+from torch.utils import checkpoint
 
 from nnmagic.naming import Naming, Network
+
+CALL = cast(FunctionType, nn.Module._wrapped_call_impl)
+"""The function behind `nn.Module.__call__`."""
+
+HEADROOM = 200
+"""How many frames an observer may need where the network itself has come to the last one."""
+
+STOPPED_EARLY = getattr(checkpoint, "_StopRecomputationError", ())
+"""What ends the recomputation of a checkpoint when the backward has all that it needs."""
 
 
 class RunningCall:
@@ -22,28 +32,58 @@ class RunningCall:
         network: the network that the call belongs to; None for a call that is passed over.
         layer: the layer's dotted name.
         step: which outermost call of the network it belongs to.
-        depth: how many observed calls were in progress when it began.
+        depth: how many observed calls of its thread were in progress when it began.
+        parent: the call that it was made in, or None.
+        recomputed: whether it runs during a backward, as the recomputation of a checkpoint does.
+        stack: the calls in progress of its thread.
         notes: whatever the observer keeps for the length of the call.
     """
 
-    __slots__ = ("depth", "layer", "module", "network", "notes", "step")
+    __slots__ = (
+        "depth",
+        "layer",
+        "module",
+        "network",
+        "notes",
+        "parent",
+        "recomputed",
+        "stack",
+        "step",
+    )
 
     def __init__(
-        self, module: nn.Module, network: Network | None, layer: str, step: int, depth: int
+        self,
+        module: nn.Module,
+        network: Network | None,
+        layer: str,
+        step: int,
+        parent: "RunningCall | None",
+        recomputed: bool,
+        stack: "list[RunningCall]",
     ) -> None:
         self.module = module
         self.network = network
         self.layer = layer
         self.step = step
-        self.depth = depth
+        self.depth = len(stack)
+        self.parent = parent
+        self.recomputed = recomputed
+        self.stack = stack
         self.notes: Any = None
+
+
+def in_backward(graph_task: Callable[[], int] = torch._C._current_graph_task_id) -> bool:
+    """Tell whether this thread runs a backward, in which checkpoints are computed again."""
+    return graph_task() >= 0
 
 
 class CallObserver(ABC):
     """Follows the module calls of a run: which are in progress, and how they are named.
 
-    A layer's error may be caught by its network, a call may be interrupted: each call cuts the
-    stack back to where it found it, so that it is right whatever ended the calls inside.
+    It sees the calls of the thread that made it, and of threads that begin during the run; those
+    that were there before have nothing to do with it. A layer's error may be caught by its network,
+    a call may be interrupted: each call cuts the stack back to where it found it, so that it is
+    right whatever ended the calls inside.
 
     Args:
         naming: names networks and layers.
@@ -54,6 +94,9 @@ class CallObserver(ABC):
         self.naming = naming
         self.every = every
         self.running: list[RunningCall] = []
+        self._thread = get_ident()
+        self._others: dict[int, list[RunningCall] | None] = dict.fromkeys(sys._current_frames())
+        self._lock = RLock()
 
     @abstractmethod
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -67,143 +110,199 @@ class CallObserver(ABC):
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Take note of an exception on its way through a call."""
 
+    def stopped(self, call: RunningCall) -> None:  # noqa: B027 - of no interest to most
+        """Take note of a recomputation that ended early, since nothing more of it is needed."""
+
+    def stack_here(self) -> list[RunningCall] | None:
+        """Return the calls in progress of this thread; None if it is passed over."""
+        thread = get_ident()
+        if thread == self._thread:
+            return self.running
+        return self._others.setdefault(thread, [])
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is in progress in any thread."""
+        return bool(self.running) or any(self._others.values())
+
     def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> RunningCall | None:
         """Note that a call begins; None if it is not to be observed."""
-        if self.running:
-            parent = self.running[-1]
-            if parent.network is None:
+        with self._lock:
+            stack = self.stack_here()
+            if stack is None:
                 return None
-            network, step = parent.network, parent.step
-            name = network.name_of(module, parent.module, parent.layer)
-        else:
-            found = self.naming.network_of(module)
-            if found is None:
-                return None
-            network, step = found, found.steps
-            network.steps += 1
-            name = network.name_of(module, None, "")
-            if step % self.every:
-                skipped = RunningCall(module, None, name, step, 0)
-                self.running.append(skipped)
-                return skipped
-        call = RunningCall(module, network, name, step, len(self.running))
-        self.running.append(call)
-        self.began(call, args, kwargs)
+            depth = len(stack)
+            try:
+                call = self._inner(module, stack) if stack else self._outermost(module, stack)
+                if call is not None:
+                    stack.append(call)
+                    if call.network is not None:
+                        self.began(call, args, kwargs)
+            except BaseException:  # an interrupt
+                del stack[depth:]
+                raise
         return call
+
+    def _inner(self, module: nn.Module, stack: list[RunningCall]) -> RunningCall | None:
+        parent = stack[-1]
+        network = parent.network
+        if network is None:
+            return None
+        name = network.name_of(module, parent.module, parent.layer)
+        recomputed = parent.recomputed or in_backward()
+        return RunningCall(module, network, name, parent.step, parent, recomputed, stack)
+
+    def _outermost(self, module: nn.Module, stack: list[RunningCall]) -> RunningCall | None:
+        recomputed = in_backward()
+        # a recomputation, or a thread, goes on with a network of which another call is at the root
+        goes_on = recomputed or stack is not self.running
+        found = (self.naming.home_of if goes_on else self.naming.network_of)(module)
+        if found is None:
+            return None
+        name = found.name_of(module, None, "")
+        if found.steps and (recomputed or (goes_on and name)):
+            step = found.steps - 1
+        else:
+            step = found.steps
+            found.steps += 1
+        seen = None if step % self.every else found
+        return RunningCall(module, seen, name, step, None, recomputed, stack)
 
     def leave(self, call: RunningCall, output: Any) -> None:
         """Note that a call returned."""
         if call.network is not None:
-            self.ended(call, output)
-        del self.running[call.depth :]
+            with self._lock:
+                self.ended(call, output)
+        del call.stack[call.depth :]
 
     def fail(self, call: RunningCall, error: BaseException) -> None:
         """Note that a call is ended by an exception."""
         if call.network is not None:
-            self.raised(call, error)
-        del self.running[call.depth :]
+            with self._lock:
+                if call.recomputed and isinstance(error, STOPPED_EARLY):
+                    self.stopped(call)
+                else:
+                    self.raised(call, error)
+        del call.stack[call.depth :]
+
+
+def _observed_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    __tracebackhide__ = True
+    observer: Any = "the observer"  # a constant that is exchanged: the code has torch's globals
+    call = None
+    try:
+        call = observer.enter(self, args, kwargs)
+        if self._compiled_call_impl is None:
+            output = self._call_impl(*args, **kwargs)
+        else:
+            output = self._compiled_call_impl(*args, **kwargs)
+        if call is not None:
+            observer.leave(call, output)
+    except BaseException as error:
+        if call is not None:
+            observer.fail(call, error)
+        raise
+    return output
+
+
+class _Observers:
+    """Those who see the module calls now, and what is changed of the process meanwhile.
+
+    The first one makes room on the stack for what observers call, the last one to go takes it
+    back; the same with the stance in which compiled networks run eagerly. All of it hangs on
+    torch's own function, so that nothing is left where no run is observed.
+    """
+
+    def __init__(self) -> None:
+        self.observers: tuple[CallObserver, ...] = ()
+        self.eager: tuple[CallObserver, ...] = ()
+        self.stance: Any = None
+        self.code: CodeType = CALL.__code__
+        self.limit = sys.getrecursionlimit()
+
+    def add(self, observer: CallObserver, *, eager: bool) -> None:
+        """Let an observer see the calls from now on."""
+        if not self.observers:
+            sys.setrecursionlimit(self.limit + HEADROOM)
+        self.observers += (observer,)
+        CALL.__code__ = self._observed_code()
+        # before torch._dynamo is there nothing can have been compiled, and it takes a second
+        if eager and "torch._dynamo" in sys.modules:
+            self.eager += (observer,)
+            self.stance = self.stance or torch.compiler.set_stance("force_eager")
+
+    def remove(self, observer: CallObserver) -> None:
+        """Let it see no more."""
+        self.observers = tuple(each for each in self.observers if each is not observer)
+        if observer in self.eager:
+            self.eager = tuple(each for each in self.eager if each is not observer)
+            if not self.eager:
+                self.stance.__exit__(None, None, None)
+                self.stance = None
+        CALL.__code__ = self._observed_code()
+        own_limit = sys.getrecursionlimit() == self.limit + HEADROOM
+        if own_limit and not self.observers:  # else the user has set another
+            sys.setrecursionlimit(self.limit)
+
+    def _observed_code(self) -> CodeType:
+        if not self.observers:
+            return self.code
+        alone = len(self.observers) == 1
+        constants = {"the observer": self.observers[0] if alone else self}
+        code = _observed_call.__code__
+        code = code.replace(
+            co_consts=(*(constants.get(each, each) for each in code.co_consts), self)
+        )
+        dynamo = sys.modules.get("torch._dynamo")
+        if dynamo is not None:
+            dynamo.eval_frame.skip_code(code)
+        return code
+
+    def enter(
+        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> "list[tuple[CallObserver, RunningCall]]":
+        """Tell all observers that a call begins."""
+        calls = []
+        for observer in self.observers:
+            call = observer.enter(module, args, kwargs)
+            if call is not None:
+                calls.append((observer, call))
+        return calls
+
+    def leave(self, calls: "list[tuple[CallObserver, RunningCall]]", output: Any) -> None:
+        """Tell those who observe the call that it returned."""
+        for observer, call in calls:
+            observer.leave(call, output)
+
+    def fail(self, calls: "list[tuple[CallObserver, RunningCall]]", error: BaseException) -> None:
+        """Tell those who observe the call that an exception ends it."""
+        for observer, call in calls:
+            observer.fail(call, error)
+
+
+def _observers() -> _Observers | None:
+    found = (each for each in CALL.__code__.co_consts if isinstance(each, _Observers))
+    return next(found, None)
 
 
 @contextmanager
 def observed(observer: CallObserver, *, eager: bool = True) -> Iterator[None]:
-    """Let the observer see every module call of this thread for the length of the block.
+    """Let the observer see every module call for the length of the block.
 
     Args:
         observer: what sees the calls.
         eager: whether compiled networks run eagerly, so that their layers can be seen.
 
-    `nn.Module.__call__` is wrapped, as torch.fx does to trace: only there are keyword arguments,
-    the output that the caller gets and KeyboardInterrupt all to be seen, and no instance gets a
-    hook that would make torch leave its fused paths. Blocks may be nested, and end in any order.
+    `nn.Module.__call__` gets other code, which calls what it called: only there are keyword
+    arguments, the output that the caller gets and KeyboardInterrupt all to be seen, and no instance
+    gets a hook that would make torch leave its fused paths. To set the attribute, as torch.fx does
+    to trace, empties the method caches of every subclass: 100 microseconds and more, where the code
+    takes one; and dynamo, which knows the function, goes on as if nothing were there. Blocks may be
+    nested, and end in any order.
     """
-    thread = get_ident()
-
-    def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        __tracebackhide__ = True
-        if is_dynamo_compiling() or get_ident() != thread:
-            return link.previous(self, *args, **kwargs)
-        watching = link.observer
-        call = None if watching is None else watching.enter(self, args, kwargs)
-        if watching is None or call is None:
-            return link.previous(self, *args, **kwargs)
-        try:
-            output = link.previous(self, *args, **kwargs)
-            watching.leave(call, output)
-        except BaseException as error:
-            watching.fail(call, error)
-            raise
-        return output
-
-    link = _Link(__call__, observer, eager=eager)
-    link.insert()
+    observers = _observers() or _Observers()
+    observers.add(observer, eager=eager)
     try:
         yield
     finally:
-        link.remove()
-
-
-class _Link:
-    """One wrapper in the chain of those around `nn.Module.__call__`.
-
-    The first one makes room on the stack for the wrappers' own frames, the last one to go takes it
-    back; the same with the stance in which compiled networks run eagerly. The chain hangs on torch
-    itself, so that nothing is left where no recording is under way.
-
-    Attributes:
-        previous: what the wrapper calls.
-        observer: what sees the calls; None once the link is removed, since a network that was
-            compiled under it holds on to the wrapper.
-        eager: whether compiled networks run eagerly while it is in the chain.
-        stance: what ends that, shared by all links that need it.
-    """
-
-    def __init__(self, wrapper: Any, observer: CallObserver, *, eager: bool) -> None:
-        self.eager = eager
-        self.stance: Any = None
-        self.wrapper = wrapper
-        self.observer: CallObserver | None = observer
-        self.previous: Any = None
-        self.limits = (0, 0)
-        wrapper.link = self
-
-    def insert(self) -> None:
-        """Put the wrapper on top."""
-        self.previous = nn.Module.__call__
-        below = getattr(self.previous, "link", None)
-        if below is None:
-            limit = sys.getrecursionlimit()
-            self.limits = limit, 2 * limit
-            sys.setrecursionlimit(2 * limit)
-        else:
-            self.limits = below.limits
-        # before torch._dynamo is there nothing can have been compiled, and it takes a second
-        if self.eager and "torch._dynamo" in sys.modules:
-            shared = (link.stance for link in _links() if link.stance is not None)
-            self.stance = next(shared, None) or torch.compiler.set_stance("force_eager")
-        nn.Module.__call__ = self.wrapper  # type: ignore[method-assign]
-
-    def remove(self) -> None:
-        """Take the wrapper out, wherever in the chain it is."""
-        self.observer = None
-        above = getattr(nn.Module.__call__, "link", None)
-        if above is self:
-            nn.Module.__call__ = self.previous  # type: ignore[method-assign]
-        while above is not None and above is not self:
-            below = getattr(above.previous, "link", None)
-            if below is self:
-                above.previous = self.previous
-            above = below
-        before, raised = self.limits
-        if self.stance is not None and not any(link.stance for link in _links()):
-            self.stance.__exit__(None, None, None)
-        last = not hasattr(nn.Module.__call__, "link")
-        if last and sys.getrecursionlimit() == raised:  # else the user has set another limit
-            sys.setrecursionlimit(before)
-
-
-def _links() -> Iterator[_Link]:
-    """Yield the links of the chain, the topmost first."""
-    link = getattr(nn.Module.__call__, "link", None)
-    while link is not None:
-        yield link
-        link = getattr(link.previous, "link", None)
+        observers.remove(observer)

@@ -77,7 +77,7 @@ class NNMagics(Magics):
     @magic_arguments()
     @options(
         *("depth", "layers", "values", "step", "classes", "input_size", "dtype", "device"),
-        *("keep", "every", "static", "live", "output"),
+        *("keep", "ops", "grad", "every", "static", "live", "output"),
     )
     @kwds(usage="nntrace [options] [EXPRESSION]")
     @needs_local_scope
@@ -95,6 +95,8 @@ class NNMagics(Magics):
             %nntrace net(x)
             %nntrace loss_fn(net(x), y) --depth 2
             t = %nntrace net(x)                 keep the record; t["conv1"].mean, t.to_frame()
+            %nntrace net(x) --ops               with the functions between the layers
+            %nntrace --grad loss_fn(net(x), y).backward()
             %nntrace --live net                 a widget that follows every later call
 
         As a cell magic it records all that runs in the cell, a training loop included, or the

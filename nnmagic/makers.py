@@ -122,6 +122,7 @@ def trace_of(words: Words) -> Trace:
     """Return the trace that a line asks for."""
     __tracebackhide__ = True
     if not words.expression:
+        _needs_no_grad(words)
         network = words.default_network()
         make = words.default_input
         trace = _trace_alone(words, network, "NeuralNetwork", make, words.naming(()))
@@ -130,6 +131,8 @@ def trace_of(words: Words) -> Trace:
     naming = words.naming(expression.names)
     if words.given.every > 1:
         raise UsageError("--every goes with the cell form, %%nntrace")
+    if words.given.live and (words.given.ops or words.given.grad):
+        raise UsageError("--live follows the layers only; leave out --ops and --grad")
     if words.given.live and words.given.static:
         raise UsageError("--live is a widget; leave out --static")
     if words.given.live and not is_kernel(words.shell):
@@ -142,11 +145,20 @@ def trace_of(words: Words) -> Trace:
             )
         return trace
     if isinstance(trace.output, nn.Module):
+        _needs_no_grad(words)
         return _trace_alone(words, trace.output, words.expression, words.input_for, naming)
     raise UsageError(
         f"no layer ran in {words.expression!r} (it gave {described(trace.output)}); "
         f"type a network or a call of one, such as net(x)"
     )
+
+
+def _needs_no_grad(words: Words) -> None:
+    if words.given.grad:
+        raise UsageError(
+            "--grad needs a backward of your own; "
+            "type one, such as %nntrace --grad loss_fn(net(x), y).backward()"
+        )
 
 
 def _trace_alone(
@@ -177,7 +189,7 @@ def _recorded(words: Words, title: str, naming: Naming, run: Callable[[], Any]) 
     __tracebackhide__ = True
     recorder = None
     try:
-        with recording(title, naming, every=words.given.every, keep=words.given.keep) as recorder:
+        with recording(title, naming, **words.recorded()) as recorder:
             value = run()
     except BaseException:
         if recorder is not None and len(recorder.log):

@@ -1,7 +1,7 @@
 """Which network a call belongs to, and what its layer is called there."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import nn
 
@@ -20,12 +20,20 @@ class Network:
 
     __slots__ = ("index", "label", "module", "names", "steps")
 
-    def __init__(self, index: int, label: str, module: nn.Module) -> None:
+    def __init__(self, index: int, label: str, module: nn.Module | None) -> None:
         self.index = index
         self.label = label
-        self.module = weakref.ref(module)
+        self.module = (lambda: None) if module is None else weakref.ref(module)
         self.steps = 0
-        self.names = {id(m): (name, weakref.ref(m)) for name, m in module.named_modules()}
+        named = () if module is None else module.named_modules()
+        self.names = {id(m): (name, weakref.ref(m)) for name, m in named}
+
+    def layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the layers that are still there, with their names."""
+        for name, reference in self.names.values():
+            layer = reference()
+            if layer is not None:
+                yield name, layer
 
     def name_of(self, module: nn.Module, parent: nn.Module | None, parent_name: str) -> str:
         """Return the layer's dotted name in `named_modules()`, `""` for the network itself.
@@ -70,6 +78,7 @@ class Naming:
         self.networks: list[Network] = []
         self._roots: dict[int, Network] = {}
         self._labels: dict[str, int] = {}
+        self._outside = ""
         self._homes: dict[int, tuple[weakref.ref[nn.Module], Network]] = {}
 
     def network_of(self, module: nn.Module) -> Network | None:
@@ -80,12 +89,14 @@ class Naming:
         holders = [
             (name, candidate)
             for name, candidate in self.candidates()
-            if any(each is module for each in candidate.modules())
+            if candidate is module or any(each is module for each in candidate.modules())
         ]
         if self.only and not holders:
             return None
-        size = {id(holder): sum(1 for _ in holder.modules()) for _, holder in holders}
-        name, root = max(holders, key=lambda each: size[id(each[1])], default=(None, module))
+        if len(holders) < 2:
+            name, root = holders[0] if holders else (None, module)
+        else:
+            name, root = max(holders, key=lambda each: sum(1 for _ in each[1].modules()))
         network = self._roots.get(id(root))
         if network is None or network.module() is not root:
             label = self._unique(name or self.label_of(root) or type(root).__name__)
@@ -93,6 +104,24 @@ class Naming:
             self.networks.append(network)
             self._roots[id(root)] = network
         self._homes[id(module)] = (weakref.ref(module), network)
+        return network
+
+    def home_of(self, module: nn.Module) -> Network | None:
+        """Return the network that ran last of those that hold a layer, else as `network_of`."""
+        for network in reversed(self.networks):
+            known = network.names.get(id(module))
+            if known is not None and known[1]() is module:
+                return network
+        return self.network_of(module)
+
+    def outside(self, label: str) -> Network:
+        """Return what stands for a network where something runs outside all modules."""
+        found = (each for each in self.networks if each.label == self._outside)
+        network = next(found, None)
+        if network is None:
+            self._outside = self._unique(label)
+            network = Network(len(self.networks), self._outside, None)
+            self.networks.append(network)
         return network
 
     def _unique(self, label: str) -> str:

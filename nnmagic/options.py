@@ -171,6 +171,22 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "copy: --keep all (default: sample)",
         },
     ),
+    "grad": (
+        ("--grad",),
+        {
+            "action": "store_true",
+            "help": "gradients too, of what the layers return and of their parameters, for a "
+            "backward in the expression or the cell: --grad loss_fn(net(x), y).backward()",
+        },
+    ),
+    "ops": (
+        ("--ops",),
+        {
+            "action": "store_true",
+            "help": "a row for each tensor function that a forward calls itself, such as an "
+            "addition or F.relu: --ops",
+        },
+    ),
     "static": (
         ("--static",),
         {"action": "store_true", "help": "show the static table only, no widget: --static"},

@@ -12,7 +12,7 @@ from nnmagic.params_records import ParameterRecord, Params
 from nnmagic.records import STATISTICS, Picture, Sample, TensorRecord, leading_rows
 from nnmagic.sheets import binned, values_of
 from nnmagic.summary_records import Summary
-from nnmagic.trace_log import FINISHED
+from nnmagic.trace_log import FINISHED, STOPPED
 from nnmagic.trace_records import Trace
 
 BINS = 32
@@ -86,7 +86,7 @@ class PanelMaker:
             why = record.failure.mismatch or record.failure.message
             notes.append(f"failed: {record.failure.type}: {why}")
         elif log.ended[call] != FINISHED:
-            notes.append("running")
+            notes.append("stopped early" if log.ended[call] == STOPPED else "running")
         loaded = loaded or {}
 
         def tensors(

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
-from math import isfinite, prod
+from math import hypot, isfinite, prod, sqrt
 from typing import Any, ClassVar, NamedTuple, Self
 
 from nnmagic import units
@@ -194,6 +194,14 @@ class TensorRecord:
     def values(self) -> Any:
         """The kept values as nested lists: all of a small tensor, of a large one those in front."""
         return None if self.leading is None else self.leading.tolist()
+
+    @property
+    def norm(self) -> float | None:
+        """The Euclidean norm of the finite values."""
+        if self.mean is None:
+            return None
+        finite = self.numel - (self.nan or 0) - (self.inf or 0)
+        return hypot(self.mean * sqrt(finite), (self.std or 0.0) * sqrt(max(0, finite - 1)))
 
     @property
     def is_numeric(self) -> bool:

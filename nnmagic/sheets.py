@@ -127,6 +127,18 @@ def number_column(
     }
 
 
+def pair_column(
+    key: str, title: str, meaning: str, first: np.ndarray, second: np.ndarray, joiner: str
+) -> Content:
+    """Return a column of two numbers a row, NaN where one is unknown."""
+    return {
+        **_head(key, title, meaning, "pair"),
+        "first": packed(first, "f8"),
+        "second": packed(second, "f8"),
+        "joiner": joiner,
+    }
+
+
 def statistics_columns(numbers: np.ndarray, bins: np.ndarray, zero: np.ndarray) -> list[Content]:
     """Return the columns that all tables with values share.
 
@@ -142,18 +154,10 @@ def statistics_columns(numbers: np.ndarray, bins: np.ndarray, zero: np.ndarray) 
             "values": bins.tobytes(),
             "zero": zero.tobytes(),
         },
-        {
-            **_head("mean", "mean ± std", "over the finite values; correction 1", "pair"),
-            "first": packed(mean, "f8"),
-            "second": packed(std, "f8"),
-            "joiner": "±",
-        },
-        {
-            **_head("range", "min … max", "the least and the greatest finite value", "pair"),
-            "first": packed(low, "f8"),
-            "second": packed(high, "f8"),
-            "joiner": "…",
-        },
+        pair_column("mean", "mean ± std", "over the finite values; correction 1", mean, std, "±"),
+        pair_column(
+            "range", "min … max", "the least and the greatest finite value", low, high, "…"
+        ),
         {
             **_head("zeros", "zeros", "the share of values that are exactly 0", "percent"),
             "values": packed(zeros, "f4"),

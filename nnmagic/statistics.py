@@ -1,6 +1,6 @@
 """The numbers of many values: exact in one reading of them, a piece at a time."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import frexp, hypot, inf, isfinite, nan, sqrt
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from nnmagic.records import Sample
 from nnmagic.trace_log import Statistics
 
 PIECE = 1 << 17
@@ -222,72 +221,3 @@ def _integer_moments(values: np.ndarray, low: int, high: int) -> tuple[float, fl
     above = values.view(np.uint64) - np.uint64(low % 2**64)  # wraps to the distance from the least
     mean, std = exact_moments(above.astype(np.float64), high - low)
     return low + mean, std
-
-
-def statistics_of_many(samples: Sequence[Sample]) -> np.ndarray:
-    """Return the numbers of many small tensors at once, from samples that hold all their values.
-
-    One by one each tensor costs a dozen calls into NumPy; here many share them.
-
-    Returns:
-        float64, (samples, statistics), in the order of `Statistics`.
-    """
-    found = np.empty((len(samples), len(Statistics._fields)))
-    formats: dict[str, list[int]] = {}
-    for index, sample in enumerate(samples):
-        formats.setdefault(sample.format, []).append(index)
-    for name, indices in formats.items():
-        dtype = np.dtype("D" if name == "Zd" else name)
-        sizes = np.array([len(samples[index].data) for index in indices]) // dtype.itemsize
-        for batch in _batches(sizes):
-            chosen = indices[batch]
-            values = np.frombuffer(b"".join([samples[index].data for index in chosen]), dtype)
-            if name == "Zd":
-                values = np.abs(values)
-            found[chosen] = _statistics_of_runs(values, sizes[batch])
-    return found
-
-
-def _batches(sizes: np.ndarray) -> Iterator[slice]:
-    """Yield slices of runs of values that fit into the cache together."""
-    ends = sizes.cumsum()
-    start = 0
-    while start < sizes.size:
-        before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + PIECE, "right")))
-        yield slice(start, stop)
-        start = stop
-
-
-def _statistics_of_runs(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return a row of numbers for each run of values, the runs side by side."""
-    ends = sizes.cumsum()
-    starts = ends - sizes
-    found = np.zeros((sizes.size, len(Statistics._fields)))
-    usual = np.flatnonzero(sizes)
-    if usual.size:
-        number, first = sizes[usual], starts[usual]
-        low, high = np.minimum.reduceat(values, first), np.maximum.reduceat(values, first)
-        if values.dtype.kind == "f":
-            largest = np.maximum(-low, high).astype(np.float64)
-            plain = (largest == 0) | ((largest > 1e-100) & (largest < 1e100))  # false for NaN
-        else:
-            plain = (low >= -SMALL) & (high <= SMALL)
-        with np.errstate(all="ignore"):  # what fails here is not usual, and done again below
-            apart = values.astype(np.float64)
-            mean = np.add.reduceat(apart, first) / number
-            apart -= np.repeat(mean, number)
-            rest = np.add.reduceat(apart, first) / number
-            squares = np.add.reduceat(np.square(apart, out=apart), first)
-            variance = np.maximum(squares - rest * rest * number, 0) / (number - 1)
-            std = np.where(low == high, 0.0, np.sqrt(variance))
-            mean += rest
-        std[number < 2] = nan
-        zeros = np.add.reduceat(values == 0, first, dtype=np.int64) / number
-        found[usual, :5] = np.transpose([low, high, mean, std, zeros])
-        usual = usual[plain]
-    odd = np.ones(sizes.size, bool)
-    odd[usual] = False
-    for index in np.flatnonzero(odd):
-        found[index] = statistics_of(in_pieces(values[starts[index] : ends[index]]), fast=False)
-    return found

@@ -1,16 +1,17 @@
 """The columns of a run: one entry a call, one entry a tensor that was seen."""
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from math import isnan
+from math import hypot, isnan
 from typing import Any, NamedTuple
 
 from nnmagic import units
-from nnmagic.records import Samples, TensorRecord
+from nnmagic.records import Sample, Samples, TensorRecord
 from nnmagic.units import Shape
 
-RUNNING, FINISHED, FAILED = range(3)
+RUNNING, FINISHED, FAILED, STOPPED = range(4)
+"""How a call ended; a recomputation is stopped once the backward has what it needs of it."""
 
 
 class Statistics(NamedTuple):
@@ -27,6 +28,9 @@ class Statistics(NamedTuple):
 
 
 NOTHING_KNOWN = Statistics(*[float("nan")] * len(Statistics._fields))
+
+
+UNKNOWN_BYTES = array("d", NOTHING_KNOWN).tobytes()
 
 
 class Layer(NamedTuple):
@@ -86,11 +90,15 @@ class TraceLog:
     """
 
     __slots__ = (
+        "_numbers",
         "depth",
         "ended",
         "failures",
         "forms",
         "forms_seen",
+        "functions",
+        "graded",
+        "gradients",
         "input_shape",
         "inputs",
         "layer",
@@ -99,14 +107,17 @@ class TraceLog:
         "measured",
         "networks",
         "notes",
-        "numbers",
         "output_shape",
         "outputs",
+        "parameter_gradients",
+        "parent",
         "place",
         "places",
         "places_seen",
         "raised",
+        "recomputed",
         "samples",
+        "settle",
         "shapes",
         "shapes_seen",
         "step",
@@ -120,7 +131,7 @@ class TraceLog:
         self.notes: list[str] = []
         self.networks: list[str] = []
         self.layers: list[Layer] = []
-        self.layers_seen: dict[Layer, int] = {}
+        self.layers_seen: dict[tuple[int, str, str], int] = {}
         self.shapes: list[Shape] = []
         self.shapes_seen: dict[Any, int] = {}
         self.places: list[str] = []
@@ -129,6 +140,7 @@ class TraceLog:
         self.place = array("l")
         self.step = array("q")
         self.depth = array("l")
+        self.parent = array("l")
         self.input_shape = array("l")
         self.output_shape = array("l")
         self.inputs: list[tuple[int, ...]] = []
@@ -136,11 +148,17 @@ class TraceLog:
         self.ended = bytearray()
         self.failures: dict[int, Failure] = {}
         self.raised: int | None = None
+        self.recomputed: set[int] = set()
+        self.functions: set[int] = set()
+        self.graded = False
+        self.gradients: dict[int, int] = {}
+        self.parameter_gradients: dict[int, dict[str, int | None]] = {}
         self.forms: list[Form] = []
         self.forms_seen: dict[Form, int] = {}
         self.tensor_form = array("l")
-        self.numbers = array("d")
-        self.samples: list[Samples] = []
+        self._numbers = array("d")
+        self.samples: list[Samples | bytes] = []
+        self.settle: Callable[[], None] | None = None
         self.measured: dict[int, int] = {}
         self.unknown: dict[int, str] = {}
         self.shape_index(None)
@@ -149,7 +167,8 @@ class TraceLog:
         return len(self.layer)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        self.numbers  # noqa: B018 - what is still to be computed
+        return {name: getattr(self, name) for name in self.__slots__} | {"settle": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -159,7 +178,7 @@ class TraceLog:
         if not isinstance(other, TraceLog):
             return NotImplemented
         mine, theirs = self.__getstate__(), other.__getstate__()
-        mine["numbers"], theirs["numbers"] = self.numbers.tobytes(), other.numbers.tobytes()
+        mine["_numbers"], theirs["_numbers"] = self.numbers.tobytes(), other.numbers.tobytes()
         return mine == theirs
 
     def __hash__(self) -> int:
@@ -169,10 +188,9 @@ class TraceLog:
 
     def layer_index(self, network: int, name: str, type_name: str) -> int:
         """Return the number of a layer, a new one at the first sight."""
-        layer = Layer(network, name, type_name)
-        index = self.layers_seen.setdefault(layer, len(self.layers))
+        index = self.layers_seen.setdefault((network, name, type_name), len(self.layers))
         if index == len(self.layers):
-            self.layers.append(layer)
+            self.layers.append(Layer(network, name, type_name))
         return index
 
     def shape_index(self, shape: Shape) -> int:
@@ -197,14 +215,20 @@ class TraceLog:
         layer: int,
         step: int,
         depth: int,
+        parent: int,
         place: int,
         input_shape: Shape,
         inputs: tuple[int, ...],
     ) -> int:
-        """Append a call that has begun; return its number."""
+        """Append a call that has begun; return its number.
+
+        Its parent is -1 outside every other call. Calls of several threads may alternate, so that
+        the depths alone do not tell it.
+        """
         self.layer.append(layer)
         self.step.append(step)
         self.depth.append(depth)
+        self.parent.append(parent)
         self.place.append(place)
         self.input_shape.append(self.shape_index(input_shape))
         self.output_shape.append(0)
@@ -212,6 +236,16 @@ class TraceLog:
         self.outputs.append(())
         self.ended.append(RUNNING)
         return len(self.ended) - 1
+
+    def drop_last(self) -> None:
+        """Take back the call that was added last."""
+        for column in (self.layer, self.step, self.depth, self.parent, self.place):
+            column.pop()
+        self.input_shape.pop()
+        self.output_shape.pop()
+        self.inputs.pop()
+        self.outputs.pop()
+        self.ended.pop()
 
     def finish(self, call: int, output_shape: Shape, outputs: tuple[int, ...]) -> None:
         """Note what a call returned."""
@@ -224,6 +258,34 @@ class TraceLog:
         self.failures[call] = failure
         self.ended[call] = FAILED
 
+    def stop(self, call: int) -> None:
+        """Note that a recomputation ended before it returned."""
+        self.ended[call] = STOPPED
+
+    def form_index(self, form: Form) -> int:
+        """Return the number of a form, a new one at the first sight."""
+        index = self.forms_seen.setdefault(form, len(self.forms))
+        if index == len(self.forms):
+            self.forms.append(form)
+        return index
+
+    def add_whole(self, form: int, values: bytes) -> int:
+        """Append a small tensor, all of its values at once, its numbers later; return its number.
+
+        Args:
+            form: the number of its form, of float32 or float64 values.
+            values: the values.
+        """
+        self.tensor_form.append(form)
+        self._numbers.frombytes(UNKNOWN_BYTES)
+        self.samples.append(values)
+        return len(self.samples) - 1
+
+    def set_numbers(self, tensor: int, numbers: Iterable[float]) -> None:
+        """Set the numbers of a tensor that was added without."""
+        width = len(NOTHING_KNOWN)
+        self._numbers[tensor * width : (tensor + 1) * width] = array("d", numbers)
+
     def add_tensor(
         self,
         form: Form,
@@ -233,11 +295,8 @@ class TraceLog:
         measured: int | None = None,
     ) -> int:
         """Append a tensor; return its number."""
-        index = self.forms_seen.setdefault(form, len(self.forms))
-        if index == len(self.forms):
-            self.forms.append(form)
-        self.tensor_form.append(index)
-        self.numbers.extend(numbers)
+        self.tensor_form.append(self.form_index(form))
+        self._numbers.extend(numbers)
         self.samples.append(samples)
         if unknown:
             self.unknown[len(self.samples) - 1] = unknown
@@ -246,6 +305,43 @@ class TraceLog:
         return len(self.samples) - 1
 
     # Reading.
+
+    @property
+    def numbers(self) -> array:
+        """The numbers of all tensors, one after the other; what is still missing is computed."""
+        if self.settle is not None:
+            self.settle()
+        return self._numbers
+
+    def samples_of(self, tensor: int) -> Samples:
+        """Return what is kept of a tensor's values."""
+        samples = self.samples[tensor]
+        if isinstance(samples, Samples):
+            return samples
+        whole = self.whole(tensor)
+        return Samples(whole, whole)
+
+    def whole(self, tensor: int) -> Sample:
+        """Return all values of a tensor that was added whole."""
+        form, values = self.form_of(tensor), self.samples[tensor]
+        assert isinstance(values, bytes)
+        shape = tuple(size for size in form.shape if size is not None)  # none of them is nested
+        return Sample("f" if form.dtype == "float32" else "d", shape, values)
+
+    def is_function(self, call: int) -> bool:
+        """Tell whether a call is one of a tensor function, not of a module."""
+        return self.layer[call] in self.functions
+
+    def gradient_of(self, call: int) -> int | None:
+        """Return the gradient of the output tensor that a row is about, if there is one."""
+        output = self.main_output(call)
+        return None if output is None else self.gradients.get(output)
+
+    def own_gradient(self, call: int) -> float | None:
+        """Return the norm of the gradients of a layer's own parameters, None without any."""
+        own = self.parameter_gradients.get(self.layer[call], {})
+        norms = [self.tensor(each).norm for each in own.values() if each is not None]
+        return None if not norms or None in norms else hypot(*(norm or 0.0 for norm in norms))
 
     def layer_of(self, call: int) -> Layer:
         """Return the layer of a call."""
@@ -270,7 +366,7 @@ class TraceLog:
         return tensor_record(
             self.form_of(index),
             self.statistics_of(index),
-            self.samples[index],
+            self.samples_of(index),
             self.unknown.get(index, ""),
             self.measured.get(index),
         )
@@ -283,10 +379,24 @@ class TraceLog:
                 return tensor
         return outputs[0] if outputs else None
 
-    def returned(self, calls: range) -> Iterator[int]:
+    def nested(self, calls: Iterable[int]) -> Iterator[int]:
+        """Yield calls in the order in which they began, each followed by those made within it.
+
+        Only where several threads called layers is this another order.
+        """
+        children: dict[int, list[int]] = {}
+        for call in calls:
+            children.setdefault(self.parent[call], []).append(call)
+        pending = children.pop(-1, [])[::-1]
+        while pending:
+            call = pending.pop()
+            yield call
+            pending += children.pop(call, [])[::-1]
+
+    def returned(self, calls: Iterable[int]) -> Iterator[int]:
         """Yield the calls in the order in which they ended: children before their parents."""
         running: list[int] = []
-        for call in calls:
+        for call in self.nested(calls):
             while running and self.depth[running[-1]] >= self.depth[call]:
                 yield running.pop()
             running.append(call)

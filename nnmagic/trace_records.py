@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import hypot
 from typing import Any
 
 from nnmagic import units
@@ -25,7 +26,11 @@ FRAME_COLUMNS = (
     "device",
     *STATISTICS,
     "failed",
+    "recomputed",
 )
+
+GRADIENT_COLUMNS = ("grad_norm", "grad_mean", "grad_std", "own_grad_norm")
+"""What a frame has besides after `--grad`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +50,12 @@ class LayerCall(OfTensor):
         place: the file and line, or the source line, of the code that called it.
         failed: whether it ended by an exception, caught or not.
         failure: why, or None.
+        recomputed: whether it ran again in a backward, as the layers of a checkpoint do.
         inputs: the tensors that it got, in the order of the nesting.
         outputs: the tensors that it returned.
+        gradients: the gradients of those in the last backward, None where there is none.
+        parameter_gradients: those of its own parameters after the run, by name; None for one that
+            got none.
     """
 
     network: str
@@ -60,14 +69,44 @@ class LayerCall(OfTensor):
     output_shape: Shape = field(hash=False)
     failed: bool
     failure: Failure | None
+    recomputed: bool
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
+    gradients: tuple[TensorRecord | None, ...] = ()
+    parameter_gradients: dict[str, TensorRecord | None] = field(default_factory=dict, hash=False)
 
     @property
     def main(self) -> TensorRecord | None:
         """The output that the statistics are of."""
         numeric = (output for output in self.outputs if output.is_numeric)
         return next(numeric, self.outputs[0] if self.outputs else None)
+
+    @property
+    def gradient(self) -> TensorRecord | None:
+        """The gradient of the output that the statistics are of."""
+        outputs = zip(self.outputs, self.gradients, strict=True)
+        return next((gradient for output, gradient in outputs if output is self.main), None)
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The Euclidean norm of that gradient."""
+        return None if self.gradient is None else self.gradient.norm
+
+    @property
+    def grad_mean(self) -> float | None:
+        """The mean of that gradient."""
+        return None if self.gradient is None else self.gradient.mean
+
+    @property
+    def grad_std(self) -> float | None:
+        """The standard deviation (correction 1) of that gradient."""
+        return None if self.gradient is None else self.gradient.std
+
+    @property
+    def own_grad_norm(self) -> float | None:
+        """The Euclidean norm of the gradients of its own parameters."""
+        norms = [each.norm for each in self.parameter_gradients.values() if each is not None]
+        return hypot(*(norm or 0.0 for norm in norms)) if norms else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, weakref_slot=True)
@@ -114,7 +153,7 @@ class Trace(Record):
         return self.call(self._calls_named(name)[-1])
 
     def calls(self, name: str) -> tuple[LayerCall, ...]:
-        """Return all calls of a layer, named as for `trace[name]`."""
+        """Return all calls of a layer, named as for `trace[name]`; recomputations are none."""
         return tuple(map(self.call, self._calls_named(name)))
 
     def _calls_named(self, name: str) -> list[int]:
@@ -130,7 +169,8 @@ class Trace(Record):
             raise KeyError(f"no layer named {name!r} ran; there are {_listed(keys.values())}")
         if len(set(found.values())) > 1:
             raise KeyError(f"several networks have {name!r}: {_listed(found.values())}")
-        return [call for call, layer in enumerate(log.layer) if layer in found]
+        calls = [call for call, layer in enumerate(log.layer) if layer in found]
+        return [call for call in calls if call not in log.recomputed] or calls
 
     def call(self, call: int) -> LayerCall:
         """Return the call of this number."""
@@ -148,9 +188,18 @@ class Trace(Record):
             output_shape=log.shapes[log.output_shape[call]],
             failed=log.ended[call] == FAILED,
             failure=log.failures.get(call),
+            recomputed=call in log.recomputed,
             inputs=tuple(map(log.tensor, log.inputs[call])),
             outputs=tuple(map(log.tensor, log.outputs[call])),
+            gradients=tuple(self._known(log.gradients.get(each)) for each in log.outputs[call]),
+            parameter_gradients={
+                name: self._known(gradient)
+                for name, gradient in log.parameter_gradients.get(log.layer[call], {}).items()
+            },
         )
+
+    def _known(self, tensor: int | None) -> TensorRecord | None:
+        return None if tensor is None else self.log.tensor(tensor)
 
     def of_default_network(self) -> "Trace":
         """Return the same trace, its output to be read as class scores."""
@@ -169,14 +218,15 @@ class Trace(Record):
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row a call, in the order in which they began."""
-        return data_frame(list(self), FRAME_COLUMNS)
+        columns = FRAME_COLUMNS + (GRADIENT_COLUMNS if self.log.graded else ())
+        return data_frame(list(self), columns)
 
     def history(self) -> Any:
         """Return a tidy DataFrame of every call: network, step, layer, quantity, value."""
         rows = [
             _Quantity(call.network, call.step, call.layer, quantity, getattr(call, quantity))
             for call in self
-            for quantity in STATISTICS
+            for quantity in STATISTICS + (GRADIENT_COLUMNS if self.log.graded else ())
         ]
         return data_frame(rows, list(_Quantity.__slots__))
 

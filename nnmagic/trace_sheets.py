@@ -21,6 +21,7 @@ from nnmagic.sheets import (
     bins_of,
     number_column,
     packed,
+    pair_column,
     statistics_columns,
     steps_of,
     text_column,
@@ -90,6 +91,8 @@ def trace_sheet(
                 shape += f" {form.device}" if form.device != usual_device else ""
                 zeros = log.numbers[index * len(NOTHING_KNOWN) + 4]
                 words = table.flags(call, zeros, log.unknown.get(index, ""))
+                if call in log.recomputed:
+                    words = ["recomputed in the backward", *words]
             bits |= STRONG if call in makers else 0
             bits |= DIMMED if makers and table.inherits(call) else 0
         bits |= FLAGGED if table.is_flagged(call) else 0
@@ -97,7 +100,7 @@ def trace_sheet(
         shapes.add(shape)
         flags.add(", ".join(words))
     numbers = _numbers_of(log, tensors)
-    samples = [None if index < 0 else log.samples[index].spread for index in tensors]
+    samples = [None if index < 0 else log.samples_of(index).spread for index in tensors.tolist()]
     scores = table.scores()
     columns = [
         text_column("type", "type", "the class of the layer", types),
@@ -105,6 +108,9 @@ def trace_sheet(
         text_column("flags", "flags", "what deserves a look", flags, "flags"),
         *statistics_columns(numbers, *bins_of(samples, numbers)),
     ]
+    if log.graded:
+        after = 1 + next(i for i, column in enumerate(columns) if column["key"] == "mean")
+        columns[after:after] = _gradient_columns(log, entries)
     if params is not None:
         meaning = "distinct ones, of the layer and everything below it"
         columns.insert(2, number_column("params", "parameters", meaning, counts))
@@ -135,6 +141,19 @@ def trace_sheet(
         "run": run,
     }
     return Sheet(content, rows, entries)
+
+
+def _gradient_columns(log: TraceLog, calls: Sequence[int]) -> list[Content]:
+    gradients = [log.gradient_of(call) for call in calls]
+    numbers = _numbers_of(log, np.array([-1 if g is None else g for g in gradients], dtype=int))
+    means, stds = numbers[:, 2], numbers[:, 3]
+    norms = [log.own_gradient(call) for call in calls]
+    meaning = "of what the layer returned, in the last backward: mean ± std"
+    own = "the Euclidean norm of the gradients of its own parameters"
+    return [
+        pair_column("gradient", "gradient", meaning, means, stds, "±"),
+        number_column("own_gradient", "own gradient", own, norms, "number"),
+    ]
 
 
 def _sampled(log: TraceLog) -> list[str]:
@@ -194,6 +213,8 @@ def _scores(scores: Sequence[Any]) -> Content | None:
 
 def _structure(trace: Trace, table: TraceTable) -> str:
     roots = [call for call in table.calls if table.parent[call] is None]
+    log = trace.log
+    roots = [c for c in roots if c not in log.recomputed and not log.is_function(c)]
     if not roots or trace.log.ended[roots[-1]] != FINISHED:
         return ""
     return units.shape(trace.log.shapes[trace.log.output_shape[roots[-1]]])

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from nnmagic import units
 from nnmagic.records import MOST_ROWS, Sample, TensorRecord, View, filtered, leading_rows, left_out
-from nnmagic.tables import Column, Row, Table, bounded, parents_of
-from nnmagic.trace_log import FAILED, FINISHED, TraceLog
+from nnmagic.tables import Column, Pair, Row, Table, bounded, parents_of
+from nnmagic.trace_log import FAILED, FINISHED, STOPPED, TraceLog
 
 FOLDED_FROM = 6
 """From how many calls of one layer within one parent on they are folded into one row."""
@@ -39,6 +39,22 @@ COLUMNS = (
     ),
     Column(title="zeros", right=True, rank=4, meaning="the share of values that are exactly 0"),
     Column(title="flags", meaning="what deserves a look"),
+)
+
+
+GRADIENT_COLUMNS = (
+    Column(
+        title="gradient",
+        right=True,
+        rank=1,
+        meaning="of what the layer returned, in the last backward: mean ± std",
+    ),
+    Column(
+        title="own gradient",
+        right=True,
+        rank=1,
+        meaning="the Euclidean norm of the gradients of its own parameters, after the run",
+    ),
 )
 
 
@@ -98,11 +114,9 @@ class TraceTable:
         self.text = text
         self.notes: list[str] = []
         self.calls, self.steps_text = self._shown_calls()
-        self.parents = [
-            None if parent is None else self.calls[parent]
-            for parent in parents_of([self.log.depth[call] for call in self.calls])
-        ]
-        self.parent = dict(zip(self.calls, self.parents, strict=True))
+        self.parent = {
+            call: None if p < 0 else p for call in self.calls for p in [log.parent[call]]
+        }
         self.last_child = {p: call for call, p in self.parent.items() if p is not None}
         self.spoiled = log.holds_nonfinite()
         self.makers = {
@@ -121,13 +135,13 @@ class TraceTable:
 
     def _shown_calls(self) -> tuple[list[int], str]:
         log = self.log
-        roots: dict[int, list[int]] = {}
+        roots: dict[int, dict[int, None]] = {}
         for call, depth in enumerate(log.depth):
-            if depth == 0:
-                roots.setdefault(log.layer_of(call).network, []).append(log.step[call])
+            if depth == 0 and not log.is_function(call):
+                roots.setdefault(log.layer_of(call).network, {})[log.step[call]] = None
         shown, texts = {}, []
-        self.steps = max(roots.values(), key=len, default=[])
-        for network, steps in roots.items():
+        self.steps = max(map(list, roots.values()), key=len, default=[])
+        for network, steps in ((network, list(steps)) for network, steps in roots.items()):
             wanted = self.view.step
             if wanted is not None and wanted not in steps:
                 self.notes.append(
@@ -143,13 +157,13 @@ class TraceTable:
                 )
         if len(texts) > 3:
             texts = [f"the last step of {units.plural(len(roots), 'network')}"]
-        calls, inside = [], False
-        for call, depth in enumerate(log.depth):
-            if depth == 0:
-                inside = log.step[call] == shown[log.layer_of(call).network]
-            if inside:
-                calls.append(call)
-        return calls, " · ".join(texts)
+        last = max(shown.values(), default=0)  # the functions outside belong to the step before
+        calls = [
+            call
+            for call, step in enumerate(log.step)
+            if step == shown.get(log.layer_of(call).network, last)
+        ]
+        return list(log.nested(calls)), " · ".join(texts)
 
     def _usual_form(self) -> tuple[str, str]:
         forms = Counter[tuple[str, str]]()
@@ -171,7 +185,7 @@ class TraceTable:
         return Table(
             heading=self.heading(),
             label=Column(title="layer", meaning="in the order in which the calls began"),
-            columns=COLUMNS,
+            columns=(*COLUMNS[:3], *(GRADIENT_COLUMNS if self.log.graded else ()), *COLUMNS[3:]),
             rows=shown,
             notes=self.all_notes(self.scores()),
             show_details=self.view.values is not None,
@@ -253,11 +267,13 @@ class TraceTable:
         """Return what the tree calls a call: what its layer's name adds to its parent's."""
         layer, parent = self.log.layer_of(call), self.parent[call]
         if parent is None:
+            if self.log.is_function(call):
+                return layer.name
             network = self.log.networks[layer.network]
             return f"{network}.{layer.name}" if layer.name else network
         above = self.log.layer_of(parent).name
         if not above:
-            return layer.name
+            return layer.name or self.log.networks[layer.network]  # a network that calls itself
         return layer.name.removeprefix(f"{above}.")
 
     def _row(self, line: Line) -> Row:
@@ -283,12 +299,14 @@ class TraceTable:
         shape += f" {tensor.dtype}" if tensor.dtype != usual_dtype else ""
         shape += f" {tensor.device}" if tensor.device != usual_device else ""
         flags = [f"the last of {units.plural(line.times, 'call')}"] if line.times else []
+        flags += ["recomputed in the backward"] if call in log.recomputed else []
         return replace(
             row,
             cells=(
                 *row.cells,
                 shape,
                 tensor.mean_and_std,
+                *(self._gradients(call) if log.graded else ()),
                 tensor.min_and_max,
                 tensor.histogram,
                 units.percent(tensor.zeros),
@@ -299,8 +317,26 @@ class TraceTable:
             strong=call in self.makers,
         )
 
+    def _gradients(self, call: int) -> tuple[Pair | str | None, ...]:
+        gradient, own = self.log.gradient_of(call), self.own_gradient(call)
+        return None if gradient is None else self.log.tensor(gradient).mean_and_std, own
+
+    def own_gradient(self, call: int) -> str:
+        """Return the norm of the gradients of a layer's own parameters, and which got none."""
+        own = self.log.parameter_gradients.get(self.log.layer[call])
+        if not own:
+            return ""
+        norm = self.log.own_gradient(call)
+        without = [name for name, gradient in own.items() if gradient is None]
+        if norm is None:
+            return "none"
+        text = units.numbers(norm)[0]
+        return f"{text}, {', '.join(without)} none" if without else text
+
     def unfinished(self, call: int) -> str:
         """Return what a row says in place of values: that the call failed, or runs."""
+        if self.log.ended[call] == STOPPED:
+            return "recomputed in the backward, as far as needed"
         failure = self.log.failures.get(call)
         if failure is None:
             return "running"
@@ -434,11 +470,12 @@ class TraceTable:
     def scores(self) -> list[ItemScores]:
         """Return what the outputs say, read as class scores where that is likely."""
         log, found = self.log, list[ItemScores]()
-        for root in (call for call in self.calls if self.parent[call] is None):
+        roots = (call for call in self.calls if self.parent[call] is None)
+        for root in (call for call in roots if call not in log.recomputed):
             tensor, last = log.main_output(root), self._last_leaf(root)
             if tensor is None or log.ended[root] != FINISHED:
                 continue
-            form, leading = log.form_of(tensor), log.samples[tensor].leading
+            form, leading = log.form_of(tensor), log.samples_of(tensor).leading
             last_type = log.layer_of(last).type
             ends_in_scores = root != last and last_type in SCORE_LAYERS
             if not (self.as_scores or self.view.classes or ends_in_scores):

@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from nnmagic.calls import RunningCall, observed
-from nnmagic.naming import Naming
+from nnmagic.calling_places import CallingPlaces
+from nnmagic.calls import RunningCall, in_backward, observed
+from nnmagic.naming import Naming, Network
 from nnmagic.panels import LayerDetails
-from nnmagic.recording import Recorder
+from nnmagic.recorder import Recorder
 from nnmagic.root_calls import RootCalls
 from nnmagic.subject import Subject, details_of
 from nnmagic.trace_log import TraceLog
@@ -90,10 +91,16 @@ class Watcher(Recorder):
                 timer.join(1)
         self._latest = None
 
+    def stack_here(self) -> list[RunningCall] | None:
+        """Return the calls in progress of this thread; one thread is followed at a time."""
+        stack = super().stack_here()
+        return None if not stack and self.is_busy else stack
+
     def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> RunningCall | None:
         """Note that a call of the network, or within it, begins."""
-        if not self.running:
-            known = None if self.paused else self.home.names.get(id(module))
+        if not self.stack_here():
+            passed = self.paused or in_backward()
+            known = None if passed else self.home.names.get(id(module))
             if known is None or known[1]() is not module:
                 return None
         return super().enter(module, args, kwargs)
@@ -104,12 +111,13 @@ class Watcher(Recorder):
         if call.depth == 0:
             elapsed = begin - self._measured_at
             cheap = self._spent <= SHARE * elapsed
-            self.at_most = None if elapsed >= SECONDS and cheap else THINNED
-            if self.at_most is None:
+            self.tensors.at_most = None if elapsed >= SECONDS and cheap else THINNED
+            if self.tensors.at_most is None:
                 self._measured_at, self._spent = begin, 0.0
             self.log = TraceLog(f"{self.home.label} · call {call.step + 1:,}")
             self.roots = RootCalls(self.log)
-            self._pictures.clear()
+            self.tensors.begin(self.log)
+            self._place = CallingPlaces(self.log)
         super().began(call, args, kwargs)
         self._count(begin)
 
@@ -131,16 +139,16 @@ class Watcher(Recorder):
             self._finished()
 
     def _count(self, begin: float) -> None:
-        if self.at_most is None:
+        if self.tensors.at_most is None:
             self._spent += time.perf_counter() - begin
 
-    def _meet(self, label: str, module: Any) -> None:
-        self.log.networks.append(label)
+    def _meet(self, network: Network) -> None:
+        self.log.networks.append(network.label)
 
     # Sending.
 
     def _finished(self) -> None:
-        self._measured.clear()
+        self.tensors.conclude()
         self._latest = self.last
         self._send_in_time()
 

@@ -77,6 +77,11 @@ class Words:
             return self.input_for(network)
         return Input(args=(default_input(),), text=DEFAULT_TEXT, reason="")
 
+    def recorded(self) -> dict[str, Any]:
+        """Return what a run is to record."""
+        names = ("every", "keep", "grad", "ops")
+        return {name: getattr(self.given, name) for name in names}
+
     def shown(self, record: Record) -> Record:
         """Return the record with the display options of the line, stored where it asks for it."""
         try:

@@ -1,11 +1,12 @@
 import gc
 import sys
-import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from nnmagic.calls import CallObserver, observed
 from nnmagic.naming import Naming
@@ -54,9 +55,9 @@ class Catching(nn.Module):
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    before, limit = nn.Module.__call__, sys.getrecursionlimit()
+    before, limit = nn.Module.__call__.__code__, sys.getrecursionlimit()
     yield
-    assert nn.Module.__call__ is before
+    assert nn.Module.__call__.__code__ is before
     assert sys.getrecursionlimit() == limit
 
 
@@ -132,15 +133,87 @@ def test_an_exception_goes_on_as_the_very_same_object(error):
     assert log.running == []
 
 
-def test_another_thread_is_passed_through():
-    log = Log()
+def test_a_thread_that_was_there_before_is_passed_through():
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        log = Log()
 
-    with observed(log):
-        thread = threading.Thread(target=lambda: nn.ReLU()(torch.ones(1)))
-        thread.start()
-        thread.join()
+        with observed(log):
+            pool.submit(nn.ReLU(), torch.ones(1)).result()
 
     assert log.events == []
+
+
+def test_a_thread_that_begins_in_the_run_is_seen_with_a_stack_of_its_own():
+    log = Log()
+
+    class Threaded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(nn.ReLU())
+
+        def forward(self, x):
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(self.inner, x).result()
+
+    with observed(log):
+        Threaded()(torch.ones(1))
+
+    assert [event[:3] for event in log.events if event[0] == "began"] == [
+        ("began", "", 0),
+        ("began", "inner", 0),
+        ("began", "inner.0", 1),
+    ]
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, **how):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+        self.how = how
+
+    def forward(self, x):
+        return checkpoint(self.inner, x, **self.how)
+
+
+@pytest.mark.parametrize("how", [{"use_reentrant": True}, {"use_reentrant": False}])
+def test_what_a_checkpoint_recomputes_is_no_step_and_no_failure(how):
+    log = Log()
+    net = Checkpointed(**how)
+    recomputed = []
+    log.began = lambda call, args, kwargs: recomputed.append(
+        (call.layer, call.step, call.recomputed)
+    )
+    log.raised = lambda call, error: recomputed.append("raised")
+
+    with observed(log):
+        net(torch.ones(1, 2, requires_grad=True)).sum().backward()
+        net(torch.ones(1, 2))
+
+    assert recomputed == [
+        ("", 0, False),
+        ("inner", 0, False),
+        ("inner.0", 0, False),
+        ("inner.1", 0, False),
+        ("inner", 0, True),
+        ("inner.0", 0, True),
+        ("inner.1", 0, True),
+        ("", 1, False),
+        ("inner", 1, False),
+        ("inner.0", 1, False),
+        ("inner.1", 1, False),
+    ]
+
+
+def test_a_whole_network_that_is_recomputed_is_no_step():
+    log = Log()
+    net = nn.Sequential(nn.Linear(2, 2))
+
+    with observed(log):
+        y = checkpoint(net, torch.ones(1, 2), use_reentrant=False)
+        y.sum().backward()
+
+    assert [event[3] for event in log.events if event[0] == "began"] == [0, 0, 0, 0]
 
 
 def test_blocks_may_be_nested():

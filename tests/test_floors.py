@@ -19,20 +19,22 @@ FLOORS = {
     8: "sheets",
     9: "trace_sheets summary_sheets params_sheets panels",
     10: "widget",
-    11: "networks pictures tensors statistics flops naming",
+    11: "networks pictures tensors statistics flops naming batches",
     12: "state calls nesting readings",
-    13: "failures samples",
-    14: "meta root_calls measuring",
-    15: "inputs parameters",
-    16: "recording structure",
-    17: "subject",
-    18: "watching",
-    19: "displays expression options",
-    20: "words cells statements completions",
-    21: "makers",
-    22: "magics",
-    23: "extension",
-    24: "__init__",
+    13: "failures gradients samples",
+    14: "meta calling_places root_calls measuring",
+    15: "inputs parameters functions tensor_writer",
+    16: "recorder structure",
+    17: "function_recorder",
+    18: "recording",
+    19: "subject",
+    20: "watching",
+    21: "displays expression options",
+    22: "words cells statements completions",
+    23: "makers",
+    24: "magics",
+    25: "extension",
+    26: "__init__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
@@ -42,10 +44,10 @@ WITHOUT_TORCH = 10
 HOMES = {
     "torch": lambda name: FLOOR[name] > WITHOUT_TORCH,
     "torchvision": lambda name: name == "pictures",
-    "IPython": lambda name: 19 <= FLOOR[name] <= 22,
+    "IPython": lambda name: 21 <= FLOOR[name] <= 24,
     "pandas": lambda name: name == "records",
     "numpy": lambda name: (
-        name in ("statistics", "readings", "samples", "measuring")
+        name in ("batches", "statistics", "readings", "samples", "measuring")
         or name.endswith(("sheets", "panels"))
     ),
     "anywidget": lambda name: name == "widget",

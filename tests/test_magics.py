@@ -175,13 +175,13 @@ def test_an_interrupt_shows_what_ran_and_goes_on(session):
         "        raise KeyboardInterrupt\n"
         "net = nn.Sequential(nn.ReLU(), Stop())"
     )
-    call = nn.Module.__call__
+    call = nn.Module.__call__.__code__
 
     with pytest.raises(KeyboardInterrupt):
         session.run("%nntrace net(torch.ones(2))")
 
     assert "failed in net.1 · 1 call finished" in shown(session)[0]
-    assert nn.Module.__call__ is call
+    assert nn.Module.__call__.__code__ is call
 
 
 @pytest.mark.parametrize(
@@ -467,3 +467,44 @@ def test_a_method_that_calls_a_part_is_named_from_the_network(session):
         ["net", "encoder", 0, 0],
         ["net", "encoder", 1, 0],
     ]
+
+
+def test_the_functions_between_the_layers_are_rows(session, net):
+    trace = session.run("%nntrace --ops net(torch.rand(3, 28, 28)).relu() + 1")
+
+    layers = [call.layer for call in trace]
+    assert layers == ["rand()", "", "0", "1", "2", "3", "relu()", "add()"]
+
+
+def test_functions_alone_are_traced_only_where_they_are_asked_for(session):
+    trace = session.run("%nntrace --ops torch.ones(2, 3).softmax(1)")
+
+    assert trace["softmax()"].mean == pytest.approx(1 / 3)
+    assert "no layer ran in" in usage(session, "%nntrace torch.ones(2, 3).softmax(1)")
+
+
+def test_the_gradients_of_a_backward_in_the_line_are_columns(session, net):
+    trace = session.run("%nntrace --grad net(torch.rand(3, 28, 28)).sum().backward()")
+
+    assert trace["3"].gradient.values == [[1.0] * 10] * 3
+    assert "own gradient" in str(trace)
+
+
+@pytest.mark.parametrize("line", ["%nntrace --grad", "%nntrace net --grad"])
+def test_gradients_need_a_backward_of_the_users_own(session, net, line):
+    assert "--grad needs a backward of your own; type one" in usage(session, line)
+
+
+def test_a_live_widget_has_no_functions_and_no_gradients(session, net):
+    assert "leave out --ops and --grad" in usage(session, "%nntrace --live --ops net")
+
+
+def test_a_cell_has_functions_and_gradients(session, net):
+    session.run(
+        "%%nntrace --ops --grad -o t\nloss = net(torch.rand(3, 28, 28)).square().mean()\n"
+        "loss.backward()"
+    )
+
+    trace = session["t"]
+    assert trace["mean()"].gradient.values == 1.0
+    assert trace["1"].own_grad_norm > 0

@@ -14,11 +14,10 @@ from torch.overrides import TorchFunctionMode
 from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nnmagic.measuring import measure, small_sample
+from nnmagic.measuring import measure
 from nnmagic.samples import WHOLE
-from nnmagic.statistics import statistics_of_many
 from nnmagic.tensors import form_of, version_of
-from nnmagic.trace_log import NOTHING_KNOWN, Statistics, tensor_record
+from nnmagic.trace_log import NOTHING_KNOWN, tensor_record
 
 INTEGERS = [
     torch.bool,
@@ -320,17 +319,15 @@ def test_a_tensor_inside_a_transform_is_blank_and_one_from_outside_is_not(transf
     outside, seen = torch.arange(5000.0), []
 
     def layer(x):
-        seen.append((measure(x), record(outside), small_sample(x), small_sample(outside[:9])))
+        seen.append((measure(x), record(outside)))
         return x * 2
 
     transform(layer)
 
-    (statistics, _, why), known, inside, small = seen[0]
+    (statistics, _, why), known = seen[0]
     assert why in ("inside torch.func", "a functional tensor")
     assert np.isnan(statistics).all()
     assert known.max == 4999
-    assert inside is None
-    assert small is None or small.tolist() == list(range(9))
 
 
 class Refusing(torch.Tensor):
@@ -409,7 +406,6 @@ def kinds():
 def test_no_code_of_the_users_sees_a_measurement(tensor):
     seen = []
     with Functions(seen), Dispatches(seen):
-        small_sample(tensor)
         found = record(tensor, drawn=True)
         record(tensor, rows=2)
         record(tensor, at_most=100)
@@ -426,7 +422,6 @@ def test_a_subclass_that_logs_its_functions_sees_no_measurement():
 
     found = record(tensor, drawn=True)
     version_of(tensor)
-    small_sample(tensor)
 
     assert Logging.seen == []
     check(found, exact(plain))
@@ -475,46 +470,3 @@ def test_a_distributed_tensor_of_which_all_is_here_is_measured(mesh):
 
         check(found, exact(plain))
         assert (found.shape, found.values) == ((6, 4), plain.tolist())
-
-
-SMALL = [
-    torch.randn(3, 5),
-    torch.randn(3, 5).half(),
-    torch.randn(3, 5).bfloat16().t(),
-    torch.tensor([1.0, math.nan, math.inf, -math.inf, 0.0]),
-    torch.tensor([]),
-    torch.tensor(3),
-    torch.ones(3).expand(4, 3),
-    torch.tensor([True, False]),
-    torch.nn.Parameter(torch.ones(2)),
-    torch.tensor([2**62, 2**62 + 1]),
-]
-
-
-@pytest.mark.parametrize("tensor", SMALL, ids=lambda each: f"{each.dtype}, {tuple(each.shape)}")
-def test_a_small_tensor_can_be_measured_later_with_others(tensor):
-    statistics, samples, _ = measure(tensor)
-
-    later = small_sample(tensor)
-    numbers = statistics_of_many([later])
-
-    assert later == samples.spread
-    assert Statistics(*numbers[0]) == pytest.approx(statistics, rel=1e-12, nan_ok=True)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_what_only_a_measure_can_tell_is_no_small_sample():
-    one = torch.ones(3)
-
-    for tensor in (
-        torch.ones(WHOLE + 1),
-        torch.empty(3, device="meta"),
-        torch.eye(3).to_sparse(),
-        torch.nested.nested_tensor([one, one]),
-        torch.quantize_per_tensor(one, 0.1, 0, torch.qint8),
-        torch._to_functional_tensor(one),
-        TwoTensor(one, one),
-        one.as_subclass(Logging),
-        torch.randn(2, 2, dtype=torch.complex64).conj().imag,
-    ):
-        assert small_sample(tensor) is None

@@ -37,10 +37,10 @@ def assert_same_network(traced, plain):
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    call, limit = nn.Module.__call__, sys.getrecursionlimit()
+    call, limit = nn.Module.__call__.__code__, sys.getrecursionlimit()
     hooks = dict(nn.modules.module._global_forward_hooks)
     yield
-    assert nn.Module.__call__ is call
+    assert nn.Module.__call__.__code__ is call
     assert sys.getrecursionlimit() == limit
     assert dict(nn.modules.module._global_forward_hooks) == hooks
 

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from nnmagic.records import Sample
 from nnmagic.statistics import (
     BLOCK,
     PIECE,
@@ -14,7 +12,6 @@ from nnmagic.statistics import (
     in_pieces,
     moments,
     statistics_of,
-    statistics_of_many,
 )
 from nnmagic.trace_log import Statistics
 
@@ -145,47 +142,3 @@ def test_nothing_has_no_numbers_but_counts():
 
 def test_zeros_alone_have_no_spread():
     assert statistics_of([], zeros=7) == Statistics(0, 0, 0, 0, 1, 0, 0, 0)
-
-
-small = hnp.arrays(
-    st.sampled_from(
-        [np.float32, np.float64, np.int64, np.uint64, np.int8, np.bool_, np.complex128]
-    ),
-    hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=6),
-)
-
-
-def sample_of(values):
-    name = "Zd" if values.dtype.kind == "c" else values.dtype.char
-    return Sample(name, values.shape, values.tobytes())
-
-
-@given(st.lists(small, max_size=12))
-@settings(max_examples=300, deadline=None)
-@pytest.mark.filterwarnings("error")
-def test_many_tensors_at_once_have_the_numbers_of_each_alone(arrays):
-    found = statistics_of_many([sample_of(values) for values in arrays])
-
-    assert found.shape == (len(arrays), len(Statistics._fields))
-    for row, values in zip(found, arrays, strict=True):
-        flat = np.abs(values.ravel()) if values.dtype.kind == "c" else values.ravel()
-        alone = statistics_of([flat] if flat.size else [], fast=False)
-        scale = max(abs(alone.min), abs(alone.max), 0)  # a mean may cancel to nothing
-        assert tuple(row) == pytest.approx(alone, rel=1e-9, abs=1e-15 * scale, nan_ok=True)
-        assert tuple(row)[:2] == pytest.approx(alone[:2], rel=0, abs=0, nan_ok=True)
-
-
-def test_more_tensors_than_the_cache_holds_are_measured_in_order():
-    generator = np.random.default_rng(0)
-    arrays = [
-        generator.standard_normal(size).astype(kind)
-        for size, kind in zip(generator.integers(1, 3 * BLOCK, 400), ["f", "d"] * 200, strict=True)
-    ]
-
-    found = statistics_of_many([sample_of(values) for values in arrays])
-
-    assert found[:, 0].tolist() == [values.min() for values in arrays]
-    for row, values in zip(found, arrays, strict=True):
-        assert row[2] == pytest.approx(values.astype("d").mean(), rel=1e-12, abs=1e-15)
-        std = values.astype("d").std(ddof=1) if values.size > 1 else math.nan
-        assert row[3] == pytest.approx(std, rel=1e-12, nan_ok=True)

@@ -118,12 +118,12 @@ def test_the_network_is_left_as_it_was():
 
 def test_the_network_is_left_as_it_was_after_a_failure():
     net = nn.Sequential(nn.Linear(4, 4))
-    call, weight = nn.Module.__call__, net[0].weight
+    call, weight = nn.Module.__call__.__code__, net[0].weight
 
     with pytest.raises(RuntimeError) as caught:
         nnmagic.summary(net, torch.rand(1, 5))
 
-    assert nn.Module.__call__ is call
+    assert nn.Module.__call__.__code__ is call
     assert net[0].weight is weight
     assert weight.device.type == "cpu"
     assert (

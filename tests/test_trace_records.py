@@ -14,7 +14,7 @@ def test_the_frame_has_the_promised_columns_in_execution_order(doubling):
 
     expected = (
         "network step call layer type depth input_shape output_shape dtype device "
-        "min max mean std zeros nan inf failed"
+        "min max mean std zeros nan inf failed recomputed"
     )
     assert list(frame.columns) == expected.split()
     assert frame.call.tolist() == [0, 1, 2, 3]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
+from torch.utils.checkpoint import checkpoint
 
 import nnmagic
 from nnmagic.widget import NetworkWidget
@@ -27,7 +28,7 @@ def settled(widget):
 
 
 def is_torchs_own():
-    return nn.Module.__call__ is nn.Module._wrapped_call_impl
+    return nn.Module.__call__.__code__.co_name == "_wrapped_call_impl"
 
 
 def test_a_watch_shows_every_later_call(page, net):
@@ -54,6 +55,26 @@ def test_the_latest_call_arrives_however_fast_the_network_runs(page, net):
     assert "call 500" in widget.sheet.content["heading"]
     updates = len(page.told("values"))
     assert updates <= 10 * seconds + 2
+
+
+def test_a_recomputation_is_no_call(page):
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    widget = page.show(nnmagic.watch(net))
+
+    checkpoint(net, torch.rand(2, 4), use_reentrant=False).sum().backward()
+
+    assert "call 1" in settled(widget).sheet.content["heading"]
+    assert len(widget.trace) == 3
+
+
+def test_a_thread_that_begins_later_is_followed(page, net):
+    widget = page.show(nnmagic.watch(net))
+
+    thread = threading.Thread(target=net, args=[torch.rand(2, 4)])
+    thread.start()
+    thread.join()
+
+    assert "call 1" in settled(widget).sheet.content["heading"]
 
 
 def test_an_update_with_the_same_rows_is_one_message_of_numbers(page, net):

@@ -13,7 +13,7 @@ const MOST_MEASURED = 2000;
 /** @returns {string[]} what a cell of a column says: two texts for a pair */
 export function cellTexts(column, row) {
   if (column.kind === "pair") return numbers(column.first[row], column.second[row]);
-  const write = { count, size, percent }[column.kind];
+  const write = { count, size, percent, number: (value) => numbers(value)[0] }[column.kind];
   return [write ? write(column.values[row]) : column.strings?.[column.index[row]] ?? ""];
 }
 

@@ -12,6 +12,7 @@ const FIELDS = {
   flags: { index: Uint32Array },
   count: { values: Float64Array },
   size: { values: Float64Array },
+  number: { values: Float64Array },
   percent: { values: Float32Array },
   pair: { first: Float64Array, second: Float64Array },
   histogram: { values: Uint8Array, zero: Int8Array },

@@ -1,0 +1,190 @@
+"""The recorder: turns a run into the columns of a trace."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from nnmagic.calling_places import CallingPlaces
+from nnmagic.calls import CallObserver, RunningCall, observed
+from nnmagic.failures import annotate, first_line, mismatch
+from nnmagic.gradients import Gradients
+from nnmagic.naming import Naming, Network
+from nnmagic.nesting import tensors_in, tensors_of_call
+from nnmagic.root_calls import RootCalls
+from nnmagic.state import Fingerprint, change_text
+from nnmagic.tensor_writer import TensorWriter
+from nnmagic.trace_log import Failure, TraceLog
+from nnmagic.units import Shape
+
+
+class Recorder(CallObserver):
+    """Writes every call, what it got and what it returned, into a log.
+
+    Values are measured at the moment at which a layer gets or returns them, so that a later change
+    in place cannot rewrite them. A tensor that comes by again unchanged, by identity and version
+    counter, is not measured again.
+
+    Args:
+        log: the columns to fill.
+        naming: names networks and layers.
+        every: record the steps 0, every, 2 * every, ... only.
+        keep: what to keep of the values: `"none"`, `"sample"` or `"all"`.
+        grad: whether to note the gradients of a backward.
+
+    Attributes:
+        roots: the last outermost calls.
+        tensors: writes the tensors.
+    """
+
+    def __init__(
+        self,
+        log: TraceLog,
+        naming: Naming,
+        every: int = 1,
+        keep: str = "sample",
+        *,
+        grad: bool = False,
+    ) -> None:
+        super().__init__(naming, every)
+        self.log = log
+        log.graded = grad
+        self.gradients = Gradients(log, self._gradient) if grad else None
+        self.tensors = TensorWriter(log, keep)
+        self._place = CallingPlaces(log)
+        self.roots = RootCalls(log)
+        self._before: dict[int, Fingerprint] = {}
+        self._error: BaseException | None = None
+        self._origin = 0
+
+    def observing(self) -> AbstractContextManager[None]:
+        """See all calls for the length of the block."""
+        return observed(self)
+
+    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Write the call and what it got."""
+        network = call.network
+        assert network is not None
+        if call.depth == 0:
+            self._error = None
+            self.tensors.forget_all()
+            if not call.recomputed:
+                self.tensors.drop_pictures(network.index)
+            if network.index == len(self.log.networks):
+                self._meet(network)
+        log, parent = self.log, call.parent
+        shape: Shape
+        if len(args) == 1 and not kwargs and type(args[0]) is torch.Tensor:
+            inputs: tuple[int, ...] = (self.tensors.write(args[0], network.index),)
+            shape = log.form_of(inputs[0]).shape
+        else:
+            shape, tensors = tensors_of_call(args, kwargs)
+            inputs = tuple(self.tensors.write(tensor, network.index) for tensor in tensors)
+        index = log.add_call(
+            log.layer_index(network.index, call.layer, type(call.module).__name__),
+            call.step,
+            call.depth,
+            -1 if parent is None else parent.notes[0],
+            self._place(None if parent is None else log.place[parent.notes[0]]),
+            shape,
+            inputs,
+        )
+        call.notes = index, args, kwargs
+        if call.recomputed:
+            self.log.recomputed.add(index)
+        elif call.depth == 0:
+            self.roots.note(call, index, args, kwargs)
+
+    def ended(self, call: RunningCall, output: Any) -> None:
+        """Write what the call returned."""
+        index = call.notes[0]
+        assert call.network is not None
+        # a layer that calls no other may have written to what it got
+        calls_no_other = index + 1 == len(self.log)
+        self.finish(index, call.network.index, output, new=calls_no_other, scores=call.depth == 0)
+
+    def finish(
+        self, index: int, network: int, output: Any, *, new: bool = False, scores: bool = False
+    ) -> None:
+        """Write what a call, or a function, returned.
+
+        Args:
+            index: the number of the call.
+            network: the index of its network.
+            output: what it returned.
+            new: whether tensors in it are to be measured also where they were seen before.
+            scores: whether whole rows of a large matrix are to be kept.
+        """
+        shape: Shape
+        tensors: tuple[torch.Tensor, ...]
+        write = self.tensors.write
+        if type(output) is torch.Tensor:
+            tensors = (output,)
+            indices: tuple[int, ...] = (write(output, network, new=new, scores=scores),)
+            shape = self.log.form_of(indices[0]).shape
+        else:
+            shape, tensors = tensors_in(output)
+            indices = tuple(write(each, network, new=new, scores=scores) for each in tensors)
+        self.log.finish(index, shape, indices)
+        if self.gradients is not None:
+            for tensor, number in zip(tensors, indices, strict=True):
+                self.gradients.follow(tensor, number)
+
+    def stopped(self, call: RunningCall) -> None:
+        """Write that the backward has what it needed of a recomputation."""
+        self.log.stop(call.notes[0])
+
+    def raised(self, call: RunningCall, error: BaseException) -> None:
+        """Write that an exception passes through the call, innermost first."""
+        index, args, kwargs = call.notes
+        innermost = error is not self._error
+        if innermost:
+            self._error, self._origin = error, index
+        failure = Failure(
+            type=type(error).__name__,
+            message=first_line(error),
+            mismatch=mismatch(call.module, args, kwargs) if innermost else "",
+            place=self.log.places[self.log.place[index]] if innermost else "",
+        )
+        self.log.fail(index, failure)
+
+    def blame(self, error: BaseException) -> None:
+        """Note that the run ended by an exception, and name its layer on the exception."""
+        if error is not self._error:
+            return
+        self.log.raised = self._origin
+        layer = self.log.layer_of(self._origin)
+        failure = self.log.failures[self._origin]
+        where = self.log.place_of(self._origin)
+        place = f", called at {failure.place}" if failure.place else ""
+        why = f": {failure.mismatch}" if failure.mismatch else ""
+        annotate(error, f"raised in {where} ({layer.type}){place}{why}")
+
+    def conclude(self) -> None:
+        """Say what the run changed on its networks, and let go of everything."""
+        self._error = None
+        self.tensors.conclude()
+        networks = self.naming.networks
+        if self.gradients is not None:
+            self.gradients.conclude([network.module() for network in networks])
+        for number, before in self._before.items():
+            network = networks[number]
+            changes = None if network.module() is None else before.changes()
+            if changes is None:
+                continue
+            text = change_text(changes)
+            if len(self._before) > 1:
+                if text == "network unchanged":
+                    continue
+                text = f"{network.label}: {text}"
+            self.log.notes.append(text)
+        if len(self._before) > 1 and not self.log.notes:
+            self.log.notes.append("networks unchanged")
+
+    def _meet(self, network: Network) -> None:
+        self.log.networks.append(network.label)
+        self._before[network.index] = Fingerprint(network.layers())
+
+    def _gradient(self, gradient: torch.Tensor) -> int:
+        with self._lock:
+            return self.tensors.write_alone(gradient)
