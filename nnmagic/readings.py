@@ -98,7 +98,7 @@ def _spread_over(tensor: Any) -> str:
     """Return how a DTensor is spread over devices, empty where this process holds all of it."""
     sizes = tensor.device_mesh.shape
     return ", ".join(
-        f"{placement} over {size} devices"
+        f"{placement!r} over {size} devices"
         for placement, size in zip(tensor.placements, sizes, strict=True)
         if size > 1 and not placement.is_replicate()
     )

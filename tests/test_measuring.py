@@ -1,5 +1,6 @@
 import math
 import warnings
+from contextlib import contextmanager
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import ClassVar
@@ -10,7 +11,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.overrides import TorchFunctionMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -451,22 +454,33 @@ def test_a_coalesced_view_is_not_forced_on_a_sparse_tensor():
     assert not tensor.is_coalesced()
 
 
-@pytest.fixture(scope="module")
-def mesh():
-    distributed = pytest.importorskip("torch.distributed.tensor")
-    torch.distributed.init_process_group(
-        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
-    )
-    yield torch.distributed.device_mesh.init_device_mesh("cpu", (1,)), distributed
-    torch.distributed.destroy_process_group()
+@contextmanager
+def devices(backend, store, number):
+    torch.distributed.init_process_group(backend, store=store, rank=0, world_size=number)
+    try:
+        yield torch.distributed.device_mesh.init_device_mesh("cpu", (number,))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
-def test_a_distributed_tensor_of_which_all_is_here_is_measured(mesh):
-    devices, distributed = mesh
+def test_a_distributed_tensor_of_which_all_is_here_is_measured():
     plain = torch.randn(6, 4)
+    with devices("gloo", torch.distributed.HashStore(), 1) as mesh:
+        for placement in (Shard(0), Replicate(), Partial()):
+            found = record(DTensor.from_local(plain, mesh, [placement]))
 
-    for placement in (distributed.Shard(0), distributed.Replicate()):
-        found = record(distributed.distribute_tensor(plain, devices, [placement]))
+            check(found, exact(plain))
+            assert (found.shape, found.values) == ((6, 4), plain.tolist())
 
-        check(found, exact(plain))
-        assert (found.shape, found.values) == ((6, 4), plain.tolist())
+
+def test_a_distributed_tensor_of_which_a_part_is_here_is_blank_with_the_reason():
+    plain = torch.randn(6, 4)
+    with devices("fake", FakeStore(), 2) as mesh:
+        found = [
+            record(DTensor.from_local(plain, mesh, [placement]))
+            for placement in (Shard(0), Partial(), Replicate())
+        ]
+
+    assert [each.shape for each in found] == [(12, 4), (6, 4), (6, 4)]
+    assert [each.mean is None for each in found] == [True, True, False]
+    assert found[0].unknown == "Shard(dim=0) over 2 devices"

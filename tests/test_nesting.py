@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_sequence
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from nnmagic.nesting import DEEPEST, tensors_in, tensors_of_call
 
@@ -49,7 +48,8 @@ def test_a_packed_sequence_shows_its_steps_and_their_order():
 
 def test_an_output_of_transformers_shows_what_it_holds():
     cache = ((torch.ones(1, 2), torch.ones(1, 3)),)
-    output = BaseModelOutputWithPast(torch.ones(1, 4), past_key_values=cache)
+    outputs = pytest.importorskip("transformers.modeling_outputs")
+    output = outputs.BaseModelOutputWithPast(torch.ones(1, 4), past_key_values=cache)
 
     shape, _ = tensors_in(output)
 
