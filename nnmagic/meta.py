@@ -144,7 +144,7 @@ def networks_on_meta(network: nn.Module, fakes: Fakes | None = None) -> Iterator
         ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
     twins, failed_hooks = _Twins(fakes), list[str]()
-    with preserved(network, buffers=False), random_state_kept():
+    with preserved(network, buffers=fakes is not None), random_state_kept():
         for module in network.modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere

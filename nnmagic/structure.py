@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
@@ -131,11 +132,14 @@ class Counts:
         if known is not None:
             return known
         self._below[id(module)] = _Below(0, 0, 0, set(), set())  # it may be below itself
-        own = {n: p for n, p in module._parameters.items() if p is not None and not is_lazy(p)}
+        whole = isinstance(module, ScriptModule)  # a row of its own, with all that is below it
+        held = dict(module.named_parameters()) if whole else module._parameters
+        own = {n: p for n, p in held.items() if p is not None and not is_lazy(p)}
         self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
         self._parameters.update((id(p), p) for p in own.values())
         below = self._sum({id(p) for p in own.values()})
-        parts = [self._take(child) for child in module._modules.values() if child is not None]
+        children = () if whole else module._modules.values()
+        parts = [self._take(child) for child in children if child is not None]
         if parts:
             below = self._together([below, *parts])
         self._below[id(module)] = below
@@ -287,7 +291,7 @@ def describe(
             notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
         )
 
-    fakes, remarks = _for_autocast(module)
+    fakes, remarks = _fakes_for(module)
     failed_hooks: list[str] = []
     try:
         with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
@@ -317,14 +321,21 @@ def describe(
     return replace(summary(), training=step)
 
 
-def _for_autocast(module: nn.Module) -> tuple[Fakes | None, tuple[str, ...]]:
-    """Return what makes the tensors of a run under autocast, which passes over meta tensors."""
-    device = device_of(module).type
-    if device == "meta" or not torch.is_autocast_enabled(device):
+def _fakes_for(module: nn.Module) -> tuple[Fakes | None, tuple[str, ...]]:
+    """Return what makes the tensors of a run that meta tensors would not do for.
+
+    Autocast passes over them, and a script holds its own weights where they are not replaced.
+    """
+    device = device_of(module)
+    if device.type == "meta":
         return None, ()
-    if any(isinstance(each, nn.RNNBase) for each in module.modules()):
+    cast = torch.is_autocast_enabled(device.type)
+    modules = list(module.modules())
+    if cast and any(isinstance(each, nn.RNNBase) for each in modules):
         return None, ("autocast: not followed in a network with recurrent layers",)
-    return Fakes(device_of(module)), ()
+    scripted = any(isinstance(each, ScriptModule) for each in modules)
+    remarks = ("a ScriptModule is one row: what runs inside it cannot be seen",) if scripted else ()
+    return Fakes(device) if cast or scripted else None, remarks
 
 
 @contextmanager
@@ -347,12 +358,22 @@ def _never_ran(
     network = naming.network_of(module)
     label = network.label if network is not None else type(module).__name__
     rows = []
-    for name, layer in module.named_modules():
+    for name, layer in _seen(module):
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
         rows.append(LayerShape(**_fields(label, name, layer, 1, counts)))
     return rows
+
+
+def _seen(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of a network by name, without those inside a ScriptModule."""
+    inside: set[int] = set()
+    for name, module in network.named_modules():
+        if id(module) not in inside:
+            yield name, module
+            if isinstance(module, ScriptModule):
+                inside.update(map(id, module.modules()))
 
 
 def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:

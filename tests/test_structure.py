@@ -283,3 +283,22 @@ def test_autocast_counts_the_same_flops_in_real_networks():
     assert cast.total_flops == plain.total_flops
     assert [row.output_shape for row in cast.rows] == [row.output_shape for row in plain.rows]
     assert cast.output_bytes < plain.output_bytes
+
+
+def test_a_script_is_one_row_and_is_left_as_it_was():
+    inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
+    net = nn.Sequential(torch.jit.script(inner), nn.ReLU())
+    before = copy.deepcopy(net.state_dict())
+
+    summary = nnmagic.summary(net, torch.rand(2, 3, 8, 8))
+
+    parameters = 3 * 4 * 9 + 4 + 2 * 4
+    assert [(row.layer, row.own_params) for row in summary.rows] == [
+        ("", 0),
+        ("0", parameters),
+        ("1", 0),
+    ]
+    assert summary.total_params == parameters
+    assert summary.total_flops == 2 * 2 * 4 * 6 * 6 * 3 * 9
+    assert "a ScriptModule is one row: what runs inside it cannot be seen" in summary.notes
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
