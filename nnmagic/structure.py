@@ -28,7 +28,7 @@ from nnmagic.tensors import (
     tensors_of_call,
 )
 from nnmagic.units import Shape, layer_name
-from nnmagic.weight_records import WeightForm, below, named
+from nnmagic.weight_records import WeightForm, below, named, tied
 from nnmagic.weights import weight_forms
 
 
@@ -40,6 +40,7 @@ class ShapeObserver(CallObserver):
         self.counter = counter
         self.counts = counts
         self.begun: list[dict[str, Any]] = []
+        self.modules: list[nn.Module] = []
         self.failure = ""
         self.error: BaseException | None = None
 
@@ -64,6 +65,7 @@ class ShapeObserver(CallObserver):
                 else tensors_of_call(args, kwargs)
             )
         self.begun.append(fields)
+        self.modules.append(call.module)
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Complete the row of the call."""
@@ -87,6 +89,12 @@ class ShapeObserver(CallObserver):
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
         fields["failed"] = True
         fields["children"] = self._calls_others(index)
+
+    def recount(self, counts: "Counts") -> None:
+        """Count the parameters of all rows anew, since the run has made some."""
+        self.counts = counts
+        for fields, module in zip(self.begun, self.modules, strict=True):
+            fields.update(counts.fields(module, fields["layer"]))
 
     def _calls_others(self, index: int) -> bool:
         return index + 1 < len(self.begun)
@@ -116,6 +124,8 @@ class Counts:
 
     Attributes:
         forms: how those weights of each layer are held that are no plain parameters.
+        buffer_bytes: the bytes of the buffers, a shared storage once.
+        lazy: whether there are parameters without a shape, which a run gives them.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -125,6 +135,8 @@ class Counts:
         self._own: dict[int, list[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {}
         self._made: list[nn.Module] = []
+        self.lazy = False
+        self.buffer_bytes = storage_bytes(network.buffers())
         self._take(network)
 
     def _take(self, module: nn.Module) -> _Below:
@@ -134,7 +146,9 @@ class Counts:
         self._below[id(module)] = _Below(0, 0, 0, set(), set())  # it may be below itself
         whole = isinstance(module, ScriptModule)  # a row of its own, with all that is below it
         held = dict(module.named_parameters()) if whole else module._parameters
-        own = {n: p for n, p in held.items() if p is not None and not is_lazy(p)}
+        there = {name: p for name, p in held.items() if p is not None}
+        own = {name: p for name, p in there.items() if not is_lazy(p)}
+        self.lazy |= len(own) < len(there)
         self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
         self._parameters.update((id(p), p) for p in own.values())
         below = self._sum({id(p) for p in own.values()})
@@ -172,12 +186,13 @@ class Counts:
             self._own.update((id(each), []) for each in module.modules())
         return self._below[id(module)][:3]
 
-    def own(self, module: nn.Module, layer: str) -> tuple[dict[str, int], tuple[WeightForm, ...]]:
-        """Return the sizes of the layer's own parameters, and where it has others from.
+    def fields(self, module: nn.Module, layer: str) -> dict[str, Any]:
+        """Return what the row of a layer tells of its parameters.
 
-        Sizes are of those that no row has shown yet. The others are tied to one of another layer,
-        packed, parametrised or pruned.
+        Its own are those that no row has told yet. Others are tied to one of another layer, packed,
+        parametrised or pruned.
         """
+        params, trainable, param_bytes = self.below(module)
         sizes, forms = dict[str, int](), list[WeightForm]()
         for name, identity, numel in self._own[id(module)]:
             full = f"{layer}.{name}" if layer else name
@@ -186,24 +201,20 @@ class Counts:
                 self._shown[identity] = full
                 sizes[name] = numel
             elif first != full:
-                forms.append(
-                    WeightForm(
-                        name=name,
-                        kind="tied",
-                        count=numel,
-                        parameters=numel,
-                        stored_bytes=0,
-                        source=first,
-                    )
-                )
-        return sizes, (*forms, *below(layer, self.forms))
+                forms.append(tied(name, first, numel))
+        return {
+            "params": params,
+            "own_params": sum(sizes.values()),
+            "trainable_params": trainable,
+            "param_bytes": param_bytes,
+            "names": tuple(sizes),
+            "forms": (*forms, *below(layer, self.forms)),
+        }
 
 
 def _fields(
     network: str, layer: str, module: nn.Module, depth: int, counts: Counts
 ) -> dict[str, Any]:
-    params, trainable, param_bytes = counts.below(module)
-    own, forms = counts.own(module, layer)
     return {
         "network": network,
         "call": None,
@@ -213,14 +224,9 @@ def _fields(
         "config": _config(module),
         "input_shape": None,
         "output_shape": None,
-        "params": params,
-        "own_params": sum(own.values()),
-        "trainable_params": trainable,
-        "param_bytes": param_bytes,
         "output_bytes": None,
         "flops": None,
-        "names": tuple(own),
-        "forms": forms,
+        **counts.fields(module, layer),
     }
 
 
@@ -281,7 +287,7 @@ def describe(
             total_params=total,
             trainable_params=trainable,
             param_bytes=param_bytes,
-            buffer_bytes=storage_bytes(module.buffers()),
+            buffer_bytes=counts.buffer_bytes,
             input_bytes=sum(map(bytes_of, tensors_of_call(args, kwargs)[1])),
             total_flops=None if counter.uncounted else counter.total,
             least_flops=counter.total,
@@ -302,6 +308,10 @@ def describe(
             # what is known of values comes first: the counter's kernels know forms only
             with counter, known_values(module, (args, kwargs), given), observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
+            if counts.lazy:
+                remarks += ("lazy parameters are counted as this input would make them",)
+                counts = Counts(module)
+                observer.recount(counts)
     except ValuesNeededError as error:
         where = observer.failure or "the network"
         why = "it reads values while it runs, and a run for shapes has none"

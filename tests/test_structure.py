@@ -302,3 +302,23 @@ def test_a_script_is_one_row_and_is_left_as_it_was():
     assert summary.total_flops == 2 * 2 * 4 * 6 * 6 * 3 * 9
     assert "a ScriptModule is one row: what runs inside it cannot be seen" in summary.notes
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_lazy_parameters_are_counted_as_the_input_would_make_them():
+    def lazy():
+        convolved = nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten()
+        return nn.Sequential(*convolved, nn.LazyLinear(5), nn.Linear(5, 2))
+
+    net, made = lazy(), lazy()
+    x = torch.rand(2, 3, 6, 6)
+    made(x)
+
+    summary, known = nnmagic.summary(net, x), nnmagic.summary(made, x)
+
+    for name in ("total_params", "trainable_params", "param_bytes", "buffer_bytes", "total_flops"):
+        assert getattr(summary, name) == getattr(known, name)
+    assert [(row.params, row.own_params) for row in summary.rows] == [
+        (row.params, row.own_params) for row in known.rows
+    ]
+    assert "lazy parameters are counted as this input would make them" in str(summary)
+    assert isinstance(net[0].weight, nn.UninitializedParameter)
