@@ -15,7 +15,7 @@ from nnmagic.flops import FlopCounter
 from nnmagic.inputs import device_of, takes_no_input, work_out_input
 from nnmagic.known_values import known_values
 from nnmagic.memory import training_step
-from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta
+from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
 from nnmagic.naming import Naming
 from nnmagic.shape_rules import MetaKernels
 from nnmagic.summary_records import LayerShape, Summary
@@ -340,10 +340,9 @@ def _fakes_for(module: nn.Module) -> tuple[Fakes | None, tuple[str, ...]]:
     if device.type == "meta":
         return None, ()
     cast = torch.is_autocast_enabled(device.type)
-    modules = list(module.modules())
-    if cast and any(isinstance(each, nn.RNNBase) for each in modules):
-        return None, ("autocast: not followed in a network with recurrent layers",)
-    scripted = any(isinstance(each, ScriptModule) for each in modules)
+    if cast and not takes_fakes(module):
+        return None, ("autocast is not followed with recurrent, quantised or lazy layers",)
+    scripted = any(isinstance(each, ScriptModule) for each in module.modules())
     remarks = ("a ScriptModule is one row: what runs inside it cannot be seen",) if scripted else ()
     return Fakes(device) if cast or scripted else None, remarks
 

@@ -270,7 +270,7 @@ def test_autocast_is_not_followed_in_recurrent_networks_and_a_line_says_so():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         summary = nnmagic.summary(nn.LSTM(4, 5), torch.rand(3, 2, 4))
 
-    assert "autocast: not followed in a network with recurrent layers" in str(summary)
+    assert "autocast is not followed with recurrent, quantised or lazy layers" in str(summary)
 
 
 def test_autocast_counts_the_same_flops_in_real_networks():
