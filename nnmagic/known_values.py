@@ -84,14 +84,19 @@ def known_values(network: nn.Module, real: Any, on_meta: Any) -> AbstractContext
         real: its arguments.
         on_meta: the same arguments on the meta device.
     """
-    known = _KnownValues()
-    for value, twin in zip(tree_leaves(real), tree_leaves(on_meta), strict=False):
-        if isinstance(value, torch.Tensor) and not value.is_meta and _is_list(value):
-            known.know(twin, value.detach().cpu().clone())
+    values = tree_leaves(real)
     packs = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    if not packs and not any(map(_is_list, values)):
+        return nullcontext()
+    known = _KnownValues()
+    for value, twin in zip(values, tree_leaves(on_meta), strict=False):
+        if _is_list(value):
+            known.know(twin, value.detach().cpu().clone())
     return known if packs or known.values else nullcontext()
 
 
-def _is_list(tensor: torch.Tensor) -> bool:
-    exact = not tensor.is_floating_point() and not tensor.is_complex()
-    return exact and tensor.dim() == 1 and tensor.layout is torch.strided
+def _is_list(value: Any) -> bool:
+    if not isinstance(value, torch.Tensor) or value.is_meta:
+        return False
+    exact = not value.is_floating_point() and not value.is_complex()
+    return exact and value.dim() == 1 and value.layout is torch.strided

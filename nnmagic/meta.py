@@ -77,6 +77,9 @@ def on_meta(value: Any, fakes: Fakes | None = None) -> Any:
 
 
 def _mapped(value: Any, twins: "_Twins") -> Any:
+    if isinstance(value, torch.Tensor):
+        return twins(value)
+
     def twin(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
             return twins(leaf)
@@ -93,6 +96,11 @@ def _mapped(value: Any, twins: "_Twins") -> Any:
             return copied
         return leaf
 
+    kind = type(value)
+    if kind is tuple or kind is list:  # as torch has it, but at once
+        return kind(_mapped(each, twins) for each in value)
+    if kind is dict:
+        return {key: _mapped(each, twins) for key, each in value.items()}
     return tree_map(twin, value, is_leaf=lambda each: isinstance(each, PackedSequence))
 
 
