@@ -139,15 +139,18 @@ def known_values(network: nn.Module, real: Any, on_meta: Any) -> AbstractContext
         real: its arguments.
         on_meta: the same arguments without values.
     """
+    values = tree_leaves(real)
+    packs = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    if not packs and not any(map(_can_be_known, values)):
+        return nullcontext()
     known = _KnownValues()
-    for value, twin in zip(tree_leaves(real), tree_leaves(on_meta), strict=False):
-        if isinstance(value, torch.Tensor) and value is not twin and _can_be_known(value):
+    for value, twin in zip(values, tree_leaves(on_meta), strict=False):
+        if _can_be_known(value):
             with no_dispatch():
                 known.know(twin, value.detach().cpu().clone())
-    packs = any(isinstance(module, nn.RNNBase) for module in network.modules())
-    return known if packs or known.values else nullcontext()
+    return known
 
 
-def _can_be_known(tensor: torch.Tensor) -> bool:
-    plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided
-    return plain and not _is_empty(tensor) and _are_small([tensor])
+def _can_be_known(value: Any) -> bool:
+    plain = type(value) is torch.Tensor and value.layout is torch.strided
+    return plain and not _is_empty(value) and _are_small([value])

@@ -18,12 +18,10 @@ from torch.utils._pytree import tree_map
 
 from nnmagic.failures import first_line
 from nnmagic.packed import holds_packed, packed_on_meta
-from nnmagic.shape_rules import is_real
+from nnmagic.shape_rules import META, is_real
 from nnmagic.state import ATOMS, preserved, random_state_kept
 from nnmagic.tensors import is_lazy
 
-TENSORS = frozenset({"_parameters", "_buffers"})
-HOOKS = frozenset({"_forward_hooks", "_forward_pre_hooks"})
 EVERY_MODULES = frozenset(nn.Module().__dict__)
 """The attributes that every module has."""
 
@@ -89,6 +87,9 @@ def on_meta(value: Any, fakes: Fakes | None = None) -> Any:
 
 
 def _mapped(value: Any, twins: "_Twins") -> Any:
+    if isinstance(value, torch.Tensor):
+        return twins(value)
+
     def twin(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
             return twins(leaf)
@@ -105,6 +106,11 @@ def _mapped(value: Any, twins: "_Twins") -> Any:
             return copied
         return leaf
 
+    kind = type(value)
+    if kind is tuple or kind is list:  # as torch has it, but at once
+        return kind(_mapped(each, twins) for each in value)
+    if kind is dict:
+        return {key: _mapped(each, twins) for key, each in value.items()}
     return tree_map(twin, value, is_leaf=lambda each: isinstance(each, PackedSequence))
 
 
@@ -129,10 +135,11 @@ class _Twins:
         if is_lazy(tensor):
             lazy: Any = type(tensor)
             return lazy(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
-        if type(tensor) is nn.Parameter and is_real(tensor) and tensor.is_contiguous():
-            twin = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+        usual = type(tensor) in (nn.Parameter, torch.Tensor)
+        if usual and is_real(tensor) and tensor.is_contiguous():
+            twin = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
         else:
-            twin = tensor.detach().to("meta")  # four times slower
+            twin = tensor.detach().to(META)  # four times slower
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(twin, requires_grad=tensor.requires_grad)
         return twin.requires_grad_(tensor.requires_grad) if tensor.requires_grad else twin
@@ -154,23 +161,22 @@ def networks_on_meta(network: nn.Module, fakes: Fakes | None = None) -> Iterator
         ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
     twins, failed_hooks = _Twins(fakes), list[str]()
-    with preserved(network, buffers=fakes is not None), random_state_kept():
-        for module in network.modules():
+    with preserved(network, buffers=fakes is not None) as modules, random_state_kept():
+        for module in modules:
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere
             attributes = module.__dict__
-            for name in HOOKS:
-                for key, hook in attributes[name].items():
-                    attributes[name][key] = _tolerant(hook, failed_hooks)
-            for name in TENSORS:
-                for key, tensor in attributes[name].items():
-                    if tensor is not None:
-                        attributes[name][key] = twins(tensor)
+            for hooks in (attributes["_forward_hooks"], attributes["_forward_pre_hooks"]):
+                if hooks:
+                    hooks.update({k: _tolerant(v, failed_hooks) for k, v in hooks.items()})
+            for held in (attributes["_parameters"], attributes["_buffers"]):
+                if held:
+                    held.update({k: v if v is None else twins(v) for k, v in held.items()})
             for name, value in attributes.items():
-                if name not in EVERY_MODULES and type(value) not in ATOMS and _holds_tensor(value):
+                if name not in EVERY_MODULES and _holds_tensor(value):
                     attributes[name] = _mapped(value, twins)
         try:
-            with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(network):
+            with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(modules):
                 yield failed_hooks
         except Exception as error:
             if is_for_want_of_values(error):
@@ -191,6 +197,8 @@ def _tolerant(hook: Any, failed: list[str]) -> Any:
 
 
 def _holds_tensor(value: Any) -> bool:
+    if type(value) in ATOMS:
+        return False
     if isinstance(value, torch.Tensor):
         return True
     if type(value) in (list, tuple):

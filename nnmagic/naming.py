@@ -86,8 +86,9 @@ class Naming:
         ]
         if self.only and not holders:
             return None
-        size = {id(holder): sum(1 for _ in holder.modules()) for _, holder in holders}
-        name, root = max(holders, key=lambda each: size[id(each[1])], default=(None, module))
+        name, root = holders[0] if holders else (None, module)
+        if len(holders) > 1:
+            name, root = max(holders, key=lambda each: sum(1 for _ in each[1].modules()))
         network = self._roots.get(id(root))
         if network is None or network.module() is not root:
             label = self._unique(name or self.label_of(root) or type(root).__name__)

@@ -1,6 +1,6 @@
 """Packed weights: what a quantised layer holds where torch shows no parameter."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -135,6 +135,6 @@ class _PackedOnMeta(TorchDispatchMode):
         return made(*args, **(kwargs or {}))
 
 
-def packed_on_meta(network: nn.Module) -> AbstractContextManager[Any]:
-    """Return what lets a network's dynamically quantised layers run on the meta device."""
-    return _PackedOnMeta() if any(map(holds_packed, network.modules())) else nullcontext()
+def packed_on_meta(modules: Iterable[nn.Module]) -> AbstractContextManager[Any]:
+    """Return what lets dynamically quantised layers run on the meta device."""
+    return _PackedOnMeta() if any(map(holds_packed, modules)) else nullcontext()

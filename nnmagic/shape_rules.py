@@ -7,7 +7,6 @@ result requires a gradient as it would, and what is saved for backward is the sa
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from math import prod
 from typing import Any
 
 import torch
@@ -27,9 +26,9 @@ UNARY = """
 BINARY = "add div mul sub"
 
 
-def _fresh(like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+def _fresh(like: Tensor, shape: Sequence[int]) -> Tensor:
     """Return a new contiguous tensor with the dtype of another one."""
-    return torch.empty(like.shape if shape is None else shape, dtype=like.dtype, device=META)
+    return torch.empty(shape, dtype=like.dtype, device=META)
 
 
 def is_real(tensor: Tensor) -> bool:
@@ -46,22 +45,39 @@ def _is_claimed(tensor: Tensor) -> bool:
 
 
 def _is_in_order(tensor: Tensor) -> bool:
-    """Tell whether a tensor has the strides of a new one."""
-    return _fresh(tensor).stride() == tensor.stride()
+    """Tell whether a tensor has the strides of a new one, axes of one value included."""
+    if not tensor.is_contiguous():
+        return False
+    if min(tensor.shape, default=2) > 1:
+        return True
+    step, strides = 1, []
+    for size in reversed(tensor.shape):
+        strides.append(step)
+        step *= size or 1
+    return tensor.stride() == tuple(reversed(strides))
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    """Tell whether a tensor is laid out so, and could not be taken for another layout."""
+    shape = tensor.shape
+    return (
+        len(shape) == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and shape[1] > 1
+        and shape[2] * shape[3] > 1
+        and shape[0] > 0
+        and tensor.stride() == (shape[1] * shape[2] * shape[3], 1, shape[1] * shape[3], shape[1])
+    )
 
 
 def _in_form_of(tensor: Tensor) -> Tensor:
     """Return a new tensor laid out as another one, if that is contiguous or channels last."""
-    new = _fresh(tensor)
+    new = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
     strides = tensor.stride()
     if new.stride() == strides:
         return new
-    if len(strides) == 4 and tensor.shape[1] > 1 and tensor.numel() > prod(tensor.shape[:2]):
-        new = torch.empty(
-            tensor.shape, dtype=tensor.dtype, device=META, memory_format=torch.channels_last
-        )
-        if new.stride() == strides:
-            return new
+    if _is_channels_last(tensor):
+        return _empty(tensor.shape, strides, tensor.dtype)
     return NotImplemented
 
 
@@ -203,7 +219,7 @@ def _batch_norm(
 
 def _statistics(x: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
     dtype = x.dtype if x.dtype is torch.float64 else torch.float32
-    return [torch.empty(shape, dtype=dtype, device=META) for _ in range(2)]
+    return [torch.empty(shape, dtype=dtype, device=META) for _ in "mv"]
 
 
 def _layer_norm(
@@ -222,7 +238,7 @@ def _layer_norm(
             and _is_in_order(each)
         ):
             return NotImplemented
-    return _fresh(x), *_statistics(x, (*x.shape[:-axes], *(1 for _ in shape)))
+    return _fresh(x, x.shape), *_statistics(x, (*x.shape[:-axes], *(1 for _ in shape)))
 
 
 def _mean(x: Tensor, axes: list[int] | None, keepdim: bool = False, **options: Any) -> Any:
@@ -259,6 +275,11 @@ def _named(names: str, form: str = "default") -> list[Any]:
     return [getattr(packet, form) for packet in packets if packet is not None]
 
 
+def _new(size: list[int], **options: Any) -> Any:
+    on_meta = options.get("device") == META and options.get("memory_format") is None
+    return torch.empty(size, **options) if on_meta else NotImplemented
+
+
 RULES: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys(_named(UNARY), _unary),
     **dict.fromkeys(_named(" ".join(f"{name}_" for name in UNARY.split())), _in_place),
@@ -273,6 +294,7 @@ RULES: Mapping[Any, Callable[..., Any]] = {
     aten.native_layer_norm.default: _layer_norm,
     aten.mean.dim: _mean,
     aten.cat.default: _joined,
+    aten.empty.memory_format: _new,
 }
 """What a rule gives is a new result, or `NotImplemented` where it claims nothing."""
 
@@ -293,23 +315,29 @@ class MetaKernels:
     def __init__(self) -> None:
         self._known: dict[Any, Any] = {}
 
-    def __call__(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return what an operation gives for arguments without tensors of a subclass."""
-        __tracebackhide__ = True
-        with torch._C.DisableTorchFunction():  # it makes every look at a tensor ten times slower
-            rule = RULES.get(func)
-            output = NotImplemented if rule is None else rule(*args, **kwargs)
-            if output is not NotImplemented:
-                return output
-            key = _key(func, args, kwargs)
-            known = None if key is None else self._known.get(key)
-            if known is not None:
-                return _made(known, args)
-        output = func(*args, **kwargs)
-        if key is not None:
+    def kernel_of(self, func: Any) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+        """Return what gives an operation's results for arguments without a tensor subclass."""
+        rule = RULES.get(func)
+        can_be_known = _can_be_known(func)
+
+        def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            __tracebackhide__ = True
+            # modes make every look at a tensor ten times slower
             with torch._C.DisableTorchFunction():
-                self._known[key] = _form(output, args)
-        return output
+                output = NotImplemented if rule is None else rule(*args, **kwargs)
+                if output is not NotImplemented:
+                    return output
+                key = _key(func, args, kwargs) if can_be_known else None
+                known = None if key is None else self._known.get(key)
+                if known is not None:
+                    return _made(known, args)
+            output = func(*args, **kwargs)
+            if key is not None:
+                with torch._C.DisableTorchFunction():
+                    self._known[key] = _form(output, args)
+            return output
+
+        return kernel
 
 
 @cache
@@ -324,8 +352,6 @@ def _can_be_known(func: Any) -> bool:
 
 
 def _key(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if not _can_be_known(func):
-        return None
     try:
         forms = tuple(map(_signature, args))
         named = tuple((name, _signature(value)) for name, value in kwargs.items())

@@ -2,8 +2,8 @@
 
 import random
 import zlib
-from collections import deque
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 COPIED = 1 << 20
 """Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
 
-CONTAINERS = (dict, list, set, deque)
+CONTAINERS = (dict, OrderedDict, list, set, deque)
 
 ATOMS = frozenset({type(None), bool, int, float, str})
 """The types of the values that hold nothing."""
@@ -102,18 +102,20 @@ def change_text(changed: list[str]) -> str:
 
 
 @contextmanager
-def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
+def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.Module]]:
     """Put back everything that the modules of a network hold, on every way out of the block.
 
     Attributes, submodules, parameters, hooks, modes and the contents of plain containers are what
     they were; the values of buffers too, unless `buffers` is false.
+
+    Yields:
+        The modules.
     """
-    held = [(module, type(module), dict(module.__dict__)) for module in network.modules()]
-    contents: dict[int, tuple[Any, Any]] = {}
+    modules = list(network.modules())
+    held = [(module, type(module), dict(module.__dict__)) for module in modules]
+    contents = _Contents()
     for _, _, attributes in held:
-        for value in attributes.values():
-            if type(value) not in CLOSED:
-                _note_contents(value, contents)
+        contents.note(attributes.values(), CONTENTS_DEPTH)
     values = [
         (buffer, buffer.detach().clone())
         for buffer in (network.buffers() if buffers else ())
@@ -121,45 +123,60 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
         if buffer.layout is torch.strided
     ]
     try:
-        yield
+        yield modules
     finally:
         for module, cls, attributes in held:
             if type(module) is not cls:
                 module.__class__ = cls  # a lazy module becomes its full self in a run
             module.__dict__.clear()
             module.__dict__.update(attributes)
-        for container, content in contents.values():
-            if container or content:
-                _refill(container, content)
+        contents.put_back()
         with torch.no_grad():
             for buffer, value in values:
                 if not _same(buffer.detach(), value):
                     buffer.copy_(value)
 
 
-def _note_contents(
-    value: Any, contents: dict[int, tuple[Any, Any]], depth: int = CONTENTS_DEPTH
-) -> None:
+class _Contents:
+    """What is in plain containers, and in those within them."""
+
+    def __init__(self) -> None:
+        self.filled: dict[int, tuple[Any, Any]] = {}
+        self.empty: list[Any] = []  # most of the containers that every module has
+
+    def note(self, values: Iterable[Any], depth: int) -> None:
+        """Take note of what is in those of the values that are containers."""
+        for value in values:
+            kind = type(value)
+            if kind in CLOSED:
+                continue
+            if kind in CONTAINERS or isinstance(value, CONTAINERS):
+                if not value:
+                    self.empty.append(value)
+                elif id(value) not in self.filled:
+                    self.filled[id(value)] = value, value.copy()
+                    if depth > 1:
+                        self.note(value.values() if isinstance(value, dict) else value, depth - 1)
+            elif depth > 1:
+                self.note(_inside(value), depth - 1)
+
+    def put_back(self) -> None:
+        """Let every container have what it had."""
+        for container in self.empty:
+            if container:
+                container.clear()
+        for container, content in self.filled.values():
+            _refill(container, content)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, tuple):
+        return value
     kind = type(value)
-    if depth == 0 or kind in CLOSED or id(value) in contents:
-        return
-    if isinstance(value, CONTAINERS):
-        if not value:  # as most are of those that every module has
-            contents[id(value)] = value, ()
-            return
-        contents[id(value)] = value, value.copy()
-        inside: Any = value.values() if isinstance(value, dict) else value
-    elif kind is tuple or isinstance(value, tuple):
-        inside = value
-    elif kind.__module__ in ("builtins", "torch") or isinstance(value, nn.Module | Tensor | type):
-        return
-    elif hasattr(value, "__dict__"):
-        inside = [vars(value)]  # an object of the user's: its attributes are a container too
-    else:
-        return
-    for each in inside:
-        if type(each) not in CLOSED:
-            _note_contents(each, contents, depth - 1)
+    if kind.__module__ in ("builtins", "torch") or isinstance(value, nn.Module | Tensor | type):
+        return ()
+    # an object of the user's: its attributes are a container too
+    return [vars(value)] if hasattr(value, "__dict__") else ()
 
 
 def _refill(container: Any, content: Any) -> None:

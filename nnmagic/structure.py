@@ -1,9 +1,9 @@
 """The shape-only run: a network's structure, found on the meta device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,89 +32,94 @@ from nnmagic.weight_records import WeightForm, below, named, tied
 from nnmagic.weights import weight_forms
 
 
-class ShapeObserver(CallObserver):
-    """Notes for every call its shapes, its operations and its parameters."""
+class _Seen:
+    """What is noted of a call while the network is on meta."""
 
-    def __init__(self, naming: Naming, counter: FlopCounter, counts: "Counts") -> None:
+    __slots__ = (
+        "children",
+        "depth",
+        "failed",
+        "flops",
+        "input_shape",
+        "layer",
+        "module",
+        "network",
+        "output_bytes",
+        "output_shape",
+    )
+
+    def __init__(self, network: str, layer: str, module: nn.Module, depth: int) -> None:
+        self.network = network
+        self.layer = layer
+        self.module = module
+        self.depth = depth
+        self.input_shape: Shape = None
+        self.output_shape: Shape = None
+        self.output_bytes: int | None = None
+        self.flops: int | None = None
+        self.children = self.failed = False
+
+
+class ShapeObserver(CallObserver):
+    """Notes for every call its shapes and its operations."""
+
+    def __init__(self, naming: Naming, counter: FlopCounter) -> None:
         super().__init__(naming)
         self.counter = counter
-        self.counts = counts
-        self.begun: list[dict[str, Any]] = []
-        self.modules: list[nn.Module] = []
+        self.seen: list[_Seen] = []
         self.failure = ""
         self.error: BaseException | None = None
-
-    @property
-    def rows(self) -> list[LayerShape]:
-        """The rows of the calls so far."""
-        return [LayerShape(**fields) for fields in self.begun]
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
         """Begin the row of the call."""
         counter = self.counter
-        index = len(self.begun)
-        call.notes = index, counter.total, counter.uncounted.total(), args, kwargs
+        call.notes = len(self.seen), counter.total, counter.uncounted.total(), args, kwargs
         assert call.network is not None
-        fields = _fields(call.network.label, call.layer, call.module, call.depth, self.counts)
-        fields["call"] = index
+        seen = _Seen(call.network.label, call.layer, call.module, call.depth)
         with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
-            alone = len(args) == 1 and not kwargs
-            fields["input_shape"], _ = (
-                _shape_and_bytes(args[0])
-                if alone and type(args[0]) is Tensor
-                else tensors_of_call(args, kwargs)
-            )
-        self.begun.append(fields)
-        self.modules.append(call.module)
+            if len(args) == 1 and not kwargs and _is_usual(args[0]):
+                seen.input_shape = tuple(args[0].shape)
+            else:
+                seen.input_shape, _ = tensors_of_call(args, kwargs)
+        self.seen.append(seen)
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Complete the row of the call."""
         index, total, uncounted, _, _ = call.notes
-        fields = self.begun[index]
+        seen = self.seen[index]
         with torch._C.DisableTorchFunction():
-            fields["output_shape"], fields["output_bytes"] = _shape_and_bytes(output)
-        known = self.counter.uncounted.total() == uncounted
-        fields["flops"] = self.counter.total - total if known else None
-        fields["children"] = self._calls_others(index)
+            if _is_usual(output):
+                seen.output_shape, seen.output_bytes = tuple(output.shape), bytes_of(output)
+            else:
+                seen.output_shape, tensors = tensors_in(output)
+                seen.output_bytes = sum(map(bytes_of, tensors))
+        if self.counter.uncounted.total() == uncounted:
+            seen.flops = self.counter.total - total
+        seen.children = self._calls_others(index)
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Mark the row of the call as failed, innermost first."""
         index, _, _, args, kwargs = call.notes
-        fields = self.begun[index]
+        seen = self.seen[index]
         if error is not self.error:
             self.error = error
             why = mismatch(call.module, args, kwargs) or first_line(error)
             place = place_text(*calling_line())
-            where = f"{layer_name(fields['network'], call.layer)} ({type(call.module).__name__})"
+            where = f"{layer_name(seen.network, call.layer)} ({type(call.module).__name__})"
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
-        fields["failed"] = True
-        fields["children"] = self._calls_others(index)
-
-    def recount(self, counts: "Counts") -> None:
-        """Count the parameters of all rows anew, since the run has made some."""
-        self.counts = counts
-        for fields, module in zip(self.begun, self.modules, strict=True):
-            fields.update(counts.fields(module, fields["layer"]))
+        seen.failed = True
+        seen.children = self._calls_others(index)
 
     def _calls_others(self, index: int) -> bool:
-        return index + 1 < len(self.begun)
+        return index + 1 < len(self.seen)
+
+    def rows(self, counts: "Counts") -> list[LayerShape]:
+        """Return the rows of the calls so far."""
+        return [_row(seen, call, counts) for call, seen in enumerate(self.seen)]
 
 
-def _shape_and_bytes(value: Any) -> tuple[Shape, int]:
-    if type(value) is Tensor and value.layout is torch.strided and not value.is_nested:
-        return tuple(value.shape), bytes_of(value)
-    shape, tensors = tensors_in(value)
-    return shape, sum(map(bytes_of, tensors))
-
-
-class _Below(NamedTuple):
-    """The parameters of a module and of everything below it, each once."""
-
-    total: int
-    trainable: int
-    bytes: int
-    identities: set[int]
-    storages: set[Any]
+def _is_usual(value: Any) -> bool:
+    return type(value) is Tensor and value.layout is torch.strided and not value.is_nested
 
 
 class Counts:
@@ -130,61 +135,52 @@ class Counts:
 
     def __init__(self, network: nn.Module) -> None:
         self.forms = weight_forms(network)
-        self._parameters: dict[int, nn.Parameter] = {}
-        self._below: dict[int, _Below] = {}
+        self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {}
         self._made: list[nn.Module] = []
         self.lazy = False
         self.buffer_bytes = storage_bytes(network.buffers())
+        modules = list(network.modules())
+        scripts = any(isinstance(module, ScriptModule) for module in modules)
+        held = [p for m in modules for p in m._parameters.values() if p is not None]
+        parameters = {id(p): p for p in held if not is_lazy(p)}
+        storages = {storage_of(p)[0] for p in parameters.values()}
+        children = sum(child is not None for m in modules for child in m._modules.values())
+        # where a layer, a parameter or a storage is held twice, sums do not add up
+        once = children < len(modules) and len(held) == len(parameters) == len(storages)
+        self._adds_up = once and not scripts
+        self._sizes = {identity: _size(p) for identity, p in parameters.items()}
         self._take(network)
 
-    def _take(self, module: nn.Module) -> _Below:
-        known = self._below.get(id(module))
-        if known is not None:
-            return known
-        self._below[id(module)] = _Below(0, 0, 0, set(), set())  # it may be below itself
+    def _take(self, module: nn.Module) -> tuple[int, int, int]:
         whole = isinstance(module, ScriptModule)  # a row of its own, with all that is below it
         held = dict(module.named_parameters()) if whole else module._parameters
         there = {name: p for name, p in held.items() if p is not None}
         own = {name: p for name, p in there.items() if not is_lazy(p)}
         self.lazy |= len(own) < len(there)
+        children = [each for each in module._modules.values() if each is not None and not whole]
         self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
-        self._parameters.update((id(p), p) for p in own.values())
-        below = self._sum({id(p) for p in own.values()})
-        children = () if whole else module._modules.values()
-        parts = [self._take(child) for child in children if child is not None]
-        if parts:
-            below = self._together([below, *parts])
-        self._below[id(module)] = below
+        if not self._adds_up:
+            parameters = [p for p in module.parameters() if not is_lazy(p)]
+            total, trainable, _ = _sum(map(_size, parameters))
+            below = self._below[id(module)] = total, trainable, storage_bytes(parameters)
+            for child in children:
+                if id(child) not in self._below:
+                    self._take(child)
+            return below
+        sizes = [self._sizes[id(p)] for p in own.values()]
+        below = self._below[id(module)] = _sum([*sizes, *map(self._take, children)])
         return below
-
-    def _together(self, parts: list[_Below]) -> _Below:
-        totals, trainable, sizes, *sets = zip(*parts, strict=True)
-        identities, storages = (set().union(*each) for each in sets)
-        if len(identities) + len(storages) < sum(
-            len(p.identities) + len(p.storages) for p in parts
-        ):
-            return self._sum(identities)
-        return _Below(sum(totals), sum(trainable), sum(sizes), identities, storages)
-
-    def _sum(self, identities: set[int]) -> _Below:
-        parameters = [self._parameters[identity] for identity in identities]
-        return _Below(
-            sum(p.numel() for p in parameters),
-            sum(p.numel() for p in parameters if p.requires_grad),
-            storage_bytes(parameters),
-            identities,
-            set(map(storage_of, parameters)),
-        )
 
     def below(self, module: nn.Module) -> tuple[int, int, int]:
         """Return the parameters of a module and all below it: all, trainable, their bytes."""
         if id(module) not in self._below:  # a layer that the forward makes, none of the network's
             self._made.append(module)  # so that no other gets its id
+            self._adds_up = False
             self._take(module)
             self._own.update((id(each), []) for each in module.modules())
-        return self._below[id(module)][:3]
+        return self._below[id(module)]
 
     def fields(self, module: nn.Module, layer: str) -> dict[str, Any]:
         """Return what the row of a layer tells of its parameters.
@@ -212,22 +208,38 @@ class Counts:
         }
 
 
-def _fields(
-    network: str, layer: str, module: nn.Module, depth: int, counts: Counts
-) -> dict[str, Any]:
-    return {
-        "network": network,
-        "call": None,
-        "layer": layer,
-        "type": type(module).__name__,
-        "depth": depth,
-        "config": _config(module),
-        "input_shape": None,
-        "output_shape": None,
-        "output_bytes": None,
-        "flops": None,
-        **counts.fields(module, layer),
-    }
+def _size(parameter: nn.Parameter) -> tuple[int, int, int]:
+    """Return how many values a parameter has, how many of them are trainable, and its bytes."""
+    numel = parameter.numel()
+    stored = min(bytes_of(parameter), storage_of(parameter)[1])
+    return numel, numel if parameter.requires_grad else 0, stored
+
+
+def _sum(sizes: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
+    totals = trainable = stored = 0
+    for each in sizes:
+        totals += each[0]
+        trainable += each[1]
+        stored += each[2]
+    return totals, trainable, stored
+
+
+def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
+    return LayerShape(
+        network=seen.network,
+        call=call,
+        layer=seen.layer,
+        type=type(seen.module).__name__,
+        depth=seen.depth,
+        config=_config(seen.module),
+        input_shape=seen.input_shape,
+        output_shape=seen.output_shape,
+        output_bytes=seen.output_bytes,
+        flops=seen.flops,
+        children=seen.children,
+        failed=seen.failed,
+        **counts.fields(seen.module, seen.layer),
+    )
 
 
 def _config(module: nn.Module) -> str:
@@ -274,11 +286,11 @@ def describe(
     """
     __tracebackhide__ = True
     counts = Counts(module)
-    counter = FlopCounter(MetaKernels() if by_rule else None)
-    observer = ShapeObserver(naming, counter, counts)
+    counter = FlopCounter(MetaKernels().kernel_of if by_rule else None)
+    observer = ShapeObserver(naming, counter)
 
     def summary() -> Summary:
-        rows = observer.rows
+        rows = observer.rows(counts)
         rows += _never_ran(module, rows, naming, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
@@ -311,7 +323,6 @@ def describe(
             if counts.lazy:
                 remarks += ("lazy parameters are counted as this input would make them",)
                 counts = Counts(module)
-                observer.recount(counts)
     except ValuesNeededError as error:
         where = observer.failure or "the network"
         why = "it reads values while it runs, and a run for shapes has none"
@@ -371,7 +382,7 @@ def _never_ran(
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
-        rows.append(LayerShape(**_fields(label, name, layer, 1, counts)))
+        rows.append(_row(_Seen(label, name, layer, 1), None, counts))
     return rows
 
 
