@@ -17,6 +17,8 @@ MOST_VALUES = 4096
 
 PACKING = "aten::_pack_padded_sequence"
 
+LIFTED = torch.ops.aten.lift_fresh.default
+
 CONSTANTS = frozenset({"aten::full", "aten::ones", "aten::zeros"})
 
 
@@ -44,7 +46,10 @@ class _KnownValues(TorchDispatchMode):
         __tracebackhide__ = True
         kwargs = kwargs or {}
         if not kwargs and not self._touches(args):
-            return func(*args)
+            output = func(*args)
+            if func is LIFTED and _is_named(output) and not _is_empty(args[0]):
+                self.know(output, args[0])  # made of the numbers in a list
+            return output
         name = func._schema.name
         if name == PACKING:
             return func(args[0], self.values.get(args[1], args[1]), *args[2:])
