@@ -45,11 +45,11 @@ class _KnownValues(TorchDispatchMode):
     ) -> Any:
         __tracebackhide__ = True
         kwargs = kwargs or {}
-        if not kwargs and not self._touches(args):
-            output = func(*args)
-            if func is LIFTED and _is_named(output) and not _is_empty(args[0]):
-                self.know(output, args[0])  # made of the numbers in a list
-            return output
+        if func is LIFTED and not _is_empty(args[0]):
+            lifted = func(*args)  # made of the numbers in a list
+            return self.know(lifted, args[0]) if _is_named(lifted) else lifted
+        if func.namespace == "prim" or (not kwargs and not self._touches(args)):
+            return func(*args, **kwargs)
         name = func._schema.name
         if name == PACKING:
             return func(args[0], self.values.get(args[1], args[1]), *args[2:])
