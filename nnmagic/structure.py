@@ -1,6 +1,6 @@
 """The shape-only run: a network's structure, found on the meta device."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -137,29 +137,39 @@ class Counts:
         self._shown: dict[int, str] = {}
         self._made: list[nn.Module] = []
         modules = list(network.modules())
-        held = [p for m in modules for p in m._parameters.values() if p is not None]
-        parameters = {id(p): p for p in held if not is_lazy(p)}
-        storages = {storage_of(p)[0] for p in parameters.values()}
+        self._sizes: dict[int, tuple[int, int, int]] = {}
+        storages, held = set[int](), 0
+        for module in modules:
+            for parameter in module._parameters.values():
+                if parameter is not None and not is_lazy(parameter):
+                    held += 1
+                    storage, self._sizes[id(parameter)] = _storage_and_size(parameter)
+                    storages.add(storage)
         children = sum(child is not None for m in modules for child in m._modules.values())
         # where a layer, a parameter or a storage is held twice, sums do not add up
-        self._adds_up = children < len(modules) and len(held) == len(parameters) == len(storages)
-        self._sizes = {identity: _size(p) for identity, p in parameters.items()}
+        self._adds_up = children < len(modules) and held == len(storages)
         self._take(network)
 
     def _take(self, module: nn.Module) -> tuple[int, int, int]:
-        children = [child for child in module._modules.values() if child is not None]
-        own = {n: p for n, p in module._parameters.items() if p is not None and not is_lazy(p)}
-        self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
-        if not self._adds_up:
+        own = self._own[id(module)] = [
+            (name, id(p), p.numel())
+            for name, p in module._parameters.items()
+            if p is not None and not is_lazy(p)
+        ]
+        below: tuple[int, int, int]
+        if self._adds_up:
+            parts = [self._sizes[identity] for _, identity, _ in own]
+            parts += [self._take(child) for child in module._modules.values() if child is not None]
+            below = _sum(parts) if len(parts) != 1 else parts[0]
+        else:
             parameters = [p for p in module.parameters() if not is_lazy(p)]
-            total, trainable, _ = _sum(map(_size, parameters))
-            below = self._below[id(module)] = total, trainable, storage_bytes(parameters)
-            for child in children:
-                if id(child) not in self._below:
+            totals, trainable, _ = _sum([_storage_and_size(p)[1] for p in parameters])
+            below = totals, trainable, storage_bytes(parameters)
+        self._below[id(module)] = below
+        if not self._adds_up:
+            for child in module._modules.values():
+                if child is not None and id(child) not in self._below:
                     self._take(child)
-            return below
-        sizes = [self._sizes[id(p)] for p in own.values()]
-        below = self._below[id(module)] = _sum([*sizes, *map(self._take, children)])
         return below
 
     def below(self, module: nn.Module) -> tuple[int, int, int]:
@@ -198,19 +208,18 @@ class Counts:
         return sizes, (*forms, *below(layer, self.forms))
 
 
-def _size(parameter: nn.Parameter) -> tuple[int, int, int]:
-    """Return how many values a parameter has, how many of them are trainable, and its bytes."""
+def _storage_and_size(parameter: nn.Parameter) -> tuple[int, tuple[int, int, int]]:
+    """Return a parameter's storage, and how many values, trainable ones and bytes it has."""
+    storage, stored = storage_of(parameter)
     numel = parameter.numel()
-    stored = min(bytes_of(parameter), storage_of(parameter)[1])
-    return numel, numel if parameter.requires_grad else 0, stored
+    size = min(numel * parameter.element_size(), stored)
+    return storage, (numel, numel if parameter.requires_grad else 0, size)
 
 
-def _sum(sizes: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
-    totals = trainable = stored = 0
-    for each in sizes:
-        totals += each[0]
-        trainable += each[1]
-        stored += each[2]
+def _sum(sizes: list[tuple[int, int, int]]) -> tuple[int, int, int]:
+    if not sizes:
+        return 0, 0, 0
+    totals, trainable, stored = map(sum, zip(*sizes, strict=True))
     return totals, trainable, stored
 
 
@@ -227,7 +236,7 @@ def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
         input_shape=seen.input_shape,
         output_shape=seen.output_shape,
         params=params,
-        own_params=sum(own.values()),
+        own_params=sum(own.values()) if own else 0,
         trainable_params=trainable,
         param_bytes=param_bytes,
         output_bytes=seen.output_bytes,

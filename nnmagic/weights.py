@@ -10,7 +10,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from nnmagic.meta import networks_on_meta
-from nnmagic.packed import Stored, packed_in
+from nnmagic.packed import Stored, holds_packed, packed_in
 from nnmagic.tensors import bytes_of, storage_bytes
 from nnmagic.weight_records import WeightForm
 
@@ -21,10 +21,10 @@ def weight_forms(network: nn.Module) -> dict[str, tuple[WeightForm, ...]]:
     packed: dict[str, list[Stored]] = {}
     forms: dict[str, list[WeightForm]] = {}
     for layer, module in modules.items():
-        if stored := list(packed_in(module)):
+        if holds_packed(module):
             # torch's quantised layers hold them in modules of their own, whose names begin so
             owner = f".{layer}".partition("._")[0][1:]
-            packed.setdefault(owner, []).extend(stored)
+            packed.setdefault(owner, []).extend(packed_in(module))
         if module._forward_pre_hooks and (found := [*_pruned(module), *_normed(module)]):
             forms[layer] = found
     for layer, stored in packed.items():
