@@ -127,16 +127,18 @@ class Counts:
     They are taken before the network is on meta, where a shared storage is no longer to be seen.
 
     Attributes:
+        layers: the modules of the network by name.
         forms: how those weights of each layer are held that are no plain parameters.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.forms = weight_forms(network)
+        self.layers = dict(network.named_modules())
+        self.forms = weight_forms(network, self.layers)
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {}
         self._made: list[nn.Module] = []
-        modules = list(network.modules())
+        modules = list(self.layers.values())
         self._sizes: dict[int, tuple[int, int, int]] = {}
         storages, held = set[int](), 0
         for module in modules:
@@ -181,6 +183,11 @@ class Counts:
             self._own.update((id(each), []) for each in module.modules())
         return self._below[id(module)]
 
+    def buffers(self) -> Iterator[Tensor]:
+        """Yield the network's buffers."""
+        for layer in self.layers.values():
+            yield from (buffer for buffer in layer._buffers.values() if buffer is not None)
+
     def own(self, module: nn.Module, layer: str) -> tuple[dict[str, int], tuple[WeightForm, ...]]:
         """Return the sizes of the layer's own parameters, and where it has others from.
 
@@ -205,7 +212,9 @@ class Counts:
                         source=first,
                     )
                 )
-        return sizes, (*forms, *below(layer, self.forms))
+        if self.forms:
+            forms.extend(below(layer, self.forms))
+        return sizes, tuple(forms)
 
 
 def _storage_and_size(parameter: nn.Parameter) -> tuple[int, tuple[int, int, int]]:
@@ -305,7 +314,7 @@ def describe(
             total_params=total,
             trainable_params=trainable,
             param_bytes=param_bytes,
-            buffer_bytes=storage_bytes(module.buffers()),
+            buffer_bytes=storage_bytes(counts.buffers()),
             input_bytes=sum(map(bytes_of, tensors_of_call(args, kwargs)[1])),
             total_flops=None if counter.uncounted else counter.total,
             least_flops=counter.total,
@@ -375,7 +384,7 @@ def _never_ran(
     network = naming.network_of(module)
     label = network.label if network is not None else type(module).__name__
     rows = []
-    for name, layer in module.named_modules():
+    for name, layer in counts.layers.items():
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue

@@ -1,6 +1,6 @@
 """Weights that are no plain parameters, found on a network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,9 +15,16 @@ from nnmagic.tensors import bytes_of, storage_bytes
 from nnmagic.weight_records import WeightForm
 
 
-def weight_forms(network: nn.Module) -> dict[str, tuple[WeightForm, ...]]:
-    """Return how the weights of a network are held that are no plain parameters, by layer."""
-    modules = dict(network.named_modules())
+def weight_forms(
+    network: nn.Module, modules: Mapping[str, nn.Module] | None = None
+) -> dict[str, tuple[WeightForm, ...]]:
+    """Return how the weights of a network are held that are no plain parameters, by layer.
+
+    Args:
+        network: the network.
+        modules: its modules by name, where they are known already.
+    """
+    modules = dict(network.named_modules()) if modules is None else modules
     packed: dict[str, list[Stored]] = {}
     forms: dict[str, list[WeightForm]] = {}
     for layer, module in modules.items():
