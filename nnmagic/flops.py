@@ -305,8 +305,7 @@ class FlopCounter(TorchDispatchMode):
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
-        by_torch = kernel is None or types
-        output = func(*args, **kwargs) if by_torch else kernel(args, kwargs)  # type: ignore[misc]
+        output = func(*args, **kwargs) if kernel is None or types else kernel(args, kwargs)
         if has_products:
             self._count(formula, name, args, kwargs, output)
         return output

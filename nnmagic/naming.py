@@ -1,7 +1,7 @@
 """Which network a call belongs to, and what its layer is called there."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import nn
 
@@ -27,6 +27,13 @@ class Network:
         self.steps = 0
         named = () if module is None else module.named_modules()
         self.names = {id(m): (name, weakref.ref(m)) for name, m in named}
+
+    def layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the layers that are still there, with their names."""
+        for name, reference in self.names.values():
+            layer = reference()
+            if layer is not None:
+                yield name, layer
 
     def name_of(self, module: nn.Module, parent: nn.Module | None, parent_name: str) -> str:
         """Return the layer's dotted name in `named_modules()`, `""` for the network itself.
@@ -82,7 +89,7 @@ class Naming:
         holders = [
             (name, candidate)
             for name, candidate in self.candidates()
-            if any(each is module for each in candidate.modules())
+            if candidate is module or any(each is module for each in candidate.modules())
         ]
         if self.only and not holders:
             return None

@@ -2,6 +2,7 @@
 
 import gc
 import random
+import weakref
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
@@ -27,35 +28,48 @@ CONTENTS_DEPTH = 4
 
 
 class Fingerprint:
-    """A network's parameters by identity, storage and version counter, its buffers by value.
+    """Parameters by identity, storage and version counter, buffers by value.
 
-    It keeps neither the network nor its tensors alive. A write through `.data` that leaves the
-    version counter alone is not seen in a parameter. A network whose parameters are replaced while
-    it is met (`torch.func.functional_call`) has none.
+    It keeps neither the layers nor their tensors alive. A write through `.data` that leaves the
+    version counter alone is not seen in a parameter.
+
+    Args:
+        layers: the layers of a network, with their names.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.parameters: dict[str, Any] = {}
-        self.buffers: dict[str, Any] = {}
+    def __init__(self, layers: Iterable[tuple[str, nn.Module]]) -> None:
+        self.layers = [(f"{name}." if name else "", weakref.ref(layer)) for name, layer in layers]
         self.whole = True
-        for name, module in network.named_modules():
-            for key, parameter in module._parameters.items():
-                self.whole &= parameter is None or isinstance(parameter, nn.Parameter)
-                self.parameters[f"{name}.{key}" if name else key] = _mark(parameter)
-            for key, buffer in module._buffers.items():
-                self.buffers[f"{name}.{key}" if name else key] = _value(buffer)
+        self.parameters, self.buffers = self._now()
 
-    def changes(self, network: nn.Module) -> list[str] | None:
-        """Return the names of what is not as it was; None where that cannot be told."""
-        after = Fingerprint(network)
-        if not (self.whole and after.whole):
+    def _now(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        parameters, buffers = {}, {}
+        for prefix, reference in self.layers:
+            layer = reference()
+            if layer is None:
+                continue
+            for key, parameter in layer._parameters.items():
+                self.whole &= parameter is None or isinstance(parameter, nn.Parameter)
+                parameters[prefix + key] = _mark(parameter)
+            for key, buffer in layer._buffers.items():
+                buffers[prefix + key] = _value(buffer)
+        return parameters, buffers
+
+    def changes(self) -> list[str] | None:
+        """Return the names of what is not as it was.
+
+        None where that cannot be told, since the parameters are replaced for a while, as
+        `torch.func.functional_call` does.
+        """
+        parameters, buffers = self._now()
+        if not self.whole:
             return None
-        parameters = {**self.parameters, **after.parameters}
-        buffers = {**self.buffers, **after.buffers}
-        return [
-            *(n for n in parameters if self.parameters.get(n) != after.parameters.get(n)),
-            *(n for n in buffers if not _same(self.buffers.get(n), after.buffers.get(n))),
-        ]
+        changed = []
+        if parameters != self.parameters:
+            names = self.parameters | parameters
+            changed += [n for n in names if self.parameters.get(n) != parameters.get(n)]
+        names = self.buffers | buffers
+        return changed + [n for n in names if not _same(self.buffers.get(n), buffers.get(n))]
 
 
 def _mark(tensor: torch.Tensor | None) -> Any:
