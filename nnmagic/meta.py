@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from nnmagic.failures import first_line
-from nnmagic.packed import packed_on_meta
+from nnmagic.packed import holds_packed, packed_on_meta
 from nnmagic.shape_rules import META, is_real
 from nnmagic.state import ATOMS, preserved, random_state_kept
 from nnmagic.tensors import is_lazy
@@ -66,6 +66,16 @@ class Fakes:
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(twin, requires_grad=tensor.requires_grad)
         return twin.requires_grad_(tensor.requires_grad)
+
+
+def takes_fakes(network: nn.Module) -> bool:
+    """Tell whether a network runs on fakes.
+
+    It does not if it may pack sequences, if its weights are packed, or if the run makes parameters.
+    """
+    return not any(isinstance(m, nn.RNNBase) or holds_packed(m) for m in network.modules()) and (
+        not any(map(is_lazy, network.parameters()))
+    )
 
 
 def on_meta(value: Any, fakes: Fakes | None = None) -> Any:
@@ -150,7 +160,7 @@ def networks_on_meta(network: nn.Module, fakes: Fakes | None = None) -> Iterator
         ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
     twins, failed_hooks = _Twins(fakes), list[str]()
-    with preserved(network, buffers=False) as modules, random_state_kept():
+    with preserved(network, buffers=fakes is not None) as modules, random_state_kept():
         for module in modules:
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere

@@ -22,18 +22,17 @@ class Stored(NamedTuple):
     dtype: torch.dtype
 
 
-def packed_in(module: nn.Module) -> Iterator[Stored]:
-    """Yield the tensors in the packed weights that a module itself holds."""
-    if holds_packed(module):
-        for value in module.__dict__.values():
-            if isinstance(value, torch.ScriptObject):
-                yield from unpacked(value)
-
-
 def holds_packed(module: nn.Module) -> bool:
     """Tell whether a module itself holds packed weights."""
     held = torch.ScriptObject in map(type, module.__dict__.values())
     return held and not isinstance(module, torch.jit.ScriptModule)
+
+
+def packed_in(module: nn.Module) -> Iterator[Stored]:
+    """Yield the tensors in the packed weights that a module itself holds."""
+    for value in module.__dict__.values():
+        if isinstance(value, torch.ScriptObject):
+            yield from unpacked(value)
 
 
 def unpacked(value: Any) -> Iterator[Stored]:

@@ -1,12 +1,13 @@
 """The shape-only run: a network's structure, found on the meta device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
@@ -14,9 +15,10 @@ from nnmagic.flops import FlopCounter
 from nnmagic.inputs import device_of, takes_no_input, work_out_input
 from nnmagic.known_values import known_values
 from nnmagic.memory import training_step
-from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta
+from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
 from nnmagic.naming import Naming
 from nnmagic.shape_rules import MetaKernels
+from nnmagic.state import collections_paused
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import (
     bytes_of,
@@ -27,7 +29,7 @@ from nnmagic.tensors import (
     tensors_of_call,
 )
 from nnmagic.units import Shape, layer_name
-from nnmagic.weight_records import WeightForm, below, named
+from nnmagic.weight_records import WeightForm, below, named, tied
 from nnmagic.weights import weight_forms
 
 
@@ -127,51 +129,49 @@ class Counts:
     They are taken before the network is on meta, where a shared storage is no longer to be seen.
 
     Attributes:
-        layers: the modules of the network by name.
         forms: how those weights of each layer are held that are no plain parameters.
+        buffer_bytes: the bytes of the buffers, a shared storage once.
+        lazy: whether there are parameters without a shape, which a run gives them.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.layers = dict(network.named_modules())
-        self.forms = weight_forms(network, self.layers)
+        self.forms = weight_forms(network)
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {}
         self._made: list[nn.Module] = []
-        modules = list(self.layers.values())
-        self._sizes: dict[int, tuple[int, int, int]] = {}
-        storages, held = set[int](), 0
-        for module in modules:
-            for parameter in module._parameters.values():
-                if parameter is not None and not is_lazy(parameter):
-                    held += 1
-                    storage, self._sizes[id(parameter)] = _storage_and_size(parameter)
-                    storages.add(storage)
+        self.lazy = False
+        self.buffer_bytes = storage_bytes(network.buffers())
+        modules = list(network.modules())
+        scripts = any(isinstance(module, ScriptModule) for module in modules)
+        held = [p for m in modules for p in m._parameters.values() if p is not None]
+        parameters = {id(p): p for p in held if not is_lazy(p)}
+        storages = {storage_of(p)[0] for p in parameters.values()}
         children = sum(child is not None for m in modules for child in m._modules.values())
         # where a layer, a parameter or a storage is held twice, sums do not add up
-        self._adds_up = children < len(modules) and held == len(storages)
+        once = children < len(modules) and len(held) == len(parameters) == len(storages)
+        self._adds_up = once and not scripts
+        self._sizes = {identity: _size(p) for identity, p in parameters.items()}
         self._take(network)
 
     def _take(self, module: nn.Module) -> tuple[int, int, int]:
-        own = self._own[id(module)] = [
-            (name, id(p), p.numel())
-            for name, p in module._parameters.items()
-            if p is not None and not is_lazy(p)
-        ]
-        below: tuple[int, int, int]
-        if self._adds_up:
-            parts = [self._sizes[identity] for _, identity, _ in own]
-            parts += [self._take(child) for child in module._modules.values() if child is not None]
-            below = _sum(parts) if len(parts) != 1 else parts[0]
-        else:
-            parameters = [p for p in module.parameters() if not is_lazy(p)]
-            totals, trainable, _ = _sum([_storage_and_size(p)[1] for p in parameters])
-            below = totals, trainable, storage_bytes(parameters)
-        self._below[id(module)] = below
+        whole = isinstance(module, ScriptModule)  # a row of its own, with all that is below it
+        held = dict(module.named_parameters()) if whole else module._parameters
+        there = {name: p for name, p in held.items() if p is not None}
+        own = {name: p for name, p in there.items() if not is_lazy(p)}
+        self.lazy |= len(own) < len(there)
+        children = [each for each in module._modules.values() if each is not None and not whole]
+        self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
         if not self._adds_up:
-            for child in module._modules.values():
-                if child is not None and id(child) not in self._below:
+            parameters = [p for p in module.parameters() if not is_lazy(p)]
+            total, trainable, _ = _sum(map(_size, parameters))
+            below = self._below[id(module)] = total, trainable, storage_bytes(parameters)
+            for child in children:
+                if id(child) not in self._below:
                     self._take(child)
+            return below
+        sizes = [self._sizes[id(p)] for p in own.values()]
+        below = self._below[id(module)] = _sum([*sizes, *map(self._take, children)])
         return below
 
     def below(self, module: nn.Module) -> tuple[int, int, int]:
@@ -183,17 +183,13 @@ class Counts:
             self._own.update((id(each), []) for each in module.modules())
         return self._below[id(module)]
 
-    def buffers(self) -> Iterator[Tensor]:
-        """Yield the network's buffers."""
-        for layer in self.layers.values():
-            yield from (buffer for buffer in layer._buffers.values() if buffer is not None)
+    def fields(self, module: nn.Module, layer: str) -> dict[str, Any]:
+        """Return what the row of a layer tells of its parameters.
 
-    def own(self, module: nn.Module, layer: str) -> tuple[dict[str, int], tuple[WeightForm, ...]]:
-        """Return the sizes of the layer's own parameters, and where it has others from.
-
-        Sizes are of those that no row has shown yet. The others are tied to one of another layer,
-        packed, parametrised or pruned.
+        Its own are those that no row has told yet. Others are tied to one of another layer, packed,
+        parametrised or pruned.
         """
+        params, trainable, param_bytes = self.below(module)
         sizes, forms = dict[str, int](), list[WeightForm]()
         for name, identity, numel in self._own[id(module)]:
             full = f"{layer}.{name}" if layer else name
@@ -202,39 +198,34 @@ class Counts:
                 self._shown[identity] = full
                 sizes[name] = numel
             elif first != full:
-                forms.append(
-                    WeightForm(
-                        name=name,
-                        kind="tied",
-                        count=numel,
-                        parameters=numel,
-                        stored_bytes=0,
-                        source=first,
-                    )
-                )
-        if self.forms:
-            forms.extend(below(layer, self.forms))
-        return sizes, tuple(forms)
+                forms.append(tied(name, first, numel))
+        return {
+            "params": params,
+            "own_params": sum(sizes.values()),
+            "trainable_params": trainable,
+            "param_bytes": param_bytes,
+            "names": tuple(sizes),
+            "forms": (*forms, *below(layer, self.forms)) if self.forms else tuple(forms),
+        }
 
 
-def _storage_and_size(parameter: nn.Parameter) -> tuple[int, tuple[int, int, int]]:
-    """Return a parameter's storage, and how many values, trainable ones and bytes it has."""
-    storage, stored = storage_of(parameter)
+def _size(parameter: nn.Parameter) -> tuple[int, int, int]:
+    """Return how many values a parameter has, how many of them are trainable, and its bytes."""
     numel = parameter.numel()
-    size = min(numel * parameter.element_size(), stored)
-    return storage, (numel, numel if parameter.requires_grad else 0, size)
+    stored = min(bytes_of(parameter), storage_of(parameter)[1])
+    return numel, numel if parameter.requires_grad else 0, stored
 
 
-def _sum(sizes: list[tuple[int, int, int]]) -> tuple[int, int, int]:
-    if not sizes:
-        return 0, 0, 0
-    totals, trainable, stored = map(sum, zip(*sizes, strict=True))
+def _sum(sizes: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
+    totals = trainable = stored = 0
+    for each in sizes:
+        totals += each[0]
+        trainable += each[1]
+        stored += each[2]
     return totals, trainable, stored
 
 
 def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
-    params, trainable, param_bytes = counts.below(seen.module)
-    own, forms = counts.own(seen.module, seen.layer)
     return LayerShape(
         network=seen.network,
         call=call,
@@ -244,16 +235,11 @@ def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
         config=_config(seen.module),
         input_shape=seen.input_shape,
         output_shape=seen.output_shape,
-        params=params,
-        own_params=sum(own.values()) if own else 0,
-        trainable_params=trainable,
-        param_bytes=param_bytes,
         output_bytes=seen.output_bytes,
         flops=seen.flops,
         children=seen.children,
-        names=tuple(own),
         failed=seen.failed,
-        forms=forms,
+        **counts.fields(seen.module, seen.layer),
     )
 
 
@@ -305,8 +291,9 @@ def describe(
     observer = ShapeObserver(naming, counter)
 
     def summary() -> Summary:
-        rows = observer.rows(counts)
-        rows += _never_ran(module, rows, naming, counts)
+        with collections_paused():
+            rows = observer.rows(counts)
+            rows += _never_ran(module, rows, naming, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
@@ -314,7 +301,7 @@ def describe(
             total_params=total,
             trainable_params=trainable,
             param_bytes=param_bytes,
-            buffer_bytes=storage_bytes(counts.buffers()),
+            buffer_bytes=counts.buffer_bytes,
             input_bytes=sum(map(bytes_of, tensors_of_call(args, kwargs)[1])),
             total_flops=None if counter.uncounted else counter.total,
             least_flops=counter.total,
@@ -324,10 +311,14 @@ def describe(
             notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
         )
 
-    fakes, remarks = _for_autocast(module)
+    fakes, remarks = _fakes_for(module)
     failed_hooks: list[str] = []
     try:
-        with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
+        with (
+            collections_paused(),
+            _mode(own_input=own_input),
+            networks_on_meta(module, fakes) as failed_hooks,
+        ):
             if own_input:
                 module.eval()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
@@ -335,6 +326,9 @@ def describe(
             # what is known of values comes first: the counter's kernels know forms only
             with counter, known_values(module, (args, kwargs), given), observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
+            if counts.lazy:
+                remarks += ("lazy parameters are counted as this input would make them",)
+                counts = Counts(module)
     except ValuesNeededError as error:
         where = observer.failure or "the network"
         why = "it reads values while it runs, and a run for shapes has none"
@@ -354,14 +348,20 @@ def describe(
     return replace(summary(), training=step)
 
 
-def _for_autocast(module: nn.Module) -> tuple[Fakes | None, tuple[str, ...]]:
-    """Return what makes the tensors of a run under autocast, which passes over meta tensors."""
-    device = device_of(module).type
-    if device == "meta" or not torch.is_autocast_enabled(device):
+def _fakes_for(module: nn.Module) -> tuple[Fakes | None, tuple[str, ...]]:
+    """Return what makes the tensors of a run that meta tensors would not do for.
+
+    Autocast passes over them, and a script holds its own weights where they are not replaced.
+    """
+    device = device_of(module)
+    if device.type == "meta":
         return None, ()
-    if any(isinstance(each, nn.RNNBase) for each in module.modules()):
-        return None, ("autocast: not followed in a network with recurrent layers",)
-    return Fakes(device_of(module)), ()
+    cast = torch.is_autocast_enabled(device.type)
+    if cast and not takes_fakes(module):
+        return None, ("autocast is not followed with recurrent, quantised or lazy layers",)
+    scripted = any(isinstance(each, ScriptModule) for each in module.modules())
+    remarks = ("a ScriptModule is one row: what runs inside it cannot be seen",) if scripted else ()
+    return Fakes(device) if cast or scripted else None, remarks
 
 
 @contextmanager
@@ -384,12 +384,22 @@ def _never_ran(
     network = naming.network_of(module)
     label = network.label if network is not None else type(module).__name__
     rows = []
-    for name, layer in counts.layers.items():
+    for name, layer in _seen(module):
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
         rows.append(_row(_Seen(label, name, layer, 1), None, counts))
     return rows
+
+
+def _seen(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of a network by name, without those inside a ScriptModule."""
+    inside: set[int] = set()
+    for name, module in network.named_modules():
+        if id(module) not in inside:
+            yield name, module
+            if isinstance(module, ScriptModule):
+                inside.update(map(id, module.modules()))
 
 
 def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:

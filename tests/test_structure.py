@@ -270,7 +270,7 @@ def test_autocast_is_not_followed_in_recurrent_networks_and_a_line_says_so():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         summary = nnmagic.summary(nn.LSTM(4, 5), torch.rand(3, 2, 4))
 
-    assert "autocast: not followed in a network with recurrent layers" in str(summary)
+    assert "autocast is not followed with recurrent, quantised or lazy layers" in str(summary)
 
 
 def test_autocast_counts_the_same_flops_in_real_networks():
@@ -283,3 +283,42 @@ def test_autocast_counts_the_same_flops_in_real_networks():
     assert cast.total_flops == plain.total_flops
     assert [row.output_shape for row in cast.rows] == [row.output_shape for row in plain.rows]
     assert cast.output_bytes < plain.output_bytes
+
+
+def test_a_script_is_one_row_and_is_left_as_it_was():
+    inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
+    net = nn.Sequential(torch.jit.script(inner), nn.ReLU())
+    before = copy.deepcopy(net.state_dict())
+
+    summary = nnmagic.summary(net, torch.rand(2, 3, 8, 8))
+
+    parameters = 3 * 4 * 9 + 4 + 2 * 4
+    assert [(row.layer, row.own_params) for row in summary.rows] == [
+        ("", 0),
+        ("0", parameters),
+        ("1", 0),
+    ]
+    assert summary.total_params == parameters
+    assert summary.total_flops == 2 * 2 * 4 * 6 * 6 * 3 * 9
+    assert "a ScriptModule is one row: what runs inside it cannot be seen" in summary.notes
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_lazy_parameters_are_counted_as_the_input_would_make_them():
+    def lazy():
+        convolved = nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten()
+        return nn.Sequential(*convolved, nn.LazyLinear(5), nn.Linear(5, 2))
+
+    net, made = lazy(), lazy()
+    x = torch.rand(2, 3, 6, 6)
+    made(x)
+
+    summary, known = nnmagic.summary(net, x), nnmagic.summary(made, x)
+
+    for name in ("total_params", "trainable_params", "param_bytes", "buffer_bytes", "total_flops"):
+        assert getattr(summary, name) == getattr(known, name)
+    assert [(row.params, row.own_params) for row in summary.rows] == [
+        (row.params, row.own_params) for row in known.rows
+    ]
+    assert "lazy parameters are counted as this input would make them" in str(summary)
+    assert isinstance(net[0].weight, nn.UninitializedParameter)
