@@ -17,6 +17,8 @@ MOST_VALUES = 4096
 
 PACKING = "aten::_pack_padded_sequence"
 
+LIFTED = torch.ops.aten.lift_fresh.default
+
 CONSTANTS = frozenset({"aten::full", "aten::ones", "aten::zeros"})
 
 
@@ -43,8 +45,11 @@ class _KnownValues(TorchDispatchMode):
     ) -> Any:
         __tracebackhide__ = True
         kwargs = kwargs or {}
-        if not kwargs and not self._touches(args):
-            return func(*args)
+        if func is LIFTED and not _is_empty(args[0]):
+            lifted = func(*args)  # made of the numbers in a list
+            return self.know(lifted, args[0]) if _is_named(lifted) else lifted
+        if func.namespace == "prim" or (not kwargs and not self._touches(args)):
+            return func(*args, **kwargs)
         name = func._schema.name
         if name == PACKING:
             return func(args[0], self.values.get(args[1], args[1]), *args[2:])

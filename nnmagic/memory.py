@@ -134,9 +134,7 @@ def training_step(
         optimizer: one of `optimizer_names()`.
         train: whether to run in train mode; else as the network is.
     """
-    device = device_of(network)
-    named = torch.device("cpu") if device.type == "meta" else device
-    fakes = Fakes(named) if takes_fakes(network) else None
+    fakes = Fakes(device_of(network)) if takes_fakes(network) else None
     parameters = _trainable(network)
     saved_bytes = state_bytes = None
     unknown = list[str]()

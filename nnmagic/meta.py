@@ -47,16 +47,16 @@ class Fakes:
     Which kernels torch takes, and what it casts under autocast, goes by the device.
 
     Args:
-        device: the network's device; tensors on the meta device get it.
+        device: the network's device; tensors on the meta device get it, or the CPU.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
+        self.device = torch.device("cpu") if device.type == "meta" else device
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the twin of a tensor."""
-        if not tensor.is_inference() and not (tensor.is_meta and self.device.type != "meta"):
+        if not (tensor.is_inference() or tensor.is_meta):
             return self.mode.from_tensor(tensor)
         device = self.device if tensor.is_meta else tensor.device
         with self.mode:

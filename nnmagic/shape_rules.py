@@ -285,6 +285,20 @@ def _new(size: list[int], **options: Any) -> Any:
     return torch.empty(size, **options) if on_meta else NotImplemented
 
 
+def _grouped_product(left: Tensor, right: Tensor, groups: Any = None, *more: Any, **_: Any) -> Any:
+    """Claim products in single or double precision, which torch makes on the CPU only."""
+    wide = {left.dtype, right.dtype} in ({torch.float32}, {torch.float64})
+    if not wide or any(each is not None for each in more) or left.shape[-1] != right.shape[-2]:
+        return NotImplemented
+    if not (_is_claimed(left) and _is_claimed(right)):
+        return NotImplemented
+    rows, columns = left.shape[-2], right.shape[-1]
+    if left.dim() == right.dim():
+        batch = left.shape[0] if left.dim() == 3 else groups.shape[0]
+        return _fresh(left, (batch, rows, columns))
+    return _fresh(left, (rows, columns))
+
+
 RULES: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys(_named(UNARY), _unary),
     **dict.fromkeys(_named(" ".join(f"{name}_" for name in UNARY.split())), _in_place),
@@ -300,6 +314,7 @@ RULES: Mapping[Any, Callable[..., Any]] = {
     aten.mean.dim: _mean,
     aten.cat.default: _joined,
     aten.empty.memory_format: _new,
+    **({aten._grouped_mm.default: _grouped_product} if hasattr(aten, "_grouped_mm") else {}),
 }
 """What a rule gives is a new result, or `NotImplemented` where it claims nothing."""
 

@@ -1,7 +1,7 @@
 """The shape-only run: a network's structure, found on the meta device."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -263,6 +263,7 @@ def describe(
     failed: Callable[[Summary], None] = lambda summary: None,
     by_rule: bool = True,
     optimizer: str = "",
+    by_name: bool = False,
 ) -> Summary:
     """Make a call on the meta device and return the structure of what ran.
 
@@ -280,6 +281,9 @@ def describe(
             the same, slower.
         optimizer: the name of an optimizer, to tell the memory of a training step with it: in train
             mode on an input of nnmagic's own, else in the network's own modes.
+        by_name: whether tensors are on the network's own device by name, which is slower, and lets
+            the network read what it makes of plain numbers; a run on meta that would read values
+            is tried again so.
 
     Raises:
         ValuesNeededError: if the network reads values while it runs.
@@ -311,7 +315,7 @@ def describe(
             notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
         )
 
-    fakes, remarks = _fakes_for(module)
+    fakes, remarks = _fakes_for(module, by_name=by_name)
     failed_hooks: list[str] = []
     try:
         with (
@@ -330,6 +334,21 @@ def describe(
                 remarks += ("lazy parameters are counted as this input would make them",)
                 counts = Counts(module)
     except ValuesNeededError as error:
+        if fakes is None and takes_fakes(module):
+            with suppress(Exception):  # whatever it is, the first error tells more
+                return describe(
+                    module,
+                    args,
+                    kwargs,
+                    naming=naming,
+                    title=title,
+                    call=call,
+                    own_input=own_input,
+                    notes=notes,
+                    by_rule=by_rule,
+                    optimizer=optimizer,
+                    by_name=True,
+                )
         where = observer.failure or "the network"
         why = "it reads values while it runs, and a run for shapes has none"
         if "device" in str(error):
@@ -348,12 +367,14 @@ def describe(
     return replace(summary(), training=step)
 
 
-def _fakes_for(module: nn.Module) -> tuple[Fakes | None, tuple[str, ...]]:
+def _fakes_for(module: nn.Module, *, by_name: bool) -> tuple[Fakes | None, tuple[str, ...]]:
     """Return what makes the tensors of a run that meta tensors would not do for.
 
     Autocast passes over them, and a script holds its own weights where they are not replaced.
     """
     device = device_of(module)
+    if by_name:
+        return Fakes(device), ()
     if device.type == "meta":
         return None, ()
     cast = torch.is_autocast_enabled(device.type)

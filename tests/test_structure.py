@@ -140,6 +140,28 @@ def test_a_network_that_reads_values_is_told_apart():
         nnmagic.summary(Reading(), torch.ones(2))
 
 
+class Padded(nn.Module):
+    """Looks for padding at both ends of its sequences, as transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 4)
+
+    def forward(self, ids):
+        width = 2 if 0 in ids[:, [-1, 0]] else 3
+        scale = torch.tensor([1.0, 2.0]).max().item()
+        return self.embedding(ids)[..., :width] * scale
+
+
+def test_a_network_may_read_what_it_makes_of_numbers_and_of_small_integers():
+    net, ids = Padded(), torch.tensor([[1, 2, 3], [4, 5, 0]])
+
+    summary = nnmagic.summary(net, ids)
+
+    assert summary.rows[0].output_shape == net(ids).shape == (2, 3, 2)
+    assert nnmagic.summary(net, ids + 1).rows[0].output_shape == (2, 3, 3)
+
+
 def test_arguments_may_be_on_meta_and_of_any_size():
     summary = nnmagic.summary(nn.Linear(4, 2), torch.empty(10**9, 4, device="meta"))
 
