@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
-from itertools import islice, product
+from itertools import chain, islice, product
 from typing import Any
 
 import torch
@@ -149,7 +149,7 @@ def _of_sizes(
 
 def device_of(network: nn.Module) -> torch.device:
     """Return the device of a network's first parameter or buffer, else the CPU."""
-    for tensor in (*islice(network.parameters(), 1), *islice(network.buffers(), 1)):
+    for tensor in chain(network.parameters(), network.buffers()):
         return tensor.device
     return torch.device("cpu")
 
