@@ -1,6 +1,6 @@
 """The forms of the arguments that a network may take, and the noise that fills them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +114,15 @@ class Input:
         args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), self.call)
         return Input(args=args, kwargs=kwargs, text=self.text, reason=self.reason)
 
+    def for_shapes(self, usual: torch.dtype) -> "Input":
+        """Return the same input for a run for shapes: floating-point tensors on meta."""
+
+        def without_values(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to("meta") if tensor.is_floating_point() else tensor
+
+        args, kwargs = tree_map_only(torch.Tensor, without_values, self.call)
+        return Input(args=args, kwargs=kwargs, text=self.text, reason=self.reason)
+
     @property
     def hangs_on_values(self) -> bool:
         """Whether the values decide if the network takes it, as those of ids do."""
@@ -144,11 +153,23 @@ class Candidate:
             device: where its tensors are.
             usual: their dtype where the form names none.
         """
+        return self._input(usual, lambda form: form.on(device, usual))
+
+    def for_shapes(self, usual: torch.dtype) -> Input:
+        """Return the input for a run for shapes: floating-point tensors on meta, ids not."""
+
+        def value_of(form: Form) -> Any:
+            noise = isinstance(form, Size) and form.below is None and form.fill is None
+            return form.on(torch.device("meta" if noise else "cpu"), usual)
+
+        return self._input(usual, value_of)
+
+    def _input(self, usual: torch.dtype, value_of: Callable[[Form], Any]) -> Input:
         texts = [form.text(usual) for form in self.args]
         texts += [f"{name}={form.text(usual)}" for name, form in self.kwargs.items()]
         return Input(
-            args=tuple(form.on(device, usual) for form in self.args),
-            kwargs={name: form.on(device, usual) for name, form in self.kwargs.items()},
+            args=tuple(map(value_of, self.args)),
+            kwargs={name: value_of(form) for name, form in self.kwargs.items()},
             text=", ".join(texts),
             reason=self.reason,
         )

@@ -19,6 +19,7 @@ from nnmagic.candidates import candidates, declared_inputs
 from nnmagic.failures import first_line, mismatch
 from nnmagic.forms import Candidate, Input, Size
 from nnmagic.guessed import excess, least_vocabulary
+from nnmagic.known_values import known_values
 from nnmagic.meta import is_for_want_of_values, networks_on_meta, on_meta
 from nnmagic.naming import Naming
 from nnmagic.state import preserved, random_state_kept
@@ -48,17 +49,21 @@ def takes_no_input(network: nn.Module) -> bool:
     return not arguments_of(network)
 
 
-def work_out_input(network: nn.Module, device: torch.device | None = None) -> Input:
+def work_out_input(
+    network: nn.Module, device: torch.device | None = None, *, for_shapes: bool = False
+) -> Input:
     """Return an input that goes through the network on the meta device.
 
     What the network declares comes first (`example_input_array`, `dummy_inputs`, the input size of
     its `default_cfg`), then what the names of its arguments mean in the field, then what its first
     layers with weights take, the likeliest first. Where meta cannot tell, since the network reads
-    values or takes ids, the likeliest are tried for real, but not for an input on meta.
+    values or takes ids, the likeliest are tried for real.
 
     Args:
         network: the network.
         device: where the input is to be; default: the network's device.
+        for_shapes: whether the input is for a run for shapes: nothing is tried for real, and only
+            ids and other integers have values.
 
     Raises:
         InputError: if nothing goes through; the text names the layer that refused, and what it got.
@@ -68,13 +73,17 @@ def work_out_input(network: nn.Module, device: torch.device | None = None) -> In
     if takes_no_input(network):
         return Input(args=(), text="", reason="its forward takes no input")
     search = _Search(network)
-    is_real = META not in (device, device_of(network))
+    is_real = not for_shapes and META not in (device, device_of(network))
+
+    def made(found: Input | Candidate) -> Input:
+        return found.for_shapes(usual) if for_shapes else found.on(device, usual)
+
     while (found := search.next()) is not None:
-        given = found.on(device, usual)
+        given = made(found)
         if not is_real or not found.hangs_on_values or search.runs(found, given):
             return given
     for found in islice(search.plausible(refused_too=is_real), REAL_TRIALS):
-        given = found.on(device, usual)
+        given = made(found)
         if not is_real or search.runs(found, given):
             return given
     raise InputError(search.refusal())
@@ -85,6 +94,8 @@ def input_of_sizes(
     shapes: Sequence[tuple[int, ...]],
     dtypes: Sequence[torch.dtype] = (),
     device: torch.device | None = None,
+    *,
+    for_shapes: bool = False,
 ) -> Input:
     """Return noise of the shapes that the user gave, one tensor a shape.
 
@@ -94,6 +105,7 @@ def input_of_sizes(
         dtypes: one for each shape, or one for all; default: the network's dtype or, where that is
             refused, integers.
         device: default: the network's.
+        for_shapes: whether the input is for a run for shapes, without values.
 
     Raises:
         InputError: if the network does not take it.
@@ -123,7 +135,7 @@ def input_of_sizes(
             candidate = _of_sizes(network, shapes, kinds)
             outcome = attempt(candidate)
             if outcome.through is not False:
-                return candidate.on(device, usual)
+                return candidate.for_shapes(usual) if for_shapes else candidate.on(device, usual)
             text = text or f"{candidate.on(META, usual).text}: {outcome.refusal}"
     raise InputError(f"the network refuses {text}")
 
@@ -255,8 +267,10 @@ class _Search:
         """
 
         def attempt(candidate: Input | Candidate) -> _Outcome:
-            given = candidate.on(META, self._usual)
-            return observer.outcome_of(*on_meta((given.args, dict(given.kwargs))))
+            real = candidate.for_shapes(self._usual).call
+            empty = on_meta(real)
+            with known_values(self.network, real, empty):
+                return observer.outcome_of(*empty)
 
         observer = _Refusal(self.network)
         with networks_on_meta(self.network), _quiet(), observed(observer):

@@ -12,7 +12,7 @@ from nnmagic.cells import CellBody
 from nnmagic.displays import is_kernel
 from nnmagic.expression import Expression, described
 from nnmagic.forms import Input
-from nnmagic.inputs import META, InputError
+from nnmagic.inputs import InputError
 from nnmagic.meta import ValuesNeededError
 from nnmagic.naming import Naming
 from nnmagic.parameters import params
@@ -69,7 +69,7 @@ def summary_of(words: Words) -> Summary:
             f"{words.expression!r} gives {described(value)}; "
             f"type a network or a call of one, such as net(x)"
         )
-    given = words.input_for(value, META)
+    given = words.input_for(value, for_shapes=True)
     return _summary_alone(words, value, words.expression, given, expression.names)
 
 

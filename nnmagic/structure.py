@@ -432,7 +432,7 @@ def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
     naming = Naming(lambda: [(name, module)])
     if args or kwargs or takes_no_input(module):
         return describe(module, args, kwargs, naming=naming, title=name)
-    given = work_out_input(module, torch.device("meta"))
+    given = work_out_input(module, for_shapes=True)
     return describe(
         module,
         given.args,

@@ -3,7 +3,6 @@
 import argparse
 from typing import Any
 
-import torch
 from IPython.core.error import UsageError
 from torch import nn
 
@@ -57,21 +56,21 @@ class Words:
                     return name
         return None
 
-    def input_for(self, network: nn.Module, device: torch.device | None = None) -> Input:
+    def input_for(self, network: nn.Module, *, for_shapes: bool = False) -> Input:
         """Return the input of a network that runs without one of the user's.
 
         Args:
             network: the network.
-            device: where it is made; default: on the device of the line, or the network's own.
+            for_shapes: whether it is for a run for shapes, without values.
 
         Raises:
             InputError: if the network takes none.
         """
         given = self.given
-        device = device or given.device
         if given.input_size:
-            return input_of_sizes(network, given.input_size, given.dtype or (), device)
-        return work_out_input(network, device)
+            sizes, dtypes = given.input_size, given.dtype or ()
+            return input_of_sizes(network, sizes, dtypes, given.device, for_shapes=for_shapes)
+        return work_out_input(network, given.device, for_shapes=for_shapes)
 
     def default_network(self) -> nn.Module:
         """Return the FashionMNIST network, on the device that was asked for."""

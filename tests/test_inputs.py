@@ -308,11 +308,11 @@ def test_ids_that_shapes_take_and_values_do_not_fall_through():
     assert RAN == [(1, 2), (1, 16)]
 
 
-def test_an_input_on_meta_is_found_without_a_run(session):
+def test_an_input_for_shapes_is_found_without_a_run(session):
     RAN.clear()
     session.shell.user_ns["net"] = Table()
 
-    given = work_out_input(Table(), torch.device("meta"))
+    given = work_out_input(Table(), for_shapes=True)
     summary = session.run("s = %nnsummary net\ns")
 
     assert (given.text, RAN) == ("torch.randint(0, 5, (1, 16))", [])
