@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from nnmagic.failures import first_line
+from nnmagic.packed import packed_on_meta
 from nnmagic.state import preserved, random_state_kept
 from nnmagic.tensors import is_lazy
 
@@ -43,6 +45,12 @@ def _mapped(value: Any, twins: "_Twins") -> Any:
     def twin(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
             return twins(leaf)
+        if isinstance(leaf, PackedSequence):  # the lengths in it stay where they can be read
+            return leaf._replace(
+                data=twins(leaf.data),
+                sorted_indices=_mapped(leaf.sorted_indices, twins),
+                unsorted_indices=_mapped(leaf.unsorted_indices, twins),
+            )
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
             copied = copy.copy(leaf)
             for each in dataclasses.fields(leaf):
@@ -50,7 +58,7 @@ def _mapped(value: Any, twins: "_Twins") -> Any:
             return copied
         return leaf
 
-    return tree_map(twin, value)
+    return tree_map(twin, value, is_leaf=lambda each: isinstance(each, PackedSequence))
 
 
 class _Twins:
@@ -92,7 +100,12 @@ def networks_on_meta(network: nn.Module) -> Iterator[list[str]]:
         ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
     twins, failed_hooks = _Twins(), list[str]()
-    with preserved(network, buffers=False), random_state_kept(), torch.device("meta"):
+    with (
+        preserved(network, buffers=False),
+        random_state_kept(),
+        packed_on_meta(network),
+        torch.device("meta"),
+    ):
         for module in network.modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere

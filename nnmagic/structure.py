@@ -12,11 +12,14 @@ from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.flops import FlopCounter
 from nnmagic.inputs import takes_no_input, work_out_input
+from nnmagic.known_values import known_values
 from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.naming import Naming
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, tensors_in, tensors_of_call
 from nnmagic.units import layer_name
+from nnmagic.weight_records import WeightForm, below, named
+from nnmagic.weights import weight_forms
 
 
 class ShapeObserver(CallObserver):
@@ -74,12 +77,17 @@ class Counts:
     """A network's parameters: how many each layer has, each counted in one row as its own.
 
     They are taken before the network is on meta, where a shared storage is no longer to be seen.
+
+    Attributes:
+        forms: how those weights of each layer are held that are no plain parameters.
     """
 
     def __init__(self, network: nn.Module) -> None:
+        self.forms = weight_forms(network)
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
-        self._shown: set[int] = set()
+        self._shown: dict[int, str] = {}
+        self._made: list[nn.Module] = []
         for module in network.modules():
             self._take(module)
 
@@ -96,23 +104,42 @@ class Counts:
 
     def below(self, module: nn.Module) -> tuple[int, int, int]:
         """Return the parameters of a module and all below it: all, trainable, their bytes."""
-        if id(module) not in self._below:  # a layer that the forward makes
+        if id(module) not in self._below:  # a layer that the forward makes, none of the network's
+            self._made.append(module)  # so that no other gets its id
             self._take(module)
+            self._own[id(module)] = []
         return self._below[id(module)]
 
-    def own(self, module: nn.Module) -> dict[str, int]:
-        """Return the sizes of the module's own parameters that no row has shown yet."""
-        sizes = {}
+    def own(self, module: nn.Module, layer: str) -> tuple[dict[str, int], tuple[WeightForm, ...]]:
+        """Return the sizes of the layer's own parameters, and where it has others from.
+
+        Sizes are of those that no row has shown yet. The others are tied to one of another layer,
+        packed, parametrised or pruned.
+        """
+        sizes, forms = dict[str, int](), list[WeightForm]()
         for name, identity, numel in self._own[id(module)]:
-            if identity not in self._shown:
-                self._shown.add(identity)
+            full = f"{layer}.{name}" if layer else name
+            first = self._shown.get(identity)
+            if first is None:
+                self._shown[identity] = full
                 sizes[name] = numel
-        return sizes
+            elif first != full:
+                forms.append(
+                    WeightForm(
+                        name=name,
+                        kind="tied",
+                        count=numel,
+                        parameters=numel,
+                        stored_bytes=0,
+                        source=first,
+                    )
+                )
+        return sizes, (*forms, *below(layer, self.forms))
 
 
 def _row(network: str, layer: str, module: nn.Module, depth: int, counts: Counts) -> LayerShape:
     params, trainable, param_bytes = counts.below(module)
-    own = counts.own(module)
+    own, forms = counts.own(module, layer)
     return LayerShape(
         network=network,
         call=None,
@@ -129,6 +156,7 @@ def _row(network: str, layer: str, module: nn.Module, depth: int, counts: Counts
         output_bytes=None,
         flops=None,
         names=tuple(own),
+        forms=forms,
     )
 
 
@@ -185,16 +213,21 @@ def describe(
             buffer_bytes=storage_bytes(module.buffers()),
             input_bytes=sum(map(bytes_of, tensors_of_call(args, kwargs)[1])),
             total_flops=None if counter.uncounted else counter.total,
+            least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
+            forms=named(counts.forms, type(module).__name__),
             failure=observer.failure,
             notes=(*notes, *dict.fromkeys(failed_hooks)),
         )
 
     failed_hooks: list[str] = []
     try:
-        with networks_on_meta(module) as failed_hooks, _mode(module, own_input=own_input):
-            meta_args, meta_kwargs = on_meta((args, kwargs))
-            with counter, observed(observer):
+        with _mode(own_input=own_input), networks_on_meta(module) as failed_hooks:
+            if own_input:
+                module.eval()  # put back with everything else when the network leaves meta
+            given = on_meta((args, kwargs))
+            meta_args, meta_kwargs = given
+            with known_values(module, (args, kwargs), given), counter, observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
     except ValuesNeededError as error:
         where = observer.failure or "the network"
@@ -211,13 +244,16 @@ def describe(
 
 
 @contextmanager
-def _mode(module: nn.Module, *, own_input: bool) -> Iterator[None]:
+def _mode(*, own_input: bool) -> Iterator[None]:
+    """Let a run see every operation: none fused, none whole as in inference mode."""
     without_graph = own_input or torch.is_inference_mode_enabled()
-    # in inference mode operations arrive whole, and what they are made of would not be counted
-    with torch.inference_mode(False), torch.no_grad() if without_graph else nullcontext():
-        if own_input:
-            module.eval()  # put back with everything else when the network leaves meta
-        yield
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it packs sequences by a mask's values
+    try:
+        with torch.inference_mode(False), torch.no_grad() if without_graph else nullcontext():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _never_ran(
