@@ -1,6 +1,6 @@
 """The shape-only run: a network's structure, found on the meta device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -39,8 +39,13 @@ class ShapeObserver(CallObserver):
         counter = self.counter
         call.notes = len(self.rows), counter.total, counter.uncounted.total(), args, kwargs
         assert call.network is not None
-        row = _row(call.network.label, call.layer, call.module, call.depth, self.counts)
-        self.rows.append(replace(row, call=len(self.rows), input_shape=shape))
+        row = row_of(call.network.label, call.layer, call.module, call.depth)
+        counted = self.counted(row, call.module)
+        self.rows.append(replace(counted, call=len(self.rows), input_shape=shape))
+
+    def counted(self, row: LayerShape, module: nn.Module) -> LayerShape:
+        """Return the row with the parameters of its layer."""
+        return self.counts.fill(row, module)
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Complete the row of the call."""
@@ -78,15 +83,20 @@ class Counts:
 
     They are taken before the network is on meta, where a shared storage is no longer to be seen.
 
+    Args:
+        network: the network.
+        shown: the name of the row that was the first to show a parameter, by the parameter's id;
+            shared with the counts of other networks of the same run.
+
     Attributes:
         forms: how those weights of each layer are held that are no plain parameters.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, shown: dict[int, str] | None = None) -> None:
         self.forms = weight_forms(network)
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
-        self._shown: dict[int, str] = {}
+        self._shown: dict[int, str] = {} if shown is None else shown
         self._made: list[nn.Module] = []
         for module in network.modules():
             self._take(module)
@@ -136,10 +146,23 @@ class Counts:
                 )
         return sizes, (*forms, *below(layer, self.forms))
 
+    def fill(self, row: LayerShape, module: nn.Module) -> LayerShape:
+        """Return the row with the parameters of its layer; the rows are to come in their order."""
+        params, trainable, param_bytes = self.below(module)
+        own, forms = self.own(module, row.layer)
+        return replace(
+            row,
+            params=params,
+            own_params=sum(own.values()),
+            trainable_params=trainable,
+            param_bytes=param_bytes,
+            names=tuple(own),
+            forms=forms,
+        )
 
-def _row(network: str, layer: str, module: nn.Module, depth: int, counts: Counts) -> LayerShape:
-    params, trainable, param_bytes = counts.below(module)
-    own, forms = counts.own(module, layer)
+
+def row_of(network: str, layer: str, module: nn.Module, depth: int) -> LayerShape:
+    """Return the row of a layer as long as nothing is known but what the layer is."""
     return LayerShape(
         network=network,
         call=None,
@@ -149,14 +172,12 @@ def _row(network: str, layer: str, module: nn.Module, depth: int, counts: Counts
         config=_config(module),
         input_shape=None,
         output_shape=None,
-        params=params,
-        own_params=sum(own.values()),
-        trainable_params=trainable,
-        param_bytes=param_bytes,
+        params=0,
+        own_params=0,
+        trainable_params=0,
+        param_bytes=0,
         output_bytes=None,
         flops=None,
-        names=tuple(own),
-        forms=forms,
     )
 
 
@@ -201,8 +222,10 @@ def describe(
     counter = FlopCounter()
     observer = ShapeObserver(naming, counter, counts)
 
-    def summary() -> Summary:
-        rows = (*observer.rows, *_never_ran(module, observer, naming, counts))
+    def summary(failure: str = "") -> Summary:
+        network = naming.network_of(module)
+        label = network.label if network is not None else type(module).__name__
+        rows = (*observer.rows, *never_ran(module, label, observer.rows, counts))
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
@@ -216,7 +239,7 @@ def describe(
             least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
             forms=named(counts.forms, type(module).__name__),
-            failure=observer.failure,
+            failure=failure,
             notes=(*notes, *dict.fromkeys(failed_hooks)),
         )
 
@@ -238,7 +261,7 @@ def describe(
     except Exception as error:
         if observer.failure:
             annotate(error, f"raised on the meta device in {observer.failure}")
-            failed(summary())
+            failed(summary(observer.failure))
         raise
     return summary()
 
@@ -256,19 +279,18 @@ def _mode(*, own_input: bool) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def _never_ran(
-    module: nn.Module, observer: ShapeObserver, naming: Naming, counts: Counts
+def never_ran(
+    module: nn.Module, label: str, rows: Iterable[LayerShape], counts: Counts
 ) -> list[LayerShape]:
-    ran = {row.layer for row in observer.rows}
-    network = naming.network_of(module)
-    label = network.label if network is not None else type(module).__name__
-    rows = []
+    """Return the rows of the layers of a network that have none yet."""
+    ran = {row.layer for row in rows if row.network == label}
+    found = []
     for name, layer in module.named_modules():
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
-        rows.append(_row(label, name, layer, 1, counts))
-    return rows
+        found.append(counts.fill(row_of(label, name, layer, 1), layer))
+    return found
 
 
 def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
