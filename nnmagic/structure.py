@@ -23,9 +23,17 @@ from nnmagic.weights import weight_forms
 
 
 class ShapeObserver(CallObserver):
-    """Notes for every call its shapes, its operations and its parameters."""
+    """Notes for every call its shapes, its operations and its parameters.
 
-    def __init__(self, naming: Naming, counter: FlopCounter, counts: "Counts") -> None:
+    Args:
+        naming: names networks and layers.
+        counter: counts the operations.
+        counts: the parameters of the network; None where they are counted after the run.
+    """
+
+    def __init__(
+        self, naming: Naming, counter: FlopCounter, counts: "Counts | None" = None
+    ) -> None:
         super().__init__(naming)
         self.counter = counter
         self.counts = counts
@@ -40,12 +48,9 @@ class ShapeObserver(CallObserver):
         call.notes = len(self.rows), counter.total, counter.uncounted.total(), args, kwargs
         assert call.network is not None
         row = row_of(call.network.label, call.layer, call.module, call.depth)
-        counted = self.counted(row, call.module)
-        self.rows.append(replace(counted, call=len(self.rows), input_shape=shape))
-
-    def counted(self, row: LayerShape, module: nn.Module) -> LayerShape:
-        """Return the row with the parameters of its layer."""
-        return self.counts.fill(row, module)
+        if self.counts is not None:
+            row = self.counts.fill(row, call.module)
+        self.rows.append(replace(row, call=len(self.rows), input_shape=shape))
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Complete the row of the call."""

@@ -27,7 +27,7 @@ FLOORS = {
     16: "recorder structure parameters",
     17: "function_recorder",
     18: "recording",
-    19: "subject",
+    19: "subject real peers",
     20: "watching",
     21: "displays expression options",
     22: "words cells statements completions",

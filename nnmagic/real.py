@@ -1,0 +1,155 @@
+"""The real run: the structure of whatever layers run while it lasts, with the user's own values."""
+
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+from torch import nn
+
+from nnmagic.calls import RunningCall, observed
+from nnmagic.failures import annotate, first_line
+from nnmagic.flops import FlopCounter
+from nnmagic.naming import Naming
+from nnmagic.state import Fingerprint, change_text
+from nnmagic.structure import Counts, ShapeObserver, never_ran
+from nnmagic.summary_records import LayerShape, Summary
+from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, tensors_of_call
+from nnmagic.weight_records import named
+
+ELSEWHERE = "what ran in another thread"
+"""Operations that no counter sees: it is that of the thread that made it."""
+
+
+class RunObserver(ShapeObserver):
+    """Notes the calls of a real run, whose networks are known only once they are called.
+
+    What a checkpoint computes again during a backward is no call of its own.
+
+    Attributes:
+        modules: the layer of each row, kept for the length of the run.
+        roots: the networks, each with its label and what it held before.
+        input_bytes: the bytes of the tensors that the outermost calls got.
+    """
+
+    def __init__(self, naming: Naming, counter: FlopCounter) -> None:
+        super().__init__(naming, counter)
+        self.modules: list[nn.Module] = []
+        self.roots: list[tuple[str, nn.Module, Fingerprint]] = []
+        self.input_bytes = 0
+
+    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Begin the row of the call."""
+        if call.recomputed:
+            return
+        super().began(call, args, kwargs)
+        self.modules.append(call.module)
+        assert call.network is not None
+        root = call.network.module()
+        if call.network.index == len(self.roots) and root is not None:
+            self.roots.append((call.network.label, root, Fingerprint(root)))
+        if call.stack is not self.running:
+            self.counter.uncounted[ELSEWHERE] += 1
+        elif call.depth == 0:
+            self.input_bytes += sum(map(bytes_of, tensors_of_call(args, kwargs)[1]))
+
+    def ended(self, call: RunningCall, output: Any) -> None:
+        """Complete the row of the call."""
+        if not call.recomputed:
+            super().ended(call, output)
+
+    def raised(self, call: RunningCall, error: BaseException) -> None:
+        """Mark the row of the call as failed, innermost first."""
+        if not call.recomputed:
+            super().raised(call, error)
+
+    def summary(self, title: str, notes: tuple[str, ...], failure: str = "") -> Summary:
+        """Return the summary of what ran."""
+        shown: dict[int, str] = {}
+        counts = {label: Counts(root, shown) for label, root, _ in self.roots}
+        rows = [
+            counts[row.network].fill(row, module)
+            for row, module in zip(self.rows, self.modules, strict=True)
+        ]
+        for label, root, _ in self.roots:
+            rows += never_ran(root, label, rows, counts[label])
+        parameters = {
+            id(parameter): parameter
+            for _, root, _ in self.roots
+            for parameter in root.parameters()
+            if not is_lazy(parameter)
+        }.values()
+        counter = self.counter
+        forms = (named(counts[label].forms, type(root).__name__) for label, root, _ in self.roots)
+        return Summary(
+            title=title,
+            rows=tuple(rows),
+            total_params=sum(p.numel() for p in parameters),
+            trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
+            param_bytes=storage_bytes(parameters),
+            buffer_bytes=storage_bytes(b for _, root, _ in self.roots for b in root.buffers()),
+            input_bytes=self.input_bytes,
+            total_flops=None if counter.uncounted else counter.total,
+            least_flops=counter.total,
+            uncounted=tuple(counter.uncounted.items()),
+            forms=tuple(chain.from_iterable(forms)),
+            failure=failure,
+            notes=(*notes, *self._outside(rows), *self._changes()),
+            engine="real run",
+        )
+
+    def _outside(self, rows: list[LayerShape]) -> list[str]:
+        inside = [row.flops for row in rows if row.depth == 0 and row.call is not None]
+        if None in inside:
+            return []
+        flops = self.counter.total - sum(each or 0 for each in inside)
+        return [f"outside the layers: {flops:,} FLOPs (a backward, or functions)"] if flops else []
+
+    def _changes(self) -> list[str]:
+        changes = [(label, before.changes(root)) for label, root, before in self.roots]
+        if len(changes) < 2:
+            return [change_text(names) for _, names in changes if names is not None]
+        told = [f"{label}: {change_text(names)}" for label, names in changes if names]
+        return told or ["networks unchanged"]
+
+
+def describe_run(
+    run: Callable[[], Any],
+    *,
+    naming: Naming,
+    title: str,
+    notes: tuple[str, ...] = (),
+    failed: Callable[[Summary], None] = lambda summary: None,
+) -> tuple[Summary, Any]:
+    """Run something for real, once, and return the structure of the layers that ran in it.
+
+    Nothing of how it runs is changed, the fused paths of attention and recurrent layers included:
+    their operations are counted by formulas of their own.
+
+    Args:
+        run: what to run.
+        naming: names networks and layers.
+        title: what the summary is of.
+        notes: lines to show below the table.
+        failed: gets the summary of what ran before an exception goes on.
+
+    Returns:
+        The summary, which has no rows where no layer ran, and what the run returned.
+
+    Raises:
+        BaseException: whatever the run raises, with a note that names the layer.
+    """
+    __tracebackhide__ = True
+    counter = FlopCounter()
+    observer = RunObserver(naming, counter)
+    try:
+        with counter, observed(observer):
+            value = run()
+    except BaseException as error:
+        in_layer = error is observer.error
+        if in_layer:
+            annotate(error, f"raised in {observer.failure}")
+        if observer.rows:
+            why = observer.failure if in_layer else first_line(error) or type(error).__name__
+            failed(observer.summary(title, notes, why))
+        raise
+    return observer.summary(title, notes), value
