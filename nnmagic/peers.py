@@ -2,20 +2,20 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from nnmagic.failures import first_line
 from nnmagic.state import preserved, random_state_kept
 from nnmagic.structure import row_of
 from nnmagic.summary_records import LayerShape, Summary
-from nnmagic.tensors import is_lazy
+from nnmagic.tensors import is_lazy, version_of
 from nnmagic.units import Shape
 
 NAMED = 3
@@ -62,10 +62,7 @@ def torchinfo_summary(
             taken = sorted(set(kwargs) & set(inspect.signature(torchinfo.summary).parameters))
             raise PeerError(f"{engine} takes the keyword {', '.join(taken)} for itself")
         given, kwargs = dict(kwargs), {}
-    given, kwargs = tree_map_only(
-        torch.Tensor, lambda tensor: tensor.detach().clone(), (given, dict(kwargs))
-    )
-    with preserved(network), random_state_kept(), _own_cache():
+    with preserved(network), random_state_kept(), _values_kept((args, given, kwargs)), _own_cache():
         if own_input:
             network.eval()
         try:
@@ -95,6 +92,20 @@ def torchinfo_summary(
             engine=engine,
             biases=True,
         )
+
+
+@contextmanager
+def _values_kept(value: Any) -> Iterator[None]:
+    """Put back what a forward writes into its arguments."""
+    tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor) and not t.is_meta]
+    kept = [(tensor, version_of(tensor), tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, version, values in kept:
+                if version_of(tensor) != version or version < 0:
+                    tensor.copy_(values)
 
 
 @contextmanager
@@ -171,14 +182,35 @@ def compared(theirs: Summary, ours: Summary) -> Summary:
 
 def _differences(theirs: Summary, ours: Summary) -> Iterator[tuple[str, str, int, int, str]]:
     """Yield what differs, as a total's name, both figures and the reason where it is known."""
-    of_parameters = _why_parameters(ours)
-    held = any(row.children and row.own_params for row in theirs.rows)
-    of_containers = "it leaves out those that a container holds itself" if held else ""
-    of_bytes = "; ".join(filter(None, (of_parameters, of_containers)))
+    kinds = {form.kind for row in ours.rows for form in row.forms}
+    of_parameters = (
+        ("it counts a tied weight in every layer that has it", "tied" in kinds),
+        ("of a pruned weight it counts what the mask keeps", "pruned" in kinds),
+        (
+            "it counts lazy layers as its run has made them",
+            any(row.type.startswith("Lazy") for row in ours.rows),
+        ),
+    )
+    of_bytes = (
+        *of_parameters,
+        (
+            "it leaves out layers that did not run",
+            any(row.call is None and row.own_params for row in ours.rows),
+        ),
+        (
+            "it leaves out what a layer with others below it holds itself",
+            any(row.children and row.own_params for row in theirs.rows),
+        ),
+    )
     totals = [
-        ("parameters", ours.total_params, theirs.total_params, of_parameters),
-        ("trainable parameters", ours.trainable_params, theirs.trainable_params, of_parameters),
-        ("bytes of parameters", ours.param_bytes, theirs.param_bytes, of_bytes),
+        ("parameters", ours.total_params, theirs.total_params, _joined(of_parameters)),
+        (
+            "trainable parameters",
+            ours.trainable_params,
+            theirs.trainable_params,
+            _joined(of_parameters),
+        ),
+        ("bytes of parameters", ours.param_bytes, theirs.param_bytes, _joined(of_bytes)),
         ("multiply-adds", _macs(ours), _macs(theirs), _why_macs(ours, theirs)),
         (
             "bytes of the forward/backward pass",
@@ -204,15 +236,8 @@ def _macs(summary: Summary) -> int:
     return (flops or 0) // 2
 
 
-def _why_parameters(ours: Summary) -> str:
-    kinds = {form.kind for row in ours.rows for form in row.forms}
-    idle = any(row.call is None and row.own_params for row in ours.rows)
-    reasons = (
-        "a tied weight counts in every layer that has it" if "tied" in kinds else "",
-        "of a pruned weight only what the mask keeps counts" if "pruned" in kinds else "",
-        "a layer that did not run is left out" if idle else "",
-    )
-    return "; ".join(filter(None, reasons))
+def _joined(reasons: Iterable[tuple[str, bool]]) -> str:
+    return "; ".join(reason for reason, holds in reasons if holds)
 
 
 def _why_macs(ours: Summary, theirs: Summary) -> str:

@@ -100,7 +100,7 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
     """Put back everything that the modules of a network hold, on every way out of the block.
 
     Attributes, submodules, parameters, hooks, modes and the contents of plain containers are what
-    they were; the values of buffers too, unless `buffers` is false.
+    they were, lazy layers still lazy; the values of buffers too, unless `buffers` is false.
     """
     modules = list(network.modules())
     held = [(module, type(module), dict(module.__dict__)) for module in modules]
@@ -114,6 +114,12 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
         if not buffer.is_meta and not isinstance(buffer, nn.UninitializedBuffer)
         if buffer.layout is torch.strided
     ]
+    lazy: dict[int, Any] = {}
+    for module in modules:
+        for registry in (module._parameters, module._buffers):
+            for name, tensor in registry.items():
+                if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
+                    registry[name] = lazy.setdefault(id(tensor), _another(tensor))
     try:
         yield
     finally:
@@ -128,6 +134,11 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
             for buffer, value in values:
                 if not _same(buffer.detach(), value):
                     buffer.copy_(value)
+
+
+def _another(lazy: Any) -> torch.Tensor:
+    """Return an uninitialized tensor for a run to fill: it becomes a full one in place."""
+    return type(lazy)(requires_grad=lazy.requires_grad, device=lazy.device, dtype=lazy.dtype)
 
 
 def _note_contents(

@@ -343,6 +343,16 @@ def test_a_network_alone_runs_on_an_input_of_its_own_and_is_put_back(session):
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
+def test_a_lazy_network_alone_stays_lazy(session):
+    session.run("net = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d())")
+
+    session.run("%nnsummary --real net")
+
+    assert [type(layer) for layer in session["net"]] == [nn.LazyConv2d, nn.LazyBatchNorm2d]
+    assert all(isinstance(p, nn.UninitializedParameter) for p in session["net"].parameters())
+    assert session["net"](torch.rand(2, 7, 5, 5)).shape == (2, 4, 3, 3)
+
+
 def test_the_default_network_has_the_figures_of_the_run_for_shapes(session):
     found, expected = session.run("%nnsummary --real"), session.run("%nnsummary")
 
