@@ -222,8 +222,9 @@ def params_of(words: Words) -> Params:
     """Return the parameters that a line asks for."""
     __tracebackhide__ = True
     values = VALUES_SHOWN if words.given.values is None else words.given.values
+    grad = words.given.grad
     if not words.expression:
-        return params(words.default_network(), values=values, title="NeuralNetwork")
+        return params(words.default_network(), values=values, grad=grad, title="NeuralNetwork")
     expression = words.python()
     call = expression.parts()
     if call is not None and isinstance(call.function, nn.Module):
@@ -235,7 +236,7 @@ def params_of(words: Words) -> Params:
             f"{words.expression!r} gives {described(value)}; type a network or a state dict"
         )
     try:
-        return params(value, values=values, title=words.expression)
+        return params(value, values=values, grad=grad, title=words.expression)
     except TypeError as error:
         raise UsageError(f"{words.expression!r}: {error}; type a network or a state dict") from None
 

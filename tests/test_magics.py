@@ -442,6 +442,18 @@ def test_the_help_shows_every_option_with_an_example(session, magic):
     assert f"%{magic} net" in text
 
 
+def test_gradients_are_those_that_the_parameters_have_now(session, net):
+    session.run("net(torch.rand(2, 784)).sum().backward()")
+
+    found = session.run("%nnparams net --grad --sort grad_norm")
+    none = session.run("%nnparams --grad")
+
+    assert found["3.bias"].grad_norm == pytest.approx(net[3].bias.grad.norm().item())
+    assert "no parameter has a gradient: run a backward first" in str(none)
+    assert "the gradients are needed: --grad" in usage(session, "%nnparams net --sort grad_norm")
+    assert "%nnparams: unknown option --real" in usage(session, "%nnparams net --real")
+
+
 def test_names_that_are_taken_get_a_number(session):
     trace = session.run("%nntrace nn.ReLU()(nn.ReLU()(torch.ones(2)))")
 
