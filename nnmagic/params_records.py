@@ -301,8 +301,10 @@ class Params(Record):
 
 
 def _rank(value: float | None) -> float:
-    """Return what sorts the largest first, NaN before all numbers and None with 0."""
-    return -inf if value is not None and isnan(value) else -(value or 0)
+    """Return what sorts the largest first, NaN before all numbers and None after them."""
+    if value is None:
+        return inf
+    return -inf if isnan(value) else -value
 
 
 def _number(value: float) -> str:
