@@ -215,7 +215,7 @@ def test_complex_values_are_short():
 
 def trained():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2), nn.Linear(2, 2))
+    net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), nn.Linear(2, 2))
     net[0].bias.requires_grad_(False)
     net[:3](torch.rand(5, 4)).square().sum().backward()
     return net
