@@ -22,8 +22,8 @@ class NNMagics(Magics):
     @no_var_expand
     @magic_arguments()
     @options(
-        *("depth", "layers", "sort", "top", "input_size", "dtype", "device", "real", "engine"),
-        *("static", "output"),
+        *("depth", "layers", "sort", "top", "input_size", "dtype", "device", "optimizer"),
+        *("real", "engine", "static", "output"),
         sort="flops",
     )
     @kwds(usage="nnsummary [options] [EXPRESSION]")
@@ -41,6 +41,7 @@ class NNMagics(Magics):
             %nnsummary net(x, mask=m)           on these arguments
             %nnsummary net --input-size 1,3,28,28
             %nnsummary --real net.generate(ids)
+            %nnsummary net --optimizer adam     and the memory of a training step
             s = %nnsummary net                  keep the record; s.to_frame(), s.total_flops
         """
         __tracebackhide__ = True

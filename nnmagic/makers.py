@@ -64,6 +64,7 @@ class _Asked:
     title: str
     call: Callable[..., Any] | None = None
     own_input: bool = False
+    optimizer: str = ""
     notes: tuple[str, ...] = ()
 
     def described(self, failed: Callable[[Summary], None] = lambda partial: None) -> Summary:
@@ -77,6 +78,7 @@ class _Asked:
             title=self.title,
             call=self.call,
             own_input=self.own_input,
+            optimizer=self.optimizer,
             notes=self.notes,
             failed=failed,
         )
@@ -127,6 +129,7 @@ def _asked(words: Words) -> _Asked:
             call=None if is_forward or call.function is network else call.function,
             naming=words.naming(expression.names),
             title=words.expression,
+            optimizer=words.given.optimizer,
         )
     value, ran = _evaluated(words, expression, call)
     if ran:
@@ -152,6 +155,7 @@ def _alone(
         naming=words.naming(names),
         title=f"{title} on {given.text}" if given.text else title,
         own_input=True,
+        optimizer=words.given.optimizer,
         notes=_note(given),
     )
 

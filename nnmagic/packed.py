@@ -1,6 +1,6 @@
 """Packed weights: what a quantised layer holds where torch shows no parameter."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -130,7 +130,7 @@ class _PackedOnMeta(TorchDispatchMode):
         return made(*args, **(kwargs or {}))
 
 
-def packed_on_meta(network: nn.Module) -> AbstractContextManager[Any]:
-    """Return what lets a network's dynamically quantised layers run on the meta device."""
-    holds_packed = any(True for module in network.modules() for _ in packed_in(module))
+def packed_on_meta(modules: Iterable[nn.Module]) -> AbstractContextManager[Any]:
+    """Return what lets dynamically quantised layers run on the meta device."""
+    holds_packed = any(True for module in modules for _ in packed_in(module))
     return _PackedOnMeta() if holds_packed else nullcontext()

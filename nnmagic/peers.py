@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from nnmagic.failures import first_line
 from nnmagic.state import preserved, random_state_kept
-from nnmagic.structure import row_of
+from nnmagic.structure import config_of
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import is_lazy, version_of
 from nnmagic.units import Shape
@@ -130,10 +130,13 @@ def _rows(layers: list[Any], label: str) -> Iterator[LayerShape]:
         counted = leaf and layer.num_params > 0  # of others it does not count the output
         own = layer.num_params if leaf else layer.leftover_params()
         macs = layer.macs if leaf else sum(c.macs for c in layer.children if c.is_leaf_layer)
-        yield replace(
-            row_of(label, _name(layer), layer.module, layer.depth),
+        yield LayerShape(
+            network=label,
             call=calls if ran else None,
+            layer=_name(layer),
             type=layer.class_name,
+            depth=layer.depth,
+            config=config_of(layer.module),
             input_shape=_shape(layer.input_size),
             output_shape=_shape(layer.output_size),
             params=layer.num_params,

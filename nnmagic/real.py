@@ -11,7 +11,7 @@ from nnmagic.failures import annotate, first_line
 from nnmagic.flops import FlopCounter
 from nnmagic.naming import Naming
 from nnmagic.state import Fingerprint, change_text
-from nnmagic.structure import Counts, ShapeObserver, never_ran
+from nnmagic.structure import Counts, ShapeObserver, never_ran, row_of
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, tensors_of_call
 from nnmagic.weight_records import named
@@ -26,14 +26,12 @@ class RunObserver(ShapeObserver):
     What a checkpoint computes again during a backward is no call of its own.
 
     Attributes:
-        modules: the layer of each row, kept for the length of the run.
         roots: the networks, each with its label and what it held before.
         input_bytes: the bytes of the tensors that the outermost calls got.
     """
 
     def __init__(self, naming: Naming, counter: FlopCounter) -> None:
         super().__init__(naming, counter)
-        self.modules: list[nn.Module] = []
         self.roots: list[tuple[str, nn.Module, Fingerprint]] = []
         self.input_bytes = 0
 
@@ -42,11 +40,10 @@ class RunObserver(ShapeObserver):
         if call.recomputed:
             return
         super().began(call, args, kwargs)
-        self.modules.append(call.module)
         assert call.network is not None
         root = call.network.module()
         if call.network.index == len(self.roots) and root is not None:
-            self.roots.append((call.network.label, root, Fingerprint(root)))
+            self.roots.append((call.network.label, root, Fingerprint(root.named_modules())))
         if call.stack is not self.running:
             self.counter.uncounted[ELSEWHERE] += 1
         elif call.depth == 0:
@@ -66,10 +63,7 @@ class RunObserver(ShapeObserver):
         """Return the summary of what ran."""
         shown: dict[int, str] = {}
         counts = {label: Counts(root, shown) for label, root, _ in self.roots}
-        rows = [
-            counts[row.network].fill(row, module)
-            for row, module in zip(self.rows, self.modules, strict=True)
-        ]
+        rows = [row_of(seen, call, counts[seen.network]) for call, seen in enumerate(self.seen)]
         for label, root, _ in self.roots:
             rows += never_ran(root, label, rows, counts[label])
         parameters = {
@@ -105,7 +99,7 @@ class RunObserver(ShapeObserver):
         return [f"outside the layers: {flops:,} FLOPs (a backward, or functions)"] if flops else []
 
     def _changes(self) -> list[str]:
-        changes = [(label, before.changes(root)) for label, root, before in self.roots]
+        changes = [(label, before.changes()) for label, _, before in self.roots]
         if len(changes) < 2:
             return [change_text(names) for _, names in changes if names is not None]
         told = [f"{label}: {change_text(names)}" for label, names in changes if names]
@@ -148,7 +142,7 @@ def describe_run(
         in_layer = error is observer.error
         if in_layer:
             annotate(error, f"raised in {observer.failure}")
-        if observer.rows:
+        if observer.seen:
             why = observer.failure if in_layer else first_line(error) or type(error).__name__
             failed(observer.summary(title, notes, why))
         raise

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from nnmagic import units
 from nnmagic.records import MOST_ROWS, Record, View, data_frame, filtered, left_out
 from nnmagic.tables import Column, Row, Table, bounded
+from nnmagic.training_records import TrainingStep
 from nnmagic.units import Shape
 from nnmagic.weight_records import WeightForm, added_values, form_lines
 
@@ -121,6 +122,7 @@ class Summary(Record):
         least_flops: those of them that are known.
         uncounted: operations with products in them that have no formula, and how many there were.
         forms: how those weights are held that are no plain parameters.
+        training: the memory of a training step, where an optimizer was named.
         failure: what went wrong, if the run failed.
         notes: lines about the input and the run.
         engine: where the figures are from, if not from a run for shapes: `"real run"`, or another
@@ -148,6 +150,7 @@ class Summary(Record):
     least_flops: int | None = None
     uncounted: tuple[tuple[str, int], ...] = ()
     forms: tuple[WeightForm, ...] = ()
+    training: TrainingStep | None = None
     failure: str = ""
     notes: tuple[str, ...] = ()
     engine: str = ""
@@ -183,6 +186,27 @@ class Summary(Record):
     def packed_bytes(self) -> int:
         """The bytes of the packed weights, which are neither parameters nor buffers."""
         return sum(form.stored_bytes for form in self.forms if form.kind == "packed")
+
+    @property
+    def gradient_bytes(self) -> int | None:
+        """The bytes of a training step's gradients; None where no optimizer was named."""
+        return None if self.training is None else self.training.gradient_bytes
+
+    @property
+    def optimizer_bytes(self) -> int | None:
+        """The bytes of the optimizer's state; None where unknown, or where none was named."""
+        return None if self.training is None else self.training.optimizer_bytes
+
+    @property
+    def saved_bytes(self) -> int | None:
+        """The bytes that a training step saves for its backward; None where unknown."""
+        return None if self.training is None else self.training.saved_bytes
+
+    @property
+    def training_bytes(self) -> int | None:
+        """The bytes of a training step: parameters, buffers and the three above together."""
+        held = self.param_bytes + self.buffer_bytes
+        return None if self.training is None else self.training.together(held)
 
     @property
     def output_bytes(self) -> int:
@@ -313,6 +337,8 @@ class Summary(Record):
             f"parameters {units.size(self.param_bytes)}, buffers {units.size(self.buffer_bytes)}, "
             f"{packed}together {units.size(together + self.buffer_bytes)}"
         )
+        if self.training is not None:
+            lines.extend(self.training.lines(self.param_bytes, self.buffer_bytes))
         lines.extend(form_lines(self.forms))
         if self.uncounted:
             listed = ", ".join(f"{name} × {times}" for name, times in self.uncounted)

@@ -185,7 +185,7 @@ class TraceTable:
         return Table(
             heading=self.heading(),
             label=Column(title="layer", meaning="in the order in which the calls began"),
-            columns=(*COLUMNS[:-1], *(GRADIENT_COLUMNS if self.log.graded else ()), COLUMNS[-1]),
+            columns=(*COLUMNS[:3], *(GRADIENT_COLUMNS if self.log.graded else ()), *COLUMNS[3:]),
             rows=shown,
             notes=self.all_notes(self.scores()),
             show_details=self.view.values is not None,
@@ -306,10 +306,10 @@ class TraceTable:
                 *row.cells,
                 shape,
                 tensor.mean_and_std,
+                *(self._gradients(call) if log.graded else ()),
                 tensor.min_and_max,
                 tensor.histogram,
                 units.percent(tensor.zeros),
-                *(self._gradients(call) if log.graded else ()),
                 ", ".join([*flags, *self.flags(call, tensor.zeros, tensor.unknown)]),
             ),
             details=self._details(call, tensor),
@@ -475,7 +475,7 @@ class TraceTable:
             tensor, last = log.main_output(root), self._last_leaf(root)
             if tensor is None or log.ended[root] != FINISHED:
                 continue
-            form, leading = log.form_of(tensor), log.samples[tensor].leading
+            form, leading = log.form_of(tensor), log.samples_of(tensor).leading
             last_type = log.layer_of(last).type
             ends_in_scores = root != last and last_type in SCORE_LAYERS
             if not (self.as_scores or self.view.classes or ends_in_scores):

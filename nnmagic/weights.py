@@ -25,11 +25,11 @@ def weight_forms(network: nn.Module) -> dict[str, tuple[WeightForm, ...]]:
             # torch's quantised layers hold them in modules of their own, whose names begin so
             owner = f".{layer}".partition("._")[0][1:]
             packed.setdefault(owner, []).extend(stored)
-        if found := [*_pruned(module), *_normed(module)]:
+        if module._forward_pre_hooks and (found := [*_pruned(module), *_normed(module)]):
             forms[layer] = found
     for layer, stored in packed.items():
         forms.setdefault(layer, []).append(_packed(stored))
-    if any(map(parametrize.is_parametrized, modules.values())):
+    if any(isinstance(each, parametrize.ParametrizationList) for each in modules.values()):
         for layer, found in _parametrised(network).items():
             forms.setdefault(layer, []).extend(found)
     return {layer: tuple(found) for layer, found in forms.items()}

@@ -269,3 +269,36 @@ def test_a_layer_whose_error_is_caught_fails_and_the_network_does_not():
 
     assert [row.failed for row in summary.rows] == [False, True, False]
     assert summary.failure == ""
+
+
+def test_outputs_under_autocast_have_the_bytes_of_its_dtype():
+    net = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.MSELoss())
+    x, target = torch.rand(2, 4), torch.rand(2, 8)
+    net.forward = lambda x, target: net[2](net[1](net[0](x)), target)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        summary = nnmagic.summary(net, x, target)
+        real = [net[0](x), net[1](net[0](x)), net(x, target)]
+
+    assert [each.dtype for each in real] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    assert [row.output_bytes for row in summary.rows[1:]] == [2 * 16, 2 * 16, 4]
+    assert summary.output_bytes == 2 * 16 + 2 * 16 + 4
+
+
+def test_autocast_is_not_followed_in_recurrent_networks_and_a_line_says_so():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        summary = nnmagic.summary(nn.LSTM(4, 5), torch.rand(3, 2, 4))
+
+    assert "autocast: not followed in a network with recurrent layers" in str(summary)
+
+
+def test_autocast_counts_the_same_flops_in_real_networks():
+    net, x = torchvision.models.mobilenet_v3_small(), torch.rand(2, 3, 64, 64)
+    plain = nnmagic.summary(net, x)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = nnmagic.summary(net, x)
+
+    assert cast.total_flops == plain.total_flops
+    assert [row.output_shape for row in cast.rows] == [row.output_shape for row in plain.rows]
+    assert cast.output_bytes < plain.output_bytes
