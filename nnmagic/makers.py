@@ -1,7 +1,7 @@
 """The makers behind the magics: from the words of a line to the record that they ask for."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,10 +84,22 @@ class _Asked:
         )
 
     def run(self) -> Any:
+        """Make the call."""
+        __tracebackhide__ = True
+        return (self.call or self.network)(*self.args, **self.kwargs)
+
+    def really(self, failed: Callable[[Summary], None] = lambda partial: None) -> Summary:
         """Make the call for real."""
         __tracebackhide__ = True
-        with own_run(self.network) if self.own_input else nullcontext():
-            return (self.call or self.network)(*self.args, **self.kwargs)
+        summary, _ = describe_run(
+            self.run,
+            naming=self.naming,
+            title=self.title,
+            within=own_run(self.network) if self.own_input else None,
+            notes=self.notes,
+            failed=failed,
+        )
+        return summary
 
 
 def summary_of(words: Words) -> Summary:
@@ -102,7 +114,7 @@ def summary_of(words: Words) -> Summary:
     if words.given.engine == "torchinfo":
         return _cross_checked(asked)
     if words.given.real:
-        return _really(asked, failed)
+        return asked.really(failed)
     return asked.described(failed)
 
 
@@ -175,16 +187,8 @@ def _summary_of_run(words: Words, failed: Callable[[Summary], None]) -> Summary:
         return replace(summary, notes=(*summary.notes, *unused))
     if isinstance(value, nn.Module):
         given = words.input_for(value)
-        return _really(_alone(words, value, words.expression, given, expression.names), failed)
+        return _alone(words, value, words.expression, given, expression.names).really(failed)
     raise UsageError(_no_layer_ran(words, value))
-
-
-def _really(asked: _Asked, failed: Callable[[Summary], None]) -> Summary:
-    __tracebackhide__ = True
-    summary, _ = describe_run(
-        asked.run, naming=asked.naming, title=asked.title, notes=asked.notes, failed=failed
-    )
-    return summary
 
 
 def _cross_checked(asked: _Asked) -> Summary:
@@ -208,7 +212,7 @@ def _cross_checked(asked: _Asked) -> Summary:
         ours = asked.described()
     except ValuesNeededError:
         with preserved(asked.network), random_state_kept():
-            ours, _ = describe_run(asked.run, naming=asked.naming, title=asked.title)
+            ours = asked.really()
     return compared(theirs, ours)
 
 

@@ -189,10 +189,6 @@ def _differences(theirs: Summary, ours: Summary) -> Iterator[tuple[str, str, int
     of_parameters = (
         ("it counts a tied weight in every layer that has it", "tied" in kinds),
         ("of a pruned weight it counts what the mask keeps", "pruned" in kinds),
-        (
-            "it counts lazy layers as its run has made them",
-            any(row.type.startswith("Lazy") for row in ours.rows),
-        ),
     )
     of_bytes = (
         *of_parameters,

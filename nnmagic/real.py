@@ -1,6 +1,7 @@
 """The real run: the structure of whatever layers run while it lasts, with the user's own values."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -12,7 +13,7 @@ from nnmagic.flops import FlopCounter
 from nnmagic.naming import Naming
 from nnmagic.state import Fingerprint, change_text
 from nnmagic.structure import Counts, ShapeObserver, never_ran, row_of
-from nnmagic.summary_records import LayerShape, Summary
+from nnmagic.summary_records import Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, tensors_of_call
 from nnmagic.weight_records import named
 
@@ -59,8 +60,8 @@ class RunObserver(ShapeObserver):
         if not call.recomputed:
             super().raised(call, error)
 
-    def summary(self, title: str, notes: tuple[str, ...], failure: str = "") -> Summary:
-        """Return the summary of what ran."""
+    def counted(self) -> dict[str, Any]:
+        """Return the rows and the totals of the parameters as they are now."""
         shown: dict[int, str] = {}
         counts = {label: Counts(root, shown) for label, root, _ in self.roots}
         rows = [row_of(seen, call, counts[seen.network]) for call, seen in enumerate(self.seen)]
@@ -72,31 +73,43 @@ class RunObserver(ShapeObserver):
             for parameter in root.parameters()
             if not is_lazy(parameter)
         }.values()
-        counter = self.counter
         forms = (named(counts[label].forms, type(root).__name__) for label, root, _ in self.roots)
+        return {
+            "rows": tuple(rows),
+            "total_params": sum(p.numel() for p in parameters),
+            "trainable_params": sum(p.numel() for p in parameters if p.requires_grad),
+            "param_bytes": storage_bytes(parameters),
+            "buffer_bytes": storage_bytes(b for _, root, _ in self.roots for b in root.buffers()),
+            "forms": tuple(chain.from_iterable(forms)),
+        }
+
+    def summary(
+        self, title: str, counted: dict[str, Any], notes: tuple[str, ...], failure: str = ""
+    ) -> Summary:
+        """Return the summary of what ran, once everything is put back that is to be."""
+        counter = self.counter
         return Summary(
             title=title,
-            rows=tuple(rows),
-            total_params=sum(p.numel() for p in parameters),
-            trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
-            param_bytes=storage_bytes(parameters),
-            buffer_bytes=storage_bytes(b for _, root, _ in self.roots for b in root.buffers()),
             input_bytes=self.input_bytes,
             total_flops=None if counter.uncounted else counter.total,
             least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
-            forms=tuple(chain.from_iterable(forms)),
             failure=failure,
-            notes=(*notes, *self._outside(rows), *self._changes()),
+            notes=(*notes, *self._outside(), *self._lazy(), *self._changes()),
             engine="real run",
+            **counted,
         )
 
-    def _outside(self, rows: list[LayerShape]) -> list[str]:
-        inside = [row.flops for row in rows if row.depth == 0 and row.call is not None]
+    def _outside(self) -> list[str]:
+        inside = [seen.flops for seen in self.seen if seen.depth == 0]
         if None in inside:
             return []
         flops = self.counter.total - sum(each or 0 for each in inside)
         return [f"outside the layers: {flops:,} FLOPs (a backward, or functions)"] if flops else []
+
+    def _lazy(self) -> list[str]:
+        lazy = any(is_lazy(p) for _, root, _ in self.roots for p in root.parameters())
+        return ["lazy parameters are counted as this input would make them"] if lazy else []
 
     def _changes(self) -> list[str]:
         changes = [(label, before.changes()) for label, _, before in self.roots]
@@ -111,6 +124,7 @@ def describe_run(
     *,
     naming: Naming,
     title: str,
+    within: AbstractContextManager[None] | None = None,
     notes: tuple[str, ...] = (),
     failed: Callable[[Summary], None] = lambda summary: None,
 ) -> tuple[Summary, Any]:
@@ -123,6 +137,7 @@ def describe_run(
         run: what to run.
         naming: names networks and layers.
         title: what the summary is of.
+        within: what to run in; what it puts back is as the run made it in the summary.
         notes: lines to show below the table.
         failed: gets the summary of what ran before an exception goes on.
 
@@ -136,14 +151,16 @@ def describe_run(
     counter = FlopCounter()
     observer = RunObserver(naming, counter)
     try:
-        with counter, observed(observer):
-            value = run()
+        with within or nullcontext():
+            with counter, observed(observer):
+                value = run()
+            counted = observer.counted()
     except BaseException as error:
         in_layer = error is observer.error
         if in_layer:
             annotate(error, f"raised in {observer.failure}")
         if observer.seen:
             why = observer.failure if in_layer else first_line(error) or type(error).__name__
-            failed(observer.summary(title, notes, why))
+            failed(observer.summary(title, observer.counted(), notes, why))
         raise
-    return observer.summary(title, notes), value
+    return observer.summary(title, counted, notes), value

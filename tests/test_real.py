@@ -346,8 +346,14 @@ def test_a_network_alone_runs_on_an_input_of_its_own_and_is_put_back(session):
 def test_a_lazy_network_alone_stays_lazy(session):
     session.run("net = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d())")
 
-    session.run("%nnsummary --real net")
+    found = session.run("%nnsummary --real net")
 
+    expected = session.run("%nnsummary net")
+    assert found.total_params == expected.total_params == 4 * 3 * 9 + 4 + 8
+    assert [row.own_params for row in found.rows] == [0, 4 * 3 * 9 + 4, 8]
+    assert found.total_flops == expected.total_flops
+    assert "lazy parameters are counted as this input would make them" in str(found)
+    assert "network unchanged" in str(found)
     assert [type(layer) for layer in session["net"]] == [nn.LazyConv2d, nn.LazyBatchNorm2d]
     assert all(isinstance(p, nn.UninitializedParameter) for p in session["net"].parameters())
     assert session["net"](torch.rand(2, 7, 5, 5)).shape == (2, 4, 3, 3)

@@ -154,7 +154,9 @@ ARGUMENTS = {
     shape_rules._layer_norm: layer_normed(),
     shape_rules._mean: averaged(),
     shape_rules._joined: joined(),
+    shape_rules._new: shapes().map(lambda shape: (shape,)),
 }
+OPTIONS = {shape_rules._new: {"dtype": torch.uint8, "device": torch.device("meta")}}
 
 
 def arguments_of(op):
@@ -175,10 +177,12 @@ def form(value):
 def test_what_a_rule_gives_is_what_torchs_kernel_gives(op, data):
     args = data.draw(arguments_of(op))
 
-    found = RULES[op](*args)
+    options = OPTIONS.get(RULES[op], {})
+
+    found = RULES[op](*args, **options)
 
     if found is not NotImplemented:
-        expected = op(*args)
+        expected = op(*args, **options)
         assert form(found) == form(expected)
         assert (found is args[0]) == (expected is args[0])
 
