@@ -27,13 +27,13 @@ class RunObserver(ShapeObserver):
     What a checkpoint computes again during a backward is no call of its own.
 
     Attributes:
-        roots: the networks, each with its label and what it held before.
+        roots: the networks by their labels, each with what it held before.
         input_bytes: the bytes of the tensors that the outermost calls got.
     """
 
     def __init__(self, naming: Naming, counter: FlopCounter) -> None:
         super().__init__(naming, counter)
-        self.roots: list[tuple[str, nn.Module, Fingerprint]] = []
+        self.roots: dict[str, tuple[nn.Module, Fingerprint]] = {}
         self.input_bytes = 0
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -42,9 +42,9 @@ class RunObserver(ShapeObserver):
             return
         super().began(call, args, kwargs)
         assert call.network is not None
-        root = call.network.module()
-        if call.network.index == len(self.roots) and root is not None:
-            self.roots.append((call.network.label, root, Fingerprint(root.named_modules())))
+        label, root = call.network.label, call.network.module()
+        if label not in self.roots and root is not None:
+            self.roots[label] = root, Fingerprint(root.named_modules())
         if call.stack is not self.running:
             self.counter.uncounted[ELSEWHERE] += 1
         elif call.depth == 0:
@@ -63,23 +63,24 @@ class RunObserver(ShapeObserver):
     def counted(self) -> dict[str, Any]:
         """Return the rows and the totals of the parameters as they are now."""
         shown: dict[int, str] = {}
-        counts = {label: Counts(root, shown) for label, root, _ in self.roots}
+        roots = {label: root for label, (root, _) in self.roots.items()}
+        counts = {label: Counts(root, shown) for label, root in roots.items()}
         rows = [row_of(seen, call, counts[seen.network]) for call, seen in enumerate(self.seen)]
-        for label, root, _ in self.roots:
+        for label, root in roots.items():
             rows += never_ran(root, label, rows, counts[label])
         parameters = {
             id(parameter): parameter
-            for _, root, _ in self.roots
+            for root in roots.values()
             for parameter in root.parameters()
             if not is_lazy(parameter)
         }.values()
-        forms = (named(counts[label].forms, type(root).__name__) for label, root, _ in self.roots)
+        forms = (named(counts[label].forms, type(root).__name__) for label, root in roots.items())
         return {
             "rows": tuple(rows),
             "total_params": sum(p.numel() for p in parameters),
             "trainable_params": sum(p.numel() for p in parameters if p.requires_grad),
             "param_bytes": storage_bytes(parameters),
-            "buffer_bytes": storage_bytes(b for _, root, _ in self.roots for b in root.buffers()),
+            "buffer_bytes": storage_bytes(b for root in roots.values() for b in root.buffers()),
             "forms": tuple(chain.from_iterable(forms)),
         }
 
@@ -95,7 +96,7 @@ class RunObserver(ShapeObserver):
             least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
             failure=failure,
-            notes=(*notes, *self._outside(), *self._lazy(), *self._changes()),
+            notes=(*notes, *self._outside(), *(self._lazy() or self._changes())),
             engine="real run",
             **counted,
         )
@@ -108,11 +109,11 @@ class RunObserver(ShapeObserver):
         return [f"outside the layers: {flops:,} FLOPs (a backward, or functions)"] if flops else []
 
     def _lazy(self) -> list[str]:
-        lazy = any(is_lazy(p) for _, root, _ in self.roots for p in root.parameters())
+        lazy = any(is_lazy(p) for root, _ in self.roots.values() for p in root.parameters())
         return ["lazy parameters are counted as this input would make them"] if lazy else []
 
     def _changes(self) -> list[str]:
-        changes = [(label, before.changes()) for label, _, before in self.roots]
+        changes = [(label, before.changes()) for label, (_, before) in self.roots.items()]
         if len(changes) < 2:
             return [change_text(names) for _, names in changes if names is not None]
         told = [f"{label}: {change_text(names)}" for label, names in changes if names]
