@@ -107,6 +107,8 @@ def summary_of(words: Words) -> Summary:
     __tracebackhide__ = True
     if words.given.real and words.given.engine == "torchinfo":
         raise UsageError("torchinfo always runs the network; leave out --real")
+    if words.given.optimizer and (words.given.real or words.given.engine == "torchinfo"):
+        raise UsageError("--optimizer goes with the run for shapes; leave out --real and --engine")
     failed = _shows(words)
     if words.given.real and words.expression:
         return _summary_of_run(words, failed)

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import nnmagic
 from nnmagic.naming import Naming
 from nnmagic.real import describe_run
+from nnmagic.summary_sheets import summary_sheet
 
 
 def real(run, *networks):
@@ -195,7 +196,10 @@ def test_several_networks_are_several_trees_whose_parameters_add_up():
     assert found.total_params == 15 + 16 + 3 + 6
     assert found.total_flops == 3 * 2 * 2 * 12
     assert found.input_bytes == 4 * (2 * 4 + 2 * 3 + 2 * 4)
+    sheet = summary_sheet(found, found.view).content
     assert "heads:idle" in str(found)
+    assert "heads:idle" in sheet["labels"]
+    assert "from real run" in str(sheet["columns"][1]["meaning"])
     assert "networks unchanged" in str(found)
     assert value.shape == (2, 3)
 
@@ -404,6 +408,12 @@ def test_an_interrupt_shows_what_ran_and_goes_on(session, reading):
         session.run("%nnsummary --real net(x) + net(-x)")
 
     assert "failed: down (Linear)" in tables(session)[0]
+
+
+def test_the_memory_of_a_training_step_is_of_the_run_for_shapes(session, reading):
+    for option in ("--real", "--engine torchinfo"):
+        text = usage(session, f"%nnsummary {option} --optimizer adam net(x)")
+        assert "--optimizer goes with the run for shapes" in text
 
 
 def test_an_expression_without_layers_is_a_usage_error(session):
