@@ -26,7 +26,7 @@ FLOORS = {
     15: "inputs tensor_writer weights",
     16: "memory parameters recorder",
     17: "function_recorder structure",
-    18: "recording",
+    18: "peers real recording",
     19: "subject",
     20: "watching",
     21: "displays expression options",
