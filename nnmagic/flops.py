@@ -282,7 +282,7 @@ class FlopCounter(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # the default imports torch._dynamo, which takes a second
 
-    def __init__(self, kernel_of: Callable[[Any], Kernel] | None = None) -> None:
+    def __init__(self, kernel_of: Callable[[Any], Kernel | None] | None = None) -> None:
         super().__init__()
         self.kernel_of = kernel_of
         self.total = 0

@@ -132,14 +132,13 @@ class _Twins:
     def _made(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_meta:
             return tensor
+        if type(tensor) is nn.Parameter and is_real(tensor) and tensor.is_contiguous():
+            new = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
+            return nn.Parameter(new, tensor.requires_grad)
         if is_lazy(tensor):
             lazy: Any = type(tensor)
             return lazy(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
-        usual = type(tensor) in (nn.Parameter, torch.Tensor)
-        if usual and is_real(tensor) and tensor.is_contiguous():
-            twin = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
-        else:
-            twin = tensor.detach().to(META)  # four times slower
+        twin = tensor.detach().to(META)  # four times slower than a new one
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(twin, requires_grad=tensor.requires_grad)
         return twin.requires_grad_(tensor.requires_grad) if tensor.requires_grad else twin

@@ -33,7 +33,7 @@ def _fresh(like: Tensor, shape: Sequence[int]) -> Tensor:
 
 def is_real(tensor: Tensor) -> bool:
     """Tell whether a tensor holds real floating-point numbers in the ordinary way."""
-    return tensor.dtype in FLOATS and _is_dense(tensor)
+    return tensor.dtype in FLOATS and tensor.layout is torch.strided and not tensor.is_nested
 
 
 def _is_dense(tensor: Tensor) -> bool:
@@ -41,7 +41,12 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 def _is_claimed(tensor: Tensor) -> bool:
-    return tensor.is_meta and tensor.dtype in FLOATS and _is_dense(tensor)
+    return (
+        tensor.is_meta
+        and tensor.dtype in FLOATS
+        and tensor.layout is torch.strided
+        and not tensor.is_nested
+    )
 
 
 def _is_in_order(tensor: Tensor) -> bool:
@@ -330,10 +335,15 @@ class MetaKernels:
     def __init__(self) -> None:
         self._known: dict[Any, Any] = {}
 
-    def kernel_of(self, func: Any) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-        """Return what gives an operation's results for arguments without a tensor subclass."""
+    def kernel_of(self, func: Any) -> Callable[[tuple[Any, ...], dict[str, Any]], Any] | None:
+        """Return what gives an operation's results for arguments without a tensor subclass.
+
+        None if they are never known, as those of a view.
+        """
         rule = RULES.get(func)
         can_be_known = _can_be_known(func)
+        if rule is None and not can_be_known:
+            return None
 
         def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             __tracebackhide__ = True

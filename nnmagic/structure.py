@@ -17,16 +17,11 @@ from nnmagic.known_values import known_values
 from nnmagic.memory import training_step
 from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
 from nnmagic.naming import Naming
+from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.shape_rules import MetaKernels
+from nnmagic.state import collections_paused
 from nnmagic.summary_records import LayerShape, Summary
-from nnmagic.tensors import (
-    bytes_of,
-    is_lazy,
-    storage_bytes,
-    storage_of,
-    tensors_in,
-    tensors_of_call,
-)
+from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, storage_of
 from nnmagic.units import Shape, layer_name
 from nnmagic.weight_records import WeightForm, below, named, tied
 from nnmagic.weights import weight_forms
@@ -204,7 +199,7 @@ class Counts:
             "trainable_params": trainable,
             "param_bytes": param_bytes,
             "names": tuple(sizes),
-            "forms": (*forms, *below(layer, self.forms)),
+            "forms": (*forms, *below(layer, self.forms)) if self.forms else tuple(forms),
         }
 
 
@@ -294,8 +289,9 @@ def describe(
     observer = ShapeObserver(naming, counter)
 
     def summary() -> Summary:
-        rows = observer.rows(counts)
-        rows += _never_ran(module, rows, naming, counts)
+        with collections_paused():
+            rows = observer.rows(counts)
+            rows += _never_ran(module, rows, naming, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
@@ -316,7 +312,11 @@ def describe(
     fakes, remarks = _fakes_for(module, by_name=by_name)
     failed_hooks: list[str] = []
     try:
-        with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
+        with (
+            collections_paused(),
+            _mode(own_input=own_input),
+            networks_on_meta(module, fakes) as failed_hooks,
+        ):
             if own_input:
                 module.eval()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
