@@ -93,9 +93,8 @@ class Naming:
         ]
         if self.only and not holders:
             return None
-        if len(holders) < 2:
-            name, root = holders[0] if holders else (None, module)
-        else:
+        name, root = holders[0] if holders else (None, module)
+        if len(holders) > 1:
             name, root = max(holders, key=lambda each: sum(1 for _ in each[1].modules()))
         network = self._roots.get(id(root))
         if network is None or network.module() is not root:
