@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import Session
-from corpus import CASES, UNKNOWN
+from corpus import CASES, UNKNOWN, in_a_thread, nested
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from torch import nn
+
+import nnmagic
 
 HOOKS = (
     "_forward_hooks",
@@ -42,7 +44,11 @@ PARAMS_COLUMNS = [
 
 def corpus(wanted=lambda case: True):
     """Run a test once for each case, under the case's name."""
-    found = [pytest.param(case, id=name) for name, case in CASES.items() if wanted(case)]
+    found = [
+        pytest.param(case, id=name, marks=[pytest.mark.slow] * case.slow)
+        for name, case in CASES.items()
+        if wanted(case)
+    ]
     return pytest.mark.parametrize("case", found)
 
 
@@ -323,6 +329,8 @@ def test_a_summary_tells_what_would_run(session, case):
         return
     expected_error = case.error if case.summary_error is None else case.summary_error or None
     assert error is None if expected_error is None else type(error) is expected_error
+    if expected_error is not None and not issubclass(expected_error, Exception):
+        return  # an interrupt leaves no table
     frame = summary.to_frame()
     assert list(frame.columns) == SUMMARY_COLUMNS
     ran = [row for row in summary.rows if row.call is not None]
@@ -395,6 +403,23 @@ def test_the_parameters_are_those_of_the_network(session, case):
         assert (row.min, row.max) == (finite.min().item(), finite.max().item())
         assert row.nan == int(values.isnan().sum())
         assert repr(row.values) == repr(tensor[:2].tolist())
+
+
+@pytest.mark.parametrize(("levels", "limit"), [(240, 1_000), (500, 3_000)])
+def test_nesting_goes_as_deep_as_without_a_trace(levels, limit):
+    net, x, before = nested(levels), torch.rand(1, 2), sys.getrecursionlimit()
+
+    sys.setrecursionlimit(limit)
+    try:  # a thread begins with no frames of anybody's
+        expected, trace = in_a_thread(lambda: (net(x), nnmagic.trace(net, x)))
+        summary = in_a_thread(nnmagic.summary, net, x)
+        assert sys.getrecursionlimit() == limit
+    finally:
+        sys.setrecursionlimit(before)
+
+    assert torch.equal(trace.output, expected)
+    assert [call.depth for call in trace] == list(range(levels))
+    assert [row.depth for row in summary.rows] == list(range(levels))
 
 
 def test_the_corpus_has_at_least_80_cases():
