@@ -48,6 +48,7 @@ class Case:
         said: what the trace's text holds.
         summary: what `%nnsummary` is asked instead.
         refused: what `%nnsummary` says where it cannot follow.
+        summary_params: the parameters as the meta run finds them, where they differ.
         summary_layers: the calls on meta, where they differ.
         summary_error: what the meta run raises, where it differs; False is nothing.
         summary_said: what the summary's text holds.
@@ -77,6 +78,7 @@ class Case:
     said: tuple[str, ...] = ()
     summary: str | None = None
     refused: str = ""
+    summary_params: int | None = None
     summary_layers: tuple[str, ...] | None = None
     summary_error: Any = None
     summary_said: tuple[str, ...] = ()
@@ -720,6 +722,7 @@ def lists_and_dicts_of_layers():
     input=(4, 2),
     output=(4, 3),
     flops=2 * 4 * 2 * 3,
+    summary_params=(2 * 3 + 3) + (3 + 3),
     backward=True,
 )
 def lazy_layers():
@@ -1005,12 +1008,25 @@ def a_bag_of_embeddings():
     expression="net(x, y)",
     input=((5, 2), (5, 3)),
     output=(5, 4),
+    flops=None,
+    backward=True,
+)
+def a_bilinear_layer():
+    return names(net=nn.Bilinear(2, 3, 4), x=torch.rand(5, 2), y=torch.rand(5, 3))
+
+
+@case(
+    params=3 * 3 + 3,
+    layers=("Net", "  fc Linear"),
+    input=(3, 3),
+    output=(3, 3),
     flops=UNKNOWN,
-    summary_said=("FLOPs unknown of: ",),
+    summary_said=("FLOPs unknown of: ", "linalg_inv"),
     backward=True,
 )
 def an_operation_without_a_formula():
-    return names(net=nn.Bilinear(2, 3, 4), x=torch.rand(5, 2), y=torch.rand(5, 3))
+    net = Net(lambda net, x: torch.linalg.inv(net.fc(x)), fc=nn.Linear(3, 3))
+    return names(net=net, x=torch.rand(3, 3))
 
 
 @case(
@@ -1091,6 +1107,7 @@ def an_old_weight_norm():
     input=(5, 4),
     output=(5, 3),
     flops=2 * 5 * 4 * 3,
+    never_ran=("0._packed_params",),
     context=torch.no_grad,
 )
 def dynamically_quantized_weights():
@@ -1912,6 +1929,7 @@ def statistics_are_of_the_first_floating_tensor():
 @case(
     layers=("Net",),
     flops=None,
+    refused="%nntrace",
     said=("nested",),
 )
 def a_nested_tensor():
