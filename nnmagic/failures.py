@@ -157,23 +157,25 @@ def calling_line() -> tuple[str, int]:
     A call that nnmagic made itself has no place, which is ``("", 0)``.
     """
     frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(OWN_FOLDER):
+    while frame is not None and _is_engine(frame.f_code.co_filename):
         frame = frame.f_back
     while frame is not None and frame.f_code.co_filename.startswith((TORCH_FOLDER, WRAPPER)):
         frame = frame.f_back
     if frame is None:
         return "", 0
     path = frame.f_code.co_filename
-    if path.startswith(OWN_FOLDER) and path != networks.__file__:
-        return "", 0
-    return path, frame.f_lineno
+    return ("", 0) if _is_engine(path) else (path, frame.f_lineno)
+
+
+def _is_engine(path: str) -> bool:
+    return path.startswith(OWN_FOLDER) and path != networks.__file__
 
 
 def place_text(path: str, line: int) -> str:
     """Return how a place in the code is shown: `model.py:12`, a notebook's by its source line."""
     if not path:
         return ""
-    if Path(path).exists() and "ipykernel" not in path:
-        return f"{Path(path).name}:{line}"
+    if os.path.exists(path) and "ipykernel" not in path:
+        return f"{os.path.basename(path)}:{line}"
     source = linecache.getline(path, line).strip()
     return f"“{source}”" if source else ""

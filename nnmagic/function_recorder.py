@@ -9,8 +9,8 @@ from torch import nn
 from nnmagic.calls import RunningCall
 from nnmagic.failures import calling_line, place_text
 from nnmagic.functions import FunctionMode, called_by_torch
+from nnmagic.nesting import tensors_of_call
 from nnmagic.recorder import Recorder
-from nnmagic.tensors import tensors_of_call
 from nnmagic.units import Shape
 
 OUTSIDE = "functions"
@@ -84,7 +84,7 @@ class FunctionRecorder(Recorder):
         shape, tensors = tensors_of_call(*given)
         home = self.running[-1].network if self.running else None
         index = -1 if home is None else home.index
-        return shape, tuple(self._tensor(tensor, index) for tensor in tensors)
+        return shape, tuple(self.tensors.write(tensor, index) for tensor in tensors)
 
     def _function(
         self, name: str, type_name: str, inputs: tuple[Shape, tuple[int, ...]], output: Any
@@ -115,7 +115,7 @@ class FunctionRecorder(Recorder):
             self.log.functions.add(self.log.layer[index])
             if parent is not None and parent.recomputed:
                 self.log.recomputed.add(index)
-            self.finish(index, network, output, self._tensor)
+            self.finish(index, network, output)
 
     def _outside(self) -> int:
         network = self.naming.outside(OUTSIDE)

@@ -1,29 +1,21 @@
 """The recorder: turns a run into the columns of a trace."""
 
-import weakref
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
+from nnmagic.calling_places import CallingPlaces
 from nnmagic.calls import CallObserver, RunningCall, observed
-from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
+from nnmagic.failures import annotate, first_line, mismatch
 from nnmagic.gradients import Gradients
 from nnmagic.naming import Naming, Network
+from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.root_calls import RootCalls
 from nnmagic.state import Fingerprint, change_text
-from nnmagic.tensors import WHOLE, form_of, measure, tensors_in, tensors_of_call, version_of
+from nnmagic.tensor_writer import TensorWriter
 from nnmagic.trace_log import Failure, TraceLog
-
-SCORES = 4096
-"""How many values of a network's large output are kept in whole rows, but at least one row."""
-
-LONGEST_SCORES = 32_768
-"""How long such a row may be."""
-
-MOST_PICTURES = 2000
-"""Of how many large tensors of the last step a picture is kept: 4,096 values each at most."""
+from nnmagic.units import Shape
 
 
 class Recorder(CallObserver):
@@ -42,7 +34,7 @@ class Recorder(CallObserver):
 
     Attributes:
         roots: the last outermost calls.
-        at_most: how many values of a tensor are measured, spread evenly; None is all.
+        tensors: writes the tensors.
     """
 
     def __init__(
@@ -58,14 +50,12 @@ class Recorder(CallObserver):
         self.log = log
         log.graded = grad
         self.gradients = Gradients(log, self._gradient) if grad else None
-        self.keep = keep
+        self.tensors = TensorWriter(log, keep)
+        self._place = CallingPlaces(log)
         self.roots = RootCalls(log)
         self._before: dict[int, Fingerprint] = {}
-        self._measured: dict[int, tuple[Callable[[], Any], int, int]] = {}
-        self._pictures: dict[int, int] = {}
         self._error: BaseException | None = None
         self._origin = 0
-        self.at_most: int | None = None
 
     def observing(self) -> AbstractContextManager[None]:
         """See all calls for the length of the block."""
@@ -77,20 +67,27 @@ class Recorder(CallObserver):
         assert network is not None
         if call.depth == 0:
             self._error = None
-            self._measured.clear()
+            self.tensors.forget_all()
             if not call.recomputed:
-                self._drop_pictures(network.index)
+                self.tensors.drop_pictures(network.index)
             if network.index == len(self.log.networks):
                 self._meet(network)
-        shape, tensors = tensors_of_call(args, kwargs)
-        index = self.log.add_call(
-            self.log.layer_index(network.index, call.layer, type(call.module).__name__),
+        log, parent = self.log, call.parent
+        shape: Shape
+        if len(args) == 1 and not kwargs and type(args[0]) is torch.Tensor:
+            inputs: tuple[int, ...] = (self.tensors.write(args[0], network.index),)
+            shape = log.form_of(inputs[0]).shape
+        else:
+            shape, tensors = tensors_of_call(args, kwargs)
+            inputs = tuple(self.tensors.write(tensor, network.index) for tensor in tensors)
+        index = log.add_call(
+            log.layer_index(network.index, call.layer, type(call.module).__name__),
             call.step,
             call.depth,
-            -1 if call.parent is None else call.parent.notes[0],
-            self.log.place_index(*calling_line(), place_text),
+            -1 if parent is None else parent.notes[0],
+            self._place(None if parent is None else log.place[parent.notes[0]]),
             shape,
-            tuple(self._tensor(tensor, network.index) for tensor in tensors),
+            inputs,
         )
         call.notes = index, args, kwargs
         if call.recomputed:
@@ -102,20 +99,32 @@ class Recorder(CallObserver):
         """Write what the call returned."""
         index = call.notes[0]
         assert call.network is not None
-        if index + 1 == len(self.log):
-            for tensor in tensors_in(output)[
-                1
-            ]:  # a layer that calls no other may write to its input
-                self._measured.pop(id(tensor), None)
-        record = self._score_tensor if call.depth == 0 else self._tensor
-        self.finish(index, call.network.index, output, record)
+        # a layer that calls no other may have written to what it got
+        calls_no_other = index + 1 == len(self.log)
+        self.finish(index, call.network.index, output, new=calls_no_other, scores=call.depth == 0)
 
     def finish(
-        self, index: int, network: int, output: Any, record: Callable[[torch.Tensor, int], int]
+        self, index: int, network: int, output: Any, *, new: bool = False, scores: bool = False
     ) -> None:
-        """Write what a call, or a function, returned; `record` writes a tensor."""
-        shape, tensors = tensors_in(output)
-        indices = tuple(record(tensor, network) for tensor in tensors)
+        """Write what a call, or a function, returned.
+
+        Args:
+            index: the number of the call.
+            network: the index of its network.
+            output: what it returned.
+            new: whether tensors in it are to be measured also where they were seen before.
+            scores: whether whole rows of a large matrix are to be kept.
+        """
+        shape: Shape
+        tensors: tuple[torch.Tensor, ...]
+        write = self.tensors.write
+        if type(output) is torch.Tensor:
+            tensors = (output,)
+            indices: tuple[int, ...] = (write(output, network, new=new, scores=scores),)
+            shape = self.log.form_of(indices[0]).shape
+        else:
+            shape, tensors = tensors_in(output)
+            indices = tuple(write(each, network, new=new, scores=scores) for each in tensors)
         self.log.finish(index, shape, indices)
         if self.gradients is not None:
             for tensor, number in zip(tensors, indices, strict=True):
@@ -154,16 +163,13 @@ class Recorder(CallObserver):
     def conclude(self) -> None:
         """Say what the run changed on its networks, and let go of everything."""
         self._error = None
-        self._measured.clear()
+        self.tensors.conclude()
         networks = self.naming.networks
         if self.gradients is not None:
             self.gradients.conclude([network.module() for network in networks])
         for number, before in self._before.items():
             network = networks[number]
-            module = network.module()
-            if module is None:
-                continue
-            changes = before.changes(module)
+            changes = None if network.module() is None else before.changes()
             if changes is None:
                 continue
             text = change_text(changes)
@@ -175,46 +181,10 @@ class Recorder(CallObserver):
         if len(self._before) > 1 and not self.log.notes:
             self.log.notes.append("networks unchanged")
 
-    def _drop_pictures(self, network: int) -> None:
-        """Forget the pictures of the network's step before: only the last one is drawn in full."""
-        old = [index for index, home in self._pictures.items() if home == network]
-        for index in old:
-            del self._pictures[index]
-            self.log.samples[index] = self.log.samples[index]._replace(picture=None)
-
     def _meet(self, network: Network) -> None:
         self.log.networks.append(network.label)
-        module = network.module()
-        assert module is not None
-        self._before[network.index] = Fingerprint(module)
+        self._before[network.index] = Fingerprint(network.layers())
 
     def _gradient(self, gradient: torch.Tensor) -> int:
         with self._lock:
-            statistics, samples, unknown = measure(gradient, self.keep)
-            return self.log.add_tensor(form_of(gradient), statistics, samples, unknown)
-
-    def _tensor(self, tensor: torch.Tensor, network: int, rows: int | None = None) -> int:
-        version = version_of(tensor)
-        known = self._measured.get(id(tensor))
-        if known is not None and known[0]() is tensor and known[1] == version >= 0:
-            return known[2]
-        drawn = len(self._pictures) < MOST_PICTURES
-        statistics, samples, unknown = measure(
-            tensor, self.keep, rows=rows, drawn=drawn, at_most=self.at_most
-        )
-        form = form_of(tensor)
-        measured = None if self.at_most is None else min(self.at_most, form.numel)
-        if measured == form.numel:
-            measured = None
-        index = self.log.add_tensor(form, statistics, samples, unknown, measured)
-        if samples.picture is not None:
-            self._pictures[index] = network
-        self._measured[id(tensor)] = weakref.ref(tensor), version, index
-        return index
-
-    def _score_tensor(self, tensor: torch.Tensor, network: int) -> int:
-        """Record an output of the network, of a large matrix whole rows: they may be scores."""
-        if tensor.dim() == 2 and tensor.numel() > WHOLE and tensor.shape[1] <= LONGEST_SCORES:
-            self._measured.pop(id(tensor), None)
-            return self._tensor(tensor, network, rows=max(1, SCORES // tensor.shape[1]))
-        return self._tensor(tensor, network)
+            return self.tensors.write_alone(gradient)

@@ -10,7 +10,9 @@ from torch import nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nnmagic.calls import RunningCall
-from nnmagic.tensors import restored, tensors_of_call, version_of
+from nnmagic.nesting import tensors_of_call
+from nnmagic.samples import restored
+from nnmagic.tensors import version_of
 from nnmagic.trace_log import TraceLog
 
 PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, type(None), slice, range)
@@ -104,7 +106,7 @@ def _value(leaf: _Tensor, log: TraceLog, index: int | None) -> torch.Tensor:
     tensor = leaf.live()
     if tensor is not None and version_of(tensor) == leaf.version:
         return tensor
-    whole = None if index is None else log.samples[index].leading
+    whole = None if index is None else log.samples_of(index).leading
     if index is not None and whole is not None and whole.numel == log.form_of(index).numel:
         return restored(whole, log.form_of(index))
     what = "is gone" if tensor is None else "has changed since"

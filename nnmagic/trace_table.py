@@ -185,7 +185,7 @@ class TraceTable:
         return Table(
             heading=self.heading(),
             label=Column(title="layer", meaning="in the order in which the calls began"),
-            columns=(*COLUMNS[:-1], *(GRADIENT_COLUMNS if self.log.graded else ()), COLUMNS[-1]),
+            columns=(*COLUMNS[:3], *(GRADIENT_COLUMNS if self.log.graded else ()), *COLUMNS[3:]),
             rows=shown,
             notes=self.all_notes(self.scores()),
             show_details=self.view.values is not None,
@@ -306,10 +306,10 @@ class TraceTable:
                 *row.cells,
                 shape,
                 tensor.mean_and_std,
+                *(self._gradients(call) if log.graded else ()),
                 tensor.min_and_max,
                 tensor.histogram,
                 units.percent(tensor.zeros),
-                *(self._gradients(call) if log.graded else ()),
                 ", ".join([*flags, *self.flags(call, tensor.zeros, tensor.unknown)]),
             ),
             details=self._details(call, tensor),
@@ -475,16 +475,19 @@ class TraceTable:
             tensor, last = log.main_output(root), self._last_leaf(root)
             if tensor is None or log.ended[root] != FINISHED:
                 continue
-            form, leading = log.form_of(tensor), log.samples[tensor].leading
+            form, leading = log.form_of(tensor), log.samples_of(tensor).leading
             last_type = log.layer_of(last).type
             ends_in_scores = root != last and last_type in SCORE_LAYERS
             if not (self.as_scores or self.view.classes or ends_in_scores):
                 continue
-            if len(form.shape) != 2 or form.shape[0] < 1 or form.shape[1] < 2:
-                continue
+            match form.shape:
+                case int(items), int(classes) if items > 0 and classes > 1:
+                    pass
+                case _:
+                    continue
             whole = leading is not None and leading.shape[1:] == form.shape[1:]
             if leading is not None and whole and form.dtype.startswith(("float", "bfloat")):
-                found += self._read_scores(leading, form.shape, last_type)
+                found += self._read_scores(leading, items, classes, last_type)
         return found
 
     def score_notes(self, scores: Sequence[ItemScores]) -> list[str]:
@@ -515,9 +518,8 @@ class TraceTable:
         return call
 
     def _read_scores(
-        self, leading: Sample, shape: tuple[int, ...], last_type: str
+        self, leading: Sample, items: int, classes: int, last_type: str
     ) -> list[ItemScores]:
-        items, classes = shape
         how = {"Softmax": "as it is", "LogSoftmax": "after exp"}.get(last_type, "after softmax")
         found = []
         for item, row in enumerate(leading.tolist()[:ITEMS_SHOWN]):
