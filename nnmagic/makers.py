@@ -133,7 +133,8 @@ def _asked(words: Words) -> _Asked:
     call = expression.parts()
     network = None if call is None else call.network
     if call is not None and network is not None:
-        is_forward = getattr(call.function, "__name__", "") == "forward"
+        is_method = call.function is not network  # which may have any attribute, or none
+        is_forward = is_method and getattr(call.function, "__name__", "") == "forward"
         if words.given.input_size:
             raise UsageError(f"{words.expression!r} has its input already; leave out --input-size")
         return _Asked(
