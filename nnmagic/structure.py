@@ -18,7 +18,7 @@ from nnmagic.memory import training_step
 from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
 from nnmagic.naming import Naming
 from nnmagic.shape_rules import MetaKernels
-from nnmagic.state import collections_paused
+from nnmagic.state import uncollected
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import (
     bytes_of,
@@ -129,20 +129,23 @@ class Counts:
     They are taken before the network is on meta, where a shared storage is no longer to be seen.
 
     Attributes:
+        layers: the modules of the network by name, each once.
         forms: how those weights of each layer are held that are no plain parameters.
         buffer_bytes: the bytes of the buffers, a shared storage once.
         lazy: whether there are parameters without a shape, which a run gives them.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.forms = weight_forms(network)
+        self.layers = dict(network.named_modules())
+        self.forms = weight_forms(network, self.layers)
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {}
         self._made: list[nn.Module] = []
         self.lazy = False
-        self.buffer_bytes = storage_bytes(network.buffers())
-        modules = list(network.modules())
+        modules = list(self.layers.values())
+        buffers = (buffer for m in modules for buffer in m._buffers.values())
+        self.buffer_bytes = storage_bytes(buffer for buffer in buffers if buffer is not None)
         scripts = any(isinstance(module, ScriptModule) for module in modules)
         held = [p for m in modules for p in m._parameters.values() if p is not None]
         parameters = {id(p): p for p in held if not is_lazy(p)}
@@ -250,6 +253,7 @@ def _config(module: nn.Module) -> str:
         return ""
 
 
+@uncollected
 def describe(
     module: nn.Module,
     args: tuple[Any, ...],
@@ -295,9 +299,8 @@ def describe(
     observer = ShapeObserver(naming, counter)
 
     def summary() -> Summary:
-        with collections_paused():
-            rows = observer.rows(counts)
-            rows += _never_ran(module, rows, naming, counts)
+        rows = observer.rows(counts)
+        rows += _never_ran(module, rows, naming, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
@@ -318,11 +321,7 @@ def describe(
     fakes, remarks = _fakes_for(module, by_name=by_name)
     failed_hooks: list[str] = []
     try:
-        with (
-            collections_paused(),
-            _mode(own_input=own_input),
-            networks_on_meta(module, fakes) as failed_hooks,
-        ):
+        with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
             if own_input:
                 module.eval()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
