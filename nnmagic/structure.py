@@ -132,6 +132,7 @@ class Counts:
         layers: the modules of the network by name, each once.
         forms: how those weights of each layer are held that are no plain parameters.
         buffer_bytes: the bytes of the buffers, a shared storage once.
+        scripted: whether there is a ScriptModule among them.
         lazy: whether there are parameters without a shape, which a run gives them.
     """
 
@@ -146,14 +147,14 @@ class Counts:
         modules = list(self.layers.values())
         buffers = (buffer for m in modules for buffer in m._buffers.values())
         self.buffer_bytes = storage_bytes(buffer for buffer in buffers if buffer is not None)
-        scripts = any(isinstance(module, ScriptModule) for module in modules)
+        self.scripted = any(isinstance(module, ScriptModule) for module in modules)
         held = [p for m in modules for p in m._parameters.values() if p is not None]
         parameters = {id(p): p for p in held if not is_lazy(p)}
         storages = {storage_of(p)[0] for p in parameters.values()}
         children = sum(child is not None for m in modules for child in m._modules.values())
         # where a layer, a parameter or a storage is held twice, sums do not add up
         once = children < len(modules) and len(held) == len(parameters) == len(storages)
-        self._adds_up = once and not scripts
+        self._adds_up = once and not self.scripted
         self._sizes = {identity: _size(p) for identity, p in parameters.items()}
         self._take(network)
 
@@ -318,7 +319,7 @@ def describe(
             notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
         )
 
-    fakes, remarks = _fakes_for(module, by_name=by_name)
+    fakes, remarks = _fakes_for(module, counts.scripted, by_name=by_name)
     failed_hooks: list[str] = []
     try:
         with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
@@ -366,7 +367,9 @@ def describe(
     return replace(summary(), training=step)
 
 
-def _fakes_for(module: nn.Module, *, by_name: bool) -> tuple[Fakes | None, tuple[str, ...]]:
+def _fakes_for(
+    module: nn.Module, scripted: bool, *, by_name: bool
+) -> tuple[Fakes | None, tuple[str, ...]]:
     """Return what makes the tensors of a run that meta tensors would not do for.
 
     Autocast passes over them, and a script holds its own weights where they are not replaced.
@@ -379,7 +382,6 @@ def _fakes_for(module: nn.Module, *, by_name: bool) -> tuple[Fakes | None, tuple
     cast = torch.is_autocast_enabled(device.type)
     if cast and not takes_fakes(module):
         return None, ("autocast is not followed with recurrent, quantised or lazy layers",)
-    scripted = any(isinstance(each, ScriptModule) for each in module.modules())
     remarks = ("a ScriptModule is one row: what runs inside it cannot be seen",) if scripted else ()
     return Fakes(device) if cast or scripted else None, remarks
 
@@ -404,7 +406,7 @@ def _never_ran(
     network = naming.network_of(module)
     label = network.label if network is not None else type(module).__name__
     rows = []
-    for name, layer in _seen(module):
+    for name, layer in _outside_scripts(counts.layers):
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
@@ -412,10 +414,10 @@ def _never_ran(
     return rows
 
 
-def _seen(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _outside_scripts(layers: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules of a network by name, without those inside a ScriptModule."""
     inside: set[int] = set()
-    for name, module in network.named_modules():
+    for name, module in layers.items():
         if id(module) not in inside:
             yield name, module
             if isinstance(module, ScriptModule):
