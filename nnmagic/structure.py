@@ -159,6 +159,10 @@ class Counts:
         self._take(network)
 
     def _take(self, module: nn.Module) -> tuple[int, int, int]:
+        if not module._parameters and not module._modules:  # as half of all layers
+            self._own[id(module)] = []
+            self._below[id(module)] = 0, 0, 0
+            return 0, 0, 0
         whole = isinstance(module, ScriptModule)  # a row of its own, with all that is below it
         held = dict(module.named_parameters()) if whole else module._parameters
         there = {name: p for name, p in held.items() if p is not None}
