@@ -10,10 +10,10 @@ from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, first_line, mismatch
 from nnmagic.gradients import Gradients
 from nnmagic.naming import Naming, Network
+from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.root_calls import RootCalls
 from nnmagic.state import Fingerprint, change_text
 from nnmagic.tensor_writer import TensorWriter
-from nnmagic.tensors import tensors_in, tensors_of_call
 from nnmagic.trace_log import Failure, TraceLog
 from nnmagic.units import Shape
 

@@ -17,17 +17,11 @@ from nnmagic.known_values import known_values
 from nnmagic.memory import training_step
 from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
 from nnmagic.naming import Naming
+from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.shape_rules import MetaKernels
 from nnmagic.state import uncollected
 from nnmagic.summary_records import LayerShape, Summary
-from nnmagic.tensors import (
-    bytes_of,
-    is_lazy,
-    storage_bytes,
-    storage_of,
-    tensors_in,
-    tensors_of_call,
-)
+from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, storage_of
 from nnmagic.units import Shape, layer_name
 from nnmagic.weight_records import WeightForm, below, named, tied
 from nnmagic.weights import weight_forms

@@ -480,11 +480,14 @@ class TraceTable:
             ends_in_scores = root != last and last_type in SCORE_LAYERS
             if not (self.as_scores or self.view.classes or ends_in_scores):
                 continue
-            if len(form.shape) != 2 or form.shape[0] < 1 or form.shape[1] < 2:
-                continue
+            match form.shape:
+                case int(items), int(classes) if items > 0 and classes > 1:
+                    pass
+                case _:
+                    continue
             whole = leading is not None and leading.shape[1:] == form.shape[1:]
             if leading is not None and whole and form.dtype.startswith(("float", "bfloat")):
-                found += self._read_scores(leading, form.shape, last_type)
+                found += self._read_scores(leading, items, classes, last_type)
         return found
 
     def score_notes(self, scores: Sequence[ItemScores]) -> list[str]:
@@ -515,9 +518,8 @@ class TraceTable:
         return call
 
     def _read_scores(
-        self, leading: Sample, shape: tuple[int, ...], last_type: str
+        self, leading: Sample, items: int, classes: int, last_type: str
     ) -> list[ItemScores]:
-        items, classes = shape
         how = {"Softmax": "as it is", "LogSoftmax": "after exp"}.get(last_type, "after softmax")
         found = []
         for item, row in enumerate(leading.tolist()[:ITEMS_SHOWN]):
