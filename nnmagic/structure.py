@@ -326,7 +326,8 @@ def describe(
             given = on_meta((args, kwargs), fakes)
             meta_args, meta_kwargs = given
             # what is known of values comes first: the counter's kernels know forms only
-            with counter, known_values(module, (args, kwargs), given), observed(observer):
+            known = known_values(module, (args, kwargs), given, all_small=fakes is not None)
+            with counter, known, observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
             if counts.lazy:
                 remarks += ("lazy parameters are counted as this input would make them",)
