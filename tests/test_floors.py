@@ -18,6 +18,7 @@ FLOORS = {
     7: "trace_records",
     8: "panels trace_sheets",
     9: "widget",
+    10: "modes",
     11: "batches gradients known_values naming networks "
     "packed pictures shape_rules state statistics tensors",
     12: "calls flops nesting readings",
@@ -38,7 +39,7 @@ FLOORS = {
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
-WITHOUT_TORCH = 10
+WITHOUT_TORCH = 9
 """The highest floor of the views, which read records and never see a module."""
 
 HOMES = {
