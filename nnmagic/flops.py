@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch._ops import HigherOrderOperator
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry, shape_wrapper
 
+from nnmagic.modes import LightMode
 from nnmagic.packed import matrices_of, unpacked
 
 WITHOUT_PRODUCTS = frozenset(("aten", "prim", "prims", "c10d", "_c10d_functional", "profiler"))
@@ -284,7 +284,7 @@ Kernel = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 """Gives the result of one operation for plain tensors."""
 
 
-class FlopCounter(TorchDispatchMode):
+class FlopCounter(LightMode):
     """Counts while it is active.
 
     Args:
@@ -296,10 +296,6 @@ class FlopCounter(TorchDispatchMode):
     """
 
     supports_higher_order_operators = True
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # the default imports torch._dynamo, which takes a second
 
     def __init__(self, kernel_of: Callable[[Any], Kernel | None] | None = None) -> None:
         super().__init__()

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._mode_utils import no_dispatch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
+
+from nnmagic.modes import LightMode
 
 MOST_VALUES = 4096
 """A tensor of more values is as unknown as any other in a run for shapes."""
@@ -22,7 +23,7 @@ LIFTED = torch.ops.aten.lift_fresh.default
 CONSTANTS = frozenset({"aten::full", "aten::ones", "aten::zeros"})
 
 
-class _KnownValues(TorchDispatchMode):
+class _KnownValues(LightMode):
     """Computes what follows from known tensors, beside a run without values.
 
     A tensor without values that is known is the twin of a real one.

@@ -5,13 +5,17 @@ import random
 import weakref
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from operator import is_
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 COPIED = 1 << 20
 """Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
@@ -221,19 +225,24 @@ def _refill(container: Any, content: Any) -> None:
         container.update(content)
 
 
-@contextmanager
-def collections_paused() -> Iterator[None]:
-    """Let no garbage be collected in the block, which makes many objects and keeps them.
+def uncollected(function: Callable[P, T]) -> Callable[P, T]:
+    """Let no garbage be collected while a function runs that makes many objects for a short time.
 
     To look through all objects of a process that has loaded torch takes a quarter of a second.
     """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+
+    @wraps(function)
+    def without_collections(*args: P.args, **kwargs: P.kwargs) -> T:
+        __tracebackhide__ = True
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            if enabled:
+                gc.enable()
+
+    return without_collections
 
 
 @contextmanager

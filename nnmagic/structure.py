@@ -19,7 +19,7 @@ from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, ta
 from nnmagic.naming import Naming
 from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.shape_rules import MetaKernels
-from nnmagic.state import collections_paused
+from nnmagic.state import uncollected
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, storage_of
 from nnmagic.units import Shape, layer_name
@@ -128,32 +128,40 @@ class Counts:
             shared with the counts of other networks of the same run.
 
     Attributes:
+        layers: the modules of the network by name, each once.
         forms: how those weights of each layer are held that are no plain parameters.
         buffer_bytes: the bytes of the buffers, a shared storage once.
+        scripted: whether there is a ScriptModule among them.
         lazy: whether there are parameters without a shape, which a run gives them.
     """
 
     def __init__(self, network: nn.Module, shown: dict[int, str] | None = None) -> None:
-        self.forms = weight_forms(network)
+        self.layers = dict(network.named_modules())
+        self.forms = weight_forms(network, self.layers)
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {} if shown is None else shown
         self._made: list[nn.Module] = []
         self.lazy = False
-        self.buffer_bytes = storage_bytes(network.buffers())
-        modules = list(network.modules())
-        scripts = any(isinstance(module, ScriptModule) for module in modules)
+        modules = list(self.layers.values())
+        buffers = (buffer for m in modules for buffer in m._buffers.values())
+        self.buffer_bytes = storage_bytes(buffer for buffer in buffers if buffer is not None)
+        self.scripted = any(isinstance(module, ScriptModule) for module in modules)
         held = [p for m in modules for p in m._parameters.values() if p is not None]
         parameters = {id(p): p for p in held if not is_lazy(p)}
         storages = {storage_of(p)[0] for p in parameters.values()}
         children = sum(child is not None for m in modules for child in m._modules.values())
         # where a layer, a parameter or a storage is held twice, sums do not add up
         once = children < len(modules) and len(held) == len(parameters) == len(storages)
-        self._adds_up = once and not scripts
+        self._adds_up = once and not self.scripted
         self._sizes = {identity: _size(p) for identity, p in parameters.items()}
         self._take(network)
 
     def _take(self, module: nn.Module) -> tuple[int, int, int]:
+        if not module._parameters and not module._modules:  # as half of all layers
+            self._own[id(module)] = []
+            self._below[id(module)] = 0, 0, 0
+            return 0, 0, 0
         whole = isinstance(module, ScriptModule)  # a row of its own, with all that is below it
         held = dict(module.named_parameters()) if whole else module._parameters
         there = {name: p for name, p in held.items() if p is not None}
@@ -251,6 +259,7 @@ def config_of(module: nn.Module) -> str:
         return ""
 
 
+@uncollected
 def describe(
     module: nn.Module,
     args: tuple[Any, ...],
@@ -298,9 +307,8 @@ def describe(
     def summary(failure: str = "") -> Summary:
         network = naming.network_of(module)
         label = network.label if network is not None else type(module).__name__
-        with collections_paused():
-            rows = observer.rows(counts)
-            rows += never_ran(module, label, rows, counts)
+        rows = observer.rows(counts)
+        rows += never_ran(module, label, rows, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
@@ -318,14 +326,10 @@ def describe(
             notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
         )
 
-    fakes, remarks = _fakes_for(module, by_name=by_name)
+    fakes, remarks = _fakes_for(module, counts.scripted, by_name=by_name)
     failed_hooks: list[str] = []
     try:
-        with (
-            collections_paused(),
-            _mode(own_input=own_input),
-            networks_on_meta(module, fakes) as failed_hooks,
-        ):
+        with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
             if own_input:
                 module.eval()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
@@ -371,7 +375,9 @@ def describe(
     return replace(summary(), training=step)
 
 
-def _fakes_for(module: nn.Module, *, by_name: bool) -> tuple[Fakes | None, tuple[str, ...]]:
+def _fakes_for(
+    module: nn.Module, scripted: bool, *, by_name: bool
+) -> tuple[Fakes | None, tuple[str, ...]]:
     """Return what makes the tensors of a run that meta tensors would not do for.
 
     Autocast passes over them, and a script holds its own weights where they are not replaced.
@@ -384,7 +390,6 @@ def _fakes_for(module: nn.Module, *, by_name: bool) -> tuple[Fakes | None, tuple
     cast = torch.is_autocast_enabled(device.type)
     if cast and not takes_fakes(module):
         return None, ("autocast is not followed with recurrent, quantised or lazy layers",)
-    scripted = any(isinstance(each, ScriptModule) for each in module.modules())
     remarks = ("a ScriptModule is one row: what runs inside it cannot be seen",) if scripted else ()
     return Fakes(device) if cast or scripted else None, remarks
 
@@ -408,7 +413,7 @@ def never_ran(
     """Return the rows of the layers of a network that no row is of."""
     ran = {row.layer for row in called if row.network == label}
     rows = []
-    for name, layer in _seen(module):
+    for name, layer in _outside_scripts(counts.layers):
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
@@ -416,10 +421,10 @@ def never_ran(
     return rows
 
 
-def _seen(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _outside_scripts(layers: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules of a network by name, without those inside a ScriptModule."""
     inside: set[int] = set()
-    for name, module in network.named_modules():
+    for name, module in layers.items():
         if id(module) not in inside:
             yield name, module
             if isinstance(module, ScriptModule):

@@ -18,10 +18,9 @@ FLOORS = {
     7: "trace_records",
     8: "panels trace_sheets",
     9: "widget",
-    11: "batches gradients known_values naming networks "
-    "packed pictures shape_rules state statistics tensors",
-    12: "calls flops nesting readings",
-    13: "failures samples",
+    11: "batches gradients modes naming networks pictures shape_rules state statistics tensors",
+    12: "calls known_values nesting packed readings",
+    13: "failures flops samples",
     14: "calling_places functions measuring meta root_calls",
     15: "inputs tensor_writer weights",
     16: "memory parameters recorder",
