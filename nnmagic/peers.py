@@ -57,10 +57,10 @@ def torchinfo_summary(
 
     engine = f"torchinfo {torchinfo.__version__}"
     given: Any = [*args]
-    if set(kwargs) & set(inspect.signature(torchinfo.summary).parameters):
-        if args:
-            taken = sorted(set(kwargs) & set(inspect.signature(torchinfo.summary).parameters))
-            raise PeerError(f"{engine} takes the keyword {', '.join(taken)} for itself")
+    taken = sorted(set(kwargs) & _own_keywords())
+    if taken and args:
+        raise PeerError(f"{engine} takes the keyword {', '.join(taken)} for itself")
+    if taken:
         given, kwargs = dict(kwargs), {}
     with preserved(network), random_state_kept(), _values_kept((args, given, kwargs)), _own_cache():
         if own_input:
@@ -86,12 +86,20 @@ def torchinfo_summary(
             trainable_params=found.trainable_params,
             buffer_bytes=0,
             param_bytes=found.total_param_bytes,
-            input_bytes=found.total_input,
+            input_bytes=int(found.total_input),  # a number among the arguments is added too
             total_flops=2 * found.total_mult_adds,
             notes=notes,
             engine=engine,
             biases=True,
         )
+
+
+def _own_keywords() -> set[str]:
+    """Return the names that torchinfo cannot hand on to a network."""
+    from torchinfo import torchinfo
+
+    functions = (torchinfo.summary, torchinfo.forward_pass)
+    return {name for function in functions for name in inspect.signature(function).parameters}
 
 
 @contextmanager
@@ -201,6 +209,22 @@ def _differences(theirs: Summary, ours: Summary) -> Iterator[tuple[str, str, int
             any(row.children and row.own_params for row in theirs.rows),
         ),
     )
+    innermost = [row for row in ours.rows if row.output_bytes and not row.children]
+    of_outputs = (
+        (
+            "it leaves out what layers without parameters return",
+            any(not row.params for row in innermost),
+        ),
+        (
+            "of several tensors it counts one",
+            any(row.params and _is_nested(row.output_shape) for row in innermost),
+        ),
+    )
+    fewer = theirs.input_bytes < ours.input_bytes
+    of_input = (
+        ("it leaves out keyword arguments", fewer),
+        ("it takes whole storages, and Python's own bytes with them", not fewer),
+    )
     totals = [
         ("parameters", ours.total_params, theirs.total_params, _joined(of_parameters)),
         (
@@ -215,19 +239,18 @@ def _differences(theirs: Summary, ours: Summary) -> Iterator[tuple[str, str, int
             "bytes of the forward/backward pass",
             2 * ours.output_bytes,
             2 * theirs.output_bytes,
-            "it leaves out what layers without parameters return",
+            _joined(of_outputs),
         ),
-        (
-            "bytes of input",
-            ours.input_bytes,
-            theirs.input_bytes,
-            "it takes whole storages, and Python's own bytes with them",
-        ),
+        ("bytes of input", ours.input_bytes, theirs.input_bytes, _joined(of_input)),
     ]
     for what, own, other, why in totals:
         if own != other:
             unknown = what == "multiply-adds" and ours.total_flops is None
             yield what, "at least " if unknown else "", own, other, why
+
+
+def _is_nested(shape: Shape) -> bool:
+    return isinstance(shape, dict) or not all(isinstance(each, int) for each in shape or ())
 
 
 def _macs(summary: Summary) -> int:

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any
 
 from torch import nn
+from torch.jit import ScriptModule
 
 from nnmagic.calls import RunningCall, observed
 from nnmagic.failures import annotate, first_line
@@ -97,7 +98,7 @@ class RunObserver(ShapeObserver):
             least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
             failure=failure,
-            notes=(*notes, *self._outside(), *(self._lazy() or self._changes())),
+            notes=(*notes, *self._outside(), *self._unseen(), *(self._lazy() or self._changes())),
             engine="real run",
             **counted,
         )
@@ -109,6 +110,15 @@ class RunObserver(ShapeObserver):
         flops = self.counter.total - sum(each or 0 for each in inside)
         return [f"outside the layers: {flops:,} FLOPs (a backward, or functions)"] if flops else []
 
+    def _unseen(self) -> list[str]:
+        called = [seen.module for seen in self.seen]
+        lines = []
+        if any(module._compiled_call_impl is not None or _is_compiled(module) for module in called):
+            lines.append("compiled networks run eagerly in a real run, to show their layers")
+        if any(isinstance(module, ScriptModule) for module in called):
+            lines.append("a ScriptModule is one row: what runs inside it cannot be seen")
+        return lines
+
     def _lazy(self) -> list[str]:
         lazy = any(is_lazy(p) for root, _ in self.roots.values() for p in root.parameters())
         return ["lazy parameters are counted as this input would make them"] if lazy else []
@@ -119,6 +129,10 @@ class RunObserver(ShapeObserver):
             return [change_text(names) for _, names in changes if names is not None]
         told = [f"{label}: {change_text(names)}" for label, names in changes if names]
         return told or ["networks unchanged"]
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return type(module).__name__ == "OptimizedModule"  # to import its class takes a second
 
 
 def describe_run(

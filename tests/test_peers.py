@@ -339,6 +339,11 @@ def test_keywords_go_to_the_network():
         torchinfo_summary(Keywords(), (x,), {"mode": 2.0}, title="it")
 
 
+class Named(nn.Linear):
+    def forward(self, *, values):
+        return super().forward(values)
+
+
 def differences(network, x):
     theirs = torchinfo_summary(network, (x,), {}, title="it")
     notes = compared(theirs, nnmagic.summary(network, x)).notes
@@ -362,6 +367,27 @@ def test_each_total_that_differs_has_a_line_with_the_reason():
         "nnmagic counts 32 multiply-adds, torchinfo 40: it counts biases or padding in Linear"
     ]
     assert differences(nn.Linear(4, 4, bias=False), torch.rand(2, 4)) == []
+
+
+def test_a_line_on_bytes_tells_what_is_left_out():
+    x = torch.rand(5, 2, 3)
+    recurrent = nn.LSTM(3, 4)
+    several = torchinfo_summary(recurrent, (x,), {}, title="it")
+    named, values = Named(4, 4), torch.rand(2, 4)
+    keyword = torchinfo_summary(named, (), {"values": values}, title="it")
+
+    lines = compared(several, nnmagic.summary(recurrent, x)).notes
+    others = compared(keyword, nnmagic.summary(named, values=values)).notes
+
+    of_outputs = 2 * 4 * (5 * 2 * 4 + 2 * 2 * 4), 2 * 4 * (5 * 2 * 4)
+    assert (
+        "nnmagic counts {} bytes of the forward/backward pass, torchinfo {}: "
+        "of several tensors it counts one".format(*of_outputs)
+        in lines
+    )
+    assert (
+        "nnmagic counts 32 bytes of input, torchinfo 0: it leaves out keyword arguments" in others
+    )
 
 
 def test_operations_without_a_formula_make_ours_a_least():

@@ -273,6 +273,29 @@ def test_operations_in_another_thread_are_unknown_and_said_to_be():
     assert "FLOPs unknown of: what ran in another thread × 1" in str(found)
 
 
+def test_a_compiled_network_runs_eagerly_and_a_line_says_so():
+    network, x = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.rand(2, 4)
+    compiled = torch.compile(network, backend="eager")
+    expected = compiled(x)
+
+    found, output = real(lambda: compiled(x), compiled)
+
+    assert [row.layer for row in found.rows] == ["", "_orig_mod", "_orig_mod.0", "_orig_mod.1"]
+    assert found.total_flops == 2 * 2 * 16
+    assert "compiled networks run eagerly in a real run" in str(found)
+    assert torch.equal(output, expected)
+
+
+def test_a_script_is_one_row_with_all_that_is_in_it():
+    script = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+
+    found = summary_of(script, torch.rand(2, 4))
+
+    rows = [(row.layer, row.own_params, row.flops) for row in found.rows]
+    assert rows == [("", 20, 2 * 2 * 16)]
+    assert "a ScriptModule is one row" in str(found)
+
+
 def test_a_run_without_layers_has_no_rows():
     found, value = real(lambda: torch.ones(2) + 1)
 
