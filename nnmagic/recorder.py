@@ -134,7 +134,7 @@ class Recorder(CallObserver):
         failure = Failure(
             type=type(error).__name__,
             message=first_line(error),
-            mismatch=mismatch(call.module, args, kwargs) if innermost else "",
+            mismatch=mismatch(call.module, args, kwargs, error) if innermost else "",
             place=self.log.places[self.log.place[index]] if innermost else "",
         )
         self.log.fail(index, failure)

@@ -57,7 +57,7 @@ class ShapeObserver(CallObserver):
         index, _, _, args, kwargs = call.notes
         if error is not self.error:
             self.error = error
-            why = mismatch(call.module, args, kwargs) or first_line(error)
+            why = mismatch(call.module, args, kwargs, error) or first_line(error)
             place = place_text(*calling_line())
             where = (
                 f"{layer_name(self.rows[index].network, call.layer)} ({type(call.module).__name__})"
