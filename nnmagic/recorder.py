@@ -65,6 +65,7 @@ class Recorder(CallObserver):
         self._pictures: dict[int, int] = {}
         self._error: BaseException | None = None
         self._origin = 0
+        self._reached = 0
         self.at_most: int | None = None
 
     def observing(self) -> AbstractContextManager[None]:
@@ -128,16 +129,28 @@ class Recorder(CallObserver):
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Write that an exception passes through the call, innermost first."""
         index, args, kwargs = call.notes
-        innermost = error is not self._error
+        # the same exception may be raised again elsewhere, by a network that keeps and reuses it
+        innermost = error is not self._error or self.log.parent[self._reached] != index
+        self._reached = index
         if innermost:
+            cause = error.__cause__ or error.__context__
+            came_from = self._origin if cause is self._error and cause is not None else None
             self._error, self._origin = error, index
         failure = Failure(
             type=type(error).__name__,
             message=first_line(error),
             mismatch=mismatch(call.module, args, kwargs, error) if innermost else "",
             place=self.log.places[self.log.place[index]] if innermost else "",
+            cause=self._described(came_from) if innermost and came_from is not None else "",
         )
         self.log.fail(index, failure)
+
+    def _described(self, call: int) -> str:
+        """Return which exception of which layer another one came from."""
+        failure, layer = self.log.failures[call], self.log.layer_of(call)
+        why = failure.mismatch or failure.message
+        text = f"{failure.type} in {self.log.place_of(call)} ({layer.type})"
+        return f"{text}: {why}" if why else text
 
     def blame(self, error: BaseException) -> None:
         """Note that the run ended by an exception, and name its layer on the exception."""
@@ -149,6 +162,7 @@ class Recorder(CallObserver):
         where = self.log.place_of(self._origin)
         place = f", called at {failure.place}" if failure.place else ""
         why = f": {failure.mismatch}" if failure.mismatch else ""
+        why += f"; after {failure.cause}" if failure.cause else ""
         annotate(error, f"raised in {where} ({layer.type}){place}{why}")
 
     def conclude(self) -> None:

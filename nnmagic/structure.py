@@ -246,6 +246,7 @@ def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
         ValuesNeededError: if the network reads values while it runs.
         Exception: whatever the forward raises, with a note that names the layer.
     """
+    __tracebackhide__ = True
     name = type(module).__name__
     naming = Naming(lambda: [(name, module)])
     if args or kwargs or takes_no_input(module):

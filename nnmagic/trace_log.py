@@ -70,12 +70,14 @@ class Failure:
         message: the first line of its text.
         mismatch: what the layer got against what it expects, where that is known.
         place: the file and line, or the source line, of the code that called the layer.
+        cause: the exception of which layer it was raised after, `""` for none.
     """
 
     type: str
     message: str
     mismatch: str
     place: str
+    cause: str = ""
 
 
 class TraceLog:

@@ -121,7 +121,8 @@ class Verdicts:
             got = units.shape(self.log.shapes[self.log.input_shape[raised]]) or "no tensor"
             text = f"{where} ({layer.type}) {failure.mismatch or f'got {got}'}"
             notes.append(f"{text}, called at {failure.place}" if failure.place else text)
-            notes.append(f"{failure.type}: {failure.message}")
+            after = f"; after {failure.cause}" if failure.cause else ""
+            notes.append(f"{failure.type}: {failure.message}{after}")
         return notes
 
     def _is_fused(self, call: int) -> bool:
