@@ -1,12 +1,14 @@
 """The recorder: turns a run into the columns of a trace."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch import nn
 
+from nnmagic.batches import ignores_its_input
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.gradients import Gradients
@@ -110,6 +112,14 @@ class Recorder(CallObserver):
                 self._measured.pop(id(tensor), None)
         record = self._score_tensor if call.depth == 0 else self._tensor
         self.finish(index, call.network.index, output, record)
+        if call.depth == 0 and not call.recomputed:
+            inputs = tensors_of_call(call.notes[1], call.notes[2])[1]
+            if ignores_its_input(inputs, tensors_in(output)[1]):
+                self.log.constant.add(index)
+        if self.log.makes_nonfinite(index):
+            tainted = tuple(_nonfinite_state(call.module, below=index + 1 == len(self.log)))
+            if tainted:
+                self.log.tainted[index] = tainted
 
     def finish(
         self, index: int, network: int, output: Any, record: Callable[[torch.Tensor, int], int]
@@ -232,3 +242,22 @@ class Recorder(CallObserver):
             self._measured.pop(id(tensor), None)
             return self._tensor(tensor, network, rows=max(1, SCORES // tensor.shape[1]))
         return self._tensor(tensor, network)
+
+
+def _nonfinite_state(module: nn.Module, *, below: bool) -> Iterator[str]:
+    """Say which parameters and buffers hold NaN or Inf.
+
+    Args:
+        module: the layer.
+        below: whether to look at those of the layers inside too, which were not called.
+    """
+    for kind, named in (
+        ("parameter", module.named_parameters(recurse=below)),
+        ("buffer", module.named_buffers(recurse=below)),
+    ):
+        for name, tensor in named:
+            statistics, _, _ = measure(tensor, "none")
+            counts = ((statistics.nan, "NaN"), (statistics.inf, "Inf"))
+            words = [f"{number:,.0f} {what}" for number, what in counts if number > 0]
+            if words:
+                yield f"{kind} {name} holds {' and '.join(words)}"

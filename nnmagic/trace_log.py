@@ -86,9 +86,14 @@ class TraceLog:
     Calls are numbered in the order in which they began, a parent before its children; tensors in
     the order in which they were first seen. A tensor that passes from one layer to the next
     unchanged is one entry.
+
+    Attributes:
+        constant: the outermost calls that returned the same for all items of a batch that differ.
+        tainted: for a call that made NaN or Inf, which of its parameters and buffers held some.
     """
 
     __slots__ = (
+        "constant",
         "depth",
         "ended",
         "failures",
@@ -119,6 +124,7 @@ class TraceLog:
         "shapes",
         "shapes_seen",
         "step",
+        "tainted",
         "tensor_form",
         "title",
         "unknown",
@@ -148,6 +154,8 @@ class TraceLog:
         self.raised: int | None = None
         self.recomputed: set[int] = set()
         self.functions: set[int] = set()
+        self.constant: set[int] = set()
+        self.tainted: dict[int, tuple[str, ...]] = {}
         self.graded = False
         self.gradients: dict[int, int] = {}
         self.parameter_gradients: dict[int, dict[str, int | None]] = {}

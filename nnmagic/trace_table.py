@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from nnmagic import units
+from nnmagic.findings import Findings
 from nnmagic.records import MOST_ROWS, TensorRecord, View, filtered, leading_rows, left_out
 from nnmagic.scores import ItemScores, ScoreReader
 from nnmagic.tables import Column, Pair, Row, Table, bounded, parents_of
@@ -94,7 +95,8 @@ class TraceTable:
         self.parent = {
             call: None if p < 0 else p for call in self.calls for p in [log.parent[call]]
         }
-        self.verdicts = Verdicts(log, self.parent)
+        self.findings = Findings(log, self.parent)
+        self.verdicts = Verdicts(log, self.parent, self.findings.flags)
         self.usual = self._usual_form()
 
     def _shown_calls(self) -> tuple[list[int], str]:
@@ -159,6 +161,7 @@ class TraceTable:
         """Return the lines below the table."""
         return (
             *self.verdicts.notes(),
+            *self.findings.notes,
             *self.score_reader.notes(scores),
             *self.notes,
             *self.log.notes,
@@ -329,6 +332,8 @@ class TraceTable:
             parts[-1] += f" of {len(log):,}"
         if self.verdicts.makers:
             parts.append("NaN or Inf arose")
+        elif self.verdicts.came_in in self.parent:
+            parts.append("NaN or Inf came in")
         return " · ".join(parts)
 
     def scores(self) -> list[ItemScores]:

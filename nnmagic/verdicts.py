@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from nnmagic import units
+from nnmagic.origins import first_to_get_nonfinite, inputs_range, origin, reason
 from nnmagic.trace_log import FAILED, FINISHED, STOPPED, TraceLog
 
 
@@ -12,15 +13,20 @@ class Verdicts:
     Args:
         log: the columns of the run.
         parent: the calls of the step in their order, each with the call that it was made in.
+        findings: what else deserves a look, by call.
 
     Attributes:
         makers: the calls that made NaN or Inf of inputs without.
         above_maker: the calls that those were made in.
         last_child: the last call that was made in each.
+        came_in: the outermost call that got NaN or Inf before any call made some, or None.
     """
 
-    def __init__(self, log: TraceLog, parent: Mapping[int, int | None]) -> None:
+    def __init__(
+        self, log: TraceLog, parent: Mapping[int, int | None], findings: Mapping[int, list[str]]
+    ) -> None:
         self.log = log
+        self.findings = findings
         self.parent = parent
         self.last_child = {p: call for call, p in parent.items() if p is not None}
         self.spoiled = log.holds_nonfinite()
@@ -29,6 +35,7 @@ class Verdicts:
             for call in (parent if self.spoiled else ())
             if log.makes_nonfinite(call) and not log.spoiled(log.inputs[call])
         }
+        self.came_in = first_to_get_nonfinite(log) if self.spoiled else None
         self.failing = self._around_the_failure()
         self.above_maker = set[int]()
         for call in self.makers:
@@ -39,7 +46,9 @@ class Verdicts:
 
     def is_flagged(self, call: int) -> bool:
         """Tell whether a call deserves a look."""
-        return call in self.makers or self.log.ended[call] == FAILED or self._all_zeros(call)
+        if call in self.makers or call in self.findings or self.log.ended[call] == FAILED:
+            return True
+        return self._all_zeros(call)
 
     def _all_zeros(self, call: int) -> bool:
         tensor = self.log.main_output(call)
@@ -87,7 +96,8 @@ class Verdicts:
             if call in self.above_maker:
                 words.append("made inside")
             else:
-                words.append("made here" if call in self.makers else "inherited")
+                words.append(self._made_here(call) if call in self.makers else "inherited")
+        words += self.findings.get(call, ())
         if zeros == 1:
             words.append("all zeros")
         if unknown:
@@ -99,8 +109,9 @@ class Verdicts:
         notes = []
         first = self.log.first_nonfinite()
         if first is not None:
-            step = "" if first in self.parent else f", at step {self.log.step[first]}"
-            notes.append(f"first {self._origin(first)}{step}")
+            notes.append(f"first {origin(self.log, first)}{self._at_step(first)}")
+        if self.came_in is not None:
+            notes.append(f"{self._came_in(self.came_in)}{self._at_step(self.came_in)}")
         if any(self._is_fused(call) for call in self.parent if call not in self.last_child):
             notes.append(
                 "TransformerEncoderLayer ran as one fused operation (torch's fast path in eval "
@@ -129,17 +140,19 @@ class Verdicts:
         is_encoder = self.log.layer_of(call).type == "TransformerEncoderLayer"
         return is_encoder and self.log.ended[call] == FINISHED
 
-    def _origin(self, call: int) -> str:
-        log = self.log
-        layer = log.layer_of(call)
-        nan, _ = log.nonfinite(log.outputs[call])
-        where = log.place_of(call)
-        text = f"{'NaN' if nan else 'Inf'}: {where} ({layer.type})"
-        known = [log.tensor(tensor) for tensor in log.inputs[call]]
-        ranges = [(each.min, each.max) for each in known if each.min is not None]
-        if not ranges:
-            return text
-        low = min(low for low, _ in ranges)
-        high = max(high for _, high in ranges if high is not None)
-        least, greatest = units.numbers(low, high)
-        return f"{text}, its inputs within {least} … {greatest}"
+    def _at_step(self, call: int) -> str:
+        return "" if call in self.parent else f", at step {self.log.step[call]}"
+
+    def _made_here(self, call: int) -> str:
+        tainted = self.log.tainted.get(call)
+        why = f"its {tainted[0]}" if tainted else reason(self.log, call)
+        if why:
+            return f"made here: {why}"
+        limits = inputs_range(self.log, call)
+        return f"made here of {' … '.join(limits)}" if limits else "made here"
+
+    def _came_in(self, call: int) -> str:
+        """Say that an outermost call got NaN or Inf."""
+        nan, inf = self.log.nonfinite(self.log.inputs[call])
+        held = " and ".join(f"{n:,} {name}" for n, name in ((nan, "NaN"), (inf, "Inf")) if n)
+        return f"the input of {self.log.place_of(call)} held {held} already"
