@@ -91,7 +91,7 @@ class Recorder(CallObserver):
             call.step,
             call.depth,
             -1 if call.parent is None else call.parent.notes[0],
-            self.log.place_index(*calling_line(), place_text),
+            self._place(call),
             shape,
             tuple(self._tensor(tensor, network.index) for tensor in tensors),
         )
@@ -154,6 +154,15 @@ class Recorder(CallObserver):
             cause=self._described(came_from) if innermost and came_from is not None else "",
         )
         self.log.fail(index, failure)
+
+    def _place(self, call: RunningCall) -> int:
+        """Return the place of the code that made a call; for a thread that of the call it is of."""
+        path, line = calling_line()
+        if not path and call.stack is not self.running and self.running:
+            starter = self.running[-1]
+            if starter.network is not None:
+                return self.log.place[starter.notes[0]]
+        return self.log.place_index(path, line, place_text)
 
     def _described(self, call: int) -> str:
         """Return which exception of which layer another one came from."""
