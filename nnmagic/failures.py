@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from nnmagic import calls, networks
+from nnmagic import networks
 from nnmagic.expectations import home_of_layer, name_of
 from nnmagic.layer_expectations import LAYERS
 from nnmagic.loss_expectations import LOSSES
@@ -22,7 +22,8 @@ from nnmagic.units import printable
 TORCH_FOLDER = str(Path(torch.__file__).parent) + os.sep
 OWN_FOLDER = str(Path(__file__).parent) + os.sep
 STANDARD_LIBRARY = str(Path(os.__file__).parent) + os.sep
-WRAPPER = calls.__file__
+NOTEBOOKS = re.compile(r"[/\\\\](IPython|ipykernel|ipywidgets|traitlets|comm)[/\\\\]")
+"""What runs the magics and the widget's requests."""
 
 LONGEST_CODE = 120
 """How much of a line of code an explanation quotes."""
@@ -115,7 +116,7 @@ def _code(error: BaseException | None) -> str:
     found = None
     while step is not None:
         path = step.tb_frame.f_code.co_filename
-        if not is_passed_through(path) and (path == networks.__file__ or OWN_FOLDER not in path):
+        if not _is_own_or_passed_through(path):
             found = step
         step = step.tb_next
     if found is None:
@@ -151,8 +152,8 @@ def _source(path: str, positions: tuple[int | None, int | None, int | None, int 
 
 
 def is_passed_through(path: str) -> bool:
-    """Tell whether a file is torch's, the standard library's or what sees the calls."""
-    if path.startswith((TORCH_FOLDER, WRAPPER)):
+    """Tell whether a file is torch's or the standard library's."""
+    if path.startswith(TORCH_FOLDER):
         return True
     return path.startswith(STANDARD_LIBRARY) and "site-packages" not in path
 
@@ -160,19 +161,20 @@ def is_passed_through(path: str) -> bool:
 def calling_line() -> tuple[str, int]:
     """Return the path and line of the code that called the layer at hand, torch's own left out.
 
-    A call that nnmagic made itself has no place, which is ``("", 0)``.
+    A call that a magic made itself has no place, which is ``("", 0)``.
     """
     frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(OWN_FOLDER):
+    while frame is not None and _is_own_or_passed_through(frame.f_code.co_filename):
         frame = frame.f_back
-    while frame is not None and is_passed_through(frame.f_code.co_filename):
-        frame = frame.f_back
-    if frame is None:
+    if frame is None or NOTEBOOKS.search(frame.f_code.co_filename):
         return "", 0
-    path = frame.f_code.co_filename
-    if path.startswith(OWN_FOLDER) and path != networks.__file__:
-        return "", 0
-    return path, frame.f_lineno
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def _is_own_or_passed_through(path: str) -> bool:
+    if path.startswith(OWN_FOLDER):
+        return path != networks.__file__
+    return is_passed_through(path)
 
 
 def place_text(path: str, line: int) -> str:

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from math import prod
 from typing import Any
 
 import torch
@@ -146,10 +147,13 @@ class Recorder(CallObserver):
             cause = error.__cause__ or error.__context__
             came_from = self._origin if cause is self._error and cause is not None else None
             self._error, self._origin = error, index
+        why = mismatch(call.module, args, kwargs, error) if innermost else ""
+        if "last axis must be" in why:
+            why += self._flattened_from(index)
         failure = Failure(
             type=type(error).__name__,
             message=first_line(error),
-            mismatch=mismatch(call.module, args, kwargs, error) if innermost else "",
+            mismatch=why,
             place=self.log.places[self.log.place[index]] if innermost else "",
             cause=self._described(came_from) if innermost and came_from is not None else "",
         )
@@ -163,6 +167,18 @@ class Recorder(CallObserver):
             if starter.network is not None:
                 return self.log.place[starter.notes[0]]
         return self.log.place_index(path, line, place_text)
+
+    def _flattened_from(self, index: int) -> str:
+        """Say which maps the features that a layer refused were flattened from, if they were."""
+        log = self.log
+        (refused, *_) = [*log.inputs[index], None]
+        wanted = None if refused is None else log.form_of(refused).shape
+        for call in range(index - 1, max(-1, index - 4), -1):
+            for tensor in (*log.outputs[call], *log.inputs[call]):
+                shape = log.form_of(tensor).shape
+                if len(shape) > 2 and wanted == (shape[0], prod(shape[1:])):
+                    return f"; flattened from {shape}: pictures of another size?"
+        return ""
 
     def _described(self, call: int) -> str:
         """Return which exception of which layer another one came from."""

@@ -202,7 +202,7 @@ def describe(
         if "device" in str(error):
             why = f"a run for shapes cannot follow it ({error})"
         raise ValuesNeededError(f"{where}: {why}") from error.__cause__
-    except Exception as error:
+    except BaseException as error:
         if observer.failure:
             annotate(error, f"raised on the meta device in {observer.failure}")
             failed(summary())

@@ -432,3 +432,26 @@ def test_code_from_a_notebook_is_quoted_too():
             return space["f"](x, rand(4, 4))
 
     assert refusal(Net(), rand(2, 3)) == "in “x @ w” with x (2, 3), w (4, 4)"
+
+
+def test_features_of_pictures_of_another_size_are_told_as_such():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 26 * 26, 10))
+
+    assert refusal(net, rand(4, 1, 14, 14)) == (
+        "got (4, 288), weight is (10, 1352): the last axis must be 1352, it is 288; "
+        "flattened from (4, 2, 12, 12): pictures of another size?"
+    )
+
+
+def test_features_that_a_forward_flattened_itself_are_too():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(1, 2, 3), nn.Linear(1352, 10)
+
+        def forward(self, x):
+            return self.fc(self.conv(x).flatten(1))
+
+    assert refusal(Net(), rand(4, 1, 14, 14)).endswith(
+        "flattened from (4, 2, 12, 12): pictures of another size?"
+    )

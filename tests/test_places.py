@@ -137,3 +137,13 @@ def test_a_cells_own_code_is_the_place(session):
 
     assert {call.place for call in session["t"]} == {"“y = [net(each) for each in [X]]”"}
     assert {call.place for call in trace} == {"“return net(X)”"}
+
+
+def test_a_call_that_a_magic_makes_itself_has_no_place(session):
+    session.shell.user_ns["net"] = net()
+
+    assert {call.place for call in session.run("%nntrace net")} == {""}
+
+
+def test_a_run_from_python_is_placed_at_the_line_that_asked_for_it():
+    assert {call.place for call in nnmagic.trace(net(), X)} == {here()}
