@@ -1,37 +1,44 @@
-"""Whether a network tells the items of a batch apart."""
+"""The statistics of many small tensors at once, from copies of their values."""
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
-FEWEST_ITEMS = {torch.float16: 8, torch.bfloat16: 8}
-"""How many items are needed to tell: a few may be equal by rounding."""
+from nnmagic.trace_log import NOTHING_KNOWN
+
+LARGEST = 1e100
+"""Beyond it, and below its inverse, squares of doubles may over- or underflow."""
 
 
-def ignores_its_input(inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> bool:
-    """Tell whether an output is the same for all items of a batch, though the inputs differ.
+def statistics_of_many(form: str, buffers: Sequence[bytes]) -> np.ndarray:
+    """Return the statistics of each buffer, the sums in float64 and in two passes.
 
     Args:
-        inputs: what the network got; the first one with the output's batch size is its batch.
-        outputs: what it returned; the first floating-point one counts.
+        form: the format of the values, `"f"` or `"d"`.
+        buffers: the values of each tensor, at least one.
+
+    Returns:
+        float64, (buffers, statistics), in the order of `Statistics`; NaN in the rows of tensors
+        that need another way: with values that are not finite, or too large or small to be squared.
     """
-    try:
-        output = next((each for each in outputs if each.is_floating_point()), None)
-        if output is None or output.dim() < 2:
-            return False
-        if output.shape[0] < FEWEST_ITEMS.get(output.dtype, 2) or not alike(output):
-            return False
-        batch = next((each for each in inputs if each.shape[:1] == output.shape[:1]), None)
-        return batch is not None and not alike(batch)
-    except Exception:  # noqa: BLE001 - of a tensor that cannot be compared nothing is said
-        return False
-
-
-def alike(tensor: torch.Tensor) -> bool:
-    """Tell whether a batch of at least two items holds the same values in each."""
-    plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided
-    if not plain or tensor.is_meta or not tensor.dim() or tensor.shape[0] < 2:
-        return False
-    tensor = tensor.detach()
-    first = tensor[0]
-    return torch.equal(first, tensor[1]) and bool((tensor == first).all())
+    values = np.frombuffer(b"".join(buffers), dtype=form)
+    exact = values.astype(np.float64)
+    sizes = np.array([len(each) for each in buffers]) // values.itemsize
+    starts = sizes.cumsum() - sizes
+    table = np.zeros((len(buffers), len(NOTHING_KNOWN)))
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        low = np.minimum.reduceat(values, starts)
+        high = np.maximum.reduceat(values, starts)
+        mean = np.add.reduceat(exact, starts) / sizes
+        exact -= mean.repeat(sizes)
+        rest = np.add.reduceat(exact, starts) / sizes
+        exact *= exact
+        squares = np.add.reduceat(exact, starts) - sizes * rest * rest
+        table[:, 3] = np.sqrt(squares / (sizes - 1))
+    table[:, 0], table[:, 1], table[:, 2] = low, high, mean + rest
+    table[:, 4] = (sizes - np.add.reduceat(values != 0, starts, dtype=np.int64)) / sizes
+    largest = np.maximum(-table[:, 0], table[:, 1])
+    simple = (largest < LARGEST) & ((largest > 1 / LARGEST) | (largest == 0))
+    if not simple.all():
+        table[~simple] = np.nan
+    return table

@@ -2,7 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock, get_ident
 from types import CodeType, FunctionType
@@ -72,9 +72,9 @@ class RunningCall:
         self.notes: Any = None
 
 
-def in_backward() -> bool:
+def in_backward(graph_task: Callable[[], int] = torch._C._current_graph_task_id) -> bool:
     """Tell whether this thread runs a backward, in which checkpoints are computed again."""
-    return torch._C._current_graph_task_id() >= 0
+    return graph_task() >= 0
 
 
 class CallObserver(ABC):
@@ -133,7 +133,7 @@ class CallObserver(ABC):
                 return None
             depth = len(stack)
             try:
-                call = self._call(module, stack)
+                call = self._inner(module, stack) if stack else self._outermost(module, stack)
                 if call is not None:
                     stack.append(call)
                     if call.network is not None:
@@ -143,16 +143,17 @@ class CallObserver(ABC):
                 raise
         return call
 
-    def _call(self, module: nn.Module, stack: list[RunningCall]) -> RunningCall | None:
+    def _inner(self, module: nn.Module, stack: list[RunningCall]) -> RunningCall | None:
+        parent = stack[-1]
+        network = parent.network
+        if network is None:
+            return None
+        name = network.name_of(module, parent.module, parent.layer)
+        recomputed = parent.recomputed or in_backward()
+        return RunningCall(module, network, name, parent.step, parent, recomputed, stack)
+
+    def _outermost(self, module: nn.Module, stack: list[RunningCall]) -> RunningCall | None:
         recomputed = in_backward()
-        if stack:
-            parent = stack[-1]
-            if parent.network is None:
-                return None
-            network = parent.network
-            name = network.name_of(module, parent.module, parent.layer)
-            recomputed = recomputed or parent.recomputed
-            return RunningCall(module, network, name, parent.step, parent, recomputed, stack)
         # a recomputation, or a thread, goes on with a network of which another call is at the root
         goes_on = recomputed or stack is not self.running
         found = (self.naming.home_of if goes_on else self.naming.network_of)(module)
@@ -187,19 +188,19 @@ class CallObserver(ABC):
 
 def _observed_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     __tracebackhide__ = True
-    observers: Any = "the observers"  # a constant that is exchanged: the code has torch's globals
-    calls = None
+    observer: Any = "the observer"  # a constant that is exchanged: the code has torch's globals
+    call = None
     try:
-        calls = observers.enter(self, args, kwargs)
+        call = observer.enter(self, args, kwargs)
         if self._compiled_call_impl is None:
             output = self._call_impl(*args, **kwargs)
         else:
             output = self._compiled_call_impl(*args, **kwargs)
-        if calls:
-            observers.leave(calls, output)
+        if call is not None:
+            observer.leave(call, output)
     except BaseException as error:
-        if calls:
-            observers.fail(calls, error)
+        if call is not None:
+            observer.fail(call, error)
         raise
     return output
 
@@ -223,8 +224,8 @@ class _Observers:
         """Let an observer see the calls from now on."""
         if not self.observers:
             sys.setrecursionlimit(self.limit + HEADROOM)
-            CALL.__code__ = _code_for(self)
         self.observers += (observer,)
+        CALL.__code__ = self._observed_code()
         # before torch._dynamo is there nothing can have been compiled, and it takes a second
         if eager and "torch._dynamo" in sys.modules:
             self.eager += (observer,)
@@ -238,10 +239,24 @@ class _Observers:
             if not self.eager:
                 self.stance.__exit__(None, None, None)
                 self.stance = None
+        CALL.__code__ = self._observed_code()
+        own_limit = sys.getrecursionlimit() == self.limit + HEADROOM
+        if own_limit and not self.observers:  # else the user has set another
+            sys.setrecursionlimit(self.limit)
+
+    def _observed_code(self) -> CodeType:
         if not self.observers:
-            CALL.__code__ = self.code
-            if sys.getrecursionlimit() == self.limit + HEADROOM:  # else the user has set another
-                sys.setrecursionlimit(self.limit)
+            return self.code
+        alone = len(self.observers) == 1
+        constants = {"the observer": self.observers[0] if alone else self}
+        code = _observed_call.__code__
+        code = code.replace(
+            co_consts=(*(constants.get(each, each) for each in code.co_consts), self)
+        )
+        dynamo = sys.modules.get("torch._dynamo")
+        if dynamo is not None:
+            dynamo.eval_frame.skip_code(code)
+        return code
 
     def enter(
         self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
@@ -263,16 +278,6 @@ class _Observers:
         """Tell those who observe the call that an exception ends it."""
         for observer, call in calls:
             observer.fail(call, error)
-
-
-def _code_for(observers: _Observers) -> CodeType:
-    code = _observed_call.__code__
-    constants = tuple(observers if each == "the observers" else each for each in code.co_consts)
-    code = code.replace(co_consts=constants)
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is not None:
-        dynamo.eval_frame.skip_code(code)
-    return code
 
 
 def _observers() -> _Observers | None:

@@ -116,7 +116,7 @@ def _code(error: BaseException | None) -> str:
     found = None
     while step is not None:
         path = step.tb_frame.f_code.co_filename
-        if not _is_own_or_passed_through(path):
+        if not is_no_place(path):
             found = step
         step = step.tb_next
     if found is None:
@@ -151,37 +151,33 @@ def _source(path: str, positions: tuple[int | None, int | None, int | None, int 
     return text if len(text) <= LONGEST_CODE else f"{text[:LONGEST_CODE]}…"
 
 
-def is_passed_through(path: str) -> bool:
-    """Tell whether a file is torch's or the standard library's."""
-    if path.startswith(TORCH_FOLDER):
-        return True
-    return path.startswith(STANDARD_LIBRARY) and "site-packages" not in path
-
-
 def calling_line() -> tuple[str, int]:
     """Return the path and line of the code that called the layer at hand, torch's own left out.
 
     A call that a magic made itself has no place, which is ``("", 0)``.
     """
     frame: Any = sys._getframe(1)
-    while frame is not None and _is_own_or_passed_through(frame.f_code.co_filename):
+    while frame is not None and is_no_place(frame.f_code.co_filename):
         frame = frame.f_back
     if frame is None or NOTEBOOKS.search(frame.f_code.co_filename):
         return "", 0
     return frame.f_code.co_filename, frame.f_lineno
 
 
-def _is_own_or_passed_through(path: str) -> bool:
+def is_no_place(path: str) -> bool:
+    """Tell whether a file is torch's, the standard library's or nnmagic's own."""
     if path.startswith(OWN_FOLDER):
         return path != networks.__file__
-    return is_passed_through(path)
+    if path.startswith(TORCH_FOLDER):
+        return True
+    return path.startswith(STANDARD_LIBRARY) and "site-packages" not in path
 
 
 def place_text(path: str, line: int) -> str:
     """Return how a place in the code is shown: `model.py:12`, a notebook's by its source line."""
     if not path:
         return ""
-    if Path(path).exists() and "ipykernel" not in path:
-        return f"{Path(path).name}:{line}"
+    if os.path.exists(path) and "ipykernel" not in path:
+        return f"{os.path.basename(path)}:{line}"
     source = linecache.getline(path, line).strip()
     return f"“{source}”" if source else ""

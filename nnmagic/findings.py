@@ -88,7 +88,7 @@ class Findings:
 
     def _is_raw(self, tensor: int) -> bool:
         """Tell whether all kept values are whole numbers, as those of a picture's file are."""
-        spread = self.log.samples[tensor].spread
+        spread = self.log.samples_of(tensor).spread
         if spread is None or self.log.form_of(tensor).dtype.startswith("complex"):
             return False
         return all(value == floor(value) for value in spread.flat())
@@ -140,7 +140,7 @@ class Findings:
 
     def _rows_alike(self, tensor: int, batch: int) -> bool | None:
         """Tell whether the kept rows of a batch are alike; None where they cannot tell."""
-        leading, form = self.log.samples[tensor].leading, self.log.form_of(tensor)
+        leading, form = self.log.samples_of(tensor).leading, self.log.form_of(tensor)
         if leading is None or form.shape[:1] != (batch,) or leading.numel < 2:
             return None
         first, *others = leading.tolist()

@@ -84,7 +84,7 @@ class FunctionRecorder(Recorder):
         shape, tensors = tensors_of_call(*given)
         home = self.running[-1].network if self.running else None
         index = -1 if home is None else home.index
-        return shape, tuple(self._tensor(tensor, index) for tensor in tensors)
+        return shape, tuple(self.tensors.write(tensor, index) for tensor in tensors)
 
     def _function(
         self, name: str, type_name: str, inputs: tuple[Shape, tuple[int, ...]], output: Any
@@ -115,7 +115,7 @@ class FunctionRecorder(Recorder):
             self.log.functions.add(self.log.layer[index])
             if parent is not None and parent.recomputed:
                 self.log.recomputed.add(index)
-            self.finish(index, network, output, self._tensor)
+            self.finish(index, network, output)
 
     def _outside(self) -> int:
         network = self.naming.outside(OUTSIDE)

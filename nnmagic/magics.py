@@ -22,7 +22,8 @@ class NNMagics(Magics):
     @no_var_expand
     @magic_arguments()
     @options(
-        *("depth", "layers", "sort", "top", "input_size", "dtype", "device", "static", "output"),
+        *("depth", "layers", "sort", "top", "input_size", "dtype", "device", "optimizer"),
+        *("static", "output"),
         sort="flops",
     )
     @kwds(usage="nnsummary [options] [EXPRESSION]")
@@ -38,6 +39,7 @@ class NNMagics(Magics):
             %nnsummary net                      on an input that is worked out from its layers
             %nnsummary net(x, mask=m)           on these arguments
             %nnsummary net --input-size 1,3,28,28
+            %nnsummary net --optimizer adam     and the memory of a training step
             s = %nnsummary net                  keep the record; s.to_frame(), s.total_flops
         """
         __tracebackhide__ = True

@@ -59,6 +59,7 @@ def summary_of(words: Words) -> Summary:
             call=network if is_forward else call.function,
             naming=words.naming(expression.names),
             title=words.expression,
+            optimizer=words.given.optimizer,
             failed=lambda partial: display(words.shown(partial)),
         )
     value, ran = _evaluated(words, expression, call)
@@ -81,6 +82,7 @@ def _summary_alone(
         naming=words.naming(names),
         title=f"{title} on {given.text}" if given.text else title,
         own_input=True,
+        optimizer=words.given.optimizer,
         notes=_note(given),
         failed=lambda partial: display(words.shown(partial)),
     )

@@ -1,7 +1,7 @@
 """Which network a call belongs to, and what its layer is called there."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import nn
 
@@ -27,6 +27,13 @@ class Network:
         self.steps = 0
         named = () if module is None else module.named_modules()
         self.names = {id(m): (name, weakref.ref(m)) for name, m in named}
+
+    def layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the layers that are still there, with their names."""
+        for name, reference in self.names.values():
+            layer = reference()
+            if layer is not None:
+                yield name, layer
 
     def name_of(self, module: nn.Module, parent: nn.Module | None, parent_name: str) -> str:
         """Return the layer's dotted name in `named_modules()`, `""` for the network itself.
@@ -82,12 +89,13 @@ class Naming:
         holders = [
             (name, candidate)
             for name, candidate in self.candidates()
-            if any(each is module for each in candidate.modules())
+            if candidate is module or any(each is module for each in candidate.modules())
         ]
         if self.only and not holders:
             return None
-        size = {id(holder): sum(1 for _ in holder.modules()) for _, holder in holders}
-        name, root = max(holders, key=lambda each: size[id(each[1])], default=(None, module))
+        name, root = holders[0] if holders else (None, module)
+        if len(holders) > 1:
+            name, root = max(holders, key=lambda each: sum(1 for _ in each[1].modules()))
         network = self._roots.get(id(root))
         if network is None or network.module() is not root:
             label = self._unique(name or self.label_of(root) or type(root).__name__)

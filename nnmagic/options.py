@@ -8,6 +8,7 @@ import torch
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import argument
 
+from nnmagic.memory import optimizer_names
 from nnmagic.records import View
 
 
@@ -133,6 +134,17 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "type": _device,
             "help": "the device of the default network and of inputs made here: --device cpu "
             "(default: the network's own; for the default network cuda or mps if there is one)",
+        },
+    ),
+    "optimizer": (
+        ("--optimizer",),
+        {
+            "metavar": "NAME",
+            "type": str.lower,
+            "choices": optimizer_names(),
+            "default": "",
+            "help": "tell the memory of a training step with this class of torch.optim, in lower "
+            "case, or momentum for SGD with momentum: --optimizer adam (default: none)",
         },
     ),
     "every": (

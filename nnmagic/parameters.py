@@ -9,6 +9,9 @@ from nnmagic.params_records import ParameterRecord, Params
 from nnmagic.records import VALUES_SHOWN, TensorRecord
 from nnmagic.tensors import bytes_of, form_of, is_lazy, measure, sample, storage_bytes
 from nnmagic.trace_log import tensor_record
+from nnmagic.weight_records import WeightForm
+from nnmagic.weight_records import named as named_forms
+from nnmagic.weights import weight_forms
 
 
 def params(
@@ -31,10 +34,12 @@ def params(
     Raises:
         TypeError: if the mapping holds no tensor.
     """
+    forms: tuple[WeightForm, ...] = ()
     named: list[tuple[str, torch.Tensor]]
     if isinstance(module, nn.Module):
         named = list(module.named_parameters(remove_duplicate=False))
         noun = "parameter"
+        forms = named_forms(weight_forms(module), type(module).__name__)
     else:
         named = [(str(k), v) for k, v in module.items() if isinstance(v, torch.Tensor)]
         noun = "tensor"
@@ -63,6 +68,7 @@ def params(
         rows=tuple(rows),
         noun=noun,
         total_bytes=storage_bytes(tensor for _, tensor in named),
+        forms=forms,
     )
 
 

@@ -15,6 +15,7 @@ from nnmagic.records import (
     leading_rows,
 )
 from nnmagic.tables import Column, Row, Table
+from nnmagic.weight_records import WeightForm, form_lines
 
 COLUMNS = (
     Column(title="shape", meaning="the shape of the tensor"),
@@ -94,6 +95,7 @@ class Params(Record):
         rows: one for each name; a tied parameter stands under each of its names.
         noun: what one row is called.
         total_bytes: the bytes of all, a shared storage once.
+        forms: how those weights of the network are held that are no plain parameters.
     """
 
     SORTABLE: ClassVar = ("count", "percent", "bytes", *STATISTICS)
@@ -102,6 +104,7 @@ class Params(Record):
     rows: tuple[ParameterRecord, ...]
     noun: str = "parameter"
     total_bytes: int = 0
+    forms: tuple[WeightForm, ...] = ()
 
     @property
     def total(self) -> int:
@@ -156,7 +159,7 @@ class Params(Record):
 
     def table(self, *, text: bool) -> Table:
         """Return the table of the parameters whose names have at most `depth` dots."""
-        view, notes = self.view, list[str]()
+        view, notes = self.view, list(form_lines(self.forms))
         shown = [self.rows[i] for i in self.shown(replace(view, top=None))]
         if view.layers and not shown:
             notes.append(f"no {self.noun} matches {' '.join(view.layers)}")

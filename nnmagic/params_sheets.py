@@ -21,6 +21,7 @@ from nnmagic.sheets import (
     text_column,
 )
 from nnmagic.trace_log import NOTHING_KNOWN
+from nnmagic.weight_records import form_lines
 
 
 def params_sheet(params: Params, view: View, *, static: str = "") -> Sheet:
@@ -70,8 +71,9 @@ def params_sheet(params: Params, view: View, *, static: str = "") -> Sheet:
         *(statistics_columns(numbers, *bins_of(samples, numbers)) if len(records) else []),
         text_column("dtype", "dtype", "the type of one value", dtypes) | {"hidden": True},
     ]
+    notes = form_lines(params.forms)
     content = {
-        **frame_of("params", params.noun, params.heading, (), static, len(records)),
+        **frame_of("params", params.noun, params.heading, notes, static, len(records)),
         "level": packed(levels, "u2"),
         "labels": labels.strings,
         "label": labels.packed,

@@ -1,32 +1,25 @@
 """The recorder: turns a run into the columns of a trace."""
 
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 
-from nnmagic.batches import ignores_its_input
+from nnmagic.calling_places import CallingPlaces
 from nnmagic.calls import CallObserver, RunningCall, observed
-from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
+from nnmagic.failures import annotate, first_line, mismatch
 from nnmagic.gradients import Gradients
 from nnmagic.naming import Naming, Network
 from nnmagic.root_calls import RootCalls
+from nnmagic.sameness import all_finite, ignores_its_input
 from nnmagic.state import Fingerprint, change_text
-from nnmagic.tensors import WHOLE, form_of, measure, tensors_in, tensors_of_call, version_of
+from nnmagic.tensor_writer import TensorWriter
+from nnmagic.tensors import measure, tensors_in, tensors_of_call
 from nnmagic.trace_log import Failure, TraceLog
-
-SCORES = 4096
-"""How many values of a network's large output are kept in whole rows, but at least one row."""
-
-LONGEST_SCORES = 32_768
-"""How long such a row may be."""
-
-MOST_PICTURES = 2000
-"""Of how many large tensors of the last step a picture is kept: 4,096 values each at most."""
+from nnmagic.units import Shape
 
 
 class Recorder(CallObserver):
@@ -45,7 +38,7 @@ class Recorder(CallObserver):
 
     Attributes:
         roots: the last outermost calls.
-        at_most: how many values of a tensor are measured, spread evenly; None is all.
+        tensors: writes the tensors.
     """
 
     def __init__(
@@ -61,15 +54,13 @@ class Recorder(CallObserver):
         self.log = log
         log.graded = grad
         self.gradients = Gradients(log, self._gradient) if grad else None
-        self.keep = keep
+        self.tensors = TensorWriter(log, keep)
+        self._place = CallingPlaces(log)
         self.roots = RootCalls(log)
         self._before: dict[int, Fingerprint] = {}
-        self._measured: dict[int, tuple[Callable[[], Any], int, int]] = {}
-        self._pictures: dict[int, int] = {}
         self._error: BaseException | None = None
         self._origin = 0
         self._reached = 0
-        self.at_most: int | None = None
 
     def observing(self) -> AbstractContextManager[None]:
         """See all calls for the length of the block."""
@@ -81,20 +72,27 @@ class Recorder(CallObserver):
         assert network is not None
         if call.depth == 0:
             self._error = None
-            self._measured.clear()
+            self.tensors.forget_all()
             if not call.recomputed:
-                self._drop_pictures(network.index)
+                self.tensors.drop_pictures(network.index)
             if network.index == len(self.log.networks):
                 self._meet(network)
-        shape, tensors = tensors_of_call(args, kwargs)
-        index = self.log.add_call(
-            self.log.layer_index(network.index, call.layer, type(call.module).__name__),
+        log, parent = self.log, call.parent
+        shape: Shape
+        if len(args) == 1 and not kwargs and type(args[0]) is torch.Tensor:
+            inputs: tuple[int, ...] = (self.tensors.write(args[0], network.index),)
+            shape = log.form_of(inputs[0]).shape
+        else:
+            shape, tensors = tensors_of_call(args, kwargs)
+            inputs = tuple(self.tensors.write(tensor, network.index) for tensor in tensors)
+        index = log.add_call(
+            log.layer_index(network.index, call.layer, type(call.module).__name__),
             call.step,
             call.depth,
-            -1 if call.parent is None else call.parent.notes[0],
-            self._place(call),
+            -1 if parent is None else parent.notes[0],
+            self._place_of(call),
             shape,
-            tuple(self._tensor(tensor, network.index) for tensor in tensors),
+            inputs,
         )
         call.notes = index, args, kwargs
         if call.recomputed:
@@ -106,28 +104,34 @@ class Recorder(CallObserver):
         """Write what the call returned."""
         index = call.notes[0]
         assert call.network is not None
-        if index + 1 == len(self.log):
-            for tensor in tensors_in(output)[
-                1
-            ]:  # a layer that calls no other may write to its input
-                self._measured.pop(id(tensor), None)
-        record = self._score_tensor if call.depth == 0 else self._tensor
-        self.finish(index, call.network.index, output, record)
+        # a layer that calls no other may have written to what it got
+        calls_no_other = index + 1 == len(self.log)
+        self.finish(index, call.network.index, output, new=calls_no_other, scores=call.depth == 0)
         if call.depth == 0 and not call.recomputed:
-            inputs = tensors_of_call(call.notes[1], call.notes[2])[1]
-            if ignores_its_input(inputs, tensors_in(output)[1]):
-                self.log.constant.add(index)
-        if self.log.makes_nonfinite(index):
-            tainted = tuple(_nonfinite_state(call.module, below=index + 1 == len(self.log)))
-            if tainted:
-                self.log.tainted[index] = tainted
+            self._judge(call, output)
 
     def finish(
-        self, index: int, network: int, output: Any, record: Callable[[torch.Tensor, int], int]
+        self, index: int, network: int, output: Any, *, new: bool = False, scores: bool = False
     ) -> None:
-        """Write what a call, or a function, returned; `record` writes a tensor."""
-        shape, tensors = tensors_in(output)
-        indices = tuple(record(tensor, network) for tensor in tensors)
+        """Write what a call, or a function, returned.
+
+        Args:
+            index: the number of the call.
+            network: the index of its network.
+            output: what it returned.
+            new: whether tensors in it are to be measured also where they were seen before.
+            scores: whether whole rows of a large matrix are to be kept.
+        """
+        shape: Shape
+        tensors: tuple[torch.Tensor, ...]
+        write = self.tensors.write
+        if type(output) is torch.Tensor:
+            tensors = (output,)
+            indices: tuple[int, ...] = (write(output, network, new=new, scores=scores),)
+            shape = self.log.form_of(indices[0]).shape
+        else:
+            shape, tensors = tensors_in(output)
+            indices = tuple(write(each, network, new=new, scores=scores) for each in tensors)
         self.log.finish(index, shape, indices)
         if self.gradients is not None:
             for tensor, number in zip(tensors, indices, strict=True):
@@ -159,14 +163,34 @@ class Recorder(CallObserver):
         )
         self.log.fail(index, failure)
 
-    def _place(self, call: RunningCall) -> int:
+    def _place_of(self, call: RunningCall) -> int:
         """Return the place of the code that made a call; for a thread that of the call it is of."""
-        path, line = calling_line()
-        if not path and call.stack is not self.running and self.running:
+        log, parent = self.log, call.parent
+        place = self._place(None if parent is None else log.place[parent.notes[0]])
+        if not log.places[place] and call.stack is not self.running and self.running:
             starter = self.running[-1]
-            if starter.network is not None:
-                return self.log.place[starter.notes[0]]
-        return self.log.place_index(path, line, place_text)
+            return place if starter.network is None else log.place[starter.notes[0]]
+        return place
+
+    def _judge(self, call: RunningCall, output: Any) -> None:
+        """Note what is known of an outermost call only now: what it ignored, what spoiled it."""
+        index, args, kwargs = call.notes
+        outputs = tensors_in(output)[1]
+        if ignores_its_input(tensors_of_call(args, kwargs)[1], outputs):
+            self.log.constant.add(index)
+        network = None if call.network is None else call.network.module()
+        if network is None or all_finite(outputs):
+            return
+        log = self.log
+        for each in range(index, len(log)):
+            if log.is_function(each) or not log.makes_nonfinite(each):
+                continue
+            calls_no_other = each + 1 == len(log) or log.parent[each + 1] != each
+            with suppress(AttributeError):  # a layer that the forward makes has no such name
+                layer = network.get_submodule(log.layer_of(each).name)
+                tainted = tuple(_nonfinite_state(layer, below=calls_no_other))
+                if tainted:
+                    log.tainted[each] = tainted
 
     def _flattened_from(self, index: int) -> str:
         """Say which maps the features that a layer refused were flattened from, if they were."""
@@ -203,16 +227,13 @@ class Recorder(CallObserver):
     def conclude(self) -> None:
         """Say what the run changed on its networks, and let go of everything."""
         self._error = None
-        self._measured.clear()
+        self.tensors.conclude()
         networks = self.naming.networks
         if self.gradients is not None:
             self.gradients.conclude([network.module() for network in networks])
         for number, before in self._before.items():
             network = networks[number]
-            module = network.module()
-            if module is None:
-                continue
-            changes = before.changes(module)
+            changes = None if network.module() is None else before.changes()
             if changes is None:
                 continue
             text = change_text(changes)
@@ -224,49 +245,13 @@ class Recorder(CallObserver):
         if len(self._before) > 1 and not self.log.notes:
             self.log.notes.append("networks unchanged")
 
-    def _drop_pictures(self, network: int) -> None:
-        """Forget the pictures of the network's step before: only the last one is drawn in full."""
-        old = [index for index, home in self._pictures.items() if home == network]
-        for index in old:
-            del self._pictures[index]
-            self.log.samples[index] = self.log.samples[index]._replace(picture=None)
-
     def _meet(self, network: Network) -> None:
         self.log.networks.append(network.label)
-        module = network.module()
-        assert module is not None
-        self._before[network.index] = Fingerprint(module)
+        self._before[network.index] = Fingerprint(network.layers())
 
     def _gradient(self, gradient: torch.Tensor) -> int:
         with self._lock:
-            statistics, samples, unknown = measure(gradient, self.keep)
-            return self.log.add_tensor(form_of(gradient), statistics, samples, unknown)
-
-    def _tensor(self, tensor: torch.Tensor, network: int, rows: int | None = None) -> int:
-        version = version_of(tensor)
-        known = self._measured.get(id(tensor))
-        if known is not None and known[0]() is tensor and known[1] == version >= 0:
-            return known[2]
-        drawn = len(self._pictures) < MOST_PICTURES
-        statistics, samples, unknown = measure(
-            tensor, self.keep, rows=rows, drawn=drawn, at_most=self.at_most
-        )
-        form = form_of(tensor)
-        measured = None if self.at_most is None else min(self.at_most, form.numel)
-        if measured == form.numel:
-            measured = None
-        index = self.log.add_tensor(form, statistics, samples, unknown, measured)
-        if samples.picture is not None:
-            self._pictures[index] = network
-        self._measured[id(tensor)] = weakref.ref(tensor), version, index
-        return index
-
-    def _score_tensor(self, tensor: torch.Tensor, network: int) -> int:
-        """Record an output of the network, of a large matrix whole rows: they may be scores."""
-        if tensor.dim() == 2 and tensor.numel() > WHOLE and tensor.shape[1] <= LONGEST_SCORES:
-            self._measured.pop(id(tensor), None)
-            return self._tensor(tensor, network, rows=max(1, SCORES // tensor.shape[1]))
-        return self._tensor(tensor, network)
+            return self.tensors.write_alone(gradient)
 
 
 def _nonfinite_state(module: nn.Module, *, below: bool) -> Iterator[str]:

@@ -104,7 +104,7 @@ def _value(leaf: _Tensor, log: TraceLog, index: int | None) -> torch.Tensor:
     tensor = leaf.live()
     if tensor is not None and version_of(tensor) == leaf.version:
         return tensor
-    whole = None if index is None else log.samples[index].leading
+    whole = None if index is None else log.samples_of(index).leading
     if index is not None and whole is not None and whole.numel == log.form_of(index).numel:
         return restored(whole, log.form_of(index))
     what = "is gone" if tensor is None else "has changed since"

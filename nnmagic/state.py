@@ -1,54 +1,74 @@
 """What a network holds before and after a run: proving it the same, and putting it back."""
 
 import random
+import weakref
 import zlib
-from collections import deque
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 COPIED = 1 << 20
 """Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
 
-CONTAINERS = (dict, list, set, deque)
+CONTAINERS = (dict, OrderedDict, list, set, deque)
+
+ATOMS = frozenset({type(None), bool, int, float, str})
+"""The types of the values that hold nothing."""
+
+CLOSED = ATOMS | {Tensor, nn.Parameter}
+"""The types of the values that hold nothing to be put back."""
 
 CONTENTS_DEPTH = 4
 """How deep containers and objects within an attribute are put back."""
 
 
 class Fingerprint:
-    """A network's parameters by identity, storage and version counter, its buffers by value.
+    """Parameters by identity, storage and version counter, buffers by value.
 
-    It keeps neither the network nor its tensors alive. A write through `.data` that leaves the
-    version counter alone is not seen in a parameter. A network whose parameters are replaced while
-    it is met (`torch.func.functional_call`) has none.
+    It keeps neither the layers nor their tensors alive. A write through `.data` that leaves the
+    version counter alone is not seen in a parameter.
+
+    Args:
+        layers: the layers of a network, with their names.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.parameters: dict[str, Any] = {}
-        self.buffers: dict[str, Any] = {}
+    def __init__(self, layers: Iterable[tuple[str, nn.Module]]) -> None:
+        self.layers = [(f"{name}." if name else "", weakref.ref(layer)) for name, layer in layers]
         self.whole = True
-        for name, module in network.named_modules():
-            for key, parameter in module._parameters.items():
-                self.whole &= parameter is None or isinstance(parameter, nn.Parameter)
-                self.parameters[f"{name}.{key}" if name else key] = _mark(parameter)
-            for key, buffer in module._buffers.items():
-                self.buffers[f"{name}.{key}" if name else key] = _value(buffer)
+        self.parameters, self.buffers = self._now()
 
-    def changes(self, network: nn.Module) -> list[str] | None:
-        """Return the names of what is not as it was; None where that cannot be told."""
-        after = Fingerprint(network)
-        if not (self.whole and after.whole):
+    def _now(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        parameters, buffers = {}, {}
+        for prefix, reference in self.layers:
+            layer = reference()
+            if layer is None:
+                continue
+            for key, parameter in layer._parameters.items():
+                self.whole &= parameter is None or isinstance(parameter, nn.Parameter)
+                parameters[prefix + key] = _mark(parameter)
+            for key, buffer in layer._buffers.items():
+                buffers[prefix + key] = _value(buffer)
+        return parameters, buffers
+
+    def changes(self) -> list[str] | None:
+        """Return the names of what is not as it was.
+
+        None where that cannot be told, since the parameters are replaced for a while, as
+        `torch.func.functional_call` does.
+        """
+        parameters, buffers = self._now()
+        if not self.whole:
             return None
-        parameters = {**self.parameters, **after.parameters}
-        buffers = {**self.buffers, **after.buffers}
-        return [
-            *(n for n in parameters if self.parameters.get(n) != after.parameters.get(n)),
-            *(n for n in buffers if not _same(self.buffers.get(n), after.buffers.get(n))),
-        ]
+        changed = []
+        if parameters != self.parameters:
+            names = self.parameters | parameters
+            changed += [n for n in names if self.parameters.get(n) != parameters.get(n)]
+        names = self.buffers | buffers
+        return changed + [n for n in names if not _same(self.buffers.get(n), buffers.get(n))]
 
 
 def _mark(tensor: torch.Tensor | None) -> Any:
@@ -96,18 +116,20 @@ def change_text(changed: list[str]) -> str:
 
 
 @contextmanager
-def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
+def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.Module]]:
     """Put back everything that the modules of a network hold, on every way out of the block.
 
     Attributes, submodules, parameters, hooks, modes and the contents of plain containers are what
     they were; the values of buffers too, unless `buffers` is false.
+
+    Yields:
+        The modules.
     """
     modules = list(network.modules())
     held = [(module, type(module), dict(module.__dict__)) for module in modules]
-    contents: dict[int, tuple[Any, Any]] = {}
+    contents = _Contents()
     for _, _, attributes in held:
-        for value in attributes.values():
-            _note_contents(value, contents)
+        contents.note(attributes.values(), CONTENTS_DEPTH)
     values = [
         (buffer, buffer.detach().clone())
         for buffer in (network.buffers() if buffers else ())
@@ -115,37 +137,60 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
         if buffer.layout is torch.strided
     ]
     try:
-        yield
+        yield modules
     finally:
         for module, cls, attributes in held:
             if type(module) is not cls:
                 module.__class__ = cls  # a lazy module becomes its full self in a run
             module.__dict__.clear()
             module.__dict__.update(attributes)
-        for container, content in contents.values():
-            _refill(container, content)
+        contents.put_back()
         with torch.no_grad():
             for buffer, value in values:
                 if not _same(buffer.detach(), value):
                     buffer.copy_(value)
 
 
-def _note_contents(
-    value: Any, contents: dict[int, tuple[Any, Any]], depth: int = CONTENTS_DEPTH
-) -> None:
-    if depth == 0 or id(value) in contents or isinstance(value, nn.Module | torch.Tensor | type):
-        return
-    if isinstance(value, CONTAINERS):
-        contents[id(value)] = value, value.copy()
-        inside: Any = value.values() if isinstance(value, dict) else value
-    elif isinstance(value, tuple):
-        inside = value
-    elif type(value).__module__ not in ("builtins", "torch") and hasattr(value, "__dict__"):
-        inside = [vars(value)]  # an object of the user's: its attributes are a container too
-    else:
-        return
-    for each in inside:
-        _note_contents(each, contents, depth - 1)
+class _Contents:
+    """What is in plain containers, and in those within them."""
+
+    def __init__(self) -> None:
+        self.filled: dict[int, tuple[Any, Any]] = {}
+        self.empty: list[Any] = []  # most of the containers that every module has
+
+    def note(self, values: Iterable[Any], depth: int) -> None:
+        """Take note of what is in those of the values that are containers."""
+        for value in values:
+            kind = type(value)
+            if kind in CLOSED:
+                continue
+            if kind in CONTAINERS or isinstance(value, CONTAINERS):
+                if not value:
+                    self.empty.append(value)
+                elif id(value) not in self.filled:
+                    self.filled[id(value)] = value, value.copy()
+                    if depth > 1:
+                        self.note(value.values() if isinstance(value, dict) else value, depth - 1)
+            elif depth > 1:
+                self.note(_inside(value), depth - 1)
+
+    def put_back(self) -> None:
+        """Let every container have what it had."""
+        for container in self.empty:
+            if container:
+                container.clear()
+        for container, content in self.filled.values():
+            _refill(container, content)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, tuple):
+        return value
+    kind = type(value)
+    if kind.__module__ in ("builtins", "torch") or isinstance(value, nn.Module | Tensor | type):
+        return ()
+    # an object of the user's: its attributes are a container too
+    return [vars(value)] if hasattr(value, "__dict__") else ()
 
 
 def _refill(container: Any, content: Any) -> None:

@@ -1,134 +1,241 @@
 """The shape-only run: a network's structure, found on the meta device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.flops import FlopCounter
-from nnmagic.inputs import takes_no_input, work_out_input
-from nnmagic.meta import ValuesNeededError, networks_on_meta, on_meta
+from nnmagic.inputs import device_of, takes_no_input, work_out_input
+from nnmagic.known_values import known_values
+from nnmagic.memory import training_step
+from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.naming import Naming
+from nnmagic.shape_rules import MetaKernels
 from nnmagic.summary_records import LayerShape, Summary
-from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, tensors_in, tensors_of_call
-from nnmagic.units import layer_name
+from nnmagic.tensors import (
+    bytes_of,
+    is_lazy,
+    storage_bytes,
+    storage_of,
+    tensors_in,
+    tensors_of_call,
+)
+from nnmagic.units import Shape, layer_name
+from nnmagic.weight_records import WeightForm, below, named
+from nnmagic.weights import weight_forms
+
+
+class _Seen:
+    """What is noted of a call while the network is on meta."""
+
+    __slots__ = (
+        "children",
+        "depth",
+        "failed",
+        "flops",
+        "input_shape",
+        "layer",
+        "module",
+        "network",
+        "output_bytes",
+        "output_shape",
+    )
+
+    def __init__(self, network: str, layer: str, module: nn.Module, depth: int) -> None:
+        self.network = network
+        self.layer = layer
+        self.module = module
+        self.depth = depth
+        self.input_shape: Shape = None
+        self.output_shape: Shape = None
+        self.output_bytes: int | None = None
+        self.flops: int | None = None
+        self.children = self.failed = False
 
 
 class ShapeObserver(CallObserver):
-    """Notes for every call its shapes, its operations and its parameters."""
+    """Notes for every call its shapes and its operations."""
 
-    def __init__(self, naming: Naming, counter: FlopCounter, counts: "Counts") -> None:
+    def __init__(self, naming: Naming, counter: FlopCounter) -> None:
         super().__init__(naming)
         self.counter = counter
-        self.counts = counts
-        self.rows: list[LayerShape] = []
+        self.seen: list[_Seen] = []
         self.failure = ""
         self.error: BaseException | None = None
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
         """Begin the row of the call."""
-        shape, _ = tensors_of_call(args, kwargs)
         counter = self.counter
-        call.notes = len(self.rows), counter.total, counter.uncounted.total(), args, kwargs
+        call.notes = len(self.seen), counter.total, counter.uncounted.total(), args, kwargs
         assert call.network is not None
-        row = _row(call.network.label, call.layer, call.module, call.depth, self.counts)
-        self.rows.append(replace(row, call=len(self.rows), input_shape=shape))
+        seen = _Seen(call.network.label, call.layer, call.module, call.depth)
+        with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
+            if len(args) == 1 and not kwargs and _is_usual(args[0]):
+                seen.input_shape = tuple(args[0].shape)
+            else:
+                seen.input_shape, _ = tensors_of_call(args, kwargs)
+        self.seen.append(seen)
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Complete the row of the call."""
         index, total, uncounted, _, _ = call.notes
-        shape, tensors = tensors_in(output)
-        known = self.counter.uncounted.total() == uncounted
-        self.rows[index] = replace(
-            self.rows[index],
-            output_shape=shape,
-            output_bytes=sum(map(bytes_of, tensors)),
-            flops=self.counter.total - total if known else None,
-            children=self._calls_others(index),
-        )
+        seen = self.seen[index]
+        with torch._C.DisableTorchFunction():
+            if _is_usual(output):
+                seen.output_shape, seen.output_bytes = tuple(output.shape), bytes_of(output)
+            else:
+                seen.output_shape, tensors = tensors_in(output)
+                seen.output_bytes = sum(map(bytes_of, tensors))
+        if self.counter.uncounted.total() == uncounted:
+            seen.flops = self.counter.total - total
+        seen.children = self._calls_others(index)
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Mark the row of the call as failed, innermost first."""
         index, _, _, args, kwargs = call.notes
+        seen = self.seen[index]
         if error is not self.error:
             self.error = error
             why = mismatch(call.module, args, kwargs, error) or first_line(error)
             place = place_text(*calling_line())
-            where = (
-                f"{layer_name(self.rows[index].network, call.layer)} ({type(call.module).__name__})"
-            )
+            where = f"{layer_name(seen.network, call.layer)} ({type(call.module).__name__})"
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
-        children = self._calls_others(index)
-        self.rows[index] = replace(self.rows[index], failed=True, children=children)
+        seen.failed = True
+        seen.children = self._calls_others(index)
 
     def _calls_others(self, index: int) -> bool:
-        return index + 1 < len(self.rows)
+        return index + 1 < len(self.seen)
+
+    def rows(self, counts: "Counts") -> list[LayerShape]:
+        """Return the rows of the calls so far."""
+        return [_row(seen, call, counts) for call, seen in enumerate(self.seen)]
+
+
+def _is_usual(value: Any) -> bool:
+    return type(value) is Tensor and value.layout is torch.strided and not value.is_nested
 
 
 class Counts:
     """A network's parameters: how many each layer has, each counted in one row as its own.
 
     They are taken before the network is on meta, where a shared storage is no longer to be seen.
+
+    Attributes:
+        forms: how those weights of each layer are held that are no plain parameters.
     """
 
     def __init__(self, network: nn.Module) -> None:
+        self.forms = weight_forms(network)
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
-        self._shown: set[int] = set()
-        for module in network.modules():
-            self._take(module)
+        self._shown: dict[int, str] = {}
+        self._made: list[nn.Module] = []
+        modules = list(network.modules())
+        held = [p for m in modules for p in m._parameters.values() if p is not None]
+        parameters = {id(p): p for p in held if not is_lazy(p)}
+        storages = {storage_of(p)[0] for p in parameters.values()}
+        children = sum(child is not None for m in modules for child in m._modules.values())
+        # where a layer, a parameter or a storage is held twice, sums do not add up
+        self._adds_up = children < len(modules) and len(held) == len(parameters) == len(storages)
+        self._sizes = {identity: _size(p) for identity, p in parameters.items()}
+        self._take(network)
 
-    def _take(self, module: nn.Module) -> None:
-        parameters = [p for p in module.parameters() if not is_lazy(p)]
-        trainable = sum(p.numel() for p in parameters if p.requires_grad)
-        total = sum(p.numel() for p in parameters)
-        self._below[id(module)] = total, trainable, storage_bytes(parameters)
-        self._own[id(module)] = [
-            (name, id(p), p.numel())
-            for name, p in module._parameters.items()
-            if p is not None and not is_lazy(p)
-        ]
+    def _take(self, module: nn.Module) -> tuple[int, int, int]:
+        children = [child for child in module._modules.values() if child is not None]
+        own = {n: p for n, p in module._parameters.items() if p is not None and not is_lazy(p)}
+        self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
+        if not self._adds_up:
+            parameters = [p for p in module.parameters() if not is_lazy(p)]
+            total, trainable, _ = _sum(map(_size, parameters))
+            below = self._below[id(module)] = total, trainable, storage_bytes(parameters)
+            for child in children:
+                if id(child) not in self._below:
+                    self._take(child)
+            return below
+        sizes = [self._sizes[id(p)] for p in own.values()]
+        below = self._below[id(module)] = _sum([*sizes, *map(self._take, children)])
+        return below
 
     def below(self, module: nn.Module) -> tuple[int, int, int]:
         """Return the parameters of a module and all below it: all, trainable, their bytes."""
-        if id(module) not in self._below:  # a layer that the forward makes
+        if id(module) not in self._below:  # a layer that the forward makes, none of the network's
+            self._made.append(module)  # so that no other gets its id
+            self._adds_up = False
             self._take(module)
+            self._own.update((id(each), []) for each in module.modules())
         return self._below[id(module)]
 
-    def own(self, module: nn.Module) -> dict[str, int]:
-        """Return the sizes of the module's own parameters that no row has shown yet."""
-        sizes = {}
+    def own(self, module: nn.Module, layer: str) -> tuple[dict[str, int], tuple[WeightForm, ...]]:
+        """Return the sizes of the layer's own parameters, and where it has others from.
+
+        Sizes are of those that no row has shown yet. The others are tied to one of another layer,
+        packed, parametrised or pruned.
+        """
+        sizes, forms = dict[str, int](), list[WeightForm]()
         for name, identity, numel in self._own[id(module)]:
-            if identity not in self._shown:
-                self._shown.add(identity)
+            full = f"{layer}.{name}" if layer else name
+            first = self._shown.get(identity)
+            if first is None:
+                self._shown[identity] = full
                 sizes[name] = numel
-        return sizes
+            elif first != full:
+                forms.append(
+                    WeightForm(
+                        name=name,
+                        kind="tied",
+                        count=numel,
+                        parameters=numel,
+                        stored_bytes=0,
+                        source=first,
+                    )
+                )
+        return sizes, (*forms, *below(layer, self.forms))
 
 
-def _row(network: str, layer: str, module: nn.Module, depth: int, counts: Counts) -> LayerShape:
-    params, trainable, param_bytes = counts.below(module)
-    own = counts.own(module)
+def _size(parameter: nn.Parameter) -> tuple[int, int, int]:
+    """Return how many values a parameter has, how many of them are trainable, and its bytes."""
+    numel = parameter.numel()
+    stored = min(bytes_of(parameter), storage_of(parameter)[1])
+    return numel, numel if parameter.requires_grad else 0, stored
+
+
+def _sum(sizes: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
+    totals = trainable = stored = 0
+    for each in sizes:
+        totals += each[0]
+        trainable += each[1]
+        stored += each[2]
+    return totals, trainable, stored
+
+
+def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
+    params, trainable, param_bytes = counts.below(seen.module)
+    own, forms = counts.own(seen.module, seen.layer)
     return LayerShape(
-        network=network,
-        call=None,
-        layer=layer,
-        type=type(module).__name__,
-        depth=depth,
-        config=_config(module),
-        input_shape=None,
-        output_shape=None,
+        network=seen.network,
+        call=call,
+        layer=seen.layer,
+        type=type(seen.module).__name__,
+        depth=seen.depth,
+        config=_config(seen.module),
+        input_shape=seen.input_shape,
+        output_shape=seen.output_shape,
         params=params,
         own_params=sum(own.values()),
         trainable_params=trainable,
         param_bytes=param_bytes,
-        output_bytes=None,
-        flops=None,
+        output_bytes=seen.output_bytes,
+        flops=seen.flops,
+        children=seen.children,
         names=tuple(own),
+        failed=seen.failed,
+        forms=forms,
     )
 
 
@@ -150,6 +257,8 @@ def describe(
     own_input: bool = False,
     notes: tuple[str, ...] = (),
     failed: Callable[[Summary], None] = lambda summary: None,
+    by_rule: bool = True,
+    optimizer: str = "",
 ) -> Summary:
     """Make a call on the meta device and return the structure of what ran.
 
@@ -163,6 +272,10 @@ def describe(
         own_input: whether nnmagic made the arguments, so that the run is in eval mode.
         notes: lines to show below the table.
         failed: gets the summary of what ran before an exception goes on.
+        by_rule: whether results on meta are given by rule where they can be; torch's kernels give
+            the same, slower.
+        optimizer: the name of an optimizer, to tell the memory of a training step with it: in train
+            mode on an input of nnmagic's own, else in the network's own modes.
 
     Raises:
         ValuesNeededError: if the network reads values while it runs.
@@ -170,31 +283,39 @@ def describe(
     """
     __tracebackhide__ = True
     counts = Counts(module)
-    counter = FlopCounter()
-    observer = ShapeObserver(naming, counter, counts)
+    counter = FlopCounter(MetaKernels().kernel_of if by_rule else None)
+    observer = ShapeObserver(naming, counter)
 
     def summary() -> Summary:
-        rows = (*observer.rows, *_never_ran(module, observer, naming, counts))
+        rows = observer.rows(counts)
+        rows += _never_ran(module, rows, naming, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
-            rows=rows,
+            rows=tuple(rows),
             total_params=total,
             trainable_params=trainable,
             param_bytes=param_bytes,
             buffer_bytes=storage_bytes(module.buffers()),
             input_bytes=sum(map(bytes_of, tensors_of_call(args, kwargs)[1])),
             total_flops=None if counter.uncounted else counter.total,
+            least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
+            forms=named(counts.forms, type(module).__name__),
             failure=observer.failure,
-            notes=(*notes, *dict.fromkeys(failed_hooks)),
+            notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
         )
 
+    fakes, remarks = _for_autocast(module)
     failed_hooks: list[str] = []
     try:
-        with networks_on_meta(module) as failed_hooks, _mode(module, own_input=own_input):
-            meta_args, meta_kwargs = on_meta((args, kwargs))
-            with counter, observed(observer):
+        with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
+            if own_input:
+                module.eval()  # put back with everything else when the network leaves meta
+            given = on_meta((args, kwargs), fakes)
+            meta_args, meta_kwargs = given
+            # what is known of values comes first: the counter's kernels know forms only
+            with counter, known_values(module, (args, kwargs), given), observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
     except ValuesNeededError as error:
         where = observer.failure or "the network"
@@ -207,23 +328,41 @@ def describe(
             annotate(error, f"raised on the meta device in {observer.failure}")
             failed(summary())
         raise
-    return summary()
+    if not optimizer:
+        return summary()
+    step = training_step(
+        module, args, kwargs, call=call or module, optimizer=optimizer, train=own_input
+    )
+    return replace(summary(), training=step)
+
+
+def _for_autocast(module: nn.Module) -> tuple[Fakes | None, tuple[str, ...]]:
+    """Return what makes the tensors of a run under autocast, which passes over meta tensors."""
+    device = device_of(module).type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return None, ()
+    if any(isinstance(each, nn.RNNBase) for each in module.modules()):
+        return None, ("autocast: not followed in a network with recurrent layers",)
+    return Fakes(device_of(module)), ()
 
 
 @contextmanager
-def _mode(module: nn.Module, *, own_input: bool) -> Iterator[None]:
+def _mode(*, own_input: bool) -> Iterator[None]:
+    """Let a run see every operation: none fused, none whole as in inference mode."""
     without_graph = own_input or torch.is_inference_mode_enabled()
-    # in inference mode operations arrive whole, and what they are made of would not be counted
-    with torch.inference_mode(False), torch.no_grad() if without_graph else nullcontext():
-        if own_input:
-            module.eval()  # put back with everything else when the network leaves meta
-        yield
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it packs sequences by a mask's values
+    try:
+        with torch.inference_mode(False), torch.no_grad() if without_graph else nullcontext():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _never_ran(
-    module: nn.Module, observer: ShapeObserver, naming: Naming, counts: Counts
+    module: nn.Module, called: list[LayerShape], naming: Naming, counts: Counts
 ) -> list[LayerShape]:
-    ran = {row.layer for row in observer.rows}
+    ran = {row.layer for row in called}
     network = naming.network_of(module)
     label = network.label if network is not None else type(module).__name__
     rows = []
@@ -231,7 +370,7 @@ def _never_ran(
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
-        rows.append(_row(label, name, layer, 1, counts))
+        rows.append(_row(_Seen(label, name, layer, 1), None, counts))
     return rows
 
 

@@ -71,10 +71,16 @@ class Subject:
 
     def details(self, network: str, layer: str) -> LayerDetails:
         """Return what the network itself tells of a layer now."""
+        if self._is_function(layer):
+            return LayerDetails(reason="a function holds no parameters")
         module = self._layer(network, layer)
         if module is None:
             return LayerDetails(reason="the network is gone: its parameters cannot be seen")
         return details_of(module)
+
+    def _is_function(self, layer: str) -> bool:
+        log = self.trace.log
+        return any(log.layers[index].name == layer for index in log.functions)
 
     def _layer(self, network: str, layer: str) -> nn.Module | None:
         networks = self.trace.log.networks
@@ -167,7 +173,8 @@ class Subject:
         recorder = None
         output = None
         try:
-            with own_run(network), recording(f"{label} on {text}", naming) as recorder:
+            ops = bool(self.trace.log.functions)
+            with own_run(network), recording(f"{label} on {text}", naming, ops=ops) as recorder:
                 output = called(*args, **kwargs)
         except Exception:  # the partial trace shows it
             if recorder is None or recorder.log.raised is None:
@@ -251,6 +258,10 @@ class Subject:
         Raises:
             GoneError: if the run cannot be made again, or does not get to that call.
         """
+        if self._is_function(layer):
+            raise GoneError(
+                "only layers are run again; --keep all keeps all of a function's values"
+            )
         reason = self.reason_not_same()
         call, network = self.call, self.network
         if reason or call is None or network is None:

@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 from nnmagic import units
 from nnmagic.records import MOST_ROWS, Record, View, data_frame, filtered, left_out
 from nnmagic.tables import Column, Row, Table, bounded
+from nnmagic.training_records import TrainingStep
 from nnmagic.units import Shape
+from nnmagic.weight_records import WeightForm, added_values, form_lines
 
 COLUMNS = (
     Column(title="type", rank=1, meaning="the class of the layer"),
@@ -28,6 +30,12 @@ COLUMNS = (
         "(torch.utils.flop_counter); MACs are half of that",
     ),
     Column(title="input shape", rank=4, least=22, meaning="what the layer got"),
+    Column(
+        title="weights",
+        rank=3,
+        least=12,
+        meaning="those that are tied, packed, parametrised or pruned",
+    ),
     Column(title="arguments", rank=3, least=12, meaning="what the layer was made with"),
 )
 
@@ -70,6 +78,7 @@ class LayerShape:
         flops: floating-point operations, two for each multiply-add; None where unknown.
         children: whether it calls other layers.
         names: the names of its own parameters that this row is the first to show.
+        forms: how its weights are held that are no plain parameters.
         failed: whether it ended by an exception.
     """
 
@@ -89,7 +98,13 @@ class LayerShape:
     flops: int | None
     children: bool = False
     names: tuple[str, ...] = ()
+    forms: tuple[WeightForm, ...] = ()
     failed: bool = False
+
+    @property
+    def weights(self) -> str:
+        """A few words for the weights that are no plain parameters."""
+        return ", ".join(form.text for form in self.forms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -105,7 +120,10 @@ class Summary(Record):
         param_bytes: the bytes of the parameters, a shared storage once.
         input_bytes: the bytes of the tensors that the network got.
         total_flops: floating-point operations of the whole call; None where some are unknown.
+        least_flops: those of them that are known.
         uncounted: operations with products in them that have no formula, and how many there were.
+        forms: how those weights are held that are no plain parameters.
+        training: the memory of a training step, where an optimizer was named.
         failure: what went wrong, if the run for shapes failed.
         notes: lines about the input and the run.
     """
@@ -127,7 +145,10 @@ class Summary(Record):
     param_bytes: int
     input_bytes: int
     total_flops: int | None
+    least_flops: int | None = None
     uncounted: tuple[tuple[str, int], ...] = ()
+    forms: tuple[WeightForm, ...] = ()
+    training: TrainingStep | None = None
     failure: str = ""
     notes: tuple[str, ...] = ()
 
@@ -135,6 +156,41 @@ class Summary(Record):
     def non_trainable_params(self) -> int:
         """The distinct parameters that require no gradient."""
         return self.total_params - self.trainable_params
+
+    @property
+    def logical_params(self) -> int | None:
+        """The values of all weights as the layers use them: packed ones too, computed ones as such.
+
+        None where that cannot be told.
+        """
+        added = added_values(self.forms)
+        return None if added is None else self.total_params + added
+
+    @property
+    def packed_bytes(self) -> int:
+        """The bytes of the packed weights, which are neither parameters nor buffers."""
+        return sum(form.stored_bytes for form in self.forms if form.kind == "packed")
+
+    @property
+    def gradient_bytes(self) -> int | None:
+        """The bytes of a training step's gradients; None where no optimizer was named."""
+        return None if self.training is None else self.training.gradient_bytes
+
+    @property
+    def optimizer_bytes(self) -> int | None:
+        """The bytes of the optimizer's state; None where unknown, or where none was named."""
+        return None if self.training is None else self.training.optimizer_bytes
+
+    @property
+    def saved_bytes(self) -> int | None:
+        """The bytes that a training step saves for its backward; None where unknown."""
+        return None if self.training is None else self.training.saved_bytes
+
+    @property
+    def training_bytes(self) -> int | None:
+        """The bytes of a training step: parameters, buffers and the three above together."""
+        held = self.param_bytes + self.buffer_bytes
+        return None if self.training is None else self.training.together(held)
 
     @property
     def output_bytes(self) -> int:
@@ -222,25 +278,34 @@ class Summary(Record):
 
     def totals(self) -> tuple[str, ...]:
         """Return the lines that say what all layers have together."""
-        flops = self.total_flops
-        macs = None if flops is None else flops // 2
+        least = "" if self.total_flops is not None else "at least "
+        flops = self.least_flops if least else self.total_flops
         activations = 2 * self.output_bytes
-        together = self.input_bytes + activations + self.param_bytes
+        together = self.input_bytes + activations + self.param_bytes + self.packed_bytes
+        packed = f"packed weights {units.size(self.packed_bytes)}, " if self.packed_bytes else ""
         lines = [f"failed: {self.failure}"] if self.failure else []
         lines.append(
             f"parameters: {self.total_params:,} "
             f"({self.trainable_params:,} trainable, {self.non_trainable_params:,} non-trainable)"
         )
-        if macs is None or flops is None:
+        if flops is None:
             lines.append("multiply-adds (MACs): unknown")
         else:
-            lines.append(f"multiply-adds (MACs): {macs:,} ({flops:,} FLOPs, biases not counted)")
+            macs = f"{least}{flops // 2:,} ({flops:,} FLOPs, biases not counted)"
+            lines.append(f"multiply-adds (MACs): {macs}")
+        logical = self.logical_params
+        if logical != self.total_params:
+            told = "unknown" if logical is None else f"{logical:,}"
+            lines.append(f"logical parameters, as the layers use them: {told}")
         lines.append(
             f"memory: input {units.size(self.input_bytes)}, "
             f"forward/backward pass {units.size(activations)}, "
             f"parameters {units.size(self.param_bytes)}, buffers {units.size(self.buffer_bytes)}, "
-            f"together {units.size(together + self.buffer_bytes)}"
+            f"{packed}together {units.size(together + self.buffer_bytes)}"
         )
+        if self.training is not None:
+            lines.extend(self.training.lines(self.param_bytes, self.buffer_bytes))
+        lines.extend(form_lines(self.forms))
         if self.uncounted:
             listed = ", ".join(f"{name} × {times}" for name, times in self.uncounted)
             lines.append(f"FLOPs unknown of: {listed}")
@@ -267,6 +332,7 @@ def _row(row: LayerShape, label: str, level: int, view: View) -> Row:
             units.count(row.params),
             units.count(row.flops) if row.call is not None else "",
             units.shape(row.input_shape),
+            row.weights,
             row.config,
         ),
         details=_details(row),

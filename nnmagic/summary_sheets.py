@@ -25,7 +25,7 @@ from nnmagic.summary_records import Summary
 
 def summary_sheet(summary: Summary, view: View, *, static: str = "") -> Sheet:
     """Return the rows of a network's structure: in execution order, or as the view sorts them."""
-    labels, names, types, outputs, inputs, arguments = (Texts() for _ in range(6))
+    labels, names, types, outputs, inputs, weights, arguments = (Texts() for _ in range(7))
     ranked = view.sort is not None or view.top is not None
     drawn = _ranked_layers(summary, view) if ranked else _nested_layers(summary, view)
     state = np.zeros(len(drawn), dtype=np.uint8)
@@ -42,6 +42,7 @@ def summary_sheet(summary: Summary, view: View, *, static: str = "") -> Sheet:
         shape = units.shape(row.output_shape) if row.call is not None else "not called"
         outputs.add("" if line.own else shape)
         inputs.add("" if line.own else units.shape(row.input_shape))
+        weights.add("" if line.own else row.weights)
         arguments.add("" if line.own else row.config)
         if row.call is None:
             state[index] |= DIMMED
@@ -79,6 +80,11 @@ def summary_sheet(summary: Summary, view: View, *, static: str = "") -> Sheet:
             "size",
         ),
         text_column("input", "input shape", "what the layer got", inputs) | {"hidden": True},
+        *(
+            [text_column("weights", "weights", "tied, packed, parametrised or pruned", weights)]
+            if any(row.forms for row in of)
+            else []
+        ),
         text_column("arguments", "arguments", "what the layer was made with", arguments),
     ]
     notes = (*summary.totals(), *summary.notes)

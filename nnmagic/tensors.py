@@ -102,7 +102,8 @@ def _parts(value: Any) -> list[tuple[Any, Any]]:
 
 def is_lazy(tensor: torch.Tensor) -> bool:
     """Tell whether a tensor of a lazy layer has no shape yet."""
-    return isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer)
+    usual = type(tensor) in (nn.Parameter, torch.Tensor)  # to ask for an instance is slow
+    return not usual and isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer)
 
 
 def bytes_of(tensor: torch.Tensor) -> int:
@@ -117,17 +118,21 @@ def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
     for tensor in tensors:
         if is_lazy(tensor):
             continue
-        key: Any = id(tensor)
-        view: Any = key
-        try:
-            storage = tensor.untyped_storage()
-            key, limits[storage._cdata] = storage._cdata, storage.nbytes()
-            view = tensor.storage_offset(), tensor.shape, tensor.stride()
-        except (RuntimeError, NotImplementedError):
-            pass  # a tensor without a storage, such as a sparse one
+        key, limit = storage_of(tensor)
+        has_storage = key != id(tensor)
+        view = (tensor.storage_offset(), tensor.shape, tensor.stride()) if has_storage else None
+        limits[key] = limit
         views.setdefault(key, {})[view] = bytes_of(tensor)
-    sums = {key: sum(sizes.values()) for key, sizes in views.items()}
-    return sum(min(size, limits.get(key, size)) for key, size in sums.items())
+    return sum(min(sum(sizes.values()), limits[key]) for key, sizes in views.items())
+
+
+def storage_of(tensor: torch.Tensor) -> tuple[int, int]:
+    """Return what is equal for tensors that share a storage, and the bytes in it."""
+    try:
+        storage = tensor.untyped_storage()
+        return storage._cdata, storage.nbytes()
+    except (RuntimeError, NotImplementedError):
+        return id(tensor), bytes_of(tensor)  # one without a storage, such as a sparse one
 
 
 def form_of(tensor: torch.Tensor) -> Form:

@@ -7,7 +7,7 @@ from math import hypot, isnan
 from typing import Any, NamedTuple
 
 from nnmagic import units
-from nnmagic.records import Samples, TensorRecord
+from nnmagic.records import Sample, Samples, TensorRecord
 from nnmagic.units import Shape
 
 RUNNING, FINISHED, FAILED, STOPPED = range(4)
@@ -28,6 +28,9 @@ class Statistics(NamedTuple):
 
 
 NOTHING_KNOWN = Statistics(*[float("nan")] * len(Statistics._fields))
+
+
+UNKNOWN_BYTES = array("d", NOTHING_KNOWN).tobytes()
 
 
 class Layer(NamedTuple):
@@ -93,6 +96,7 @@ class TraceLog:
     """
 
     __slots__ = (
+        "_numbers",
         "constant",
         "depth",
         "ended",
@@ -110,7 +114,6 @@ class TraceLog:
         "measured",
         "networks",
         "notes",
-        "numbers",
         "output_shape",
         "outputs",
         "parameter_gradients",
@@ -121,6 +124,7 @@ class TraceLog:
         "raised",
         "recomputed",
         "samples",
+        "settle",
         "shapes",
         "shapes_seen",
         "step",
@@ -135,7 +139,7 @@ class TraceLog:
         self.notes: list[str] = []
         self.networks: list[str] = []
         self.layers: list[Layer] = []
-        self.layers_seen: dict[Layer, int] = {}
+        self.layers_seen: dict[tuple[int, str, str], int] = {}
         self.shapes: list[Shape] = []
         self.shapes_seen: dict[Any, int] = {}
         self.places: list[str] = []
@@ -162,8 +166,9 @@ class TraceLog:
         self.forms: list[Form] = []
         self.forms_seen: dict[Form, int] = {}
         self.tensor_form = array("l")
-        self.numbers = array("d")
-        self.samples: list[Samples] = []
+        self._numbers = array("d")
+        self.samples: list[Samples | bytes] = []
+        self.settle: Callable[[], None] | None = None
         self.measured: dict[int, int] = {}
         self.unknown: dict[int, str] = {}
         self.shape_index(None)
@@ -172,7 +177,8 @@ class TraceLog:
         return len(self.layer)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        self.numbers  # noqa: B018 - what is still to be computed
+        return {name: getattr(self, name) for name in self.__slots__} | {"settle": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -182,7 +188,7 @@ class TraceLog:
         if not isinstance(other, TraceLog):
             return NotImplemented
         mine, theirs = self.__getstate__(), other.__getstate__()
-        mine["numbers"], theirs["numbers"] = self.numbers.tobytes(), other.numbers.tobytes()
+        mine["_numbers"], theirs["_numbers"] = self.numbers.tobytes(), other.numbers.tobytes()
         return mine == theirs
 
     def __hash__(self) -> int:
@@ -192,10 +198,9 @@ class TraceLog:
 
     def layer_index(self, network: int, name: str, type_name: str) -> int:
         """Return the number of a layer, a new one at the first sight."""
-        layer = Layer(network, name, type_name)
-        index = self.layers_seen.setdefault(layer, len(self.layers))
+        index = self.layers_seen.setdefault((network, name, type_name), len(self.layers))
         if index == len(self.layers):
-            self.layers.append(layer)
+            self.layers.append(Layer(network, name, type_name))
         return index
 
     def shape_index(self, shape: Shape) -> int:
@@ -267,6 +272,30 @@ class TraceLog:
         """Note that a recomputation ended before it returned."""
         self.ended[call] = STOPPED
 
+    def form_index(self, form: Form) -> int:
+        """Return the number of a form, a new one at the first sight."""
+        index = self.forms_seen.setdefault(form, len(self.forms))
+        if index == len(self.forms):
+            self.forms.append(form)
+        return index
+
+    def add_whole(self, form: int, values: bytes) -> int:
+        """Append a small tensor, all of its values at once, its numbers later; return its number.
+
+        Args:
+            form: the number of its form, of float32 or float64 values.
+            values: the values.
+        """
+        self.tensor_form.append(form)
+        self._numbers.frombytes(UNKNOWN_BYTES)
+        self.samples.append(values)
+        return len(self.samples) - 1
+
+    def set_numbers(self, tensor: int, numbers: Iterable[float]) -> None:
+        """Set the numbers of a tensor that was added without."""
+        width = len(NOTHING_KNOWN)
+        self._numbers[tensor * width : (tensor + 1) * width] = array("d", numbers)
+
     def add_tensor(
         self,
         form: Form,
@@ -276,11 +305,8 @@ class TraceLog:
         measured: int | None = None,
     ) -> int:
         """Append a tensor; return its number."""
-        index = self.forms_seen.setdefault(form, len(self.forms))
-        if index == len(self.forms):
-            self.forms.append(form)
-        self.tensor_form.append(index)
-        self.numbers.extend(numbers)
+        self.tensor_form.append(self.form_index(form))
+        self._numbers.extend(numbers)
         self.samples.append(samples)
         if unknown:
             self.unknown[len(self.samples) - 1] = unknown
@@ -289,6 +315,27 @@ class TraceLog:
         return len(self.samples) - 1
 
     # Reading.
+
+    @property
+    def numbers(self) -> array:
+        """The numbers of all tensors, one after the other; what is still missing is computed."""
+        if self.settle is not None:
+            self.settle()
+        return self._numbers
+
+    def samples_of(self, tensor: int) -> Samples:
+        """Return what is kept of a tensor's values."""
+        samples = self.samples[tensor]
+        if isinstance(samples, Samples):
+            return samples
+        whole = self.whole(tensor)
+        return Samples(whole, whole)
+
+    def whole(self, tensor: int) -> Sample:
+        """Return all values of a tensor that was added whole."""
+        form, values = self.form_of(tensor), self.samples[tensor]
+        assert isinstance(values, bytes)
+        return Sample("f" if form.dtype == "float32" else "d", form.shape, values)
 
     def is_function(self, call: int) -> bool:
         """Tell whether a call is one of a tensor function, not of a module."""
@@ -328,7 +375,7 @@ class TraceLog:
         return tensor_record(
             self.form_of(index),
             self.statistics_of(index),
-            self.samples[index],
+            self.samples_of(index),
             self.unknown.get(index, ""),
             self.measured.get(index),
         )

@@ -100,7 +100,7 @@ def trace_sheet(
         shapes.add(shape)
         flags.add(", ".join(words))
     numbers = _numbers_of(log, tensors)
-    samples = [None if index < 0 else log.samples[index].spread for index in tensors]
+    samples = [None if index < 0 else log.samples_of(index).spread for index in tensors.tolist()]
     scores = table.scores()
     columns = [
         text_column("type", "type", "the class of the layer", types),
@@ -109,7 +109,8 @@ def trace_sheet(
         *statistics_columns(numbers, *bins_of(samples, numbers)),
     ]
     if log.graded:
-        columns += _gradient_columns(log, entries)
+        after = 1 + next(i for i, column in enumerate(columns) if column["key"] == "mean")
+        columns[after:after] = _gradient_columns(log, entries)
     if params is not None:
         meaning = "distinct ones, of the layer and everything below it"
         columns.insert(2, number_column("params", "parameters", meaning, counts))
@@ -212,7 +213,8 @@ def _scores(scores: Sequence[Any]) -> Content | None:
 
 def _structure(trace: Trace, table: TraceTable) -> str:
     roots = [call for call in table.calls if table.parent[call] is None]
-    roots = [call for call in roots if call not in trace.log.recomputed]
+    log = trace.log
+    roots = [c for c in roots if c not in log.recomputed and not log.is_function(c)]
     if not roots or trace.log.ended[roots[-1]] != FINISHED:
         return ""
     return units.shape(trace.log.shapes[trace.log.output_shape[roots[-1]]])

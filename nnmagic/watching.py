@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from nnmagic.calling_places import CallingPlaces
 from nnmagic.calls import RunningCall, in_backward, observed
 from nnmagic.naming import Naming, Network
 from nnmagic.panels import LayerDetails
@@ -110,12 +111,13 @@ class Watcher(Recorder):
         if call.depth == 0:
             elapsed = begin - self._measured_at
             cheap = self._spent <= SHARE * elapsed
-            self.at_most = None if elapsed >= SECONDS and cheap else THINNED
-            if self.at_most is None:
+            self.tensors.at_most = None if elapsed >= SECONDS and cheap else THINNED
+            if self.tensors.at_most is None:
                 self._measured_at, self._spent = begin, 0.0
             self.log = TraceLog(f"{self.home.label} · call {call.step + 1:,}")
             self.roots = RootCalls(self.log)
-            self._pictures.clear()
+            self.tensors.begin(self.log)
+            self._place = CallingPlaces(self.log)
         super().began(call, args, kwargs)
         self._count(begin)
 
@@ -137,7 +139,7 @@ class Watcher(Recorder):
             self._finished()
 
     def _count(self, begin: float) -> None:
-        if self.at_most is None:
+        if self.tensors.at_most is None:
             self._spent += time.perf_counter() - begin
 
     def _meet(self, network: Network) -> None:
@@ -146,7 +148,7 @@ class Watcher(Recorder):
     # Sending.
 
     def _finished(self) -> None:
-        self._measured.clear()
+        self.tensors.conclude()
         self._latest = self.last
         self._send_in_time()
 

@@ -194,3 +194,92 @@ def test_a_summary_is_a_value():
 
     assert nnmagic.summary(net, x) == nnmagic.summary(net, x)
     assert hash(nnmagic.summary(net, x)) == hash(nnmagic.summary(net, x))
+
+
+def test_a_tied_weight_is_shown_at_both_places_and_counted_at_the_first():
+    summary = nnmagic.summary(Owning(), torch.zeros(2, 3, dtype=torch.int64))
+
+    rows = {row.layer: row for row in summary.rows}
+    assert (rows["embedding"].own_params, rows["head"].own_params) == (40, 0)
+    assert (rows["embedding"].weights, rows["head"].weights) == ("", "weight = embedding.weight")
+
+
+def test_a_second_call_is_no_tie(doubling):
+    assert {row.weights for row in nnmagic.summary(doubling, torch.rand(2, 4)).rows} == {""}
+
+
+class Holding(nn.Module):
+    """Holds parameters in every way that torch has."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3), requires_grad=False)
+        self.several = nn.ParameterList([torch.ones(2), torch.ones(4)])
+        self.named = nn.ParameterDict({"a": torch.ones(5), "b": self.scale})
+        self.layers = nn.ModuleList([nn.Linear(3, 3)])
+        self.same = self.layers[0]
+        self.register_buffer("table", torch.ones(7, dtype=torch.float64))
+        self.register_parameter("absent", None)
+
+    def forward(self, x):
+        made = nn.Linear(3, 3)
+        return made(self.same(self.layers[0](x))) + self.scale
+
+
+def test_every_parameter_is_counted_once_however_it_is_held():
+    net = Holding()
+
+    summary = nnmagic.summary(net, torch.rand(2, 3))
+
+    frame = summary.to_frame()
+    assert summary.total_params == sum(p.numel() for p in net.parameters()) == 3 + 6 + 5 + 12
+    assert frame.own_params.sum() == summary.total_params
+    assert (summary.trainable_params, summary.non_trainable_params) == (23, 3)
+    assert summary.buffer_bytes == 7 * 8
+    own = {row.layer: row.own_params for row in summary.rows if row.own_params}
+    assert own == {"": 3, "layers.0": 12, "several": 6, "named": 5}
+    assert [row.weights for row in summary.rows if row.layer == "named"] == ["b = scale"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_network_in_half_precision_takes_half_the_bytes(dtype):
+    net, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU()), torch.rand(2, 4)
+
+    whole, half = nnmagic.summary(net, x), nnmagic.summary(net.to(dtype), x.to(dtype))
+
+    for name in ("param_bytes", "input_bytes", "output_bytes"):
+        assert 2 * getattr(half, name) == getattr(whole, name)
+    assert half.total_flops == whole.total_flops
+
+
+def test_outputs_under_autocast_have_the_bytes_of_its_dtype():
+    net = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.MSELoss())
+    x, target = torch.rand(2, 4), torch.rand(2, 8)
+    net.forward = lambda x, target: net[2](net[1](net[0](x)), target)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        summary = nnmagic.summary(net, x, target)
+        real = [net[0](x), net[1](net[0](x)), net(x, target)]
+
+    assert [each.dtype for each in real] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    assert [row.output_bytes for row in summary.rows[1:]] == [2 * 16, 2 * 16, 4]
+    assert summary.output_bytes == 2 * 16 + 2 * 16 + 4
+
+
+def test_autocast_is_not_followed_in_recurrent_networks_and_a_line_says_so():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        summary = nnmagic.summary(nn.LSTM(4, 5), torch.rand(3, 2, 4))
+
+    assert "autocast: not followed in a network with recurrent layers" in str(summary)
+
+
+def test_autocast_counts_the_same_flops_in_real_networks():
+    net, x = torchvision.models.mobilenet_v3_small(), torch.rand(2, 3, 64, 64)
+    plain = nnmagic.summary(net, x)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = nnmagic.summary(net, x)
+
+    assert cast.total_flops == plain.total_flops
+    assert [row.output_shape for row in cast.rows] == [row.output_shape for row in plain.rows]
+    assert cast.output_bytes < plain.output_bytes

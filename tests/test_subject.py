@@ -179,3 +179,21 @@ def test_a_large_layers_details_are_measured_by_a_sample():
     assert weight.mean == pytest.approx(net[0].weight.mean().item(), abs=1e-4)
     assert weight.values == net[0].weight[:2].tolist()
     assert bias.tensor.measured is None
+
+
+def test_a_function_between_the_layers_has_no_parameters_and_runs_again_with_the_network():
+    class Sum(nn.Module):
+        def forward(self, x):
+            return x + 1
+
+    net, x = Sum(), torch.rand(2, 3)
+    with nnmagic.tracing(net, ops=True) as t:
+        net(x)
+    subject = Subject(t)
+
+    again = subject.run({"on": "same"})
+
+    assert subject.details("Sum", "add()").reason == "a function holds no parameters"
+    assert again["add()"].outputs == t["add()"].outputs
+    with pytest.raises(GoneError, match="--keep all"):
+        subject.load("add()", 0, "output", 0)

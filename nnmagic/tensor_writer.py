@@ -1,0 +1,175 @@
+"""Writing the tensors of a run into its log, each once."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from nnmagic.batches import statistics_of_many
+from nnmagic.tensors import WHOLE, form_of, measure, restored, version_of
+from nnmagic.trace_log import Form, TraceLog
+
+SCORES = 4096
+"""How many values of a network's large output are kept in whole rows, but at least one row."""
+
+LONGEST_SCORES = 32_768
+"""How long such a row may be."""
+
+MOST_PICTURES = 2000
+"""Of how many large tensors of the last step a picture is kept: 4,096 values each at most."""
+
+BATCHED = {"float32": "f", "float64": "d"}
+"""The types whose small tensors are copied at once and measured together later."""
+
+
+TOGETHER = 1 << 18
+"""How many bytes of small tensors are measured together: more would leave the processor's cache."""
+
+
+class TensorWriter:
+    """Writes tensors as they are at the moment at which a layer gets or returns them.
+
+    A later change in place cannot rewrite them. A tensor that comes by again unchanged, by identity
+    and version counter, is not written again. Of a small one all values are copied, which is what
+    is kept of it anyway; the statistics of all those are computed together.
+
+    Args:
+        log: the columns to fill.
+        keep: what to keep of the values: `"none"`, `"sample"` or `"all"`.
+
+    Attributes:
+        at_most: how many values of a tensor are measured, spread evenly; None is all.
+    """
+
+    def __init__(self, log: TraceLog, keep: str) -> None:
+        self.log = log
+        self.keep = keep
+        self.at_most: int | None = None
+        self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
+        self._pictures: dict[int, int] = {}
+        self._forms: dict[tuple[Any, ...], int] = {}
+        self._small: list[int] = []
+        self._waiting = 0
+        log.settle = self.settle
+
+    def write(
+        self, tensor: torch.Tensor, network: int, *, new: bool = False, scores: bool = False
+    ) -> int:
+        """Write a tensor of a network, unless it is there; return its number.
+
+        Args:
+            tensor: any tensor.
+            network: the index of the network that it belongs to.
+            new: whether to write it also where it seems to be there.
+            scores: whether it may be class scores, of which whole rows are kept.
+        """
+        version = version_of(tensor)
+        known = None if new else self._seen.get(id(tensor))
+        if known is not None and known[0]() is tensor and known[1] == version >= 0:
+            in_rows = scores and _rows_of(self.log.form_of(known[2]))
+            if not in_rows:
+                return known[2]
+        index = self._write_small(tensor)
+        if index is None:
+            rows = _rows_of(form_of(tensor)) if scores else None
+            index = self.write_alone(tensor, rows, drawn=len(self._pictures) < MOST_PICTURES)
+            if self.log.samples_of(index).picture is not None:
+                self._pictures[index] = network
+        self._seen[id(tensor)] = weakref.ref(tensor), version, index
+        return index
+
+    def write_alone(
+        self, tensor: torch.Tensor, rows: int | None = None, *, drawn: bool = False
+    ) -> int:
+        """Measure a tensor and write it; return its number.
+
+        Args:
+            tensor: any tensor.
+            rows: how many rows the leading sample has, each whole; None takes a corner.
+            drawn: whether to keep a picture of a large one.
+        """
+        statistics, samples, unknown = measure(
+            tensor, self.keep, rows=rows, drawn=drawn, at_most=self.at_most
+        )
+        form = form_of(tensor)
+        measured = None
+        if self.at_most is not None and self.at_most < form.numel:
+            measured = self.at_most
+        return self.log.add_tensor(form, statistics, samples, unknown, measured)
+
+    def _write_small(self, tensor: torch.Tensor) -> int | None:
+        """Copy the values of a small tensor and return its number, None for any other tensor."""
+        if self.keep != "sample" or type(tensor) is not torch.Tensor:
+            return None
+        if torch._C._len_torch_dispatch_stack():
+            return None  # a mode of the user's sees every operation
+        try:
+            key = tensor.shape, tensor.dtype, tensor.device
+            form = self._forms.get(key)
+            if form is None:
+                form = self._forms[key] = self._form(tensor)
+            if form < 0:
+                return None
+            values = (tensor.detach() if tensor.requires_grad else tensor).numpy().tobytes()
+        except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
+            return None
+        index = self.log.add_whole(form, values)
+        self._small.append(index)
+        self._waiting += len(values)
+        if self._waiting > TOGETHER:
+            self.settle()
+        return index
+
+    def _form(self, tensor: torch.Tensor) -> int:
+        form = form_of(tensor)
+        small = 0 < form.numel <= WHOLE and form.dtype in BATCHED
+        return self.log.form_index(form) if small else -1
+
+    def settle(self) -> None:
+        """Compute the statistics of the small tensors that came since the last time."""
+        small, self._small, self._waiting = self._small, [], 0
+        log = self.log
+        for dtype, letter in BATCHED.items():
+            mine = [index for index in small if log.form_of(index).dtype == dtype]
+            if not mine:
+                continue
+            table = statistics_of_many(letter, [log.whole(index).data for index in mine])
+            for index, numbers in zip(mine, table.tolist(), strict=True):
+                log.set_numbers(index, numbers)
+                if numbers[0] != numbers[0]:  # NaN: to be measured by itself
+                    form = log.form_of(index)._replace(device="cpu")
+                    tensor = restored(log.whole(index), form)
+                    log.set_numbers(index, measure(tensor, "none")[0])
+
+    def forget_all(self) -> None:
+        """Write every tensor again when it comes by."""
+        self._seen.clear()
+
+    def drop_pictures(self, network: int) -> None:
+        """Forget the pictures of the network's step before: only the last one is drawn in full."""
+        old = [index for index, home in self._pictures.items() if home == network]
+        for index in old:
+            del self._pictures[index]
+            self.log.samples[index] = self.log.samples_of(index)._replace(picture=None)
+
+    def begin(self, log: TraceLog) -> None:
+        """Go on with another log."""
+        self.log = log
+        self._pictures.clear()
+        self._forms.clear()
+        self._small, self._waiting = [], 0
+        log.settle = self.settle
+
+    def conclude(self) -> None:
+        """Leave the log complete, and let go of everything."""
+        self.forget_all()
+        self.settle()
+        self.log.settle = None
+
+
+def _rows_of(form: Form) -> int | None:
+    """Return how many whole rows to keep of what may be a large matrix of scores."""
+    if len(form.shape) != 2 or form.numel <= WHOLE or form.shape[1] > LONGEST_SCORES:
+        return None
+    return max(1, SCORES // form.shape[1])

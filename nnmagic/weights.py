@@ -1,0 +1,109 @@
+"""Weights that are no plain parameters, found on a network."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from nnmagic.meta import networks_on_meta
+from nnmagic.packed import Stored, packed_in
+from nnmagic.tensors import bytes_of, storage_bytes
+from nnmagic.weight_records import WeightForm
+
+
+def weight_forms(network: nn.Module) -> dict[str, tuple[WeightForm, ...]]:
+    """Return how the weights of a network are held that are no plain parameters, by layer."""
+    modules = dict(network.named_modules())
+    packed: dict[str, list[Stored]] = {}
+    forms: dict[str, list[WeightForm]] = {}
+    for layer, module in modules.items():
+        if stored := list(packed_in(module)):
+            # torch's quantised layers hold them in modules of their own, whose names begin so
+            owner = f".{layer}".partition("._")[0][1:]
+            packed.setdefault(owner, []).extend(stored)
+        if module._forward_pre_hooks and (found := [*_pruned(module), *_normed(module)]):
+            forms[layer] = found
+    for layer, stored in packed.items():
+        forms.setdefault(layer, []).append(_packed(stored))
+    if any(isinstance(each, parametrize.ParametrizationList) for each in modules.values()):
+        for layer, found in _parametrised(network).items():
+            forms.setdefault(layer, []).extend(found)
+    return {layer: tuple(found) for layer, found in forms.items()}
+
+
+def _packed(stored: list[Stored]) -> WeightForm:
+    return WeightForm(
+        name="",
+        kind="packed",
+        count=sum(each.shape.numel() for each in stored),
+        parameters=0,
+        stored_bytes=sum(each.shape.numel() * each.dtype.itemsize for each in stored),
+        source=", ".join(sorted({str(each.dtype).removeprefix("torch.") for each in stored})),
+    )
+
+
+def _pruned(module: nn.Module) -> Iterator[WeightForm]:
+    for hook in module._forward_pre_hooks.values():
+        if not isinstance(hook, prune.BasePruningMethod):
+            continue
+        name = hook._tensor_name
+        original, mask = module._parameters[f"{name}_orig"], module._buffers[f"{name}_mask"]
+        if original is not None and mask is not None:
+            yield WeightForm(
+                name=name,
+                kind="pruned",
+                count=original.numel(),
+                parameters=original.numel(),
+                stored_bytes=bytes_of(original) + bytes_of(mask),
+                density=None if mask.is_meta else float(mask.count_nonzero()) / mask.numel(),
+            )
+
+
+def _normed(module: nn.Module) -> Iterator[WeightForm]:
+    """Yield the weights that the older functions of `torch.nn.utils` have computed by a hook."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm | SpectralNorm):
+            parts = ("orig",) if isinstance(hook, SpectralNorm) else ("g", "v")
+            made_of = [module._parameters[f"{hook.name}_{part}"] for part in parts]
+            yield _computed(
+                hook.name, module.__dict__[hook.name].numel(), made_of, type(hook).__name__
+            )
+
+
+def _parametrised(network: nn.Module) -> dict[str, list[WeightForm]]:
+    made_of = {
+        (layer, name): [parameters, [type(each).__name__ for each in chain]]
+        for layer, module in network.named_modules()
+        if parametrize.is_parametrized(module)
+        for name, chain in module.parametrizations.items()
+        for parameters in [list(chain.parameters(recurse=False))]
+    }
+    forms: dict[str, list[WeightForm]] = {}
+    with networks_on_meta(network), torch.no_grad():
+        for (layer, name), (parameters, classes) in made_of.items():
+            count = _numel(network.get_submodule(layer), name)
+            form = _computed(name, count, parameters, ", ".join(classes))
+            forms.setdefault(layer, []).append(form)
+    return forms
+
+
+def _computed(name: str, count: int | None, made_of: Any, source: str) -> WeightForm:
+    return WeightForm(
+        name=name,
+        kind="parametrised",
+        count=count,
+        parameters=sum(each.numel() for each in made_of),
+        stored_bytes=storage_bytes(made_of),
+        source=source,
+    )
+
+
+def _numel(module: nn.Module, name: str) -> int | None:
+    try:
+        return getattr(module, name).numel()
+    except Exception:  # noqa: BLE001 - a parametrisation of the user's that fails on meta
+        return None

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from torch import nn
+
+import nnmagic
+from nnmagic.batches import statistics_of_many
+from nnmagic.tensor_writer import TensorWriter
+
+SMALL = st.lists(
+    arrays.arrays(
+        np.float32,
+        st.integers(1, 40),
+        elements=st.floats(-1e6, 1e6, width=32) | st.just(0.0),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(SMALL)
+def test_each_row_is_what_float64_says_of_its_tensor(tensors):
+    table = statistics_of_many("f", [tensor.tobytes() for tensor in tensors])
+
+    for row, tensor in zip(table, tensors, strict=True):
+        exact = tensor.astype(np.float64)
+        low, high, mean, std, zeros, nan, inf, negative_inf = row
+        assert (low, high, nan, inf, negative_inf) == (exact.min(), exact.max(), 0, 0, 0)
+        assert zeros == (tensor == 0).sum() / tensor.size
+        scale = max(abs(exact.mean()), exact.std())
+        assert mean == pytest.approx(exact.mean(), abs=1e-9 * scale + 1e-300)
+        if tensor.size < 2:
+            assert np.isnan(std)
+        else:
+            truth = exact.std(ddof=1)
+            assert std == pytest.approx(truth, rel=1e-6, abs=1e-7 * abs(exact.mean()) * 1e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e-200, 1e200])
+def test_a_tensor_that_needs_another_way_has_no_numbers_here(value):
+    strange = np.array([1.0, value, value])
+    tiny = np.full(3, value)
+
+    table = statistics_of_many("d", [np.ones(2).tobytes(), strange.tobytes(), tiny.tobytes()])
+
+    assert table[0].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert np.isnan(table[2]).all()
+    assert np.isnan(table[1]).all() or 1e-100 < value < 1e100 or value == 1e-200
+
+
+class Returning(nn.Module):
+    def __init__(self, tensors):
+        super().__init__()
+        self.tensors = tensors
+
+    def forward(self, x):
+        return self.tensors
+
+
+@pytest.fixture
+def tensors():
+    torch.manual_seed(0)
+    return [
+        torch.randn(7),
+        torch.randn(3, 5).double() * 1e-160,
+        torch.randn(30, 30).t(),
+        torch.tensor(2.5),
+        torch.tensor([1.0, float("nan"), -float("inf")]),
+        torch.full((4,), 1e30),
+        torch.randn(4, 1).expand(4, 9),
+        torch.zeros(6),
+        torch.randn(5).requires_grad_() * 2,
+    ]
+
+
+def test_small_tensors_measured_together_are_as_measured_alone(tensors, monkeypatch):
+    together = nnmagic.trace(Returning(tensors), 0)[""].outputs
+    monkeypatch.setattr(TensorWriter, "_write_small", lambda self, tensor: None)
+
+    alone = nnmagic.trace(Returning(tensors), 0)[""].outputs
+
+    for one, other in zip(together, alone, strict=True):
+        for name in ("min", "max", "zeros", "nan", "inf", "negative_inf", "shape", "leading"):
+            assert getattr(one, name) == getattr(other, name), name
+        assert one.mean == pytest.approx(other.mean, rel=1e-12, abs=0)
+        assert one.std == (None if other.std is None else pytest.approx(other.std, rel=1e-9))
+
+
+def test_a_trace_that_is_read_while_it_fills_has_all_numbers():
+    with nnmagic.tracing() as t:
+        y = nn.ReLU()(torch.tensor([1.0, 3.0]))
+        first = t[""].mean
+        nn.Tanh()(y)
+
+    assert first == 2.0
+    assert [call.mean for call in t] == [2.0, torch.tanh(y).double().mean().item()]
+
+
+def test_many_small_tensors_are_measured_before_the_run_ends():
+    net = nn.Sequential(*[nn.ReLU() for _ in range(300)])
+    x = torch.rand(1000)
+
+    with nnmagic.tracing() as t:
+        net(x)
+        numbers = t.log._numbers.tolist()
+
+    assert numbers[2] == pytest.approx(x.double().mean().item())
+    assert all(call.max == x.max() for call in t)
