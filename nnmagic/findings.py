@@ -112,11 +112,14 @@ class Findings:
         tensor = log.main_output(root)
         if tensor is None or log.statistics_of(tensor).zeros == 1:
             return
-        items = units.plural(log.form_of(tensor).shape[0], "item")
+        batch = log.form_of(tensor).shape[0]
+        if batch is None:
+            return
+        items = units.plural(batch, "item")
         text = f"the same for all {items} of the batch"
         self._flag(root, text)
         note = f"the output of {log.place_of(root)} is {text}, though the inputs differ"
-        first = self._first_constant(root, log.form_of(tensor).shape[0])
+        first = self._first_constant(root, batch)
         if first is not None and first != root:
             self._flag(first, text)
             note += f": from {log.place_of(first)} ({log.layer_of(first).type}) on"

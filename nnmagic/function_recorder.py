@@ -9,8 +9,8 @@ from torch import nn
 from nnmagic.calls import RunningCall
 from nnmagic.failures import calling_line, place_text
 from nnmagic.functions import FunctionMode, called_by_torch
+from nnmagic.nesting import tensors_of_call
 from nnmagic.recorder import Recorder
-from nnmagic.tensors import tensors_of_call
 from nnmagic.units import Shape
 
 OUTSIDE = "functions"

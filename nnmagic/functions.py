@@ -11,7 +11,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 
 from nnmagic.failures import TORCH_FOLDER
-from nnmagic.tensors import tensors_in, version_of
+from nnmagic.nesting import tensors_in
+from nnmagic.tensors import version_of
 
 FUSING = (nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
 """Layers that leave their fused path, and so their arithmetic, where a function mode is active."""

@@ -188,7 +188,7 @@ def input_of_sizes(
 
 def device_of(network: nn.Module) -> torch.device:
     """Return the device of a network's first parameter or buffer, else the CPU."""
-    for tensor in (*islice(network.parameters(), 1), *islice(network.buffers(), 1)):
+    for tensor in chain(network.parameters(), network.buffers()):
         return tensor.device
     return torch.device("cpu")
 

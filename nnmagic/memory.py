@@ -1,7 +1,7 @@
 """The memory of a training step: gradients, the optimizer's state, what backward needs."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -12,7 +12,7 @@ from torch import nn
 from nnmagic.failures import first_line
 from nnmagic.inputs import device_of
 from nnmagic.known_values import known_values
-from nnmagic.meta import Fakes, networks_on_meta, on_meta
+from nnmagic.meta import Fakes, networks_on_meta, on_meta, takes_fakes
 from nnmagic.tensors import bytes_of, is_lazy
 from nnmagic.training_records import TrainingStep
 
@@ -76,23 +76,19 @@ def optimizer_names() -> tuple[str, ...]:
     return (*sorted(OPTIMIZERS), "momentum")
 
 
-def optimizer_bytes(network: nn.Module, name: str) -> int:
-    """Return the bytes of an optimizer's state after its first step on a network's parameters.
+def optimizer_bytes(parameters: Iterable[torch.Tensor], name: str) -> int:
+    """Return the bytes of an optimizer's state after its first step.
 
     The step is really taken, by parameters of the same forms on the meta device.
 
     Args:
-        network: whose trainable parameters it is to step.
+        parameters: what it is to step.
         name: a class of `torch.optim` in lower case, or `"momentum"`, which is SGD with momentum.
 
     Raises:
         Exception: whatever the optimizer raises on such parameters.
     """
-    forms = Counter(
-        (tuple(each.shape), each.dtype)
-        for each in network.parameters()
-        if each.requires_grad and not is_lazy(each)
-    )
+    forms = Counter((tuple(each.shape), each.dtype) for each in parameters)
     return sum(times * _state_bytes(name, *form) for form, times in forms.items())
 
 
@@ -138,17 +134,12 @@ def training_step(
         optimizer: one of `optimizer_names()`.
         train: whether to run in train mode; else as the network is.
     """
-    recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
-    # recurrent layers pack sequences, which is not known how to do by name only
-    fakes = None if recurrent else Fakes(device_of(network))
+    fakes = Fakes(device_of(network)) if takes_fakes(network) else None
+    parameters = _trainable(network)
     saved_bytes = state_bytes = None
     unknown = list[str]()
     try:
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            networks_on_meta(network, fakes),
-        ):
+        with torch.inference_mode(False), torch.enable_grad(), networks_on_meta(network, fakes):
             if train:
                 network.train()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
@@ -156,20 +147,23 @@ def training_step(
             with known_values(network, (args, kwargs), given), saved.noted():
                 call(*given[0], **given[1])
             saved_bytes = saved.bytes
+            parameters = _trainable(network)  # lazy ones are made now
     except Exception as error:  # noqa: BLE001 - whatever a forward raises in training
         mode = " in train mode" if train else ""
         unknown.append(f"saved for backward unknown: the forward fails{mode}: {first_line(error)}")
     try:
-        state_bytes = optimizer_bytes(network, optimizer)
+        state_bytes = optimizer_bytes(parameters, optimizer)
     except Exception as error:  # noqa: BLE001 - an optimizer may refuse such parameters
         unknown.append(f"state of {optimizer} unknown: {first_line(error)}")
     return TrainingStep(
         optimizer=optimizer,
-        gradient_bytes=sum(
-            bytes_of(p) for p in network.parameters() if p.requires_grad and not is_lazy(p)
-        ),
+        gradient_bytes=sum(map(bytes_of, parameters)),
         optimizer_bytes=state_bytes,
         saved_bytes=saved_bytes,
-        estimated=recurrent,
+        estimated=any(isinstance(module, nn.RNNBase) for module in network.modules()),
         unknown=tuple(unknown),
     )
+
+
+def _trainable(network: nn.Module) -> list[torch.Tensor]:
+    return [each for each in network.parameters() if each.requires_grad and not is_lazy(each)]

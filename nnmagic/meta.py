@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from nnmagic.failures import first_line
-from nnmagic.packed import packed_on_meta
+from nnmagic.packed import holds_packed, packed_on_meta
 from nnmagic.shape_rules import META, is_real
 from nnmagic.state import ATOMS, preserved, random_state_kept
 from nnmagic.tensors import is_lazy
@@ -47,16 +47,16 @@ class Fakes:
     Which kernels torch takes, and what it casts under autocast, goes by the device.
 
     Args:
-        device: the network's device; tensors on the meta device get it.
+        device: the network's device; tensors on the meta device get it, or the CPU.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
+        self.device = torch.device("cpu") if device.type == "meta" else device
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the twin of a tensor."""
-        if not tensor.is_inference() and not (tensor.is_meta and self.device.type != "meta"):
+        if not (tensor.is_inference() or tensor.is_meta):
             return self.mode.from_tensor(tensor)
         device = self.device if tensor.is_meta else tensor.device
         with self.mode:
@@ -68,6 +68,16 @@ class Fakes:
         return twin.requires_grad_(tensor.requires_grad)
 
 
+def takes_fakes(network: nn.Module) -> bool:
+    """Tell whether a network runs on fakes.
+
+    It does not if it may pack sequences, if its weights are packed, or if the run makes parameters.
+    """
+    return not any(isinstance(m, nn.RNNBase) or holds_packed(m) for m in network.modules()) and (
+        not any(map(is_lazy, network.parameters()))
+    )
+
+
 def on_meta(value: Any, fakes: Fakes | None = None) -> Any:
     """Return the value with every tensor in it replaced by one of its form on the meta device.
 
@@ -77,6 +87,9 @@ def on_meta(value: Any, fakes: Fakes | None = None) -> Any:
 
 
 def _mapped(value: Any, twins: "_Twins") -> Any:
+    if isinstance(value, torch.Tensor):
+        return twins(value)
+
     def twin(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
             return twins(leaf)
@@ -93,6 +106,11 @@ def _mapped(value: Any, twins: "_Twins") -> Any:
             return copied
         return leaf
 
+    kind = type(value)
+    if kind is tuple or kind is list:  # as torch has it, but at once
+        return kind(_mapped(each, twins) for each in value)
+    if kind is dict:
+        return {key: _mapped(each, twins) for key, each in value.items()}
     return tree_map(twin, value, is_leaf=lambda each: isinstance(each, PackedSequence))
 
 
@@ -114,14 +132,13 @@ class _Twins:
     def _made(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_meta:
             return tensor
+        if type(tensor) is nn.Parameter and is_real(tensor) and tensor.is_contiguous():
+            new = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
+            return nn.Parameter(new, tensor.requires_grad)
         if is_lazy(tensor):
             lazy: Any = type(tensor)
             return lazy(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
-        usual = type(tensor) in (nn.Parameter, torch.Tensor)
-        if usual and is_real(tensor) and tensor.is_contiguous():
-            twin = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
-        else:
-            twin = tensor.detach().to(META)  # four times slower
+        twin = tensor.detach().to(META)  # four times slower than a new one
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(twin, requires_grad=tensor.requires_grad)
         return twin.requires_grad_(tensor.requires_grad) if tensor.requires_grad else twin
@@ -143,7 +160,7 @@ def networks_on_meta(network: nn.Module, fakes: Fakes | None = None) -> Iterator
         ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
     twins, failed_hooks = _Twins(fakes), list[str]()
-    with preserved(network, buffers=False) as modules, random_state_kept():
+    with preserved(network, buffers=fakes is not None) as modules, random_state_kept():
         for module in modules:
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere

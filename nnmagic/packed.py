@@ -22,12 +22,17 @@ class Stored(NamedTuple):
     dtype: torch.dtype
 
 
+def holds_packed(module: nn.Module) -> bool:
+    """Tell whether a module itself holds packed weights."""
+    held = torch.ScriptObject in map(type, module.__dict__.values())
+    return held and not isinstance(module, torch.jit.ScriptModule)
+
+
 def packed_in(module: nn.Module) -> Iterator[Stored]:
     """Yield the tensors in the packed weights that a module itself holds."""
-    if not isinstance(module, torch.jit.ScriptModule):
-        for value in module.__dict__.values():
-            if isinstance(value, torch.ScriptObject):
-                yield from unpacked(value)
+    for value in module.__dict__.values():
+        if isinstance(value, torch.ScriptObject):
+            yield from unpacked(value)
 
 
 def unpacked(value: Any) -> Iterator[Stored]:
@@ -132,5 +137,4 @@ class _PackedOnMeta(TorchDispatchMode):
 
 def packed_on_meta(modules: Iterable[nn.Module]) -> AbstractContextManager[Any]:
     """Return what lets dynamically quantised layers run on the meta device."""
-    holds_packed = any(True for module in modules for _ in packed_in(module))
-    return _PackedOnMeta() if holds_packed else nullcontext()
+    return _PackedOnMeta() if any(map(holds_packed, modules)) else nullcontext()

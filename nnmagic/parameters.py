@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from nnmagic.measuring import measure
 from nnmagic.params_records import ParameterRecord, Params
 from nnmagic.records import VALUES_SHOWN, TensorRecord
-from nnmagic.tensors import bytes_of, form_of, is_lazy, measure, sample, storage_bytes
+from nnmagic.tensors import bytes_of, form_of, is_lazy, storage_bytes
 from nnmagic.trace_log import tensor_record
 from nnmagic.weight_records import WeightForm
 from nnmagic.weight_records import named as named_forms
@@ -80,7 +81,5 @@ def _record(tensor: torch.Tensor, rows: int, at_most: int | None) -> TensorRecor
         )
     thinned = at_most is not None and tensor.numel() > at_most
     statistics, samples, unknown = measure(tensor, rows=rows, at_most=at_most)
-    if thinned and not unknown:
-        samples = samples._replace(leading=sample(tensor[:rows].detach()))
     form = form_of(tensor)
     return tensor_record(form, statistics, samples, unknown, at_most if thinned else None)

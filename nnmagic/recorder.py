@@ -12,12 +12,13 @@ from nnmagic.calling_places import CallingPlaces
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, first_line, mismatch
 from nnmagic.gradients import Gradients
+from nnmagic.measuring import measure
 from nnmagic.naming import Naming, Network
+from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.root_calls import RootCalls
 from nnmagic.sameness import all_finite, ignores_its_input
 from nnmagic.state import Fingerprint, change_text
 from nnmagic.tensor_writer import TensorWriter
-from nnmagic.tensors import measure, tensors_in, tensors_of_call
 from nnmagic.trace_log import Failure, TraceLog
 from nnmagic.units import Shape
 
@@ -201,7 +202,8 @@ class Recorder(CallObserver):
         for call in range(index - 1, max(-1, index - 4), -1):
             for tensor in (*log.outputs[call], *log.inputs[call]):
                 shape = log.form_of(tensor).shape
-                if len(shape) > 2 and wanted == (shape[0], prod(shape[1:])):
+                sizes = [size for size in shape if size is not None]
+                if len(sizes) == len(shape) > 2 and wanted == (sizes[0], prod(sizes[1:])):
                     return f"; flattened from {shape}: pictures of another size?"
         return ""
 

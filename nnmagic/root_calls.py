@@ -10,7 +10,9 @@ from torch import nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nnmagic.calls import RunningCall
-from nnmagic.tensors import restored, tensors_of_call, version_of
+from nnmagic.nesting import tensors_of_call
+from nnmagic.samples import restored
+from nnmagic.tensors import version_of
 from nnmagic.trace_log import TraceLog
 
 PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, type(None), slice, range)

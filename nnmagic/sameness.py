@@ -5,6 +5,8 @@ from math import isfinite
 
 import torch
 
+from nnmagic.tensors import unseen
+
 FEWEST_ITEMS = {torch.float16: 8, torch.bfloat16: 8}
 """How many items are needed to tell: a few may be equal by rounding."""
 
@@ -33,15 +35,20 @@ def alike(tensor: torch.Tensor) -> bool:
     plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided
     if not plain or tensor.is_meta or not tensor.dim() or tensor.shape[0] < 2:
         return False
-    tensor = tensor.detach()
-    first = tensor[0]
-    return torch.equal(first, tensor[1]) and bool((tensor == first).all())
+    with unseen(tensor):
+        tensor = tensor.detach()
+        first = tensor[0]
+        return torch.equal(first, tensor[1]) and bool((tensor == first).all())
 
 
 def all_finite(outputs: Sequence[torch.Tensor]) -> bool:
     """Tell whether no value is NaN or Inf, as far as a sum tells; one that overflows is none."""
     try:
-        floating = (each.detach() for each in outputs if each.is_floating_point())
-        return all(isfinite(each.sum().item()) for each in floating)
+        return all(isfinite(_sum(each)) for each in outputs if each.is_floating_point())
     except Exception:  # noqa: BLE001 - of a tensor that cannot be read nothing is said
         return True
+
+
+def _sum(tensor: torch.Tensor) -> float:
+    with unseen(tensor):
+        return tensor.detach().sum().item()

@@ -62,11 +62,14 @@ class ScoreReader:
             ends_in_scores = root != last and last_type in SCORE_LAYERS
             if not (self.known or self.view.classes or ends_in_scores):
                 continue
-            if len(form.shape) != 2 or form.shape[0] < 1 or form.shape[1] < 2:
-                continue
+            match form.shape:
+                case int(items), int(classes) if items > 0 and classes > 1:
+                    pass
+                case _:
+                    continue
             whole = leading is not None and leading.shape[1:] == form.shape[1:]
             if leading is not None and whole and form.dtype.startswith(("float", "bfloat")):
-                found += self._read_items(leading, form.shape, last_type)
+                found += self._read_items(leading, items, classes, last_type)
         return found
 
     def notes(self, scores: Sequence[ItemScores]) -> list[str]:
@@ -92,9 +95,8 @@ class ScoreReader:
         return notes
 
     def _read_items(
-        self, leading: Sample, shape: tuple[int, ...], last_type: str
+        self, leading: Sample, items: int, classes: int, last_type: str
     ) -> list[ItemScores]:
-        items, classes = shape
         how = {"Softmax": "as it is", "LogSoftmax": "after exp"}.get(last_type, "after softmax")
         found = []
         for item, row in enumerate(leading.tolist()[:ITEMS_SHOWN]):

@@ -6,7 +6,7 @@ result requires a gradient as it would, and what is saved for backward is the sa
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import prod
+from functools import cache
 from typing import Any
 
 import torch
@@ -26,14 +26,14 @@ UNARY = """
 BINARY = "add div mul sub"
 
 
-def _fresh(like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+def _fresh(like: Tensor, shape: Sequence[int]) -> Tensor:
     """Return a new contiguous tensor with the dtype of another one."""
-    return torch.empty(like.shape if shape is None else shape, dtype=like.dtype, device=META)
+    return torch.empty(shape, dtype=like.dtype, device=META)
 
 
 def is_real(tensor: Tensor) -> bool:
     """Tell whether a tensor holds real floating-point numbers in the ordinary way."""
-    return tensor.dtype in FLOATS and _is_dense(tensor)
+    return tensor.dtype in FLOATS and tensor.layout is torch.strided and not tensor.is_nested
 
 
 def _is_dense(tensor: Tensor) -> bool:
@@ -41,26 +41,48 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 def _is_claimed(tensor: Tensor) -> bool:
-    return tensor.is_meta and tensor.dtype in FLOATS and _is_dense(tensor)
+    return (
+        tensor.is_meta
+        and tensor.dtype in FLOATS
+        and tensor.layout is torch.strided
+        and not tensor.is_nested
+    )
 
 
 def _is_in_order(tensor: Tensor) -> bool:
-    """Tell whether a tensor has the strides of a new one."""
-    return _fresh(tensor).stride() == tensor.stride()
+    """Tell whether a tensor has the strides of a new one, axes of one value included."""
+    if not tensor.is_contiguous():
+        return False
+    if min(tensor.shape, default=2) > 1:
+        return True
+    step, strides = 1, []
+    for size in reversed(tensor.shape):
+        strides.append(step)
+        step *= size or 1
+    return tensor.stride() == tuple(reversed(strides))
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    """Tell whether a tensor is laid out so, and could not be taken for another layout."""
+    shape = tensor.shape
+    return (
+        len(shape) == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and shape[1] > 1
+        and shape[2] * shape[3] > 1
+        and shape[0] > 0
+        and tensor.stride() == (shape[1] * shape[2] * shape[3], 1, shape[1] * shape[3], shape[1])
+    )
 
 
 def _in_form_of(tensor: Tensor) -> Tensor:
     """Return a new tensor laid out as another one, if that is contiguous or channels last."""
-    new = _fresh(tensor)
+    new = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
     strides = tensor.stride()
     if new.stride() == strides:
         return new
-    if len(strides) == 4 and tensor.shape[1] > 1 and tensor.numel() > prod(tensor.shape[:2]):
-        new = torch.empty(
-            tensor.shape, dtype=tensor.dtype, device=META, memory_format=torch.channels_last
-        )
-        if new.stride() == strides:
-            return new
+    if _is_channels_last(tensor):
+        return _empty(tensor.shape, strides, tensor.dtype)
     return NotImplemented
 
 
@@ -202,7 +224,7 @@ def _batch_norm(
 
 def _statistics(x: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
     dtype = x.dtype if x.dtype is torch.float64 else torch.float32
-    return [torch.empty(shape, dtype=dtype, device=META) for _ in range(2)]
+    return [torch.empty(shape, dtype=dtype, device=META) for _ in "mv"]
 
 
 def _layer_norm(
@@ -221,7 +243,7 @@ def _layer_norm(
             and _is_in_order(each)
         ):
             return NotImplemented
-    return _fresh(x), *_statistics(x, (*x.shape[:-axes], *(1 for _ in shape)))
+    return _fresh(x, x.shape), *_statistics(x, (*x.shape[:-axes], *(1 for _ in shape)))
 
 
 def _mean(x: Tensor, axes: list[int] | None, keepdim: bool = False, **options: Any) -> Any:
@@ -258,6 +280,25 @@ def _named(names: str, form: str = "default") -> list[Any]:
     return [getattr(packet, form) for packet in packets if packet is not None]
 
 
+def _new(size: list[int], **options: Any) -> Any:
+    on_meta = options.get("device") == META and options.get("memory_format") is None
+    return torch.empty(size, **options) if on_meta else NotImplemented
+
+
+def _grouped_product(left: Tensor, right: Tensor, groups: Any = None, *more: Any, **_: Any) -> Any:
+    """Claim products in single or double precision, which torch makes on the CPU only."""
+    wide = {left.dtype, right.dtype} in ({torch.float32}, {torch.float64})
+    if not wide or any(each is not None for each in more) or left.shape[-1] != right.shape[-2]:
+        return NotImplemented
+    if not (_is_claimed(left) and _is_claimed(right)):
+        return NotImplemented
+    rows, columns = left.shape[-2], right.shape[-1]
+    if left.dim() == right.dim():
+        batch = left.shape[0] if left.dim() == 3 else groups.shape[0]
+        return _fresh(left, (batch, rows, columns))
+    return _fresh(left, (rows, columns))
+
+
 RULES: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys(_named(UNARY), _unary),
     **dict.fromkeys(_named(" ".join(f"{name}_" for name in UNARY.split())), _in_place),
@@ -272,6 +313,8 @@ RULES: Mapping[Any, Callable[..., Any]] = {
     aten.native_layer_norm.default: _layer_norm,
     aten.mean.dim: _mean,
     aten.cat.default: _joined,
+    aten.empty.memory_format: _new,
+    **({aten._grouped_mm.default: _grouped_product} if hasattr(aten, "_grouped_mm") else {}),
 }
 """What a rule gives is a new result, or `NotImplemented` where it claims nothing."""
 
@@ -292,10 +335,15 @@ class MetaKernels:
     def __init__(self) -> None:
         self._known: dict[Any, Any] = {}
 
-    def kernel_of(self, func: Any) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-        """Return what gives an operation's results for arguments without a tensor subclass."""
+    def kernel_of(self, func: Any) -> Callable[[tuple[Any, ...], dict[str, Any]], Any] | None:
+        """Return what gives an operation's results for arguments without a tensor subclass.
+
+        None if they are never known, as those of a view.
+        """
         rule = RULES.get(func)
         can_be_known = _can_be_known(func)
+        if rule is None and not can_be_known:
+            return None
 
         def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             __tracebackhide__ = True
@@ -317,6 +365,7 @@ class MetaKernels:
         return kernel
 
 
+@cache
 def _can_be_known(func: Any) -> bool:
     """Tell whether an operation gives new tensors only, or changes its first one's values only."""
     if func.namespace not in ("aten", "prims"):

@@ -1,12 +1,13 @@
 """The shape-only run: a network's structure, found on the meta device."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
@@ -14,20 +15,15 @@ from nnmagic.flops import FlopCounter
 from nnmagic.inputs import device_of, takes_no_input, work_out_input
 from nnmagic.known_values import known_values
 from nnmagic.memory import training_step
-from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta
+from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
 from nnmagic.naming import Naming
+from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.shape_rules import MetaKernels
+from nnmagic.state import collections_paused
 from nnmagic.summary_records import LayerShape, Summary
-from nnmagic.tensors import (
-    bytes_of,
-    is_lazy,
-    storage_bytes,
-    storage_of,
-    tensors_in,
-    tensors_of_call,
-)
+from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, storage_of
 from nnmagic.units import Shape, layer_name
-from nnmagic.weight_records import WeightForm, below, named
+from nnmagic.weight_records import WeightForm, below, named, tied
 from nnmagic.weights import weight_forms
 
 
@@ -128,6 +124,8 @@ class Counts:
 
     Attributes:
         forms: how those weights of each layer are held that are no plain parameters.
+        buffer_bytes: the bytes of the buffers, a shared storage once.
+        lazy: whether there are parameters without a shape, which a run gives them.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -136,19 +134,27 @@ class Counts:
         self._own: dict[int, list[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {}
         self._made: list[nn.Module] = []
+        self.lazy = False
+        self.buffer_bytes = storage_bytes(network.buffers())
         modules = list(network.modules())
+        scripts = any(isinstance(module, ScriptModule) for module in modules)
         held = [p for m in modules for p in m._parameters.values() if p is not None]
         parameters = {id(p): p for p in held if not is_lazy(p)}
         storages = {storage_of(p)[0] for p in parameters.values()}
         children = sum(child is not None for m in modules for child in m._modules.values())
         # where a layer, a parameter or a storage is held twice, sums do not add up
-        self._adds_up = children < len(modules) and len(held) == len(parameters) == len(storages)
+        once = children < len(modules) and len(held) == len(parameters) == len(storages)
+        self._adds_up = once and not scripts
         self._sizes = {identity: _size(p) for identity, p in parameters.items()}
         self._take(network)
 
     def _take(self, module: nn.Module) -> tuple[int, int, int]:
-        children = [child for child in module._modules.values() if child is not None]
-        own = {n: p for n, p in module._parameters.items() if p is not None and not is_lazy(p)}
+        whole = isinstance(module, ScriptModule)  # a row of its own, with all that is below it
+        held = dict(module.named_parameters()) if whole else module._parameters
+        there = {name: p for name, p in held.items() if p is not None}
+        own = {name: p for name, p in there.items() if not is_lazy(p)}
+        self.lazy |= len(own) < len(there)
+        children = [each for each in module._modules.values() if each is not None and not whole]
         self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
         if not self._adds_up:
             parameters = [p for p in module.parameters() if not is_lazy(p)]
@@ -171,12 +177,13 @@ class Counts:
             self._own.update((id(each), []) for each in module.modules())
         return self._below[id(module)]
 
-    def own(self, module: nn.Module, layer: str) -> tuple[dict[str, int], tuple[WeightForm, ...]]:
-        """Return the sizes of the layer's own parameters, and where it has others from.
+    def fields(self, module: nn.Module, layer: str) -> dict[str, Any]:
+        """Return what the row of a layer tells of its parameters.
 
-        Sizes are of those that no row has shown yet. The others are tied to one of another layer,
-        packed, parametrised or pruned.
+        Its own are those that no row has told yet. Others are tied to one of another layer, packed,
+        parametrised or pruned.
         """
+        params, trainable, param_bytes = self.below(module)
         sizes, forms = dict[str, int](), list[WeightForm]()
         for name, identity, numel in self._own[id(module)]:
             full = f"{layer}.{name}" if layer else name
@@ -185,17 +192,15 @@ class Counts:
                 self._shown[identity] = full
                 sizes[name] = numel
             elif first != full:
-                forms.append(
-                    WeightForm(
-                        name=name,
-                        kind="tied",
-                        count=numel,
-                        parameters=numel,
-                        stored_bytes=0,
-                        source=first,
-                    )
-                )
-        return sizes, (*forms, *below(layer, self.forms))
+                forms.append(tied(name, first, numel))
+        return {
+            "params": params,
+            "own_params": sum(sizes.values()),
+            "trainable_params": trainable,
+            "param_bytes": param_bytes,
+            "names": tuple(sizes),
+            "forms": (*forms, *below(layer, self.forms)) if self.forms else tuple(forms),
+        }
 
 
 def _size(parameter: nn.Parameter) -> tuple[int, int, int]:
@@ -215,8 +220,6 @@ def _sum(sizes: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
 
 
 def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
-    params, trainable, param_bytes = counts.below(seen.module)
-    own, forms = counts.own(seen.module, seen.layer)
     return LayerShape(
         network=seen.network,
         call=call,
@@ -226,16 +229,11 @@ def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
         config=_config(seen.module),
         input_shape=seen.input_shape,
         output_shape=seen.output_shape,
-        params=params,
-        own_params=sum(own.values()),
-        trainable_params=trainable,
-        param_bytes=param_bytes,
         output_bytes=seen.output_bytes,
         flops=seen.flops,
         children=seen.children,
-        names=tuple(own),
         failed=seen.failed,
-        forms=forms,
+        **counts.fields(seen.module, seen.layer),
     )
 
 
@@ -259,6 +257,7 @@ def describe(
     failed: Callable[[Summary], None] = lambda summary: None,
     by_rule: bool = True,
     optimizer: str = "",
+    by_name: bool = False,
 ) -> Summary:
     """Make a call on the meta device and return the structure of what ran.
 
@@ -276,6 +275,9 @@ def describe(
             the same, slower.
         optimizer: the name of an optimizer, to tell the memory of a training step with it: in train
             mode on an input of nnmagic's own, else in the network's own modes.
+        by_name: whether tensors are on the network's own device by name, which is slower, and lets
+            the network read what it makes of plain numbers; a run on meta that would read values
+            is tried again so.
 
     Raises:
         ValuesNeededError: if the network reads values while it runs.
@@ -287,8 +289,9 @@ def describe(
     observer = ShapeObserver(naming, counter)
 
     def summary() -> Summary:
-        rows = observer.rows(counts)
-        rows += _never_ran(module, rows, naming, counts)
+        with collections_paused():
+            rows = observer.rows(counts)
+            rows += _never_ran(module, rows, naming, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
@@ -296,7 +299,7 @@ def describe(
             total_params=total,
             trainable_params=trainable,
             param_bytes=param_bytes,
-            buffer_bytes=storage_bytes(module.buffers()),
+            buffer_bytes=counts.buffer_bytes,
             input_bytes=sum(map(bytes_of, tensors_of_call(args, kwargs)[1])),
             total_flops=None if counter.uncounted else counter.total,
             least_flops=counter.total,
@@ -306,10 +309,14 @@ def describe(
             notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
         )
 
-    fakes, remarks = _for_autocast(module)
+    fakes, remarks = _fakes_for(module, by_name=by_name)
     failed_hooks: list[str] = []
     try:
-        with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
+        with (
+            collections_paused(),
+            _mode(own_input=own_input),
+            networks_on_meta(module, fakes) as failed_hooks,
+        ):
             if own_input:
                 module.eval()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
@@ -317,7 +324,25 @@ def describe(
             # what is known of values comes first: the counter's kernels know forms only
             with counter, known_values(module, (args, kwargs), given), observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
+            if counts.lazy:
+                remarks += ("lazy parameters are counted as this input would make them",)
+                counts = Counts(module)
     except ValuesNeededError as error:
+        if fakes is None and takes_fakes(module):
+            with suppress(Exception):  # whatever it is, the first error tells more
+                return describe(
+                    module,
+                    args,
+                    kwargs,
+                    naming=naming,
+                    title=title,
+                    call=call,
+                    own_input=own_input,
+                    notes=notes,
+                    by_rule=by_rule,
+                    optimizer=optimizer,
+                    by_name=True,
+                )
         where = observer.failure or "the network"
         why = "it reads values while it runs, and a run for shapes has none"
         if "device" in str(error):
@@ -336,14 +361,22 @@ def describe(
     return replace(summary(), training=step)
 
 
-def _for_autocast(module: nn.Module) -> tuple[Fakes | None, tuple[str, ...]]:
-    """Return what makes the tensors of a run under autocast, which passes over meta tensors."""
-    device = device_of(module).type
-    if device == "meta" or not torch.is_autocast_enabled(device):
+def _fakes_for(module: nn.Module, *, by_name: bool) -> tuple[Fakes | None, tuple[str, ...]]:
+    """Return what makes the tensors of a run that meta tensors would not do for.
+
+    Autocast passes over them, and a script holds its own weights where they are not replaced.
+    """
+    device = device_of(module)
+    if by_name:
+        return Fakes(device), ()
+    if device.type == "meta":
         return None, ()
-    if any(isinstance(each, nn.RNNBase) for each in module.modules()):
-        return None, ("autocast: not followed in a network with recurrent layers",)
-    return Fakes(device_of(module)), ()
+    cast = torch.is_autocast_enabled(device.type)
+    if cast and not takes_fakes(module):
+        return None, ("autocast is not followed with recurrent, quantised or lazy layers",)
+    scripted = any(isinstance(each, ScriptModule) for each in module.modules())
+    remarks = ("a ScriptModule is one row: what runs inside it cannot be seen",) if scripted else ()
+    return Fakes(device) if cast or scripted else None, remarks
 
 
 @contextmanager
@@ -366,12 +399,22 @@ def _never_ran(
     network = naming.network_of(module)
     label = network.label if network is not None else type(module).__name__
     rows = []
-    for name, layer in module.named_modules():
+    for name, layer in _seen(module):
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
         rows.append(_row(_Seen(label, name, layer, 1), None, counts))
     return rows
+
+
+def _seen(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of a network by name, without those inside a ScriptModule."""
+    inside: set[int] = set()
+    for name, module in network.named_modules():
+        if id(module) not in inside:
+            yield name, module
+            if isinstance(module, ScriptModule):
+                inside.update(map(id, module.modules()))
 
 
 def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:

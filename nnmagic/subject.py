@@ -4,20 +4,23 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 
 from nnmagic.calls import CallObserver, RunningCall, observed
+from nnmagic.measuring import first_items
 from nnmagic.naming import Naming
+from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.panels import MOST_VALUES, PARAMETERS_SHOWN, LayerDetails
 from nnmagic.parameters import params
 from nnmagic.pictures import are_on_disk, fashion_mnist
 from nnmagic.recording import own_run, recording
 from nnmagic.records import Sample
 from nnmagic.root_calls import GoneError, RootCall, RootCalls
-from nnmagic.tensors import form_of, sample, tensors_in, tensors_of_call
+from nnmagic.tensors import form_of
 from nnmagic.trace_log import Form
 from nnmagic.trace_records import Trace
 
@@ -232,11 +235,11 @@ class Subject:
         assert self.call is not None
         if dtype.is_floating_point or dtype.is_complex:
             drawn = torch.complex64 if dtype.is_complex else torch.float32
-            noise = torch.rand(form.shape, generator=generator, dtype=drawn, device="cpu")
+            noise = torch.rand(_sizes(form), generator=generator, dtype=drawn, device="cpu")
         else:
             main = self.trace.log.tensor(self.trace.log.inputs[self.call.index][0])
             low, high = int(main.min or 0), int(main.max or 0)
-            noise = torch.randint(low, high + 1, form.shape, generator=generator, device="cpu")
+            noise = torch.randint(low, high + 1, _sizes(form), generator=generator, device="cpu")
         return noise.to(form.device, dtype)
 
     def thumbnails(self) -> tuple[list[str], bytes]:
@@ -304,12 +307,7 @@ class _Catch(CallObserver):
 
     def _take(self, tensors: tuple[torch.Tensor, ...]) -> None:
         if self.place < len(tensors):
-            tensor = tensors[self.place].detach()
-            items = tensor.shape[0] if tensor.dim() else 1
-            if tensor.numel() > MOST_VALUES and items > 1:
-                tensor = tensor[: max(1, MOST_VALUES // (tensor.numel() // items))]
-            if tensor.numel() <= MOST_VALUES:
-                self.caught = sample(tensor)
+            self.caught = first_items(tensors[self.place], MOST_VALUES)
 
 
 def details_of(module: nn.Module) -> LayerDetails:
@@ -341,11 +339,17 @@ def _dtype(form: Form) -> torch.dtype:
 
 
 def _takes_pictures(form: Form) -> bool:
-    values = 1
-    for size in form.shape[1:]:
-        values *= size
-    return len(form.shape) > 1 and values == PICTURE * PICTURE and _dtype(form).is_floating_point
+    if len(form.shape) < 2 or None in form.shape or not _dtype(form).is_floating_point:
+        return False
+    return prod(_sizes(form)[1:]) == PICTURE * PICTURE
 
 
 def _picture_shape(form: Form) -> tuple[int, ...]:
-    return (1, *form.shape[1:])
+    return (1, *_sizes(form)[1:])
+
+
+def _sizes(form: Form) -> tuple[int, ...]:
+    sizes = tuple(size for size in form.shape if size is not None)
+    if len(sizes) < len(form.shape):
+        raise GoneError("a nested tensor cannot be made anew")
+    return sizes

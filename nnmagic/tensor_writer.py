@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from nnmagic.batches import statistics_of_many
-from nnmagic.tensors import WHOLE, form_of, measure, restored, version_of
+from nnmagic.measuring import measure
+from nnmagic.samples import WHOLE, restored
+from nnmagic.tensors import form_of, is_watched, version_of
 from nnmagic.trace_log import Form, TraceLog
 
 SCORES = 4096
@@ -100,10 +102,10 @@ class TensorWriter:
 
     def _write_small(self, tensor: torch.Tensor) -> int | None:
         """Copy the values of a small tensor and return its number, None for any other tensor."""
-        if self.keep != "sample" or type(tensor) is not torch.Tensor:
+        if self.keep != "sample" or is_watched(tensor):
             return None
-        if torch._C._len_torch_dispatch_stack():
-            return None  # a mode of the user's sees every operation
+        if torch._is_functional_tensor(tensor):
+            return None  # its memory holds anything but its values
         try:
             key = tensor.shape, tensor.dtype, tensor.device
             form = self._forms.get(key)
@@ -170,6 +172,7 @@ class TensorWriter:
 
 def _rows_of(form: Form) -> int | None:
     """Return how many whole rows to keep of what may be a large matrix of scores."""
-    if len(form.shape) != 2 or form.numel <= WHOLE or form.shape[1] > LONGEST_SCORES:
-        return None
-    return max(1, SCORES // form.shape[1])
+    match form.shape:
+        case (int(), int(length)) if form.numel > WHOLE and length <= LONGEST_SCORES:
+            return max(1, SCORES // length)
+    return None

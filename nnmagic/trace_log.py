@@ -44,7 +44,7 @@ class Layer(NamedTuple):
 class Form(NamedTuple):
     """What tensors of one kind share."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: str
     device: str
     numel: int
@@ -335,7 +335,8 @@ class TraceLog:
         """Return all values of a tensor that was added whole."""
         form, values = self.form_of(tensor), self.samples[tensor]
         assert isinstance(values, bytes)
-        return Sample("f" if form.dtype == "float32" else "d", form.shape, values)
+        shape = tuple(size for size in form.shape if size is not None)  # none of them is nested
+        return Sample("f" if form.dtype == "float32" else "d", shape, values)
 
     def is_function(self, call: int) -> bool:
         """Tell whether a call is one of a tensor function, not of a module."""

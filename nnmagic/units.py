@@ -91,7 +91,7 @@ def shape(shape: Shape) -> str:
 
 
 def _shape(value: Shape) -> str:
-    if isinstance(value, tuple) and any(not isinstance(each, int) for each in value):
+    if isinstance(value, tuple) and any(isinstance(each, tuple | Mapping) for each in value):
         inside = ", ".join(shape(each) for each in value)
         return f"({inside},)" if len(value) == 1 else f"({inside})"
     return shape(value) if isinstance(value, Mapping) else str(value)

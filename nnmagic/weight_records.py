@@ -51,6 +51,13 @@ def _kept(density: float | None) -> str:
     return f"{units.percent(density) or 'unknown'} kept"
 
 
+def tied(name: str, source: str, count: int) -> WeightForm:
+    """Return the form of a weight that is the parameter of another layer."""
+    return WeightForm(
+        name=name, kind="tied", count=count, parameters=count, stored_bytes=0, source=source
+    )
+
+
 def below(layer: str, forms: Mapping[str, Sequence[WeightForm]]) -> tuple[WeightForm, ...]:
     """Return the forms that a layer's row tells: its own, and all packed ones below it as one."""
     inside = f"{layer}." if layer else ""

@@ -1,37 +1,40 @@
 """Weights that are no plain parameters, found on a network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from nnmagic.meta import networks_on_meta
-from nnmagic.packed import Stored, packed_in
+from nnmagic.packed import Stored, holds_packed, packed_in
 from nnmagic.tensors import bytes_of, storage_bytes
 from nnmagic.weight_records import WeightForm
 
 
 def weight_forms(network: nn.Module) -> dict[str, tuple[WeightForm, ...]]:
     """Return how the weights of a network are held that are no plain parameters, by layer."""
-    modules = dict(network.named_modules())
     packed: dict[str, list[Stored]] = {}
     forms: dict[str, list[WeightForm]] = {}
-    for layer, module in modules.items():
-        if stored := list(packed_in(module)):
+    computed: dict[tuple[str, str], nn.Module] = {}
+    for layer, module in network.named_modules():
+        if holds_packed(module):
             # torch's quantised layers hold them in modules of their own, whose names begin so
             owner = f".{layer}".partition("._")[0][1:]
-            packed.setdefault(owner, []).extend(stored)
+            packed.setdefault(owner, []).extend(packed_in(module))
         if module._forward_pre_hooks and (found := [*_pruned(module), *_normed(module)]):
             forms[layer] = found
+        if "parametrizations" in module._modules:
+            chains = module._modules["parametrizations"]
+            if isinstance(chains, nn.ModuleDict):
+                computed.update(((layer, name), chain) for name, chain in chains.items())
     for layer, stored in packed.items():
         forms.setdefault(layer, []).append(_packed(stored))
-    if any(isinstance(each, parametrize.ParametrizationList) for each in modules.values()):
-        for layer, found in _parametrised(network).items():
-            forms.setdefault(layer, []).extend(found)
+    for layer, form in _parametrised(network, computed):
+        forms.setdefault(layer, []).append(form)
     return {layer: tuple(found) for layer, found in forms.items()}
 
 
@@ -74,21 +77,20 @@ def _normed(module: nn.Module) -> Iterator[WeightForm]:
             )
 
 
-def _parametrised(network: nn.Module) -> dict[str, list[WeightForm]]:
-    made_of = {
-        (layer, name): [parameters, [type(each).__name__ for each in chain]]
-        for layer, module in network.named_modules()
-        if parametrize.is_parametrized(module)
-        for name, chain in module.parametrizations.items()
-        for parameters in [list(chain.parameters(recurse=False))]
-    }
-    forms: dict[str, list[WeightForm]] = {}
+def _parametrised(
+    network: nn.Module, computed: Mapping[tuple[str, str], nn.Module]
+) -> Iterator[tuple[str, WeightForm]]:
+    """Yield the weights that parametrizations compute, by layer and name, with their layers."""
+    if not computed:
+        return
+    parameters = {place: list(chain.parameters(False)) for place, chain in computed.items()}
     with networks_on_meta(network), torch.no_grad():
-        for (layer, name), (parameters, classes) in made_of.items():
-            count = _numel(network.get_submodule(layer), name)
-            form = _computed(name, count, parameters, ", ".join(classes))
-            forms.setdefault(layer, []).append(form)
-    return forms
+        modules = dict(network.named_modules())
+        counts = {(layer, name): _numel(modules[layer], name) for layer, name in computed}
+    for (layer, name), chain in computed.items():
+        classes = ", ".join(type(each).__name__ for each in chain.children())
+        place = layer, name
+        yield layer, _computed(name, counts[place], parameters[place], classes)
 
 
 def _computed(name: str, count: int | None, made_of: Any, source: str) -> WeightForm:

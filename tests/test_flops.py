@@ -285,6 +285,29 @@ def test_distances_that_are_no_product_are_named():
     assert summary.uncounted == (("_cdist_forward", 1),)
 
 
+@pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="torch has no grouped products")
+@pytest.mark.parametrize(
+    ("left", "right", "flops"),
+    [
+        ((12, 16), (3, 16, 8), 2 * 12 * 16 * 8),  # experts that share the rows
+        ((3, 4, 16), (16, 12), 2 * 4 * 16 * 12),
+        ((4, 12), (12, 8), 2 * 4 * 12 * 8),
+        ((3, 4, 16), (3, 16, 8), 2 * 3 * 4 * 16 * 8),
+    ],
+)
+def test_a_grouped_product_in_single_precision_runs_for_shapes_as_on_the_cpu(left, right, flops):
+    batched = len(left) == len(right) == 3
+    groups = None if batched else torch.tensor([4, 8, 12], dtype=torch.int32)
+    net, args = Calling(torch._grouped_mm), (torch.rand(left), torch.rand(right), groups)
+    with FlopCounter() as counter:
+        real = net(*args)
+
+    summary = nnmagic.summary(net, *args)
+
+    assert summary.rows[0].output_shape == real.shape
+    assert summary.total_flops == counter.total == flops
+
+
 def test_gathering_is_no_product():
     bag = nn.EmbeddingBag(10, 4)
 

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.known_values import MOST_VALUES
-from nnmagic.meta import ValuesNeededError
+from nnmagic.known_values import MOST_VALUES, known_values
+from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta
 
 
 class Using(nn.Module):
@@ -30,6 +30,8 @@ class Using(nn.Module):
         lambda lengths: (torch.arange(6) < lengths[:, None]).sum(1).tolist(),
         lambda lengths: 4 if lengths.sum() > 7 else 5,
         lambda lengths: torch.nonzero(lengths > 3).shape,
+        lambda lengths: 2 if (lengths[:, None] == torch.ones(2, 2, dtype=torch.int64)).any() else 3,
+        lambda lengths: 2 if bool((lengths.float() / 2).isfinite().all()) else 3,
     ],
 )
 def test_lengths_and_what_follows_from_them_are_known(function):
@@ -42,7 +44,7 @@ def test_lengths_and_what_follows_from_them_are_known(function):
 
 
 @pytest.mark.parametrize(
-    "value", [torch.rand(2), torch.ones(2, 2).long(), torch.ones(MOST_VALUES + 1).long()]
+    "value", [torch.rand(2), torch.ones(MOST_VALUES + 1).long(), torch.ones(2).to_sparse()]
 )
 def test_other_values_are_unknown(value):
     with pytest.raises(ValuesNeededError):
@@ -55,3 +57,18 @@ def test_what_is_overwritten_with_unknown_values_is_unknown():
 
     with pytest.raises(ValuesNeededError):
         nnmagic.summary(Using(overwritten), torch.rand(2, 6), torch.tensor([3, 5]))
+
+
+@pytest.mark.parametrize("fakes", [None, Fakes(torch.device("cpu"))])
+def test_ids_and_masks_are_known_in_either_kind_of_run(fakes):
+    ids, mask = torch.tensor([[1, 2, 0], [3, 0, 0]]), torch.ones(2, 3, dtype=torch.bool)
+    net = Using(lambda lengths: 1)
+
+    with networks_on_meta(net, fakes):
+        given = on_meta((ids, mask), fakes)
+        with known_values(net, (ids, mask), given):
+            padded, all_kept = 0 in given[0], bool(given[1].all())
+            expanded = given[1][:, None, None, :].expand(2, 1, 3, 3)
+
+    assert (padded, all_kept) == (True, True)
+    assert expanded.stride() == mask[:, None, None, :].expand(2, 1, 3, 3).stride()

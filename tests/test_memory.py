@@ -7,6 +7,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils.checkpoint import checkpoint
 
 import nnmagic
 from nnmagic.memory import OPTIMIZERS, SavedTensors, optimizer_bytes, optimizer_names, training_step
@@ -41,6 +42,15 @@ def small_vit():
 
 def encoder(**options):
     return nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, **options)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x):
+        return checkpoint(self.layers, x, use_reentrant=False)
 
 
 REFUSING = {"lbfgs", "muon", "sparseadam"}
@@ -103,13 +113,14 @@ def test_the_state_equals_that_of_an_optimizer_that_stepped(name):
 
     tensors = [v for state in optimizer.state.values() for v in state.values()]
     real = sum(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))
-    assert optimizer_bytes(net, name) == real
+    trainable = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    assert optimizer_bytes(trainable, name) == real
 
 
 @pytest.mark.parametrize("name", sorted(set(optimizer_names()) & REFUSING))
 def test_an_optimizer_that_refuses_the_parameters_raises_its_own_error(name):
     with pytest.raises((TypeError, ValueError, RuntimeError), match=r"closure|2D|dense"):
-        optimizer_bytes(nn.Linear(4, 5), name)
+        optimizer_bytes(nn.Linear(4, 5).parameters(), name)
 
 
 def test_a_frozen_parameter_gets_no_gradient_and_a_tied_one_gets_one():
@@ -196,3 +207,26 @@ def test_an_operation_that_saves_its_output_does_not_keep_it():
 
     assert saved.bytes == 4 * 12
     assert kept() is None
+
+
+def test_a_network_on_the_meta_device_takes_the_kernels_of_the_cpu():
+    x = torch.rand(2, 3, 32, 32)
+    with torch.device("meta"):
+        net = small_vit()
+
+    assert step_of(net, x) == step_of(net, x.to("meta")) == step_of(small_vit(), x)
+
+
+def test_lazy_parameters_count_as_the_input_would_make_them():
+    net, x = nn.Sequential(nn.LazyLinear(4), nn.ReLU()), torch.rand(2, 3)
+
+    assert step_of(net, x) == step_of(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), x)
+    assert isinstance(net[0].weight, nn.UninitializedParameter)
+
+
+def test_what_is_computed_again_under_a_checkpoint_is_not_saved():
+    layers = nn.Sequential(nn.Linear(4, 50), nn.Tanh(), nn.Linear(50, 4))
+    net = Checkpointed(layers)
+
+    assert step_of(net, torch.rand(2, 4)).saved_bytes == 2 * 4 * 4
+    assert step_of(layers, torch.rand(2, 4)).saved_bytes == 2 * 4 * 4 + 2 * 50 * 4

@@ -4,7 +4,7 @@ import torch
 
 from nnmagic.parameters import params
 from nnmagic.records import Sample, View, leading_rows
-from nnmagic.tensors import sample
+from nnmagic.samples import sample
 
 
 def test_a_sample_gives_its_values_back_in_their_shape():

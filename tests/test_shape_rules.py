@@ -154,7 +154,9 @@ ARGUMENTS = {
     shape_rules._layer_norm: layer_normed(),
     shape_rules._mean: averaged(),
     shape_rules._joined: joined(),
+    shape_rules._new: shapes().map(lambda shape: (shape,)),
 }
+OPTIONS = {shape_rules._new: {"dtype": torch.uint8, "device": torch.device("meta")}}
 
 
 def arguments_of(op):
@@ -175,10 +177,12 @@ def form(value):
 def test_what_a_rule_gives_is_what_torchs_kernel_gives(op, data):
     args = data.draw(arguments_of(op))
 
-    found = RULES[op](*args)
+    options = OPTIONS.get(RULES[op], {})
+
+    found = RULES[op](*args, **options)
 
     if found is not NotImplemented:
-        expected = op(*args)
+        expected = op(*args, **options)
         assert form(found) == form(expected)
         assert (found is args[0]) == (expected is args[0])
 
@@ -266,12 +270,17 @@ def test_what_does_not_fit_raises_what_torch_raises(layer, shape):
     assert str(found.value) == str(expected.value)
 
 
+def run(kernels, op, args, kwargs=None):
+    kernel = kernels.kernel_of(op)
+    return op(*args, **kwargs or {}) if kernel is None else kernel(args, kwargs or {})
+
+
 def remembered(op, *args, **kwargs):
     """What an operation gives for the third time."""
-    kernel = MetaKernels().kernel_of(op)
+    kernels = MetaKernels()
     for _ in range(2):
-        kernel(args, kwargs)
-    return kernel(args, kwargs)
+        run(kernels, op, args, kwargs)
+    return run(kernels, op, args, kwargs)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +311,7 @@ def test_what_is_remembered_has_the_form_that_torch_gives(op, args, kwargs):
 def test_numbers_that_are_equal_are_remembered_apart(others):
     kernels, x = MetaKernels(), torch.zeros(3, dtype=torch.bool, device="meta")
 
-    found = [kernels.kernel_of(aten.add.Tensor)((x, other), {}).dtype for other in others]
+    found = [run(kernels, aten.add.Tensor, (x, other)).dtype for other in others]
 
     assert found == [aten.add.Tensor(x, other).dtype for other in others]
 
@@ -310,7 +319,7 @@ def test_numbers_that_are_equal_are_remembered_apart(others):
 def test_a_result_that_is_remembered_is_a_tensor_of_its_own():
     kernels = MetaKernels()
 
-    first, second = (kernels.kernel_of(aten._softmax.default)((X, 1, False), {}) for _ in range(2))
+    first, second = (run(kernels, aten._softmax.default, (X, 1, False)) for _ in range(2))
 
     assert first.untyped_storage()._cdata != second.untyped_storage()._cdata
 
@@ -327,9 +336,9 @@ def test_an_operation_in_place_returns_its_tensor_whatever_it_does_to_its_form()
     for _ in range(3):
         turned, grown = empty((2, 3)), empty((2,))
 
-        assert kernels.kernel_of(aten.add_.Tensor)((counted, 1), {}) is counted
-        assert kernels.kernel_of(aten.t_.default)((turned,), {}) is turned
-        assert kernels.kernel_of(aten.resize_.default)((grown, [5]), {}) is grown
+        assert run(kernels, aten.add_.Tensor, (counted, 1)) is counted
+        assert run(kernels, aten.t_.default, (turned,)) is turned
+        assert run(kernels, aten.resize_.default, (grown, [5])) is grown
         assert (turned.shape, grown.shape) == ((3, 2), (5,))
 
 
@@ -344,11 +353,11 @@ def test_values_are_never_remembered():
 def test_the_default_dtype_is_remembered_with_the_rest():
     kernels, x = MetaKernels(), torch.zeros(3, dtype=torch.int64, device="meta")
     usual = torch.get_default_dtype()
-    dtypes = [kernels.kernel_of(aten.sigmoid.default)((x,), {}).dtype]
+    dtypes = [run(kernels, aten.sigmoid.default, (x,)).dtype]
 
     torch.set_default_dtype(torch.float64)
     try:
-        dtypes.append(kernels.kernel_of(aten.sigmoid.default)((x,), {}).dtype)
+        dtypes.append(run(kernels, aten.sigmoid.default, (x,)).dtype)
     finally:
         torch.set_default_dtype(usual)
 
@@ -463,7 +472,7 @@ class Saving(TorchDispatchMode):
         self.kernels = kernels
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        return self.kernels.kernel_of(func)(args, kwargs or {})
+        return run(self.kernels, func, args, kwargs)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "convnext_tiny", "encoder"])

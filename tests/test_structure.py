@@ -140,6 +140,28 @@ def test_a_network_that_reads_values_is_told_apart():
         nnmagic.summary(Reading(), torch.ones(2))
 
 
+class Padded(nn.Module):
+    """Looks for padding at both ends of its sequences, as transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 4)
+
+    def forward(self, ids):
+        width = 2 if 0 in ids[:, [-1, 0]] else 3
+        scale = torch.tensor([1.0, 2.0]).max().item()
+        return self.embedding(ids)[..., :width] * scale
+
+
+def test_a_network_may_read_what_it_makes_of_numbers_and_of_small_integers():
+    net, ids = Padded(), torch.tensor([[1, 2, 3], [4, 5, 0]])
+
+    summary = nnmagic.summary(net, ids)
+
+    assert summary.rows[0].output_shape == net(ids).shape == (2, 3, 2)
+    assert nnmagic.summary(net, ids + 1).rows[0].output_shape == (2, 3, 3)
+
+
 def test_arguments_may_be_on_meta_and_of_any_size():
     summary = nnmagic.summary(nn.Linear(4, 2), torch.empty(10**9, 4, device="meta"))
 
@@ -270,7 +292,7 @@ def test_autocast_is_not_followed_in_recurrent_networks_and_a_line_says_so():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         summary = nnmagic.summary(nn.LSTM(4, 5), torch.rand(3, 2, 4))
 
-    assert "autocast: not followed in a network with recurrent layers" in str(summary)
+    assert "autocast is not followed with recurrent, quantised or lazy layers" in str(summary)
 
 
 def test_autocast_counts_the_same_flops_in_real_networks():
@@ -283,3 +305,42 @@ def test_autocast_counts_the_same_flops_in_real_networks():
     assert cast.total_flops == plain.total_flops
     assert [row.output_shape for row in cast.rows] == [row.output_shape for row in plain.rows]
     assert cast.output_bytes < plain.output_bytes
+
+
+def test_a_script_is_one_row_and_is_left_as_it_was():
+    inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
+    net = nn.Sequential(torch.jit.script(inner), nn.ReLU())
+    before = copy.deepcopy(net.state_dict())
+
+    summary = nnmagic.summary(net, torch.rand(2, 3, 8, 8))
+
+    parameters = 3 * 4 * 9 + 4 + 2 * 4
+    assert [(row.layer, row.own_params) for row in summary.rows] == [
+        ("", 0),
+        ("0", parameters),
+        ("1", 0),
+    ]
+    assert summary.total_params == parameters
+    assert summary.total_flops == 2 * 2 * 4 * 6 * 6 * 3 * 9
+    assert "a ScriptModule is one row: what runs inside it cannot be seen" in summary.notes
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_lazy_parameters_are_counted_as_the_input_would_make_them():
+    def lazy():
+        convolved = nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten()
+        return nn.Sequential(*convolved, nn.LazyLinear(5), nn.Linear(5, 2))
+
+    net, made = lazy(), lazy()
+    x = torch.rand(2, 3, 6, 6)
+    made(x)
+
+    summary, known = nnmagic.summary(net, x), nnmagic.summary(made, x)
+
+    for name in ("total_params", "trainable_params", "param_bytes", "buffer_bytes", "total_flops"):
+        assert getattr(summary, name) == getattr(known, name)
+    assert [(row.params, row.own_params) for row in summary.rows] == [
+        (row.params, row.own_params) for row in known.rows
+    ]
+    assert "lazy parameters are counted as this input would make them" in str(summary)
+    assert isinstance(net[0].weight, nn.UninitializedParameter)

@@ -1,0 +1,108 @@
+"""Which values of a tensor are kept."""
+
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+import torch
+
+from nnmagic.readings import Reading, Values, as_array
+from nnmagic.records import Picture, Sample, Samples
+from nnmagic.trace_log import Form
+
+WHOLE = 1024
+"""A tensor of at most this many values is kept whole; of a larger one so many, spread over it."""
+
+LEADING = 256
+"""How many values of a larger tensor's front are kept."""
+
+DRAWN = 4096
+"""How many values of a larger tensor are kept to draw it by."""
+
+CHANNELS_DRAWN = 16
+
+
+def samples_of(reading: Reading, keep: str, rows: int | None, drawn: bool) -> Samples:
+    """Return what is kept of a tensor's values.
+
+    Args:
+        reading: where they are.
+        keep: `"none"`, `"sample"` or `"all"`.
+        rows: how many rows the leading sample has, each whole; None takes a corner.
+        drawn: whether to keep values to draw a large tensor by.
+    """
+    if keep == "none":
+        return Samples(None, None)
+    whole = reading.whole
+    if whole is None:
+        return Samples(None, real_sample(thinned(reading.flat, WHOLE)))
+    shape = tuple(whole.shape)
+    if keep == "all" or prod(shape) <= WHOLE:
+        all_ = sample(whole)
+        return Samples(all_ if rows is None or not shape else sample(whole[:rows]), all_)
+    leading = sample(whole[corner_of(shape) if rows is None else slice(rows)])
+    picture = None
+    if drawn:
+        cut, steps = grid_of(shape)
+        picture = Picture(sample(whole[cut]), steps)
+    return Samples(leading, real_sample(thinned(reading.flat, WHOLE)), picture)
+
+
+def sample(values: Values) -> Sample:
+    """Return all of these values; half precision as float32."""
+    if isinstance(values, torch.Tensor) and values.is_complex():
+        parts = torch.view_as_real(values.resolve_conj().to(torch.complex128))
+        return Sample("Zd", tuple(values.shape), parts.numpy().tobytes())
+    return real_sample(values)
+
+
+def real_sample(values: Values) -> Sample:
+    """Return all of these values; half precision as float32, complex ones by absolute value."""
+    array = as_array(values)
+    return Sample(array.dtype.char, array.shape, array.tobytes())
+
+
+def thinned(flat: Values, at_most: int) -> Values:
+    """Return at most so many of values in one dimension, spread evenly over them."""
+    step = max(1, -(-len(flat) // at_most))
+    if step % 2 == 0:
+        step += 1  # an even step falls in with the usual sizes and sees the same few channels
+    return flat[::step]
+
+
+@lru_cache
+def grid_of(shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[int, ...]]:
+    """Return a grid of at most DRAWN values: all, or of the first item, of its first channels."""
+    sizes, steps = list(shape), [1] * len(shape)
+    if prod(shape) > DRAWN:
+        for axis in range(len(shape) - 2):
+            channels = axis == len(shape) - 3 and axis > 0
+            sizes[axis] = min(shape[axis], CHANNELS_DRAWN if channels else 1)
+    drawn = range(max(0, len(shape) - 2), len(shape))
+    while prod(sizes) > DRAWN:
+        longest = max(drawn, key=sizes.__getitem__)
+        steps[longest] *= 2
+        sizes[longest] = -(-shape[longest] // steps[longest])
+    cut = tuple(slice(0, n * step, step) for n, step in zip(sizes, steps, strict=True))
+    return cut, tuple(steps)
+
+
+@lru_cache
+def corner_of(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return the corner of at most LEADING values, the longest axes cut first."""
+    sizes = list(shape)
+    while prod(sizes) > LEADING:
+        longest = max(range(len(sizes)), key=sizes.__getitem__)
+        sizes[longest] = -(-sizes[longest] // 2)
+    return tuple(slice(size) for size in sizes)
+
+
+def restored(whole: Sample, form: Form) -> torch.Tensor:
+    """Return a tensor with the values of a sample that holds all of them."""
+    dtype = getattr(torch, form.dtype)
+    if whole.format == "Zd":
+        parts = torch.frombuffer(bytearray(whole.data), dtype=torch.float64)
+        tensor = torch.view_as_complex(parts.view(-1, 2))
+    else:
+        tensor = torch.from_numpy(np.frombuffer(whole.data, dtype=whole.format).copy())
+    return tensor.reshape(whole.shape).to(form.device, dtype)

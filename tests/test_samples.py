@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from nnmagic.measuring import measure
+from nnmagic.samples import LEADING, WHOLE
+from nnmagic.tensors import form_of
+from nnmagic.trace_log import tensor_record
+
+
+def record(tensor, **options):
+    return tensor_record(form_of(tensor), *measure(tensor, **options))
+
+
+def test_a_small_tensor_is_kept_whole():
+    tensor = torch.randn(2, WHOLE // 2)
+
+    assert record(tensor).values == tensor.tolist()
+
+
+def test_of_a_large_tensor_a_bounded_corner_is_kept():
+    tensor = torch.randn(64, 32, 56, 56)
+
+    found = record(tensor)
+
+    a, b, c, d = found.leading.shape
+    assert found.leading.numel <= LEADING
+    assert found.spread.numel <= WHOLE
+    assert found.values == tensor[:a, :b, :c, :d].tolist()
+
+
+def test_keep_says_what_is_kept():
+    tensor = torch.randn(100, 100)
+
+    assert record(tensor, keep="none").values is None
+    assert record(tensor, keep="none").mean is not None
+    assert record(tensor, keep="all").values == tensor.tolist()
+
+
+def test_rows_are_kept_whole_where_they_are_asked_for():
+    tensor = torch.randn(100, 100)
+
+    assert record(tensor, rows=3).values == tensor[:3].tolist()
+    assert record(torch.arange(9.0), rows=2).values == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "shape", [(5000,), (2, 30, 40), (3, 5000), (2, 90, 91), (2, 40, 33, 35), (2, 3, 9, 20, 31)]
+)
+def test_a_picture_holds_the_values_of_its_grid(shape):
+    tensor = torch.randn(shape)
+
+    _, samples, _ = measure(tensor, drawn=True)
+
+    picture = samples.picture
+    values = torch.tensor(picture.sample.tolist())
+    grid = tensor[tuple(slice(None, None, step) for step in picture.steps)]
+    assert values.numel() <= 4096
+    assert torch.equal(values, grid[tuple(slice(size) for size in values.shape)])
+
+
+def test_a_thinned_measure_is_over_values_of_the_whole_tensor():
+    tensor = torch.arange(100_000, dtype=torch.float32)
+
+    statistics, samples, _ = measure(tensor, at_most=1000)
+
+    kept = torch.tensor(samples.spread.tolist())
+    assert 900 < len(kept) <= 1000
+    assert statistics.mean == pytest.approx(kept.double().mean().item(), rel=1e-6)
+    assert kept[-1] > 99_000
