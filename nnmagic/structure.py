@@ -98,7 +98,7 @@ class ShapeObserver(CallObserver):
         seen = self.seen[index]
         if error is not self.error:
             self.error = error
-            why = mismatch(call.module, args, kwargs) or first_line(error)
+            why = mismatch(call.module, args, kwargs, error) or first_line(error)
             place = place_text(*calling_line())
             where = f"{layer_name(seen.network, call.layer)} ({type(call.module).__name__})"
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
@@ -362,7 +362,7 @@ def describe(
         if "device" in str(error):
             why = f"a run for shapes cannot follow it ({error})"
         raise ValuesNeededError(f"{where}: {why}") from error.__cause__
-    except Exception as error:
+    except BaseException as error:
         if observer.failure:
             annotate(error, f"raised on the meta device in {observer.failure}")
             failed(summary(observer.failure))
@@ -442,6 +442,7 @@ def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
         ValuesNeededError: if the network reads values while it runs.
         Exception: whatever the forward raises, with a note that names the layer.
     """
+    __tracebackhide__ = True
     name = type(module).__name__
     naming = Naming(lambda: [(name, module)])
     if args or kwargs or takes_no_input(module):

@@ -293,6 +293,40 @@ def test_a_failing_summary_shows_what_ran(session, net):
     assert "failed: net.1 (Linear) got (3, 20), weight is (20, 784)" in text
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("%nnsummary net([torch.rand(2, 784), torch.ones(2)])", "a DataLoader's batch?"),
+        ("s = %nnsummary net(torch.rand(3, 20))", "the last axis must be 784, it is 20"),
+        ("%nnsummary net.forward(torch.rand(3, 20));", "the last axis must be 784, it is 20"),
+        ("%nnsummary net()", "net (Sequential) forward takes (input): missing a required"),
+    ],
+)
+def test_a_failing_summary_shows_the_table_in_every_form(session, net, line, says):
+    with pytest.raises((RuntimeError, AttributeError, TypeError)) as caught:
+        session.run(line)
+
+    (text,) = shown(session)
+    assert says in " ".join(text.split())
+    assert "not called" in text
+    assert "interactiveshell" not in text
+    assert caught.value.__notes__[0].startswith("nnmagic: raised on the meta device in net")
+
+
+def test_an_interrupted_summary_shows_what_ran(session):
+    session.run(
+        "class Stop(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        raise KeyboardInterrupt\n"
+        "net = nn.Sequential(nn.ReLU(), Stop())"
+    )
+
+    with pytest.raises(KeyboardInterrupt):
+        session.run("%nnsummary net(torch.rand(3, 20))")
+
+    assert "failed: net.1 (Stop)" in shown(session)[0]
+
+
 def test_the_tutorials_summary_has_the_published_figures(session):
     session.run(
         "model = nn.Sequential(nn.Flatten(), nn.Linear(2352, 20), nn.ReLU(), nn.Linear(20, 10))"
