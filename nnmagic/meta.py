@@ -133,7 +133,8 @@ class _Twins:
         if tensor.is_meta:
             return tensor
         if type(tensor) is nn.Parameter and is_real(tensor) and tensor.is_contiguous():
-            new = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
+            form = tensor.shape, tensor.stride()
+            new = torch.empty_strided(*form, dtype=tensor.dtype, device=META)
             return nn.Parameter(new, tensor.requires_grad)
         if is_lazy(tensor):
             lazy: Any = type(tensor)
