@@ -69,6 +69,8 @@ class ShapeObserver(CallObserver):
         """Begin the row of the call."""
         counter = self.counter
         call.notes = len(self.seen), counter.total, counter.uncounted.total(), args, kwargs
+        if call.stack is not self.running:  # a mode sees the operations of its own thread only
+            counter.uncounted[f"{type(call.module).__name__} in a thread"] += 1
         assert call.network is not None
         seen = Seen(call.network.label, call.layer, call.module, call.depth)
         with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
