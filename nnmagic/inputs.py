@@ -269,7 +269,7 @@ class _Search:
         def attempt(candidate: Input | Candidate) -> _Outcome:
             real = candidate.for_shapes(self._usual).call
             empty = on_meta(real)
-            with known_values(self.network, real, empty):
+            with known_values(self.network, real, empty, all_small=True):
                 return observer.outcome_of(*empty)
 
         observer = _Refusal(self.network)

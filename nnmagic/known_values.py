@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._mode_utils import no_dispatch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
+
+from nnmagic.modes import LightMode
 
 MOST_VALUES = 4096
 """A tensor of more values is as unknown as any other in a run for shapes."""
@@ -22,7 +23,7 @@ LIFTED = torch.ops.aten.lift_fresh.default
 CONSTANTS = frozenset({"aten::full", "aten::ones", "aten::zeros"})
 
 
-class _KnownValues(TorchDispatchMode):
+class _KnownValues(LightMode):
     """Computes what follows from known tensors, beside a run without values.
 
     A tensor without values that is known is the twin of a real one.
@@ -132,7 +133,9 @@ def _is_made(name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
     return name in CONSTANTS and _is_exact(kwargs.get("dtype")) and prod(args[0]) <= MOST_VALUES
 
 
-def known_values(network: nn.Module, real: Any, on_meta: Any) -> AbstractContextManager[Any]:
+def known_values(
+    network: nn.Module, real: Any, on_meta: Any, *, all_small: bool
+) -> AbstractContextManager[Any]:
     """Return what lets a network read small integers in a run for shapes.
 
     `pack_padded_sequence` reads the lengths of its sequences, other networks look for padding in
@@ -143,10 +146,11 @@ def known_values(network: nn.Module, real: Any, on_meta: Any) -> AbstractContext
         network: what is to run.
         real: its arguments.
         on_meta: the same arguments without values.
+        all_small: whether to know more than lists, such as lengths; it takes half as long again.
     """
     values = tree_leaves(real)
-    packs = any(isinstance(module, nn.RNNBase) for module in network.modules())
-    if not packs and not any(map(_can_be_known, values)):
+    all_small |= any(isinstance(module, nn.RNNBase) for module in network.modules())
+    if not all_small and not any(_can_be_known(value) and value.dim() == 1 for value in values):
         return nullcontext()
     known = _KnownValues()
     for value, twin in zip(values, tree_leaves(on_meta), strict=False):

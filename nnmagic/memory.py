@@ -144,7 +144,8 @@ def training_step(
                 network.train()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
             saved = SavedTensors(network)
-            with known_values(network, (args, kwargs), given), saved.noted():
+            known = known_values(network, (args, kwargs), given, all_small=True)
+            with known, saved.noted():
                 call(*given[0], **given[1])
             saved_bytes = saved.bytes
             parameters = _trainable(network)  # lazy ones are made now

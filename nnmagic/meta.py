@@ -135,11 +135,14 @@ class _Twins:
         if tensor.is_meta:
             return tensor
         if type(tensor) is nn.Parameter and is_real(tensor) and tensor.is_contiguous():
-            new = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
+            form = tensor.shape, tensor.stride()
+            new = torch.empty_strided(*form, dtype=tensor.dtype, device=META)
             return nn.Parameter(new, tensor.requires_grad)
         if is_lazy(tensor):
             lazy: Any = type(tensor)
             return lazy(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
+        if tensor.is_nested and tensor.layout is torch.strided:
+            raise ValuesNeededError("no nested tensor can be on the device meta")
         twin = tensor.detach().to(META)  # four times slower than a new one
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(twin, requires_grad=tensor.requires_grad)

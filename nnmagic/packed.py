@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from nnmagic.modes import LightMode
 
 
 class Stored(NamedTuple):
@@ -124,7 +125,7 @@ ON_META: dict[str, Callable[..., Any]] = {
 """What the operations on packed weights return on the meta device, where torch has none of them."""
 
 
-class _PackedOnMeta(TorchDispatchMode):
+class _PackedOnMeta(LightMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -5,13 +5,17 @@ import random
 import weakref
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from operator import is_
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 COPIED = 1 << 20
 """Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
@@ -122,7 +126,7 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.M
     """Put back everything that the modules of a network hold, on every way out of the block.
 
     Attributes, submodules, parameters, hooks, modes and the contents of plain containers are what
-    they were; the values of buffers too, unless `buffers` is false.
+    they were, lazy layers still lazy; the values of buffers too, unless `buffers` is false.
 
     Yields:
         The modules.
@@ -138,6 +142,12 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.M
         if not buffer.is_meta and not isinstance(buffer, nn.UninitializedBuffer)
         if buffer.layout is torch.strided
     ]
+    lazy: dict[int, Any] = {}
+    for module in modules:
+        for registry in (module._parameters, module._buffers):
+            for name, tensor in registry.items():
+                if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
+                    registry[name] = lazy.setdefault(id(tensor), _another(tensor))
     try:
         yield modules
     finally:
@@ -158,6 +168,11 @@ def _is_as_it_was(now: dict[str, Any], before: dict[str, Any]) -> bool:
     # a dict that is filled anew shares no keys with others of its class: slower for good
     same = len(now) == len(before) and all(map(is_, now.values(), before.values()))
     return same and list(now) == list(before)
+
+
+def _another(lazy: Any) -> torch.Tensor:
+    """Return an uninitialized tensor for a run to fill: it becomes a full one in place."""
+    return type(lazy)(requires_grad=lazy.requires_grad, device=lazy.device, dtype=lazy.dtype)
 
 
 class _Contents:
@@ -210,19 +225,24 @@ def _refill(container: Any, content: Any) -> None:
         container.update(content)
 
 
-@contextmanager
-def collections_paused() -> Iterator[None]:
-    """Let no garbage be collected in the block, which makes many objects and keeps them.
+def uncollected(function: Callable[P, T]) -> Callable[P, T]:
+    """Let no garbage be collected while a function runs that makes many objects for a short time.
 
     To look through all objects of a process that has loaded torch takes a quarter of a second.
     """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+
+    @wraps(function)
+    def without_collections(*args: P.args, **kwargs: P.kwargs) -> T:
+        __tracebackhide__ = True
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            if enabled:
+                gc.enable()
+
+    return without_collections
 
 
 @contextmanager

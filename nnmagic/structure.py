@@ -19,7 +19,7 @@ from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, ta
 from nnmagic.naming import Naming
 from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.shape_rules import MetaKernels
-from nnmagic.state import collections_paused
+from nnmagic.state import uncollected
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, storage_of
 from nnmagic.units import Shape, layer_name
@@ -27,8 +27,8 @@ from nnmagic.weight_records import WeightForm, below, named, tied
 from nnmagic.weights import weight_forms
 
 
-class _Seen:
-    """What is noted of a call while the network is on meta."""
+class Seen:
+    """What is noted of a call while it runs."""
 
     __slots__ = (
         "children",
@@ -61,7 +61,7 @@ class ShapeObserver(CallObserver):
     def __init__(self, naming: Naming, counter: FlopCounter) -> None:
         super().__init__(naming)
         self.counter = counter
-        self.seen: list[_Seen] = []
+        self.seen: list[Seen] = []
         self.failure = ""
         self.error: BaseException | None = None
 
@@ -69,8 +69,10 @@ class ShapeObserver(CallObserver):
         """Begin the row of the call."""
         counter = self.counter
         call.notes = len(self.seen), counter.total, counter.uncounted.total(), args, kwargs
+        if call.stack is not self.running:  # a mode sees the operations of its own thread only
+            counter.uncounted[f"{type(call.module).__name__} in a thread"] += 1
         assert call.network is not None
-        seen = _Seen(call.network.label, call.layer, call.module, call.depth)
+        seen = Seen(call.network.label, call.layer, call.module, call.depth)
         with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
             if len(args) == 1 and not kwargs and _is_usual(args[0]):
                 seen.input_shape = tuple(args[0].shape)
@@ -98,7 +100,7 @@ class ShapeObserver(CallObserver):
         seen = self.seen[index]
         if error is not self.error:
             self.error = error
-            why = mismatch(call.module, args, kwargs) or first_line(error)
+            why = mismatch(call.module, args, kwargs, error) or first_line(error)
             place = place_text(*calling_line())
             where = f"{layer_name(seen.network, call.layer)} ({type(call.module).__name__})"
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
@@ -110,7 +112,7 @@ class ShapeObserver(CallObserver):
 
     def rows(self, counts: "Counts") -> list[LayerShape]:
         """Return the rows of the calls so far."""
-        return [_row(seen, call, counts) for call, seen in enumerate(self.seen)]
+        return [row_of(seen, call, counts) for call, seen in enumerate(self.seen)]
 
 
 def _is_usual(value: Any) -> bool:
@@ -122,33 +124,46 @@ class Counts:
 
     They are taken before the network is on meta, where a shared storage is no longer to be seen.
 
+    Args:
+        network: the network.
+        shown: the name of the row that was the first to show a parameter, by the parameter's id;
+            shared with the counts of other networks of the same run.
+
     Attributes:
+        layers: the modules of the network by name, each once.
         forms: how those weights of each layer are held that are no plain parameters.
         buffer_bytes: the bytes of the buffers, a shared storage once.
+        scripted: whether there is a ScriptModule among them.
         lazy: whether there are parameters without a shape, which a run gives them.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.forms = weight_forms(network)
+    def __init__(self, network: nn.Module, shown: dict[int, str] | None = None) -> None:
+        self.layers = dict(network.named_modules())
+        self.forms = weight_forms(network, self.layers)
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
-        self._shown: dict[int, str] = {}
+        self._shown: dict[int, str] = {} if shown is None else shown
         self._made: list[nn.Module] = []
         self.lazy = False
-        self.buffer_bytes = storage_bytes(network.buffers())
-        modules = list(network.modules())
-        scripts = any(isinstance(module, ScriptModule) for module in modules)
+        modules = list(self.layers.values())
+        buffers = (buffer for m in modules for buffer in m._buffers.values())
+        self.buffer_bytes = storage_bytes(buffer for buffer in buffers if buffer is not None)
+        self.scripted = any(isinstance(module, ScriptModule) for module in modules)
         held = [p for m in modules for p in m._parameters.values() if p is not None]
         parameters = {id(p): p for p in held if not is_lazy(p)}
         storages = {storage_of(p)[0] for p in parameters.values()}
         children = sum(child is not None for m in modules for child in m._modules.values())
         # where a layer, a parameter or a storage is held twice, sums do not add up
         once = children < len(modules) and len(held) == len(parameters) == len(storages)
-        self._adds_up = once and not scripts
+        self._adds_up = once and not self.scripted
         self._sizes = {identity: _size(p) for identity, p in parameters.items()}
         self._take(network)
 
     def _take(self, module: nn.Module) -> tuple[int, int, int]:
+        if not module._parameters and not module._modules:  # as half of all layers
+            self._own[id(module)] = []
+            self._below[id(module)] = 0, 0, 0
+            return 0, 0, 0
         whole = isinstance(module, ScriptModule)  # a row of its own, with all that is below it
         held = dict(module.named_parameters()) if whole else module._parameters
         there = {name: p for name, p in held.items() if p is not None}
@@ -219,14 +234,15 @@ def _sum(sizes: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
     return totals, trainable, stored
 
 
-def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
+def row_of(seen: Seen, call: int | None, counts: Counts) -> LayerShape:
+    """Return the row of a call, or of a layer without one; rows are made in their order."""
     return LayerShape(
         network=seen.network,
         call=call,
         layer=seen.layer,
         type=type(seen.module).__name__,
         depth=seen.depth,
-        config=_config(seen.module),
+        config=config_of(seen.module),
         input_shape=seen.input_shape,
         output_shape=seen.output_shape,
         output_bytes=seen.output_bytes,
@@ -237,13 +253,15 @@ def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
     )
 
 
-def _config(module: nn.Module) -> str:
+def config_of(module: nn.Module) -> str:
+    """Return what a layer was made with, as it tells it itself."""
     try:
         return " ".join(module.extra_repr().split())
     except Exception:  # noqa: BLE001 - the user's code may raise, and then has nothing to say
         return ""
 
 
+@uncollected
 def describe(
     module: nn.Module,
     args: tuple[Any, ...],
@@ -288,10 +306,11 @@ def describe(
     counter = FlopCounter(MetaKernels().kernel_of if by_rule else None)
     observer = ShapeObserver(naming, counter)
 
-    def summary() -> Summary:
-        with collections_paused():
-            rows = observer.rows(counts)
-            rows += _never_ran(module, rows, naming, counts)
+    def summary(failure: str = "") -> Summary:
+        network = naming.network_of(module)
+        label = network.label if network is not None else type(module).__name__
+        rows = observer.rows(counts)
+        rows += never_ran(module, label, rows, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
@@ -305,24 +324,21 @@ def describe(
             least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
             forms=named(counts.forms, type(module).__name__),
-            failure=observer.failure,
+            failure=failure,
             notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
         )
 
-    fakes, remarks = _fakes_for(module, by_name=by_name)
+    fakes, remarks = _fakes_for(module, counts.scripted, by_name=by_name)
     failed_hooks: list[str] = []
     try:
-        with (
-            collections_paused(),
-            _mode(own_input=own_input),
-            networks_on_meta(module, fakes) as failed_hooks,
-        ):
+        with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
             if own_input:
                 module.eval()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
             meta_args, meta_kwargs = given
             # what is known of values comes first: the counter's kernels know forms only
-            with counter, known_values(module, (args, kwargs), given), observed(observer):
+            known = known_values(module, (args, kwargs), given, all_small=fakes is not None)
+            with counter, known, observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
             if counts.lazy:
                 remarks += ("lazy parameters are counted as this input would make them",)
@@ -348,10 +364,10 @@ def describe(
         if "device" in str(error):
             why = f"a run for shapes cannot follow it ({error})"
         raise ValuesNeededError(f"{where}: {why}") from error.__cause__
-    except Exception as error:
+    except BaseException as error:
         if observer.failure:
             annotate(error, f"raised on the meta device in {observer.failure}")
-            failed(summary())
+            failed(summary(observer.failure))
         raise
     if not optimizer:
         return summary()
@@ -361,7 +377,9 @@ def describe(
     return replace(summary(), training=step)
 
 
-def _fakes_for(module: nn.Module, *, by_name: bool) -> tuple[Fakes | None, tuple[str, ...]]:
+def _fakes_for(
+    module: nn.Module, scripted: bool, *, by_name: bool
+) -> tuple[Fakes | None, tuple[str, ...]]:
     """Return what makes the tensors of a run that meta tensors would not do for.
 
     Autocast passes over them, and a script holds its own weights where they are not replaced.
@@ -374,7 +392,6 @@ def _fakes_for(module: nn.Module, *, by_name: bool) -> tuple[Fakes | None, tuple
     cast = torch.is_autocast_enabled(device.type)
     if cast and not takes_fakes(module):
         return None, ("autocast is not followed with recurrent, quantised or lazy layers",)
-    scripted = any(isinstance(each, ScriptModule) for each in module.modules())
     remarks = ("a ScriptModule is one row: what runs inside it cannot be seen",) if scripted else ()
     return Fakes(device) if cast or scripted else None, remarks
 
@@ -392,25 +409,24 @@ def _mode(*, own_input: bool) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def _never_ran(
-    module: nn.Module, called: list[LayerShape], naming: Naming, counts: Counts
+def never_ran(
+    module: nn.Module, label: str, called: Iterable[LayerShape], counts: Counts
 ) -> list[LayerShape]:
-    ran = {row.layer for row in called}
-    network = naming.network_of(module)
-    label = network.label if network is not None else type(module).__name__
+    """Return the rows of the layers of a network that no row is of."""
+    ran = {row.layer for row in called if row.network == label}
     rows = []
-    for name, layer in _seen(module):
+    for name, layer in _outside_scripts(counts.layers):
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
-        rows.append(_row(_Seen(label, name, layer, 1), None, counts))
+        rows.append(row_of(Seen(label, name, layer, 1), None, counts))
     return rows
 
 
-def _seen(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _outside_scripts(layers: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules of a network by name, without those inside a ScriptModule."""
     inside: set[int] = set()
-    for name, module in network.named_modules():
+    for name, module in layers.items():
         if id(module) not in inside:
             yield name, module
             if isinstance(module, ScriptModule):
@@ -428,6 +444,7 @@ def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
         ValuesNeededError: if the network reads values while it runs.
         Exception: whatever the forward raises, with a note that names the layer.
     """
+    __tracebackhide__ = True
     name = type(module).__name__
     naming = Naming(lambda: [(name, module)])
     if args or kwargs or takes_no_input(module):

@@ -15,12 +15,20 @@ from nnmagic.tensors import bytes_of, storage_bytes
 from nnmagic.weight_records import WeightForm
 
 
-def weight_forms(network: nn.Module) -> dict[str, tuple[WeightForm, ...]]:
-    """Return how the weights of a network are held that are no plain parameters, by layer."""
+def weight_forms(
+    network: nn.Module, layers: Mapping[str, nn.Module] | None = None
+) -> dict[str, tuple[WeightForm, ...]]:
+    """Return how the weights of a network are held that are no plain parameters, by layer.
+
+    Args:
+        network: the network.
+        layers: its modules by name, where they are at hand.
+    """
     packed: dict[str, list[Stored]] = {}
     forms: dict[str, list[WeightForm]] = {}
     computed: dict[tuple[str, str], nn.Module] = {}
-    for layer, module in network.named_modules():
+    layers = dict(network.named_modules()) if layers is None else layers
+    for layer, module in layers.items():
         if holds_packed(module):
             # torch's quantised layers hold them in modules of their own, whose names begin so
             owner = f".{layer}".partition("._")[0][1:]

@@ -7,10 +7,12 @@ from torch import nn
 from torch.ao.quantization import quantize_dynamic
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import nnmagic
-from nnmagic.flops import FlopCounter
+from nnmagic.flops import FORMULAS, FlopCounter
+
+aten = torch.ops.aten
 
 BATCH, LENGTH, WIDTH, HIDDEN = 2, 5, 16, 32
 ATTENTION = 4 * BATCH * LENGTH * WIDTH**2 + 2 * BATCH * LENGTH**2 * WIDTH
@@ -312,3 +314,27 @@ def test_gathering_is_no_product():
     bag = nn.EmbeddingBag(10, 4)
 
     assert nnmagic.summary(bag, torch.tensor([[1, 2], [3, 4]])).total_flops == 0
+
+
+def products():
+    def empty(*shape):
+        return torch.empty(shape, device="meta")
+
+    steps = [2, 1], [1, 0], [1, 2]
+    yield aten.mm.default, (empty(2, 3), empty(3, 4))
+    yield aten.bmm.default, (empty(5, 2, 3), empty(5, 3, 4))
+    yield aten.addmm.default, (empty(4), empty(2, 3), empty(3, 4))
+    yield aten.baddbmm.default, (empty(5, 2, 4), empty(5, 2, 3), empty(5, 3, 4))
+    convolved = empty(2, 6, 7, 8), empty(4, 3, 3, 2), empty(4), *steps, False, [0, 0], 2
+    yield aten.convolution.default, convolved
+    transposed = empty(2, 6, 7, 8), empty(6, 4, 3, 2), empty(8), *steps, True, [1, 0], 2
+    yield aten.convolution.default, transposed
+
+
+@pytest.mark.parametrize(("op", "args"), [*products()], ids=lambda value: str(value)[:24])
+def test_a_quick_formula_gives_what_torchs_gives(op, args):
+    output = op(*args)
+
+    found = FORMULAS[op._schema.name](*args, out_val=output)
+
+    assert found == flop_registry[op._overloadpacket](*args, out_val=output) > 0

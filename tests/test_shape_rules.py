@@ -171,7 +171,11 @@ def form(value):
     return tuple(map(form, value))
 
 
-@pytest.mark.parametrize("op", RULES, ids=str)
+# grouped products have no kernel on meta in these dtypes; their rule is held against the CPU's
+ON_META = [op for op, rule in RULES.items() if rule is not shape_rules._grouped_product]
+
+
+@pytest.mark.parametrize("op", ON_META, ids=str)
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_what_a_rule_gives_is_what_torchs_kernel_gives(op, data):

@@ -1,11 +1,12 @@
 import gc
+import sys
 import weakref
 
 import pytest
 import torch
 from torch import nn
 
-from nnmagic.state import Fingerprint, change_text, preserved
+from nnmagic.state import Fingerprint, change_text, preserved, uncollected
 
 
 def network():
@@ -107,3 +108,47 @@ def test_each_layer_gets_its_own_mode_back():
         net.eval()
 
     assert [module.training for module in net.modules()] == [True, True, False]
+
+
+def test_a_module_that_nothing_was_done_to_keeps_its_dictionary():
+    net = network()
+    sizes = [sys.getsizeof(module.__dict__) for module in net.modules()]
+
+    with preserved(net):
+        net(torch.rand(4, 3))
+
+    assert [sys.getsizeof(module.__dict__) for module in net.modules()] == sizes
+
+
+def test_an_attribute_under_another_name_or_of_an_equal_value_is_put_back():
+    net = network()
+    net.known = known = [1]
+
+    with preserved(net):
+        net.known = [1]
+    assert net.known is known
+    with preserved(net):
+        net.called = net.__dict__.pop("known")
+
+    assert net.known is known
+    assert not hasattr(net, "called")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_again_after_a_function_whatever_ends_it(enabled):
+    @uncollected
+    def seen(error=None):
+        if error is not None:
+            raise error
+        return gc.isenabled()
+
+    was_enabled = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        assert seen() is False
+        assert gc.isenabled() is enabled
+        with pytest.raises(KeyboardInterrupt):
+            seen(KeyboardInterrupt())
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()

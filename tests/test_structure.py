@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 import nnmagic
 from nnmagic.meta import ValuesNeededError
+from nnmagic.tensors import storage_bytes
 
 
 class Owning(nn.Module):
@@ -274,6 +277,25 @@ def test_a_network_in_half_precision_takes_half_the_bytes(dtype):
     assert half.total_flops == whole.total_flops
 
 
+def test_a_layer_whose_error_is_caught_fails_and_the_network_does_not():
+    class Forgiving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(5, 2)
+            self.second = nn.Linear(4, 2)
+
+        def forward(self, x):
+            try:
+                return self.first(x)
+            except RuntimeError:
+                return self.second(x)
+
+    summary = nnmagic.summary(Forgiving(), torch.rand(1, 4))
+
+    assert [row.failed for row in summary.rows] == [False, True, False]
+    assert summary.failure == ""
+
+
 def test_outputs_under_autocast_have_the_bytes_of_its_dtype():
     net = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.MSELoss())
     x, target = torch.rand(2, 4), torch.rand(2, 8)
@@ -344,3 +366,49 @@ def test_lazy_parameters_are_counted_as_the_input_would_make_them():
     ]
     assert "lazy parameters are counted as this input would make them" in str(summary)
     assert isinstance(net[0].weight, nn.UninitializedParameter)
+
+
+class Shared(nn.Module):
+    """Holds one layer in two others, a tied weight, and two weights in one storage."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.Linear(4, 4)
+        self.first = nn.Sequential(layer, nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU()))
+        self.second = nn.Sequential(layer, nn.LayerNorm(4))
+        self.first[1][0].weight = layer.weight
+        both = torch.rand(2, 4, 4)
+        self.left, self.right = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.left.weight, self.right.weight = nn.Parameter(both[0]), nn.Parameter(both[1])
+        self.whole = nn.Parameter(both.view(8, 4))
+
+    def forward(self, x):
+        return self.right(self.left(self.second(self.first(x))))
+
+
+@pytest.mark.parametrize("make", [Shared, torchvision.models.resnet18, nnmagic.NeuralNetwork])
+def test_what_is_below_a_layer_is_counted_once_whoever_shares_it(make):
+    net = make()
+    x = torch.rand(1, 28, 28) if make is nnmagic.NeuralNetwork else torch.rand(2, 3, 64, 64)
+    modules = dict(net.named_modules())
+
+    rows = nnmagic.summary(net, torch.rand(2, 4) if make is Shared else x).rows
+
+    for row in rows:
+        parameters = list(modules[row.layer].parameters())
+        assert row.params == sum(p.numel() for p in parameters)
+        assert row.trainable_params == sum(p.numel() for p in parameters if p.requires_grad)
+        assert row.param_bytes == storage_bytes(parameters)
+    assert {row.layer for row in rows} == set(modules)
+
+
+def test_a_summary_does_not_wait_for_torchs_compiler():
+    code = (
+        "import sys, torch, nnmagic\n"
+        "nnmagic.summary(nnmagic.NeuralNetwork(), torch.rand(1, 28, 28))\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "False"
