@@ -339,7 +339,7 @@ class _Refusal(CallObserver):
         args, kwargs = call.notes
         message = first_line(error)
         reads = isinstance(error, Exception) and is_for_want_of_values(error)
-        got = "" if reads else mismatch(call.module, args, kwargs)
+        got = "" if reads else mismatch(call.module, args, kwargs, error)
         where = layer_name(self.network, call.layer)
         self.text = f"{where} ({type(call.module).__name__}) {got or message}"
         tensor = next((each for each in args if isinstance(each, torch.Tensor)), None)

@@ -19,9 +19,6 @@ from nnmagic.summary_records import Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes
 from nnmagic.weight_records import named
 
-ELSEWHERE = "what ran in another thread"
-"""Operations that no counter sees: it is that of the thread that made it."""
-
 
 class RunObserver(ShapeObserver):
     """Notes the calls of a real run, whose networks are known only once they are called.
@@ -47,9 +44,7 @@ class RunObserver(ShapeObserver):
         label, root = call.network.label, call.network.module()
         if label not in self.roots and root is not None:
             self.roots[label] = root, Fingerprint(root.named_modules())
-        if call.stack is not self.running:
-            self.counter.uncounted[ELSEWHERE] += 1
-        elif call.depth == 0:
+        if call.depth == 0 and call.stack is self.running:
             self.input_bytes += sum(map(bytes_of, tensors_of_call(args, kwargs)[1]))
 
     def ended(self, call: RunningCall, output: Any) -> None:

@@ -270,7 +270,7 @@ def test_operations_in_another_thread_are_unknown_and_said_to_be():
 
     assert [(row.output_shape, row.flops) for row in found.rows] == [((2, 4), None)]
     assert found.total_flops is None
-    assert "FLOPs unknown of: what ran in another thread × 1" in str(found)
+    assert "FLOPs unknown of: Linear in a thread × 1" in str(found)
 
 
 def test_a_compiled_network_runs_eagerly_and_a_line_says_so():
