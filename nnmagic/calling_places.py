@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from nnmagic import calls
-from nnmagic.failures import TORCH_FOLDER, calling_line, place_text
+from nnmagic.failures import TORCH_FOLDER, calling_line, is_no_place, place_text
 from nnmagic.trace_log import TraceLog
 
 TORCHS_LAYERS = TORCH_FOLDER + "nn/modules"
@@ -40,6 +40,8 @@ class CallingPlaces:
         known = self._known.get(key)
         if known is None:
             inside_torch = code.co_filename.startswith(TORCHS_LAYERS)
+            if not inside_torch and is_no_place(code.co_filename):
+                return self._found()  # such code is called from many places
             known = self._known[key] = code, None if inside_torch else self._found()
         place = known[1]
         if place is None:

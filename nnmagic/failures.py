@@ -1,21 +1,34 @@
 """What a failed layer got against what it expects, and the line of code that called it."""
 
+import inspect
 import linecache
 import os
+import re
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
-from nnmagic import calls, networks
+from nnmagic import networks
+from nnmagic.expectations import home_of_layer, name_of
+from nnmagic.layer_expectations import LAYERS
+from nnmagic.loss_expectations import LOSSES
+from nnmagic.units import printable
 
 TORCH_FOLDER = str(Path(torch.__file__).parent) + os.sep
 OWN_FOLDER = str(Path(__file__).parent) + os.sep
-WRAPPER = calls.__file__
+STANDARD_LIBRARY = str(Path(os.__file__).parent) + os.sep
+NOTEBOOKS = re.compile(r"[/\\\\](IPython|ipykernel|ipywidgets|traitlets|comm)[/\\\\]")
+"""What runs the magics and the widget's requests."""
+
+LONGEST_CODE = 120
+"""How much of a line of code an explanation quotes."""
+
+KINDS = (*LAYERS, *LOSSES)
 
 
 def first_line(error: BaseException) -> str:
@@ -32,143 +45,132 @@ def annotate(error: BaseException, note: str) -> None:
         error.add_note(f"nnmagic: {note}")
 
 
-def mismatch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Return what the layer got and what it expects, `""` where they do not visibly differ."""
-    got = next((each for each in (*args, *kwargs.values()) if isinstance(each, torch.Tensor)), None)
-    if got is None:
+def mismatch(
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    error: BaseException | None = None,
+) -> str:
+    """Return what the layer got and what it expects, `""` where they do not visibly differ.
+
+    Args:
+        module: the layer.
+        args: the positional arguments that it got.
+        kwargs: the keyword arguments.
+        error: what it raised, if that is known.
+    """
+    try:
+        given, unfit = _bound(module, args, kwargs)
+        if unfit:
+            return unfit if isinstance(error, TypeError) else ""
+        first = next(iter(given.values()), None)
+        if _holds_tensors(first):
+            text = _list(module, first, error)
+            if text:
+                return text
+        got = next((each for each in given.values() if isinstance(each, torch.Tensor)), None)
+        if got is None or isinstance(first, PackedSequence):
+            return ""
+        explain = next((how for kind, how in KINDS if isinstance(module, kind)), None)
+        if explain is None and type(module).__module__.startswith("torch.nn."):
+            explain = home_of_layer
+        return (explain(module, got, given) if explain else "") or _code(error)
+    except Exception:  # noqa: BLE001 - a layer in disorder gets no explanation
         return ""
-    for layer_type, explain in EXPLANATIONS:
-        if isinstance(module, layer_type):
-            try:
-                return explain(module, got)
-            except Exception:  # noqa: BLE001 - a layer in disorder gets no explanation
-                return ""
-    return _devices(module, got)
 
 
-def _devices(module: nn.Module, got: torch.Tensor) -> str:
-    weight = next(module.parameters(recurse=False), None)
-    if weight is None:
+def _bound(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Return the arguments by their names, or why they do not fit the forward's signature."""
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):
+        return {**{str(place): each for place, each in enumerate(args)}, **kwargs}, ""
+    try:
+        return dict(signature.bind(*args, **kwargs).arguments), ""
+    except TypeError as refusal:
+        bare = (each.replace(annotation=each.empty) for each in signature.parameters.values())
+        return {}, f"forward takes ({', '.join(map(str, bare))}): {refusal}"
+
+
+def _holds_tensors(value: Any) -> bool:
+    is_list = isinstance(value, list | tuple) and not isinstance(value, PackedSequence)
+    return is_list and any(isinstance(each, torch.Tensor) for each in value)
+
+
+def _list(module: nn.Module, got: Any, error: BaseException | None) -> str:
+    """Say that a list stands where a tensor belongs, where that is what the layer refuses."""
+    if not isinstance(error, TypeError | AttributeError | None):
         return ""
-    if weight.device != got.device:
-        return f"got a tensor on {got.device}, its parameters are on {weight.device}"
-    if got.is_floating_point() and weight.is_floating_point() and weight.dtype != got.dtype:
-        return f"got {_name(got.dtype)}, its parameters are {_name(weight.dtype)}"
-    if weight.is_floating_point() and not got.is_floating_point() and not got.is_complex():
-        wanted = _name(weight.dtype)
-        return (
-            f"got {_name(got.dtype)}, its parameters are {wanted}: "
-            f"convert the input with .to(torch.{wanted})"
-        )
-    return ""
+    kind = type(got).__name__
+    if error is not None and kind not in first_line(error):
+        return ""
+    shapes = ", ".join(str(tuple(each.shape)) for each in got if isinstance(each, torch.Tensor))
+    return f"got a {kind} of tensors, {shapes}: a DataLoader's batch? type net(batch[0])"
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _code(error: BaseException | None) -> str:
+    """Return the code of the user's that raised, with the shapes of the tensors that it names."""
+    step = error.__traceback__ if error is not None else None
+    found = None
+    while step is not None:
+        path = step.tb_frame.f_code.co_filename
+        if not is_no_place(path):
+            found = step
+        step = step.tb_next
+    if found is None:
+        return ""
+    frame = found.tb_frame
+    positions = list(frame.f_code.co_positions())[found.tb_lasti // 2]
+    source = _source(frame.f_code.co_filename, positions)
+    names = dict.fromkeys(re.findall(r"(?<![\w.])[A-Za-z_]\w*", source))
+    shapes = [
+        f"{name} {_form(value)}"
+        for name in names
+        if isinstance(value := frame.f_locals.get(name), torch.Tensor)
+    ]
+    if not shapes or source.startswith(("raise", "assert")):
+        return ""
+    return f"in “{printable(source)}” with {', '.join(shapes)}"
 
 
-def _linear(module: Any, got: torch.Tensor) -> str:
-    return _axis(
-        got, -1, module.in_features, f"weight is {tuple(module.weight.shape)}", "last axis"
-    )
+def _form(tensor: torch.Tensor) -> str:
+    dtype = "" if tensor.dtype is torch.float32 else f" {name_of(tensor.dtype)}"
+    return f"{tuple(tensor.shape)}{dtype}"
 
 
-def _convolution(module: Any, got: torch.Tensor) -> str:
-    spatial = len(module.kernel_size)
-    weight = f"weight is {tuple(module.weight.shape)}"
-    if got.dim() not in (spatial + 1, spatial + 2):
-        names = ", ".join(("depth", "height", "width")[-spatial:])
-        return (
-            f"got {tuple(got.shape)}, {weight}: it takes (batch, channels, {names}), "
-            f"{spatial + 2} axes, it got {got.dim()}"
-        )
-    text = _axis(got, -spatial - 1, module.in_channels, weight, "channel axis")
-    if text and got.shape[-1] == module.in_channels:
-        text += "; the channels stand last, move them with .movedim(-1, 1)"
-    return text or _devices(module, got)
-
-
-def _embedding(module: Any, got: torch.Tensor) -> str:
-    if got.is_floating_point() or got.is_complex() or got.dtype is torch.bool:
-        rows = f"{module.num_embeddings:,} rows"
-        return f"got {_name(got.dtype)}, it takes the ids of its {rows}: integers"
-    if got.numel() and not got.is_meta:
-        low, high = int(got.min()), int(got.max())
-        if low < 0 or high >= module.num_embeddings:
-            return f"got ids {low} … {high}, it has rows 0 … {module.num_embeddings - 1}"
-    return ""
-
-
-def _recurrent(module: Any, got: torch.Tensor) -> str:
-    return _axis(got, -1, module.input_size, f"input_size is {module.input_size}", "last axis")
-
-
-def _attention(module: Any, got: torch.Tensor) -> str:
-    return _axis(got, -1, module.embed_dim, f"embed_dim is {module.embed_dim}", "last axis")
-
-
-def _batch_norm(module: Any, got: torch.Tensor) -> str:
-    if got.dim() < 2:
-        return f"got {tuple(got.shape)}: it takes (batch, {module.num_features}, …)"
-    text = _axis(
-        got, 1, module.num_features, f"num_features is {module.num_features}", "channel axis"
-    )
-    if not text and module.training and got.numel() == got.shape[1]:
-        return f"got {tuple(got.shape)}: in train mode it needs more than one value a channel"
-    return text or _devices(module, got)
-
-
-def _layer_norm(module: Any, got: torch.Tensor) -> str:
-    wanted = tuple(module.normalized_shape)
-    if tuple(got.shape[-len(wanted) :]) == wanted:
-        return _devices(module, got)
-    return f"got {tuple(got.shape)}: the last axes must be {wanted}"
-
-
-def _axis(got: torch.Tensor, axis: int, wanted: int, expects: str, name: str) -> str:
-    if got.dim() == 0 or got.dim() < -axis:
-        return f"got {tuple(got.shape)}, {expects}: it has no {name}"
-    if got.shape[axis] != wanted:
-        return (
-            f"got {tuple(got.shape)}, {expects}: "
-            f"the {name} must be {wanted}, it is {got.shape[axis]}"
-        )
-    return ""
-
-
-def _or_devices(explain: Callable[[Any, torch.Tensor], str]) -> Callable[[Any, torch.Tensor], str]:
-    return lambda module, got: explain(module, got) or _devices(module, got)
-
-
-EXPLANATIONS: tuple[tuple[Any, Callable[[Any, torch.Tensor], str]], ...] = (
-    (nn.Linear, _or_devices(_linear)),
-    (nn.modules.conv._ConvNd, _convolution),
-    (nn.Embedding, _embedding),
-    ((nn.RNNBase, nn.RNNCellBase), _or_devices(_recurrent)),
-    (nn.MultiheadAttention, _or_devices(_attention)),
-    (nn.modules.batchnorm._BatchNorm, _batch_norm),
-    (nn.LayerNorm, _layer_norm),
-)
+def _source(path: str, positions: tuple[int | None, int | None, int | None, int | None]) -> str:
+    first, last, start, end = positions
+    if first is None or last is None or start is None or end is None:
+        return ""
+    lines = [linecache.getline(path, number).encode() for number in range(first, last + 1)]
+    lines[-1] = lines[-1][:end]
+    lines[0] = lines[0][start:]
+    text = " ".join(b"".join(lines).decode(errors="replace").split())
+    return text if len(text) <= LONGEST_CODE else f"{text[:LONGEST_CODE]}…"
 
 
 def calling_line() -> tuple[str, int]:
     """Return the path and line of the code that called the layer at hand, torch's own left out.
 
-    A call that nnmagic made itself has no place, which is ``("", 0)``.
+    A call that a magic made itself has no place, which is ``("", 0)``.
     """
     frame: Any = sys._getframe(1)
-    while frame is not None and _is_engine(frame.f_code.co_filename):
+    while frame is not None and is_no_place(frame.f_code.co_filename):
         frame = frame.f_back
-    while frame is not None and frame.f_code.co_filename.startswith((TORCH_FOLDER, WRAPPER)):
-        frame = frame.f_back
-    if frame is None:
+    if frame is None or NOTEBOOKS.search(frame.f_code.co_filename):
         return "", 0
-    path = frame.f_code.co_filename
-    return ("", 0) if _is_engine(path) else (path, frame.f_lineno)
+    return frame.f_code.co_filename, frame.f_lineno
 
 
-def _is_engine(path: str) -> bool:
-    return path.startswith(OWN_FOLDER) and path != networks.__file__
+def is_no_place(path: str) -> bool:
+    """Tell whether a file is torch's, the standard library's or nnmagic's own."""
+    if path.startswith(OWN_FOLDER):
+        return path != networks.__file__
+    if path.startswith(TORCH_FOLDER):
+        return True
+    return path.startswith(STANDARD_LIBRARY) and "site-packages" not in path
 
 
 def place_text(path: str, line: int) -> str:

@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 import torch
+from torch import nn
 from torch._ops import HigherOrderOperator
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry, shape_wrapper
@@ -27,7 +28,12 @@ PRODUCTS_WITHOUT_FORMULA = (
     "_lstm_mps",
     "_sparse",
     "_weight_int4pack",
+    "bilinear",
     "cholesky",
+    "conv",
+    "einsum",
+    "gru",
+    "inner",
     "linalg_cholesky",
     "linalg_eig",
     "linalg_householder",
@@ -39,8 +45,13 @@ PRODUCTS_WITHOUT_FORMULA = (
     "linalg_qr",
     "linalg_solve",
     "linalg_svd",
+    "lstm",
     "lu_solve",
+    "matmul",
     "ormqr",
+    "rnn_",
+    "scaled_dot_product",
+    "tensordot",
     "triangular_solve",
 )
 """How the names of the torch operations begin that multiply and add but have no formula."""
@@ -58,6 +69,8 @@ OTHERS_WITHOUT_PRODUCTS = (
     "torchvision::roi",
 )
 """How the names of operations in other namespaces begin that have no products either."""
+
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 Formula = Callable[..., int]
 """What gives the operations of a call, from its arguments and what it returned as `out_val`."""
@@ -170,6 +183,11 @@ def _recurrent(x: torch.Tensor, weights: Sequence[torch.Tensor], *_: Any, **__: 
     return 2 * _steps(x) * sum(weight.numel() for weight in weights if weight.dim() == 2)
 
 
+def _linear(x: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any) -> int:
+    values = x.values() if x.layout is torch.jagged else x
+    return 2 * values.numel() * weight.shape[0]
+
+
 def _convolution(x: torch.Tensor, weight: torch.Tensor, *_: Any, out_val: torch.Tensor) -> int:
     return conv_flop_count(x.shape, weight.shape, out_val.shape)
 
@@ -222,6 +240,7 @@ FORMULAS: dict[str, Formula] = {
     "aten::addmv": _added_matrix_vector,
     "aten::addr": _outer,
     "aten::dot": _matrix_vector,
+    "aten::linear": _linear,
     "aten::mv": _matrix_vector,
     "aten::vdot": _matrix_vector,
     "aten::_cudnn_rnn": _recurrent,
@@ -297,10 +316,10 @@ class FlopCounter(LightMode):
         kernel, formula, name, has_products = known
         if formula is None and torch.is_inference_mode_enabled() and hasattr(func, "decompose"):
             # operations arrive whole here; elsewhere as what they are made of
-            with self:
-                output = func.decompose(*args, **kwargs)
-            if output is not NotImplemented:
-                return output
+            composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE)
+            if composite and _are_plain(args, kwargs):
+                with self:  # func.decompose may take one in Python, which rounds otherwise
+                    return func._op_dk(COMPOSITE, *args, **kwargs)
         output = func(*args, **kwargs) if kernel is None or types else kernel(args, kwargs)
         if has_products:
             self._count(formula, name, args, kwargs, output)
@@ -354,6 +373,12 @@ def _shape(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(map(_shape, value))
     return value
+
+
+def _are_plain(args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Tell whether no tensor is nested or of a class of its own, which has kernels of its own."""
+    tensors = (each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor))
+    return all(type(t) in (torch.Tensor, nn.Parameter) and not t.is_nested for t in tensors)
 
 
 def _has_products(namespace: str, name: str) -> bool:

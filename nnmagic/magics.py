@@ -23,7 +23,7 @@ class NNMagics(Magics):
     @magic_arguments()
     @options(
         *("depth", "layers", "sort", "top", "input_size", "dtype", "device", "optimizer"),
-        *("static", "output"),
+        *("real", "engine", "static", "output"),
         sort="flops",
     )
     @kwds(usage="nnsummary [options] [EXPRESSION]")
@@ -33,12 +33,14 @@ class NNMagics(Magics):
         """Show the structure of a network: shapes, parameters, FLOPs and memory, without a run.
 
         EXPRESSION is a network, or a call of one; the call is made on the meta device, on shapes
-        alone. Options stand before or after it.
+        alone. With --real it is any expression in which networks run, and runs. Options stand
+        before or after it.
 
             %nnsummary                          the FashionMNIST network of the tutorial
             %nnsummary net                      on an input that is worked out from its layers
             %nnsummary net(x, mask=m)           on these arguments
             %nnsummary net --input-size 1,3,28,28
+            %nnsummary --real net.generate(ids)
             %nnsummary net --optimizer adam     and the memory of a training step
             s = %nnsummary net                  keep the record; s.to_frame(), s.total_flops
         """
@@ -52,18 +54,22 @@ class NNMagics(Magics):
 
     @no_var_expand
     @magic_arguments()
-    @options("depth", "layers", "sort", "top", "values", "device", "static", "output", sort="count")
+    @options(
+        *("depth", "layers", "sort", "top", "values", "param_grad", "device", "static", "output"),
+        sort="count",
+    )
     @kwds(usage="nnparams [options] [EXPRESSION]")
     @needs_local_scope
     @line_magic
     def nnparams(self, line: str, local_ns: dict[str, Any] | None = None) -> Any:
-        """Show the parameters of a network: shape, size, first values, statistics.
+        """Show the parameters of a network: shape, size, first values, statistics, gradients.
 
         EXPRESSION is a network, a state dict, or any mapping of names to tensors.
 
             %nnparams                           the FashionMNIST network of the tutorial
             %nnparams net --values 3            with the first three rows of each
             %nnparams net --layers "*.bias"
+            %nnparams --grad net                with the norms of the gradients that it has now
             %nnparams torch.load("net.pt")      a state dict
             p = %nnparams net                   keep the record; p["0.weight"].values
         """

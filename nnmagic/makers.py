@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -16,8 +17,11 @@ from nnmagic.meta import ValuesNeededError
 from nnmagic.naming import Naming
 from nnmagic.parameters import params
 from nnmagic.params_records import Params
+from nnmagic.peers import PeerError, compared, torchinfo_summary
+from nnmagic.real import describe_run
 from nnmagic.recording import own_run, recording
 from nnmagic.records import VALUES_SHOWN
+from nnmagic.state import preserved, random_state_kept
 from nnmagic.structure import describe
 from nnmagic.summary_records import Summary
 from nnmagic.trace_records import Trace
@@ -31,61 +35,188 @@ def usage(magic: str) -> Iterator[None]:
     try:
         yield
     except (UsageError, InputError, ValuesNeededError) as error:
-        more = "; type %nntrace for a real run" if isinstance(error, ValuesNeededError) else ""
+        more = "; type --real to run it for real" if isinstance(error, ValuesNeededError) else ""
         raise UsageError(f"{magic}: {error}{more}") from None
+
+
+_UNUSED = "--input-size and --device are not used: the expression has an input of its own"
+
+
+def _no_layer_ran(words: Words, value: Any) -> str:
+    return (
+        f"no layer ran in {words.expression!r} (it gave {described(value)}); "
+        f"type a network or a call of one, such as net(x)"
+    )
 
 
 def _note(given: Input) -> tuple[str, ...]:
     return (f"input: {given.text}, since {given.reason}",) if given.reason else ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """The call whose structure a line asks for, not yet made."""
+
+    network: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    naming: Naming
+    title: str
+    call: Callable[..., Any] | None = None
+    own_input: bool = False
+    optimizer: str = ""
+    notes: tuple[str, ...] = ()
+
+    def described(self, failed: Callable[[Summary], None] = lambda partial: None) -> Summary:
+        """Make the call on the meta device."""
+        __tracebackhide__ = True
+        return describe(
+            self.network,
+            self.args,
+            self.kwargs,
+            naming=self.naming,
+            title=self.title,
+            call=self.call,
+            own_input=self.own_input,
+            optimizer=self.optimizer,
+            notes=self.notes,
+            failed=failed,
+        )
+
+    def run(self) -> Any:
+        """Make the call."""
+        __tracebackhide__ = True
+        return (self.call or self.network)(*self.args, **self.kwargs)
+
+    def really(self, failed: Callable[[Summary], None] = lambda partial: None) -> Summary:
+        """Make the call for real."""
+        __tracebackhide__ = True
+        summary, _ = describe_run(
+            self.run,
+            naming=self.naming,
+            title=self.title,
+            within=own_run(self.network) if self.own_input else None,
+            notes=self.notes,
+            failed=failed,
+        )
+        return summary
+
+
 def summary_of(words: Words) -> Summary:
     """Return the summary that a line asks for."""
     __tracebackhide__ = True
+    if words.given.real and words.given.engine == "torchinfo":
+        raise UsageError("torchinfo always runs the network; leave out --real")
+    if words.given.optimizer and (words.given.real or words.given.engine == "torchinfo"):
+        raise UsageError("--optimizer goes with the run for shapes; leave out --real and --engine")
+    failed = _shows(words)
+    if words.given.real and words.expression:
+        return _summary_of_run(words, failed)
+    asked = _asked(words)
+    if words.given.engine == "torchinfo":
+        return _cross_checked(asked)
+    if words.given.real:
+        return asked.really(failed)
+    return asked.described(failed)
+
+
+def _shows(words: Words) -> Callable[[Summary], None]:
+    return lambda partial: display(words.shown(partial))
+
+
+def _asked(words: Words) -> _Asked:
+    __tracebackhide__ = True
     if not words.expression:
         default = words.default_network()
-        return _summary_alone(words, default, "NeuralNetwork", words.default_input(default))
+        return _alone(words, default, "NeuralNetwork", words.default_input(default))
     expression = words.python()
     call = expression.parts()
     network = None if call is None else call.network
     if call is not None and network is not None:
-        is_forward = getattr(call.function, "__name__", "") == "forward"
+        is_method = call.function is not network  # which may have any attribute, or none
+        is_forward = is_method and getattr(call.function, "__name__", "") == "forward"
         if words.given.input_size:
             raise UsageError(f"{words.expression!r} has its input already; leave out --input-size")
-        return describe(
-            network,
-            call.args,
-            call.kwargs,
-            call=network if is_forward else call.function,
+        return _Asked(
+            network=network,
+            args=call.args,
+            kwargs=call.kwargs,
+            call=None if is_forward or call.function is network else call.function,
             naming=words.naming(expression.names),
             title=words.expression,
             optimizer=words.given.optimizer,
-            failed=lambda partial: display(words.shown(partial)),
         )
     value, ran = _evaluated(words, expression, call)
-    if not isinstance(value, nn.Module) or ran:
+    if ran:
+        raise UsageError(
+            f"{words.expression!r} gives {described(value)}; type a network or a call of one, "
+            f"such as net(x), or --real to run any expression for real"
+        )
+    if not isinstance(value, nn.Module):
         raise UsageError(
             f"{words.expression!r} gives {described(value)}; "
             f"type a network or a call of one, such as net(x)"
         )
-    return _summary_alone(words, value, words.expression, words.input_for(value), expression.names)
+    return _alone(words, value, words.expression, words.input_for(value), expression.names)
 
 
-def _summary_alone(
+def _alone(
     words: Words, network: nn.Module, title: str, given: Input, names: tuple[str, ...] = ()
-) -> Summary:
-    __tracebackhide__ = True
-    return describe(
-        network,
-        given.args,
-        dict(given.kwargs),
+) -> _Asked:
+    return _Asked(
+        network=network,
+        args=given.args,
+        kwargs=dict(given.kwargs),
         naming=words.naming(names),
         title=f"{title} on {given.text}" if given.text else title,
         own_input=True,
         optimizer=words.given.optimizer,
         notes=_note(given),
-        failed=lambda partial: display(words.shown(partial)),
     )
+
+
+def _summary_of_run(words: Words, failed: Callable[[Summary], None]) -> Summary:
+    """Run an expression for real, or the network that it gives on an input of nnmagic's own."""
+    __tracebackhide__ = True
+    expression = words.python()
+    summary, value = describe_run(
+        expression.value,
+        naming=words.naming(expression.names),
+        title=words.expression,
+        failed=failed,
+    )
+    if summary.rows:
+        unused = (_UNUSED,) if words.given.input_size or words.given.device else ()
+        return replace(summary, notes=(*summary.notes, *unused))
+    if isinstance(value, nn.Module):
+        given = words.input_for(value)
+        return _alone(words, value, words.expression, given, expression.names).really(failed)
+    raise UsageError(_no_layer_ran(words, value))
+
+
+def _cross_checked(asked: _Asked) -> Summary:
+    """Return torchinfo's figures, with the lines in which nnmagic's differ."""
+    if asked.call is not None:
+        raise UsageError("torchinfo calls a network, no method of it; type a call such as net(x)")
+    root = asked.naming.network_of(asked.network)
+    try:
+        theirs = torchinfo_summary(
+            asked.network,
+            asked.args,
+            asked.kwargs,
+            title=asked.title,
+            label="" if root is None else root.label,
+            own_input=asked.own_input,
+            notes=asked.notes,
+        )
+    except PeerError as error:
+        raise UsageError(str(error)) from None
+    try:
+        ours = asked.described()
+    except ValuesNeededError:
+        with preserved(asked.network), random_state_kept():
+            ours = asked.really()
+    return compared(theirs, ours)
 
 
 def _evaluated(
@@ -102,8 +233,9 @@ def params_of(words: Words) -> Params:
     """Return the parameters that a line asks for."""
     __tracebackhide__ = True
     values = VALUES_SHOWN if words.given.values is None else words.given.values
+    grad = words.given.grad
     if not words.expression:
-        return params(words.default_network(), values=values, title="NeuralNetwork")
+        return params(words.default_network(), values=values, grad=grad, title="NeuralNetwork")
     expression = words.python()
     call = expression.parts()
     if call is not None and isinstance(call.function, nn.Module):
@@ -115,7 +247,7 @@ def params_of(words: Words) -> Params:
             f"{words.expression!r} gives {described(value)}; type a network or a state dict"
         )
     try:
-        return params(value, values=values, title=words.expression)
+        return params(value, values=values, grad=grad, title=words.expression)
     except TypeError as error:
         raise UsageError(f"{words.expression!r}: {error}; type a network or a state dict") from None
 
@@ -142,17 +274,12 @@ def trace_of(words: Words) -> Trace:
     trace = _recorded(words, words.expression, naming, expression.value)
     if len(trace):
         if words.given.input_size or words.given.device:
-            trace.log.notes.append(
-                "--input-size and --device are not used: the expression has an input of its own"
-            )
+            trace.log.notes.append(_UNUSED)
         return trace
     if isinstance(trace.output, nn.Module):
         _needs_no_grad(words)
         return _trace_alone(words, trace.output, words.expression, words.input_for, naming)
-    raise UsageError(
-        f"no layer ran in {words.expression!r} (it gave {described(trace.output)}); "
-        f"type a network or a call of one, such as net(x)"
-    )
+    raise UsageError(_no_layer_ran(words, trace.output))
 
 
 def _needs_no_grad(words: Words) -> None:

@@ -139,6 +139,8 @@ class _Twins:
         if is_lazy(tensor):
             lazy: Any = type(tensor)
             return lazy(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
+        if tensor.is_nested and tensor.layout is torch.strided:
+            raise ValuesNeededError("no nested tensor can be on the device meta")
         twin = tensor.detach().to(META)  # four times slower than a new one
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(twin, requires_grad=tensor.requires_grad)

@@ -191,6 +191,31 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "backward in the expression or the cell: --grad loss_fn(net(x), y).backward()",
         },
     ),
+    "param_grad": (
+        ("--grad",),
+        {
+            "action": "store_true",
+            "help": "the norm of each parameter's gradient, as it is after the expression, and "
+            "which got none: --grad",
+        },
+    ),
+    "real": (
+        ("--real",),
+        {
+            "action": "store_true",
+            "help": "run for real, for a network that reads values while it runs and for any "
+            "expression: --real loss_fn(net(x), y)",
+        },
+    ),
+    "engine": (
+        ("--engine",),
+        {
+            "choices": ("nnmagic", "torchinfo"),
+            "default": "nnmagic",
+            "help": "whose figures to show; those of torchinfo come with the lines in which they "
+            "differ from nnmagic's: --engine torchinfo (default: nnmagic)",
+        },
+    ),
     "ops": (
         ("--ops",),
         {

@@ -150,10 +150,11 @@ class PanelMaker:
     def parameter_panel(self, params: Params, row: int) -> dict[str, Any]:
         """Return the panel of one parameter: its values, of a large one the kept rows."""
         record = params.rows[row]
-        kind = "matrix" if len(record.shape) < 3 else "channels"
+        kind = "matrix" if len(record.tensor.shape) < 3 else "channels"
         tensor = self.tensor(record.tensor, title=params.noun, kind=kind)
         flags = params.flags(record)
-        notes = [f"{record.count:,} values, {units.size(record.bytes)}", *flags]
+        known = () if record.count is None else (f"{record.count:,} values, {record.size}",)
+        notes = [*known, *flags]
         return {**_frame(record.name, params.noun, notes), "outputs": [tensor]}
 
     def tensor(

@@ -1,12 +1,14 @@
 """The maker of parameter records."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from math import isfinite
+from typing import Any
 
 import torch
 from torch import nn
 
 from nnmagic.measuring import measure
-from nnmagic.params_records import ParameterRecord, Params
+from nnmagic.params_records import LAZY, ParameterRecord, Params
 from nnmagic.records import VALUES_SHOWN, TensorRecord
 from nnmagic.tensors import bytes_of, form_of, is_lazy, storage_bytes
 from nnmagic.trace_log import tensor_record
@@ -14,11 +16,15 @@ from nnmagic.weight_records import WeightForm
 from nnmagic.weight_records import named as named_forms
 from nnmagic.weights import weight_forms
 
+SMALLEST, LARGEST = 1e-150, 1e150
+"""Between these a norm's square is in float64's range."""
+
 
 def params(
-    module: nn.Module | Mapping[str, torch.Tensor],
+    module: nn.Module | Mapping[str, Any],
     *,
     values: int = VALUES_SHOWN,
+    grad: bool = False,
     title: str = "",
     most: int | None = None,
     at_most: int | None = None,
@@ -26,8 +32,9 @@ def params(
     """Return the parameters of a module, or the tensors of a state dict.
 
     Args:
-        module: a module, or a mapping of names to tensors.
+        module: a module, or a mapping of names to tensors, which may be nested as checkpoints are.
         values: how many leading rows of each to keep, as in `param[:2]`.
+        grad: whether to tell the norms of the gradients that they have now.
         title: what the record says it is of; default: the class name.
         most: how many parameters to look at; None is all.
         at_most: how many values of each, spread evenly, to measure; None is all.
@@ -36,32 +43,47 @@ def params(
         TypeError: if the mapping holds no tensor.
     """
     forms: tuple[WeightForm, ...] = ()
+    others: list[str] = []
     named: list[tuple[str, torch.Tensor]]
+    identity: Callable[[torch.Tensor], Any] = id
     if isinstance(module, nn.Module):
         named = list(module.named_parameters(remove_duplicate=False))
         noun = "parameter"
         forms = named_forms(weight_forms(module), type(module).__name__)
     else:
-        named = [(str(k), v) for k, v in module.items() if isinstance(v, torch.Tensor)]
+        named = list(_tensors_in(module, "", others, set()))
         noun = "tensor"
+        identity = _same_values
         if not named:
             raise TypeError("the mapping holds no tensors")
     named = named[:most]
-    first: dict[int, str] = {}
-    for name, tensor in named:
-        first.setdefault(id(tensor), name)
-    total = sum(t.numel() for n, t in named if first[id(t)] == n and not is_lazy(t))
+    keys = [identity(tensor) for _, tensor in named]
+    first: dict[Any, str] = {}
+    for key, (name, _) in zip(keys, named, strict=True):
+        first.setdefault(key, name)
+    total = sum(
+        tensor.numel()
+        for key, (name, tensor) in zip(keys, named, strict=True)
+        if first[key] == name and not is_lazy(tensor)
+    )
+    norms: dict[Any, float | None] = {}
     rows = []
-    for name, tensor in named:
+    for key, (name, tensor) in zip(keys, named, strict=True):
         record = _record(tensor, values, at_most)
+        gradient = _gradient_of(tensor) if grad else None
+        if gradient is not None and key not in norms:
+            norms[key] = norm_of(gradient)
+        lazy = is_lazy(tensor)
         rows.append(
             ParameterRecord(
                 name=name,
                 tensor=record,
-                percent=100 * record.numel / total if total else 0.0,
-                bytes=0 if is_lazy(tensor) else bytes_of(tensor),
+                percent=None if lazy else 100 * record.numel / total if total else 0.0,
+                bytes=None if lazy else bytes_of(tensor),
                 trainable=tensor.requires_grad,
-                tied_to=None if first[id(tensor)] == name else first[id(tensor)],
+                tied_to=None if first[key] == name else first[key],
+                has_grad=gradient is not None if grad else None,
+                grad_norm=None if gradient is None else norms[key],
             )
         )
     return Params(
@@ -70,15 +92,90 @@ def params(
         noun=noun,
         total_bytes=storage_bytes(tensor for _, tensor in named),
         forms=forms,
+        others=tuple(others),
+        graded=grad,
     )
+
+
+def _tensors_in(
+    value: Any, name: str, others: list[str], parents: set[int]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors of nested mappings and sequences, with dotted names.
+
+    Args:
+        value: a value of any kind.
+        name: its name.
+        others: gets the names of what holds no tensor.
+        parents: the containers that it is in, so that one may hold itself.
+    """
+    if isinstance(value, torch.Tensor):
+        yield name, value
+        return
+    found = False
+    inside: list[str] = []
+    if isinstance(value, Mapping | list | tuple) and id(value) not in parents:
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, each in items:
+            full = f"{name}.{key}" if name else str(key)
+            for pair in _tensors_in(each, full, inside, parents | {id(value)}):
+                found = True
+                yield pair
+    others.extend(inside if found else [name])
+
+
+def _same_values(tensor: torch.Tensor) -> Any:
+    """Return what two tensors share that are one parameter: a state dict holds a new one a name."""
+    try:
+        if tensor.numel() and not tensor.is_meta:
+            place = tensor.untyped_storage()._cdata, tensor.storage_offset()
+            return (*place, tensor.dtype, tuple(tensor.shape), tensor.stride())
+    except (RuntimeError, NotImplementedError, ValueError):
+        pass  # lazy, or without a storage
+    return id(tensor)
+
+
+def _gradient_of(tensor: torch.Tensor) -> torch.Tensor | None:
+    return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
+
+
+def norm_of(gradient: torch.Tensor) -> float | None:
+    """Return the Euclidean norm of all values, computed in float64; None where it has no values.
+
+    Inf and NaN among them make it such. Where the squares leave float64's range the values are
+    scaled first.
+    """
+    try:
+        with torch.no_grad():
+            return _norm(_dense(gradient.detach()))
+    except Exception:  # noqa: BLE001 - an observer observes: a tensor may refuse to be read
+        return None
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the values in float64 or complex128, of a sparse tensor those that it holds."""
+    if tensor.layout is torch.sparse_coo:
+        tensor = tensor.coalesce().values()
+    elif tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+
+
+def _norm(values: torch.Tensor) -> float | None:
+    if values.is_meta:
+        return None
+    norm = float(torch.linalg.vector_norm(values))
+    if SMALLEST < norm < LARGEST or not values.numel():
+        return norm
+    scale = float(values.abs().max())
+    if scale == 0 or not isfinite(scale):
+        return norm if scale == 0 else scale
+    return float(torch.linalg.vector_norm(values / scale)) * scale
 
 
 def _record(tensor: torch.Tensor, rows: int, at_most: int | None) -> TensorRecord:
     if is_lazy(tensor):
         device, dtype = str(tensor.device), str(tensor.dtype).removeprefix("torch.")
-        return TensorRecord(
-            shape=(), dtype=dtype, device=device, numel=0, unknown="not initialized yet"
-        )
+        return TensorRecord(shape=(), dtype=dtype, device=device, numel=0, unknown=LAZY)
     thinned = at_most is not None and tensor.numel() > at_most
     statistics, samples, unknown = measure(tensor, rows=rows, at_most=at_most)
     form = form_of(tensor)

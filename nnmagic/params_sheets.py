@@ -6,11 +6,12 @@ from math import nan
 import numpy as np
 
 from nnmagic import units
-from nnmagic.params_records import Params
+from nnmagic.params_records import GRADIENT, Params
 from nnmagic.records import OfTensor, View
 from nnmagic.sheets import (
     FLAGGED,
     STRONG,
+    Content,
     Sheet,
     Texts,
     bins_of,
@@ -21,7 +22,6 @@ from nnmagic.sheets import (
     text_column,
 )
 from nnmagic.trace_log import NOTHING_KNOWN
-from nnmagic.weight_records import form_lines
 
 
 def params_sheet(params: Params, view: View, *, static: str = "") -> Sheet:
@@ -53,12 +53,13 @@ def params_sheet(params: Params, view: View, *, static: str = "") -> Sheet:
         levels.append(len(layers))
         entries.append(index)
     records = [None if entry < 0 else params.rows[entry] for entry in entries]
-    numbers = np.array([_numbers(record) for record in records]).reshape(len(records), -1)
+    numbers = np.array([_numbers(record) for record in records]).reshape(-1, len(NOTHING_KNOWN))
     samples = [None if record is None else record.tensor.spread for record in records]
     found = [names.strings[i] for i in names.index]
     totals = _totals(params)
     counts = [totals[found[i]] if r is None else r.count for i, r in enumerate(records)]
-    shares = [count / params.total if params.total else nan for count in counts]
+    shares = [count / params.total if count and params.total else count for count in counts]
+    norms = [None if record is None else record.grad_norm for record in records]
     state = np.zeros(len(records), dtype=np.uint8)
     for i, record in enumerate(records):
         if record is not None and (record.nan or record.inf):
@@ -67,11 +68,12 @@ def params_sheet(params: Params, view: View, *, static: str = "") -> Sheet:
         text_column("shape", "shape", "the shape of the tensor", shapes),
         number_column("count", "count", "how many values; a tied one counts once", counts),
         number_column("percent", "share", "of all values", shares, "percent"),
+        *([_gradient_column(norms)] if params.graded else []),
         text_column("flags", "flags", "what deserves a look", flags, "flags"),
         *(statistics_columns(numbers, *bins_of(samples, numbers)) if len(records) else []),
         text_column("dtype", "dtype", "the type of one value", dtypes) | {"hidden": True},
     ]
-    notes = form_lines(params.forms)
+    notes = params.notes
     content = {
         **frame_of("params", params.noun, params.heading, notes, static, len(records)),
         "level": packed(levels, "u2"),
@@ -92,6 +94,10 @@ def params_sheet(params: Params, view: View, *, static: str = "") -> Sheet:
     return Sheet(content, rows, entries)
 
 
+def _gradient_column(norms: list[float | None]) -> Content:
+    return number_column("grad_norm", GRADIENT.title, GRADIENT.meaning, norms, "number")
+
+
 def _totals(params: Params) -> Counter[str]:
     """Return how many values each layer holds below it, a tied parameter at its first name."""
     totals = Counter[str]()
@@ -99,7 +105,7 @@ def _totals(params: Params) -> Counter[str]:
         holder = row.name
         while row.tied_to is None and "." in holder:
             holder = holder.rpartition(".")[0]
-            totals[holder] += row.count
+            totals[holder] += row.count or 0
     return totals
 
 

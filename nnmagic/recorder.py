@@ -1,17 +1,22 @@
 """The recorder: turns a run into the columns of a trace."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
+from math import prod
 from typing import Any
 
 import torch
+from torch import nn
 
 from nnmagic.calling_places import CallingPlaces
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, first_line, mismatch
 from nnmagic.gradients import Gradients
+from nnmagic.measuring import measure
 from nnmagic.naming import Naming, Network
 from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.root_calls import RootCalls
+from nnmagic.sameness import all_finite, ignores_its_input
 from nnmagic.state import Fingerprint, change_text
 from nnmagic.tensor_writer import TensorWriter
 from nnmagic.trace_log import Failure, TraceLog
@@ -56,6 +61,7 @@ class Recorder(CallObserver):
         self._before: dict[int, Fingerprint] = {}
         self._error: BaseException | None = None
         self._origin = 0
+        self._reached = 0
 
     def observing(self) -> AbstractContextManager[None]:
         """See all calls for the length of the block."""
@@ -85,7 +91,7 @@ class Recorder(CallObserver):
             call.step,
             call.depth,
             -1 if parent is None else parent.notes[0],
-            self._place(None if parent is None else log.place[parent.notes[0]]),
+            self._place_of(call),
             shape,
             inputs,
         )
@@ -102,6 +108,8 @@ class Recorder(CallObserver):
         # a layer that calls no other may have written to what it got
         calls_no_other = index + 1 == len(self.log)
         self.finish(index, call.network.index, output, new=calls_no_other, scores=call.depth == 0)
+        if call.depth == 0 and not call.recomputed:
+            self._judge(call, output)
 
     def finish(
         self, index: int, network: int, output: Any, *, new: bool = False, scores: bool = False
@@ -137,16 +145,74 @@ class Recorder(CallObserver):
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Write that an exception passes through the call, innermost first."""
         index, args, kwargs = call.notes
-        innermost = error is not self._error
+        # the same exception may be raised again elsewhere, by a network that keeps and reuses it
+        innermost = error is not self._error or self.log.parent[self._reached] != index
+        self._reached = index
         if innermost:
+            cause = error.__cause__ or error.__context__
+            came_from = self._origin if cause is self._error and cause is not None else None
             self._error, self._origin = error, index
+        why = mismatch(call.module, args, kwargs, error) if innermost else ""
+        if "last axis must be" in why:
+            why += self._flattened_from(index)
         failure = Failure(
             type=type(error).__name__,
             message=first_line(error),
-            mismatch=mismatch(call.module, args, kwargs) if innermost else "",
+            mismatch=why,
             place=self.log.places[self.log.place[index]] if innermost else "",
+            cause=self._described(came_from) if innermost and came_from is not None else "",
         )
         self.log.fail(index, failure)
+
+    def _place_of(self, call: RunningCall) -> int:
+        """Return the place of the code that made a call; for a thread that of the call it is of."""
+        log, parent = self.log, call.parent
+        place = self._place(None if parent is None else log.place[parent.notes[0]])
+        if not log.places[place] and call.stack is not self.running and self.running:
+            starter = self.running[-1]
+            return place if starter.network is None else log.place[starter.notes[0]]
+        return place
+
+    def _judge(self, call: RunningCall, output: Any) -> None:
+        """Note what is known of an outermost call only now: what it ignored, what spoiled it."""
+        index, args, kwargs = call.notes
+        outputs = tensors_in(output)[1]
+        if ignores_its_input(tensors_of_call(args, kwargs)[1], outputs):
+            self.log.constant.add(index)
+        network = None if call.network is None else call.network.module()
+        thinned = self.tensors.at_most is not None  # a look at every value would slow it down
+        if network is None or thinned or all_finite(outputs):
+            return
+        log = self.log
+        for each in range(index, len(log)):
+            if log.is_function(each) or not log.makes_nonfinite(each):
+                continue
+            calls_no_other = each + 1 == len(log) or log.parent[each + 1] != each
+            with suppress(AttributeError):  # a layer that the forward makes has no such name
+                layer = network.get_submodule(log.layer_of(each).name)
+                tainted = tuple(_nonfinite_state(layer, below=calls_no_other))
+                if tainted:
+                    log.tainted[each] = tainted
+
+    def _flattened_from(self, index: int) -> str:
+        """Say which maps the features that a layer refused were flattened from, if they were."""
+        log = self.log
+        (refused, *_) = [*log.inputs[index], None]
+        wanted = None if refused is None else log.form_of(refused).shape
+        for call in range(index - 1, max(-1, index - 4), -1):
+            for tensor in (*log.outputs[call], *log.inputs[call]):
+                shape = log.form_of(tensor).shape
+                sizes = [size for size in shape if size is not None]
+                if len(sizes) == len(shape) > 2 and wanted == (sizes[0], prod(sizes[1:])):
+                    return f"; flattened from {shape}: pictures of another size?"
+        return ""
+
+    def _described(self, call: int) -> str:
+        """Return which exception of which layer another one came from."""
+        failure, layer = self.log.failures[call], self.log.layer_of(call)
+        why = failure.mismatch or failure.message
+        text = f"{failure.type} in {self.log.place_of(call)} ({layer.type})"
+        return f"{text}: {why}" if why else text
 
     def blame(self, error: BaseException) -> None:
         """Note that the run ended by an exception, and name its layer on the exception."""
@@ -158,6 +224,7 @@ class Recorder(CallObserver):
         where = self.log.place_of(self._origin)
         place = f", called at {failure.place}" if failure.place else ""
         why = f": {failure.mismatch}" if failure.mismatch else ""
+        why += f"; after {failure.cause}" if failure.cause else ""
         annotate(error, f"raised in {where} ({layer.type}){place}{why}")
 
     def conclude(self) -> None:
@@ -188,3 +255,22 @@ class Recorder(CallObserver):
     def _gradient(self, gradient: torch.Tensor) -> int:
         with self._lock:
             return self.tensors.write_alone(gradient)
+
+
+def _nonfinite_state(module: nn.Module, *, below: bool) -> Iterator[str]:
+    """Say which parameters and buffers hold NaN or Inf.
+
+    Args:
+        module: the layer.
+        below: whether to look at those of the layers inside too, which were not called.
+    """
+    for kind, named in (
+        ("parameter", module.named_parameters(recurse=below)),
+        ("buffer", module.named_buffers(recurse=below)),
+    ):
+        for name, tensor in named:
+            statistics, _, _ = measure(tensor, "none")
+            counts = ((statistics.nan, "NaN"), (statistics.inf, "Inf"))
+            words = [f"{number:,.0f} {what}" for number, what in counts if number > 0]
+            if words:
+                yield f"{kind} {name} holds {' and '.join(words)}"

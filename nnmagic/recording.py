@@ -71,6 +71,7 @@ def trace(module: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
         InputError: if no argument is given and no input can be worked out.
         Exception: whatever the forward raises, the same object, with a note that names the layer.
     """
+    __tracebackhide__ = True
     naming = Naming(lambda: [(type(module).__name__, module)])
     name = type(module).__name__
     if args or kwargs or takes_no_input(module):

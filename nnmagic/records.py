@@ -345,6 +345,9 @@ def _bracketed(values: Sequence[Any], size: int) -> str:
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, complex):
+        real, imaginary = units.numbers(value.real, value.imag)
+        return f"{real}{'' if imaginary.startswith('-') else '+'}{imaginary}j"
     return units.numbers(value)[0] if isinstance(value, float) else str(value)
 
 

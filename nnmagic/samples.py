@@ -34,6 +34,8 @@ def samples_of(reading: Reading, keep: str, rows: int | None, drawn: bool) -> Sa
     if keep == "none":
         return Samples(None, None)
     whole = reading.whole
+    if reading.zeros:
+        return Samples(None, None)  # the stored values alone would show another distribution
     if whole is None:
         return Samples(None, real_sample(thinned(reading.flat, WHOLE)))
     shape = tuple(whole.shape)

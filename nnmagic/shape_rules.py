@@ -314,9 +314,13 @@ RULES: Mapping[Any, Callable[..., Any]] = {
     aten.mean.dim: _mean,
     aten.cat.default: _joined,
     aten.empty.memory_format: _new,
-    **({aten._grouped_mm.default: _grouped_product} if hasattr(aten, "_grouped_mm") else {}),
 }
 """What a rule gives is a new result, or `NotImplemented` where it claims nothing."""
+
+BEYOND_META: Mapping[Any, Callable[..., Any]] = (
+    {aten._grouped_mm.default: _grouped_product} if hasattr(aten, "_grouped_mm") else {}
+)
+"""Rules for what torch makes on a real device and refuses on meta."""
 
 PLAIN = frozenset(
     {int, float, bool, complex, str, type(None)}
@@ -340,7 +344,7 @@ class MetaKernels:
 
         None if they are never known, as those of a view.
         """
-        rule = RULES.get(func)
+        rule = RULES.get(func) or BEYOND_META.get(func)
         can_be_known = _can_be_known(func)
         if rule is None and not can_be_known:
             return None

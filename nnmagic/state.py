@@ -126,7 +126,7 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.M
     """Put back everything that the modules of a network hold, on every way out of the block.
 
     Attributes, submodules, parameters, hooks, modes and the contents of plain containers are what
-    they were; the values of buffers too, unless `buffers` is false.
+    they were, lazy layers still lazy; the values of buffers too, unless `buffers` is false.
 
     Yields:
         The modules.
@@ -142,6 +142,12 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.M
         if not buffer.is_meta and not isinstance(buffer, nn.UninitializedBuffer)
         if buffer.layout is torch.strided
     ]
+    lazy: dict[int, Any] = {}
+    for module in modules:
+        for registry in (module._parameters, module._buffers):
+            for name, tensor in registry.items():
+                if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
+                    registry[name] = lazy.setdefault(id(tensor), _another(tensor))
     try:
         yield modules
     finally:
@@ -162,6 +168,11 @@ def _is_as_it_was(now: dict[str, Any], before: dict[str, Any]) -> bool:
     # a dict that is filled anew shares no keys with others of its class: slower for good
     same = len(now) == len(before) and all(map(is_, now.values(), before.values()))
     return same and list(now) == list(before)
+
+
+def _another(lazy: Any) -> torch.Tensor:
+    """Return an uninitialized tensor for a run to fill: it becomes a full one in place."""
+    return type(lazy)(requires_grad=lazy.requires_grad, device=lazy.device, dtype=lazy.dtype)
 
 
 class _Contents:

@@ -27,8 +27,8 @@ from nnmagic.weight_records import WeightForm, below, named, tied
 from nnmagic.weights import weight_forms
 
 
-class _Seen:
-    """What is noted of a call while the network is on meta."""
+class Seen:
+    """What is noted of a call while it runs."""
 
     __slots__ = (
         "children",
@@ -61,7 +61,7 @@ class ShapeObserver(CallObserver):
     def __init__(self, naming: Naming, counter: FlopCounter) -> None:
         super().__init__(naming)
         self.counter = counter
-        self.seen: list[_Seen] = []
+        self.seen: list[Seen] = []
         self.failure = ""
         self.error: BaseException | None = None
 
@@ -69,8 +69,10 @@ class ShapeObserver(CallObserver):
         """Begin the row of the call."""
         counter = self.counter
         call.notes = len(self.seen), counter.total, counter.uncounted.total(), args, kwargs
+        if call.stack is not self.running:  # a mode sees the operations of its own thread only
+            counter.uncounted[f"{type(call.module).__name__} in a thread"] += 1
         assert call.network is not None
-        seen = _Seen(call.network.label, call.layer, call.module, call.depth)
+        seen = Seen(call.network.label, call.layer, call.module, call.depth)
         with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
             if len(args) == 1 and not kwargs and _is_usual(args[0]):
                 seen.input_shape = tuple(args[0].shape)
@@ -98,7 +100,7 @@ class ShapeObserver(CallObserver):
         seen = self.seen[index]
         if error is not self.error:
             self.error = error
-            why = mismatch(call.module, args, kwargs) or first_line(error)
+            why = mismatch(call.module, args, kwargs, error) or first_line(error)
             place = place_text(*calling_line())
             where = f"{layer_name(seen.network, call.layer)} ({type(call.module).__name__})"
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
@@ -110,7 +112,7 @@ class ShapeObserver(CallObserver):
 
     def rows(self, counts: "Counts") -> list[LayerShape]:
         """Return the rows of the calls so far."""
-        return [_row(seen, call, counts) for call, seen in enumerate(self.seen)]
+        return [row_of(seen, call, counts) for call, seen in enumerate(self.seen)]
 
 
 def _is_usual(value: Any) -> bool:
@@ -122,6 +124,11 @@ class Counts:
 
     They are taken before the network is on meta, where a shared storage is no longer to be seen.
 
+    Args:
+        network: the network.
+        shown: the name of the row that was the first to show a parameter, by the parameter's id;
+            shared with the counts of other networks of the same run.
+
     Attributes:
         layers: the modules of the network by name, each once.
         forms: how those weights of each layer are held that are no plain parameters.
@@ -130,12 +137,12 @@ class Counts:
         lazy: whether there are parameters without a shape, which a run gives them.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, shown: dict[int, str] | None = None) -> None:
         self.layers = dict(network.named_modules())
         self.forms = weight_forms(network, self.layers)
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, list[tuple[str, int, int]]] = {}
-        self._shown: dict[int, str] = {}
+        self._shown: dict[int, str] = {} if shown is None else shown
         self._made: list[nn.Module] = []
         self.lazy = False
         modules = list(self.layers.values())
@@ -227,14 +234,15 @@ def _sum(sizes: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
     return totals, trainable, stored
 
 
-def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
+def row_of(seen: Seen, call: int | None, counts: Counts) -> LayerShape:
+    """Return the row of a call, or of a layer without one; rows are made in their order."""
     return LayerShape(
         network=seen.network,
         call=call,
         layer=seen.layer,
         type=type(seen.module).__name__,
         depth=seen.depth,
-        config=_config(seen.module),
+        config=config_of(seen.module),
         input_shape=seen.input_shape,
         output_shape=seen.output_shape,
         output_bytes=seen.output_bytes,
@@ -245,7 +253,8 @@ def _row(seen: _Seen, call: int | None, counts: Counts) -> LayerShape:
     )
 
 
-def _config(module: nn.Module) -> str:
+def config_of(module: nn.Module) -> str:
+    """Return what a layer was made with, as it tells it itself."""
     try:
         return " ".join(module.extra_repr().split())
     except Exception:  # noqa: BLE001 - the user's code may raise, and then has nothing to say
@@ -297,9 +306,11 @@ def describe(
     counter = FlopCounter(MetaKernels().kernel_of if by_rule else None)
     observer = ShapeObserver(naming, counter)
 
-    def summary() -> Summary:
+    def summary(failure: str = "") -> Summary:
+        network = naming.network_of(module)
+        label = network.label if network is not None else type(module).__name__
         rows = observer.rows(counts)
-        rows += _never_ran(module, rows, naming, counts)
+        rows += never_ran(module, label, rows, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
@@ -313,7 +324,7 @@ def describe(
             least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
             forms=named(counts.forms, type(module).__name__),
-            failure=observer.failure,
+            failure=failure,
             notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
         )
 
@@ -353,10 +364,10 @@ def describe(
         if "device" in str(error):
             why = f"a run for shapes cannot follow it ({error})"
         raise ValuesNeededError(f"{where}: {why}") from error.__cause__
-    except Exception as error:
+    except BaseException as error:
         if observer.failure:
             annotate(error, f"raised on the meta device in {observer.failure}")
-            failed(summary())
+            failed(summary(observer.failure))
         raise
     if not optimizer:
         return summary()
@@ -398,18 +409,17 @@ def _mode(*, own_input: bool) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def _never_ran(
-    module: nn.Module, called: list[LayerShape], naming: Naming, counts: Counts
+def never_ran(
+    module: nn.Module, label: str, called: Iterable[LayerShape], counts: Counts
 ) -> list[LayerShape]:
-    ran = {row.layer for row in called}
-    network = naming.network_of(module)
-    label = network.label if network is not None else type(module).__name__
+    """Return the rows of the layers of a network that no row is of."""
+    ran = {row.layer for row in called if row.network == label}
     rows = []
     for name, layer in _outside_scripts(counts.layers):
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
-        rows.append(_row(_Seen(label, name, layer, 1), None, counts))
+        rows.append(row_of(Seen(label, name, layer, 1), None, counts))
     return rows
 
 
@@ -434,6 +444,7 @@ def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
         ValuesNeededError: if the network reads values while it runs.
         Exception: whatever the forward raises, with a note that names the layer.
     """
+    __tracebackhide__ = True
     name = type(module).__name__
     naming = Naming(lambda: [(name, module)])
     if args or kwargs or takes_no_input(module):

@@ -15,7 +15,7 @@ COLUMNS = (
     Column(
         title="output shape",
         least=22,
-        meaning="the batch first; found on the meta device, without a run",
+        meaning="the batch first",
     ),
     Column(
         title="parameters",
@@ -26,8 +26,7 @@ COLUMNS = (
         title="FLOPs",
         right=True,
         rank=2,
-        meaning="2 for each multiply-add of matrix products, convolutions and attention "
-        "(torch.utils.flop_counter); MACs are half of that",
+        meaning="2 for each multiply-add; MACs are half of that",
     ),
     Column(title="input shape", rank=4, least=22, meaning="what the layer got"),
     Column(
@@ -124,8 +123,11 @@ class Summary(Record):
         uncounted: operations with products in them that have no formula, and how many there were.
         forms: how those weights are held that are no plain parameters.
         training: the memory of a training step, where an optimizer was named.
-        failure: what went wrong, if the run for shapes failed.
+        failure: what went wrong, if the run failed.
         notes: lines about the input and the run.
+        engine: where the figures are from, if not from a run for shapes: `"real run"`, or another
+            tool with its version.
+        biases: whether additions of biases are among the operations.
     """
 
     SORTABLE: ClassVar = (
@@ -151,6 +153,20 @@ class Summary(Record):
     training: TrainingStep | None = None
     failure: str = ""
     notes: tuple[str, ...] = ()
+    engine: str = ""
+    biases: bool = False
+
+    @property
+    def shapes_from(self) -> str:
+        """How the shapes were found."""
+        return f"from {self.engine}" if self.engine else "found on the meta device, without a run"
+
+    @property
+    def counted(self) -> str:
+        """What is counted as an operation."""
+        if self.biases:
+            return f"as {self.engine} counts them, biases and normalisation too"
+        return "of matrix products, convolutions and attention (torch.utils.flop_counter)"
 
     @property
     def non_trainable_params(self) -> int:
@@ -221,10 +237,19 @@ class Summary(Record):
         return Table(
             heading=self.heading,
             label=Column(title="layer", meaning="in the order in which the calls would begin"),
-            columns=COLUMNS,
+            columns=self._columns(),
             rows=shown,
             notes=(*self.totals(), *notes, *self.notes),
             tree=tree,
+        )
+
+    def _columns(self) -> tuple[Column, ...]:
+        added = {"output shape": self.shapes_from, "FLOPs": self.counted}
+        return tuple(
+            replace(column, meaning=f"{column.meaning}; {added[column.title]}")
+            if column.title in added
+            else column
+            for column in COLUMNS
         )
 
     def ranked(self, view: View) -> list[int]:
@@ -257,11 +282,13 @@ class Summary(Record):
         rows: list[Row] = []
         names: list[str] = []
         path: list[str] = []
+        of_one = self.is_of_one
         for row in (chosen[i] for i in kept):
             del path[row.depth :]
             above = path[-1] if path and row.call is not None else None
             path += [row.layer] * (row.depth + 1 - len(path))
-            rows.append(_row(row, _label(row, above), row.depth, self.view))
+            label = label_of(row, above, of_one=of_one)
+            rows.append(_row(row, label, row.depth, self.view))
             names.append(row.layer)
             if row.children and row.own_params and (depth is None or row.depth < depth):
                 own = ", ".join(row.names)
@@ -271,9 +298,15 @@ class Summary(Record):
         return rows, names
 
     @property
+    def is_of_one(self) -> bool:
+        """Whether all rows are of one network."""
+        return len({row.network for row in self.rows}) < 2
+
+    @property
     def heading(self) -> str:
         """The line above the table."""
-        heading = f"{self.title} · {units.plural(self.total_params, 'parameter')}"
+        parts = (self.title, self.engine, units.plural(self.total_params, "parameter"))
+        heading = " · ".join(filter(None, parts))
         return f"{heading} · failed" if self.failure else heading
 
     def totals(self) -> tuple[str, ...]:
@@ -291,12 +324,13 @@ class Summary(Record):
         if flops is None:
             lines.append("multiply-adds (MACs): unknown")
         else:
-            macs = f"{least}{flops // 2:,} ({flops:,} FLOPs, biases not counted)"
+            told = "counted" if self.biases else "not counted"
+            macs = f"{least}{flops // 2:,} ({flops:,} FLOPs, biases {told})"
             lines.append(f"multiply-adds (MACs): {macs}")
         logical = self.logical_params
         if logical != self.total_params:
-            told = "unknown" if logical is None else f"{logical:,}"
-            lines.append(f"logical parameters, as the layers use them: {told}")
+            values = "unknown" if logical is None else f"{logical:,}"
+            lines.append(f"logical parameters, as the layers use them: {values}")
         lines.append(
             f"memory: input {units.size(self.input_bytes)}, "
             f"forward/backward pass {units.size(activations)}, "
@@ -312,9 +346,18 @@ class Summary(Record):
         return tuple(lines)
 
 
-def _label(row: LayerShape, above: str | None) -> str:
+def label_of(row: LayerShape, above: str | None, *, of_one: bool) -> str:
+    """Return what a row is called.
+
+    Args:
+        row: the row.
+        above: the name of the layer that called it; None for a layer that nothing called.
+        of_one: whether all rows are of one network.
+    """
     name = row.layer or row.network
-    return name.removeprefix(f"{above}.") if above else name
+    if above:
+        return name.removeprefix(f"{above}.")
+    return name if row.call is not None or of_one else f"{row.network}:{row.layer}"
 
 
 def _row(row: LayerShape, label: str, level: int, view: View) -> Row:

@@ -20,7 +20,7 @@ from nnmagic.sheets import (
     text_column,
     with_ancestors,
 )
-from nnmagic.summary_records import Summary
+from nnmagic.summary_records import Summary, label_of
 
 
 def summary_sheet(summary: Summary, view: View, *, static: str = "") -> Sheet:
@@ -59,7 +59,7 @@ def summary_sheet(summary: Summary, view: View, *, static: str = "") -> Sheet:
     own = [line.own for line in drawn]
     columns = [
         text_column("type", "type", "the class of the layer", types),
-        text_column("shape", "output shape", "found on the meta device, without a run", outputs),
+        text_column("shape", "output shape", summary.shapes_from, outputs),
         number_column(
             "params",
             "parameters",
@@ -69,7 +69,7 @@ def summary_sheet(summary: Summary, view: View, *, static: str = "") -> Sheet:
         number_column(
             "flops",
             "FLOPs",
-            "2 for each multiply-add of matrix products, convolutions and attention",
+            f"2 for each multiply-add {summary.counted}",
             [None if o else row.flops for row, o in zip(of, own, strict=True)],
         ),
         number_column(
@@ -125,13 +125,12 @@ def _ranked_layers(summary: Summary, view: View) -> list[_LayerLine]:
 def _nested_layers(summary: Summary, view: View) -> list[_LayerLine]:
     lines: list[_LayerLine] = []
     path: list[str] = []
+    of_one = summary.is_of_one
     for entry, row in enumerate(summary.rows):
         del path[row.depth :]
-        above = path[-1] if path and row.call is not None else ""
+        above = path[-1] if path and row.call is not None else None
         path += [row.layer] * (row.depth + 1 - len(path))
-        name = row.layer or row.network
-        label = name.removeprefix(f"{above}.") if above else name
-        lines.append(_LayerLine(entry, label, row.depth))
+        lines.append(_LayerLine(entry, label_of(row, above, of_one=of_one), row.depth))
         if row.children and row.own_params:
             own = f"own: {', '.join(row.names)}"
             lines.append(_LayerLine(entry, own, row.depth + 1, own=True))

@@ -73,12 +73,14 @@ class Failure:
         message: the first line of its text.
         mismatch: what the layer got against what it expects, where that is known.
         place: the file and line, or the source line, of the code that called the layer.
+        cause: the exception of which layer it was raised after, `""` for none.
     """
 
     type: str
     message: str
     mismatch: str
     place: str
+    cause: str = ""
 
 
 class TraceLog:
@@ -87,10 +89,15 @@ class TraceLog:
     Calls are numbered in the order in which they began, a parent before its children; tensors in
     the order in which they were first seen. A tensor that passes from one layer to the next
     unchanged is one entry.
+
+    Attributes:
+        constant: the outermost calls that returned the same for all items of a batch that differ.
+        tainted: for a call that made NaN or Inf, which of its parameters and buffers held some.
     """
 
     __slots__ = (
         "_numbers",
+        "constant",
         "depth",
         "ended",
         "failures",
@@ -121,6 +128,7 @@ class TraceLog:
         "shapes",
         "shapes_seen",
         "step",
+        "tainted",
         "tensor_form",
         "title",
         "unknown",
@@ -150,6 +158,8 @@ class TraceLog:
         self.raised: int | None = None
         self.recomputed: set[int] = set()
         self.functions: set[int] = set()
+        self.constant: set[int] = set()
+        self.tainted: dict[int, tuple[str, ...]] = {}
         self.graded = False
         self.gradients: dict[int, int] = {}
         self.parameter_gradients: dict[int, dict[str, int | None]] = {}

@@ -63,7 +63,7 @@ def trace_sheet(
     message: dict[str, str] = {}
     tensors = np.full(len(lines), -1, dtype=np.int64)
     counts: list[int | None] = []
-    makers, several = table.makers, len(log.networks) > 1
+    verdicts, several = table.verdicts, len(log.networks) > 1
     usual_dtype, usual_device = table.usual
     for row, line in enumerate(lines):
         call = line.call
@@ -79,7 +79,7 @@ def trace_sheet(
         words: list[str] = []
         shape = units.shape(log.shapes[log.output_shape[call]])
         if log.ended[call] != FINISHED:
-            message[str(row)] = table.unfinished(call)
+            message[str(row)] = verdicts.unfinished(call)
             bits |= STRONG if call == log.raised else 0
             bits |= FAILED_ROW if log.ended[call] == FAILED else 0
         else:
@@ -90,12 +90,12 @@ def trace_sheet(
                 shape += f" {form.dtype}" if form.dtype != usual_dtype else ""
                 shape += f" {form.device}" if form.device != usual_device else ""
                 zeros = log.numbers[index * len(NOTHING_KNOWN) + 4]
-                words = table.flags(call, zeros, log.unknown.get(index, ""))
+                words = verdicts.flags(call, zeros, log.unknown.get(index, ""))
                 if call in log.recomputed:
                     words = ["recomputed in the backward", *words]
-            bits |= STRONG if call in makers else 0
-            bits |= DIMMED if makers and table.inherits(call) else 0
-        bits |= FLAGGED if table.is_flagged(call) else 0
+            bits |= STRONG if call in verdicts.makers else 0
+            bits |= DIMMED if verdicts.makers and verdicts.inherits(call) else 0
+        bits |= FLAGGED if verdicts.is_flagged(call) else 0
         state[row] = bits
         shapes.add(shape)
         flags.add(", ".join(words))

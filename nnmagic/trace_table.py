@@ -3,22 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from math import exp, isfinite
 from typing import NamedTuple
 
 from nnmagic import units
-from nnmagic.records import MOST_ROWS, Sample, TensorRecord, View, filtered, leading_rows, left_out
+from nnmagic.findings import Findings
+from nnmagic.records import MOST_ROWS, TensorRecord, View, filtered, leading_rows, left_out
+from nnmagic.scores import ItemScores, ScoreReader
 from nnmagic.tables import Column, Pair, Row, Table, bounded, parents_of
-from nnmagic.trace_log import FAILED, FINISHED, STOPPED, TraceLog
+from nnmagic.trace_log import FINISHED, TraceLog
+from nnmagic.verdicts import Verdicts
 
 FOLDED_FROM = 6
 """From how many calls of one layer within one parent on they are folded into one row."""
-
-BEST_CLASSES = 5
-ITEMS_SHOWN = 3
-LEAST_CHANCE = 0.0005
-
-SCORE_LAYERS = {"Linear", "LazyLinear", "Softmax", "LogSoftmax"}
 
 COLUMNS = (
     Column(title="type", rank=2, meaning="the class of the layer"),
@@ -74,24 +70,6 @@ class Line(NamedTuple):
     times: int = 0
 
 
-class ItemScores(NamedTuple):
-    """One item of an output that is read as class scores.
-
-    Attributes:
-        item: its number in the batch.
-        items: how many there are.
-        classes: how many classes there are.
-        how: how the scores became probabilities.
-        best: the likeliest classes, each with its probability.
-    """
-
-    item: int
-    items: int
-    classes: int
-    how: str
-    best: tuple[tuple[str, float], ...]
-
-
 class TraceTable:
     """Makes the table of one step of a run.
 
@@ -109,7 +87,7 @@ class TraceTable:
     def __init__(self, log: TraceLog, view: View, *, text: bool, scores: bool) -> None:
         self.log = log
         self.view = view
-        self.as_scores = scores
+        self.score_reader = ScoreReader(log, view, known=scores)
         self.depth = view.depth_in(text=text)
         self.text = text
         self.notes: list[str] = []
@@ -117,20 +95,8 @@ class TraceTable:
         self.parent = {
             call: None if p < 0 else p for call in self.calls for p in [log.parent[call]]
         }
-        self.last_child = {p: call for call, p in self.parent.items() if p is not None}
-        self.spoiled = log.holds_nonfinite()
-        self.makers = {
-            call
-            for call in (self.calls if self.spoiled else ())
-            if self.log.makes_nonfinite(call) and not self.log.spoiled(self.log.inputs[call])
-        }
-        self.failing = self._around_the_failure()
-        self.above_maker = set[int]()
-        for call in self.makers:
-            step = self.parent[call]
-            while step is not None and step not in self.above_maker:
-                self.above_maker.add(step)
-                step = self.parent[step]
+        self.findings = Findings(log, self.parent)
+        self.verdicts = Verdicts(log, self.parent, self.findings.flags)
         self.usual = self._usual_form()
 
     def _shown_calls(self) -> tuple[list[int], str]:
@@ -179,7 +145,7 @@ class TraceTable:
         lines = self._chosen()
         rows = [self._row(line) for line in lines]
         names = [self.log.layer_of(line.call).name for line in lines]
-        shown = filtered(rows, names, self.view, lambda i: self.is_flagged(lines[i].call))
+        shown = filtered(rows, names, self.view, lambda i: self.verdicts.is_flagged(lines[i].call))
         if self.view.layers and not any(self.view.matches(name) for name in names):
             self.notes.append(f"no layer matches {' '.join(self.view.layers)}")
         return Table(
@@ -193,7 +159,13 @@ class TraceTable:
 
     def all_notes(self, scores: Sequence[ItemScores]) -> tuple[str, ...]:
         """Return the lines below the table."""
-        return (*self._verdicts(), *self.score_notes(scores), *self.notes, *self.log.notes)
+        return (
+            *self.verdicts.notes(),
+            *self.findings.notes,
+            *self.score_reader.notes(scores),
+            *self.notes,
+            *self.log.notes,
+        )
 
     def _chosen(self) -> list[Line]:
         """Return the calls to draw: the flagged ones always, the rest as deep as was asked for."""
@@ -201,7 +173,7 @@ class TraceTable:
         parents = parents_of([line.level for line in lines])
         needed = set[int]()
         for i, line in enumerate(lines):
-            step: int | None = i if self.is_flagged(line.call) else None
+            step: int | None = i if self.verdicts.is_flagged(line.call) else None
             while step is not None and step not in needed:
                 needed.add(step)
                 step = parents[step]
@@ -220,7 +192,7 @@ class TraceTable:
                 f"{units.plural(hidden, 'call')} below level {limit} not shown; "
                 f"see them with --depth {deepest}"
             )
-        flagged = (i for i, line in enumerate(shown) if self.is_flagged(line.call))
+        flagged = (i for i, line in enumerate(shown) if self.verdicts.is_flagged(line.call))
         kept = bounded([line.level for line in shown], flagged, MOST_ROWS)
         if len(kept) < len(shown):
             self.notes.append(left_out(len(kept), len(shown)))
@@ -255,14 +227,6 @@ class TraceTable:
                 pending += [Line(call, line.level + 1, line.folded) for call in below]
         return lines
 
-    def is_flagged(self, call: int) -> bool:
-        """Tell whether a call deserves a look."""
-        return call in self.makers or self.log.ended[call] == FAILED or self._all_zeros(call)
-
-    def _all_zeros(self, call: int) -> bool:
-        tensor = self.log.main_output(call)
-        return tensor is not None and self.log.statistics_of(tensor).zeros == 1
-
     def label(self, call: int) -> str:
         """Return what the tree calls a call: what its layer's name adds to its parent's."""
         layer, parent = self.log.layer_of(call), self.parent[call]
@@ -288,7 +252,7 @@ class TraceTable:
         )
         if log.ended[call] != FINISHED:
             got = units.shape(log.shapes[log.input_shape[call]])
-            message, strong = self.unfinished(call), call == log.raised
+            message, strong = self.verdicts.unfinished(call), call == log.raised
             return replace(row, message=message, strong=strong, details=(f"got {got}",))
         index = log.main_output(call)
         if index is None:
@@ -310,11 +274,11 @@ class TraceTable:
                 tensor.min_and_max,
                 tensor.histogram,
                 units.percent(tensor.zeros),
-                ", ".join([*flags, *self.flags(call, tensor.zeros, tensor.unknown)]),
+                ", ".join([*flags, *self.verdicts.flags(call, tensor.zeros, tensor.unknown)]),
             ),
             details=self._details(call, tensor),
-            dimmed=self.inherits(call),
-            strong=call in self.makers,
+            dimmed=self.verdicts.inherits(call),
+            strong=call in self.verdicts.makers,
         )
 
     def _gradients(self, call: int) -> tuple[Pair | str | None, ...]:
@@ -333,58 +297,9 @@ class TraceTable:
         text = units.numbers(norm)[0]
         return f"{text}, {', '.join(without)} none" if without else text
 
-    def unfinished(self, call: int) -> str:
-        """Return what a row says in place of values: that the call failed, or runs."""
-        if self.log.ended[call] == STOPPED:
-            return "recomputed in the backward, as far as needed"
-        failure = self.log.failures.get(call)
-        if failure is None:
-            return "running"
-        if self.log.raised is None:
-            return f"FAILED, caught: {failure.type}"
-        if call == self.log.raised:
-            return f"FAILED {failure.mismatch or failure.type}"
-        return "FAILED inside" if call in self.failing else f"FAILED, caught: {failure.type}"
-
-    def _around_the_failure(self) -> set[int]:
-        """Return the calls that the exception passed through on its way out."""
-        around = set[int]()
-        step = self.log.raised
-        while step is not None and step not in around:
-            around.add(step)
-            step = self.parent.get(step)
-        return around
-
-    def inherits(self, call: int) -> bool:
-        """Tell whether what a call returned is NaN or Inf because what it got was."""
-        nan, inf = self.log.nonfinite(self.log.outputs[call])
-        spoiled = bool(nan or inf)
-        return spoiled and call not in self.makers and call not in self.above_maker
-
-    def flags(self, call: int, zeros: float | None, unknown: str) -> list[str]:
-        """Return what deserves a look, in words.
-
-        Args:
-            call: the call.
-            zeros: the share of zeros in its main output.
-            unknown: why its numbers are unknown, if they are.
-        """
-        nan, inf = self.log.nonfinite(self.log.outputs[call]) if self.spoiled else (0, 0)
-        words = [f"{number:,} {name}" for number, name in ((nan, "NaN"), (inf, "Inf")) if number]
-        if words:
-            if call in self.above_maker:
-                words.append("made inside")
-            else:
-                words.append("made here" if call in self.makers else "inherited")
-        if zeros == 1:
-            words.append("all zeros")
-        if unknown:
-            words.append(f"no values: {unknown}")
-        return words
-
     def _details(self, call: int, tensor: TensorRecord) -> tuple[str, ...]:
         log = self.log
-        child = self.last_child.get(call)
+        child = self.verdicts.last_child.get(call)
         if child is not None and log.outputs[child] == log.outputs[call]:
             return ()
         if not self.view.values_shown:
@@ -415,137 +330,24 @@ class TraceTable:
         parts.append(units.plural(len(self.calls), "call"))
         if len(self.calls) < len(log):
             parts[-1] += f" of {len(log):,}"
-        if self.makers:
+        if self.verdicts.makers:
             parts.append("NaN or Inf arose")
+        elif self.verdicts.came_in in self.parent:
+            parts.append("NaN or Inf came in")
         return " · ".join(parts)
-
-    def _verdicts(self) -> list[str]:
-        notes = []
-        first = self.log.first_nonfinite()
-        if first is not None:
-            step = "" if first in self.parent else f", at step {self.log.step[first]}"
-            notes.append(f"first {self._origin(first)}{step}")
-        if any(self._is_fused(call) for call in self.calls if call not in self.last_child):
-            notes.append(
-                "TransformerEncoderLayer ran as one fused operation (torch's fast path in eval "
-                "mode), so that the layers inside were not called"
-            )
-        types = {self.log.layer_of(call).type for call in self.calls}
-        compiled = [c for c in self.calls if self.log.layer_of(c).type == "OptimizedModule"]
-        if any(call in self.last_child for call in compiled):
-            notes.append("compiled networks run eagerly while they are traced")
-        elif compiled:
-            notes.append("a compiled network that is watched runs as it is: one row")
-        if types & {"ScriptModule", "RecursiveScriptModule", "TopLevelTracedModule"}:
-            notes.append("a ScriptModule is one row: what runs inside it cannot be seen")
-        raised = self.log.raised
-        if raised is not None:
-            failure, layer = self.log.failures[raised], self.log.layer_of(raised)
-            where = self.log.place_of(raised)
-            got = units.shape(self.log.shapes[self.log.input_shape[raised]]) or "no tensor"
-            text = f"{where} ({layer.type}) {failure.mismatch or f'got {got}'}"
-            notes.append(f"{text}, called at {failure.place}" if failure.place else text)
-            notes.append(f"{failure.type}: {failure.message}")
-        return notes
-
-    def _is_fused(self, call: int) -> bool:
-        is_encoder = self.log.layer_of(call).type == "TransformerEncoderLayer"
-        return is_encoder and self.log.ended[call] == FINISHED
-
-    def _origin(self, call: int) -> str:
-        log = self.log
-        layer = log.layer_of(call)
-        nan, _ = log.nonfinite(log.outputs[call])
-        where = log.place_of(call)
-        text = f"{'NaN' if nan else 'Inf'}: {where} ({layer.type})"
-        known = [log.tensor(tensor) for tensor in log.inputs[call]]
-        ranges = [(each.min, each.max) for each in known if each.min is not None]
-        if not ranges:
-            return text
-        low = min(low for low, _ in ranges)
-        high = max(high for _, high in ranges if high is not None)
-        least, greatest = units.numbers(low, high)
-        return f"{text}, its inputs within {least} … {greatest}"
 
     def scores(self) -> list[ItemScores]:
         """Return what the outputs say, read as class scores where that is likely."""
-        log, found = self.log, list[ItemScores]()
         roots = (call for call in self.calls if self.parent[call] is None)
-        for root in (call for call in roots if call not in log.recomputed):
-            tensor, last = log.main_output(root), self._last_leaf(root)
-            if tensor is None or log.ended[root] != FINISHED:
-                continue
-            form, leading = log.form_of(tensor), log.samples_of(tensor).leading
-            last_type = log.layer_of(last).type
-            ends_in_scores = root != last and last_type in SCORE_LAYERS
-            if not (self.as_scores or self.view.classes or ends_in_scores):
-                continue
-            match form.shape:
-                case int(items), int(classes) if items > 0 and classes > 1:
-                    pass
-                case _:
-                    continue
-            whole = leading is not None and leading.shape[1:] == form.shape[1:]
-            if leading is not None and whole and form.dtype.startswith(("float", "bfloat")):
-                found += self._read_scores(leading, items, classes, last_type)
-        return found
-
-    def score_notes(self, scores: Sequence[ItemScores]) -> list[str]:
-        """Return the lines that say what the outputs are, read as class scores."""
-        notes = []
-        for item in scores:
-            (best, chance), *others = item.best
-            which = "" if item.items == 1 else f"item {item.item} "
-            likely = [(name, p) for name, p in others if p >= LEAST_CHANCE]
-            then = ", ".join(f"{name} {100 * p:.1f} %" for name, p in likely)
-            notes.append(
-                f"{which}read as class scores: {best} is the largest of {item.classes} "
-                f"({100 * chance:.1f} % {item.how})" + (f", then {then}" if then else "")
-            )
-        if scores and scores[0].items > len(scores):
-            notes.append(f"the first {len(scores)} of {scores[0].items} items are read")
-        named = len(self.view.classes)
-        notes += [
-            f"{named} class names for {count} scores"
-            for count in dict.fromkeys(item.classes for item in scores)
-            if named not in (0, count)
-        ]
-        return notes
+        return self.score_reader.read({root: self._last_leaf(root) for root in roots})
 
     def _last_leaf(self, call: int) -> int:
-        while call in self.last_child:
-            call = self.last_child[call]
+        while call in self.verdicts.last_child:
+            call = self.verdicts.last_child[call]
         return call
-
-    def _read_scores(
-        self, leading: Sample, items: int, classes: int, last_type: str
-    ) -> list[ItemScores]:
-        how = {"Softmax": "as it is", "LogSoftmax": "after exp"}.get(last_type, "after softmax")
-        found = []
-        for item, row in enumerate(leading.tolist()[:ITEMS_SHOWN]):
-            if not all(map(isfinite, row)):
-                continue
-            chances = _probabilities(row, last_type)
-            best = sorted(range(classes), key=lambda i: -chances[i])[:BEST_CLASSES]
-            names = tuple((self._class_name(i), chances[i]) for i in best)
-            found.append(ItemScores(item, items, classes, how, names))
-        return found
-
-    def _class_name(self, index: int) -> str:
-        names = self.view.classes
-        return names[index] if index < len(names) else str(index)
 
 
 def _ranges(steps: Sequence[int]) -> str:
     if len(steps) <= 5:
         return ", ".join(map(str, steps))
     return f"{steps[0]}, {steps[1]}, … {steps[-1]}"
-
-
-def _probabilities(row: Sequence[float], last_type: str) -> list[float]:
-    if last_type == "Softmax":
-        return list(row)
-    top = 0.0 if last_type == "LogSoftmax" else max(row)
-    weights = [exp(score - top) for score in row]
-    total = 1.0 if last_type == "LogSoftmax" else sum(weights)
-    return [weight / total for weight in weights]

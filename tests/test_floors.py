@@ -14,38 +14,39 @@ FLOORS = {
     3: "html text",
     4: "records",
     5: "params_records sheets summary_records trace_log",
-    6: "params_sheets summary_sheets trace_table",
-    7: "trace_records",
-    8: "panels trace_sheets",
-    9: "widget",
-    10: "modes",
-    11: "batches gradients known_values naming networks "
-    "packed pictures shape_rules state statistics tensors",
-    12: "calls flops nesting readings",
-    13: "failures samples",
-    14: "calling_places functions measuring meta root_calls",
-    15: "inputs tensor_writer weights",
-    16: "memory parameters recorder",
-    17: "function_recorder structure",
-    18: "recording",
-    19: "subject",
-    20: "watching",
-    21: "displays expression options",
-    22: "cells completions statements words",
-    23: "makers",
-    24: "magics",
-    25: "extension",
-    26: "__init__",
+    6: "findings origins params_sheets scores summary_sheets",
+    7: "verdicts",
+    8: "trace_table",
+    9: "trace_records",
+    10: "panels trace_sheets",
+    11: "widget",
+    12: "batches expectations gradients modes naming "
+    "networks pictures shape_rules state statistics tensors",
+    13: "calls known_values layer_expectations loss_expectations nesting packed readings sameness",
+    14: "failures flops samples",
+    15: "calling_places functions measuring meta root_calls",
+    16: "inputs tensor_writer weights",
+    17: "memory parameters recorder",
+    18: "function_recorder structure",
+    19: "peers real recording",
+    20: "subject",
+    21: "watching",
+    22: "displays expression options",
+    23: "cells completions statements words",
+    24: "makers",
+    25: "magics",
+    26: "extension",
+    27: "__init__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
-WITHOUT_TORCH = 9
+WITHOUT_TORCH = 11
 """The highest floor of the views, which read records and never see a module."""
 
 HOMES = {
     "torch": lambda name: FLOOR[name] > WITHOUT_TORCH,
     "torchvision": lambda name: name == "pictures",
-    "IPython": lambda name: 21 <= FLOOR[name] <= 24,
+    "IPython": lambda name: 22 <= FLOOR[name] <= 25,
     "pandas": lambda name: name == "records",
     "numpy": lambda name: (
         name in ("batches", "statistics", "readings", "samples", "measuring")

@@ -196,7 +196,6 @@ def test_an_interrupt_shows_what_ran_and_goes_on(session):
         ("%nnsummary net(torch.rand(1, 784)) --input-size 1,784", "has its input already"),
         ("%nnsummary net(torch.rand(1, 784)) + 1", "gives a Tensor; type a network or a call"),
         ("%nnsummary net --dtype int64", "--dtype goes with --input-size"),
-        ("%nnsummary net --real", "unknown option --real"),
         ("%nnparams net(torch.rand(1, 784))", "type the network alone: net"),
         ("%nnparams 3", "gives an int; type a network or a state dict"),
         ("%nnparams {'a': 1}", "the mapping holds no tensors"),
@@ -224,7 +223,7 @@ def test_a_refused_size_names_what_is_wanted(session, net):
     assert "the last axis must be 784, it is 20" in text
 
 
-def test_a_network_that_reads_values_is_told_to_trace(session):
+def test_a_network_that_reads_values_is_told_to_run_for_real(session):
     session.run(
         "class Net(nn.Module):\n"
         "    def forward(self, x):\n"
@@ -235,7 +234,8 @@ def test_a_network_that_reads_values_is_told_to_trace(session):
     text = usage(session, "%nnsummary net(torch.rand(2))")
 
     assert text.endswith(
-        "it reads values while it runs, and a run for shapes has none; type %nntrace for a real run"
+        "it reads values while it runs, and a run for shapes has none; "
+        "type --real to run it for real"
     )
 
 
@@ -291,6 +291,40 @@ def test_a_failing_summary_shows_what_ran(session, net):
 
     (text,) = shown(session)
     assert "failed: net.1 (Linear) got (3, 20), weight is (20, 784)" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("%nnsummary net([torch.rand(2, 784), torch.ones(2)])", "a DataLoader's batch?"),
+        ("s = %nnsummary net(torch.rand(3, 20))", "the last axis must be 784, it is 20"),
+        ("%nnsummary net.forward(torch.rand(3, 20));", "the last axis must be 784, it is 20"),
+        ("%nnsummary net()", "net (Sequential) forward takes (input): missing a required"),
+    ],
+)
+def test_a_failing_summary_shows_the_table_in_every_form(session, net, line, says):
+    with pytest.raises((RuntimeError, AttributeError, TypeError)) as caught:
+        session.run(line)
+
+    (text,) = shown(session)
+    assert says in " ".join(text.split())
+    assert "not called" in text
+    assert "interactiveshell" not in text
+    assert caught.value.__notes__[0].startswith("nnmagic: raised on the meta device in net")
+
+
+def test_an_interrupted_summary_shows_what_ran(session):
+    session.run(
+        "class Stop(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        raise KeyboardInterrupt\n"
+        "net = nn.Sequential(nn.ReLU(), Stop())"
+    )
+
+    with pytest.raises(KeyboardInterrupt):
+        session.run("%nnsummary net(torch.rand(3, 20))")
+
+    assert "failed: net.1 (Stop)" in shown(session)[0]
 
 
 def test_the_tutorials_summary_has_the_published_figures(session):
@@ -453,6 +487,18 @@ def test_the_help_shows_every_option_with_an_example(session, magic):
         assert flag in text
         assert any(option in action.help for option in action.option_strings), flag
     assert f"%{magic} net" in text
+
+
+def test_gradients_are_those_that_the_parameters_have_now(session, net):
+    session.run("net(torch.rand(2, 784)).sum().backward()")
+
+    found = session.run("%nnparams net --grad --sort grad_norm")
+    none = session.run("%nnparams --grad")
+
+    assert found["3.bias"].grad_norm == pytest.approx(net[3].bias.grad.norm().item())
+    assert "no parameter has a gradient: run a backward first" in str(none)
+    assert "the gradients are needed: --grad" in usage(session, "%nnparams net --sort grad_norm")
+    assert "%nnparams: unknown option --real" in usage(session, "%nnparams net --real")
 
 
 def test_names_that_are_taken_get_a_number(session):

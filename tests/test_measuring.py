@@ -244,6 +244,13 @@ def test_zeros_that_a_sparse_tensor_does_not_store_count(make, sides):
     assert found.shape == sides
 
 
+def test_the_stored_values_of_a_large_sparse_tensor_are_not_shown_as_its_distribution():
+    small, large = record(torch.eye(4).to_sparse()), record(torch.eye(400).to_sparse())
+
+    assert small.values == torch.eye(4).tolist()
+    assert (large.mean, large.values, large.histogram) == (1 / 400, None, None)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=str)
 def test_a_nested_tensor_is_measured_over_its_components(layout):

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from nnmagic.measuring import measure
-from nnmagic.samples import LEADING, WHOLE
+from nnmagic.measuring import first_items, measure
+from nnmagic.samples import LEADING, WHOLE, restored
 from nnmagic.tensors import form_of
 from nnmagic.trace_log import tensor_record
 
@@ -67,3 +67,36 @@ def test_a_thinned_measure_is_over_values_of_the_whole_tensor():
     assert 900 < len(kept) <= 1000
     assert statistics.mean == pytest.approx(kept.double().mean().item(), rel=1e-6)
     assert kept[-1] > 99_000
+
+
+def test_the_first_items_are_as_many_as_fit():
+    tensor = torch.randn(10, 20).half()
+
+    assert first_items(tensor, 70).tolist() == tensor[:3].float().tolist()
+    assert first_items(tensor, 200).shape == (10, 20)
+    assert first_items(tensor, 19) is None
+    assert first_items(torch.tensor(3), 1).tolist() == 3
+    assert first_items(torch.ones(3, device="meta"), 9) is None
+    assert first_items(torch.empty(0, 3), 9).shape == (0, 3)
+
+
+@pytest.mark.parametrize("keep", ["sample", "all"])
+def test_samples_of_a_nested_tensor_are_spread_over_its_components(keep):
+    parts = [torch.arange(3.0), torch.arange(5.0, 2005.0)]
+    nested = torch.nested.nested_tensor(parts, layout=torch.jagged)
+
+    found = record(nested, keep=keep)
+
+    assert found.leading is None
+    assert found.spread.flat() == torch.cat(parts)[::3].tolist()
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.randn(3, 4), torch.randn(3).to(torch.complex64), torch.randn(4).bfloat16()],
+    ids=lambda each: str(each.dtype),
+)
+def test_a_tensor_can_be_restored_from_a_whole_sample(tensor):
+    found = record(tensor)
+
+    assert torch.equal(restored(found.leading, form_of(tensor)), tensor)

@@ -117,7 +117,7 @@ def test_nan_is_flagged_where_it_arises_and_dimmed_after():
     assert state[2] & STRONG
     assert state[2] & FLAGGED
     assert state[3] & DIMMED
-    assert texts(sheet, "flags")[2].endswith("made here")
+    assert texts(sheet, "flags")[2].startswith("2 NaN, made here of -2.")
 
 
 def test_a_failed_call_shows_why_in_place_of_its_values():

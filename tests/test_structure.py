@@ -277,6 +277,25 @@ def test_a_network_in_half_precision_takes_half_the_bytes(dtype):
     assert half.total_flops == whole.total_flops
 
 
+def test_a_layer_whose_error_is_caught_fails_and_the_network_does_not():
+    class Forgiving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(5, 2)
+            self.second = nn.Linear(4, 2)
+
+        def forward(self, x):
+            try:
+                return self.first(x)
+            except RuntimeError:
+                return self.second(x)
+
+    summary = nnmagic.summary(Forgiving(), torch.rand(1, 4))
+
+    assert [row.failed for row in summary.rows] == [False, True, False]
+    assert summary.failure == ""
+
+
 def test_outputs_under_autocast_have_the_bytes_of_its_dtype():
     net = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.MSELoss())
     x, target = torch.rand(2, 4), torch.rand(2, 8)

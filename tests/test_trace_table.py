@@ -61,11 +61,13 @@ def test_nan_is_told_by_who_made_it_and_who_inherited_it():
     assert flags == {
         "Sequential": "2 NaN, made inside",
         "0": "",
-        "1": "1 NaN, made here",
+        "1": "1 NaN, made here of -2.000 … 3.000",
         "2": "2 NaN, inherited",
     }
     assert [row.dimmed for row in table.rows] == [False, False, False, True]
-    assert table.notes[0] == "first NaN: Sequential.1 (Log), its inputs within -2.000 … 3.000"
+    assert table.notes[0].startswith(
+        "first NaN: Sequential.1 (Log), its inputs finite in [-2.000, 3.000], called at test_"
+    )
     assert "NaN or Inf arose" in table.heading
 
 

@@ -1,0 +1,54 @@
+"""What a network's output tells at once: whether it is finite, and not the same for all items."""
+
+from collections.abc import Sequence
+from math import isfinite
+
+import torch
+
+from nnmagic.tensors import unseen
+
+FEWEST_ITEMS = {torch.float16: 8, torch.bfloat16: 8}
+"""How many items are needed to tell: a few may be equal by rounding."""
+
+
+def ignores_its_input(inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> bool:
+    """Tell whether an output is the same for all items of a batch, though the inputs differ.
+
+    Args:
+        inputs: what the network got; the first one with the output's batch size is its batch.
+        outputs: what it returned; the first floating-point one counts.
+    """
+    try:
+        output = next((each for each in outputs if each.is_floating_point()), None)
+        if output is None or output.dim() < 2:
+            return False
+        if output.shape[0] < FEWEST_ITEMS.get(output.dtype, 2) or not alike(output):
+            return False
+        batch = next((each for each in inputs if each.shape[:1] == output.shape[:1]), None)
+        return batch is not None and not alike(batch)
+    except Exception:  # noqa: BLE001 - of a tensor that cannot be compared nothing is said
+        return False
+
+
+def alike(tensor: torch.Tensor) -> bool:
+    """Tell whether a batch of at least two items holds the same values in each."""
+    plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided
+    if not plain or tensor.is_meta or not tensor.dim() or tensor.shape[0] < 2:
+        return False
+    with unseen(tensor):
+        tensor = tensor.detach()
+        first = tensor[0]
+        return torch.equal(first, tensor[1]) and bool((tensor == first).all())
+
+
+def all_finite(outputs: Sequence[torch.Tensor]) -> bool:
+    """Tell whether no value is NaN or Inf, as far as a sum tells; one that overflows is none."""
+    try:
+        return all(isfinite(_sum(each)) for each in outputs if each.is_floating_point())
+    except Exception:  # noqa: BLE001 - of a tensor that cannot be read nothing is said
+        return True
+
+
+def _sum(tensor: torch.Tensor) -> float:
+    with unseen(tensor):
+        return tensor.detach().sum().item()
