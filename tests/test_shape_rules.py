@@ -262,16 +262,23 @@ def test_a_rule_claims_only_floats_on_meta(make):
     ],
     ids=str,
 )
-def test_what_does_not_fit_raises_what_torch_raises(layer, shape):
+def test_what_does_not_fit_ends_as_it_does_without_rules(layer, shape):
     layer = copy.deepcopy(layer).to("meta")
     inputs = [empty(shape)] * (2 if isinstance(layer, nn.Bilinear) else 1)
-    with pytest.raises(Exception) as expected:  # noqa: PT011 - whatever torch raises
-        layer(*inputs)
+    expected = outcome(layer, inputs)
 
-    with pytest.raises(type(expected.value)) as found, FlopCounter(MetaKernels().kernel_of):
-        layer(*inputs)
+    with FlopCounter(MetaKernels().kernel_of):
+        found = outcome(layer, inputs)
 
-    assert str(found.value) == str(expected.value)
+    assert found == expected
+
+
+def outcome(function, args):
+    """What a call gives, or raises: some versions of torch let on meta pass what others refuse."""
+    try:
+        return form(function(*args))
+    except Exception as error:  # noqa: BLE001 - whatever torch raises
+        return type(error), str(error)
 
 
 def run(kernels, op, args, kwargs=None):
