@@ -3,7 +3,6 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from threading import RLock, get_ident
 from types import CodeType, FunctionType
 from typing import Any, cast
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils import checkpoint
 
+from nnmagic.blocks import block
 from nnmagic.naming import Naming, Network
 
 CALL = cast(FunctionType, nn.Module._wrapped_call_impl)
@@ -285,7 +285,7 @@ def _observers() -> _Observers | None:
     return next(found, None)
 
 
-@contextmanager
+@block
 def observed(observer: CallObserver, *, eager: bool = True) -> Iterator[None]:
     """Let the observer see every module call for the length of the block.
 

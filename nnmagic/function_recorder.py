@@ -1,11 +1,11 @@
 """The recorder that writes the tensor functions between the modules too."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
+from nnmagic.blocks import block
 from nnmagic.calls import RunningCall
 from nnmagic.failures import calling_line, place_text
 from nnmagic.functions import FunctionMode, called_by_torch
@@ -32,7 +32,7 @@ class FunctionRecorder(Recorder):
         self.mode = FunctionMode(self._inputs, self._function)
         self._aside: RunningCall | None = None
 
-    @contextmanager
+    @block
     def observing(self) -> Iterator[None]:
         """See all calls, and the functions of this thread, for the length of the block."""
         with super().observing(), self.mode:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 
+from nnmagic.blocks import block
 from nnmagic.failures import TORCH_FOLDER
 from nnmagic.nesting import tensors_in
 from nnmagic.tensors import version_of
@@ -47,7 +47,7 @@ class FunctionMode(TorchFunctionMode):
         self.note = note
         self.resting = False
 
-    @contextmanager
+    @block
     def at_rest(self) -> Iterator[None]:
         """Pass everything over: what an observer calls is nothing that the network does."""
         before, self.resting = self.resting, True

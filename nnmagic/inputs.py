@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from itertools import chain, islice, product
@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from nnmagic.arguments import arguments_of
+from nnmagic.blocks import block
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.candidates import candidates, declared_inputs
 from nnmagic.failures import first_line, mismatch
@@ -258,7 +259,7 @@ class _Search:
             self._refused.append((outcome, candidate))
         return outcome.through is True
 
-    @contextmanager
+    @block
     def on_meta(self) -> Iterator[Any]:
         """Put the network on meta for the length of the block.
 
@@ -293,7 +294,7 @@ class _Search:
         return f"no input found: on {text}, {outcome.refusal}; call the network on one{more}"
 
 
-@contextmanager
+@block
 def _quiet() -> Iterator[None]:
     """Let trials print nothing and warn of nothing."""
     with redirect_stdout(StringIO()), warnings.catch_warnings(), torch.no_grad():

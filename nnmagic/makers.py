@@ -1,7 +1,6 @@
 """The makers behind the magics: from the words of a line to the record that they ask for."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +8,7 @@ from IPython.core.error import UsageError
 from IPython.display import display
 from torch import nn
 
+from nnmagic.blocks import block
 from nnmagic.cells import CellBody
 from nnmagic.displays import is_kernel
 from nnmagic.expression import Expression, described
@@ -29,7 +29,7 @@ from nnmagic.trace_records import Trace
 from nnmagic.words import Words
 
 
-@contextmanager
+@block
 def usage(magic: str) -> Iterator[None]:
     """Turn what is wrong with the line into one line that begins with the magic's name."""
     __tracebackhide__ = True

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 
+from nnmagic.blocks import block
 from nnmagic.failures import first_line
 from nnmagic.inputs import device_of
 from nnmagic.known_values import known_values
@@ -49,7 +49,7 @@ class SavedTensors:
         self._holders.append(holder)
         return holder
 
-    @contextmanager
+    @block
     def noted(self) -> Iterator[None]:
         """Take note of what the block saves, and let the graph that it makes go at the end."""
         try:

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
+from nnmagic.blocks import block
 from nnmagic.failures import first_line
 from nnmagic.packed import holds_packed, packed_on_meta
 from nnmagic.shape_rules import META, is_real
@@ -149,7 +149,7 @@ class _Twins:
         return twin.requires_grad_(tensor.requires_grad) if tensor.requires_grad else twin
 
 
-@contextmanager
+@block
 def networks_on_meta(network: nn.Module, fakes: Fakes | None = None) -> Iterator[list[str]]:
     """Give the network meta tensors for the length of the block, and put everything back.
 

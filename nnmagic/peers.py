@@ -3,7 +3,6 @@
 import inspect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from nnmagic.blocks import block
 from nnmagic.failures import first_line
 from nnmagic.state import preserved, random_state_kept
 from nnmagic.structure import config_of
@@ -102,7 +102,7 @@ def _own_keywords() -> set[str]:
     return {name for function in functions for name in inspect.signature(function).parameters}
 
 
-@contextmanager
+@block
 def _values_kept(value: Any) -> Iterator[None]:
     """Put back what a forward writes into its arguments."""
     tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor) and not t.is_meta]
@@ -116,7 +116,7 @@ def _values_kept(value: Any) -> Iterator[None]:
                     tensor.copy_(values)
 
 
-@contextmanager
+@block
 def _own_cache() -> Iterator[None]:
     """Keep torchinfo from holding on to the network: it remembers the last of each class."""
     from torchinfo import torchinfo

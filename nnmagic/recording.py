@@ -1,12 +1,12 @@
 """Recording a run: for the length of a block, or of one call of a module."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
+from nnmagic.blocks import block
 from nnmagic.function_recorder import FunctionRecorder
 from nnmagic.inputs import takes_no_input, work_out_input
 from nnmagic.naming import Naming
@@ -18,7 +18,7 @@ from nnmagic.trace_records import Trace
 KEEPS = ("none", "sample", "all")
 
 
-@contextmanager
+@block
 def recording(
     title: str,
     naming: Naming,
@@ -50,7 +50,7 @@ def recording(
         recorder.conclude()
 
 
-@contextmanager
+@block
 def own_run(module: nn.Module) -> Iterator[None]:
     """The mode of a run that nnmagic starts itself: eval, no graph, a random state of its own.
 
@@ -86,7 +86,7 @@ def trace(module: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
     return Trace(log=recorder.log, output=output, root=recorder.roots)
 
 
-@contextmanager
+@block
 def tracing(
     *modules: nn.Module,
     every: int = 1,

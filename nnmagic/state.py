@@ -6,13 +6,14 @@ import weakref
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import wraps
 from operator import is_
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from nnmagic.blocks import block
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -121,7 +122,7 @@ def change_text(changed: list[str]) -> str:
     return f"the run changed {len(changed)} of its tensors: {shown}"
 
 
-@contextmanager
+@block
 def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.Module]]:
     """Put back everything that the modules of a network hold, on every way out of the block.
 
@@ -245,18 +246,18 @@ def uncollected(function: Callable[P, T]) -> Callable[P, T]:
     return without_collections
 
 
-@contextmanager
+@block
 def random_state_kept(seed: int | None = None) -> Iterator[None]:
     """Put the random state of torch's CPU generator and of Python back after the block.
 
     Args:
         seed: what torch's generator starts from in the block; None leaves it as it is.
     """
-    python = random.getstate()
+    python, torchs = random.getstate(), torch.default_generator.get_state()
     try:
-        with torch.random.fork_rng(devices=[]):
-            if seed is not None:
-                torch.default_generator.manual_seed(seed)
-            yield
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        yield
     finally:
         random.setstate(python)
+        torch.default_generator.set_state(torchs)

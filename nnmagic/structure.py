@@ -1,7 +1,7 @@
 """The shape-only run: a network's structure, found on the meta device."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 
+from nnmagic.blocks import block
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.flops import FlopCounter
@@ -396,7 +397,7 @@ def _fakes_for(
     return Fakes(device) if cast or scripted else None, remarks
 
 
-@contextmanager
+@block
 def _mode(*, own_input: bool) -> Iterator[None]:
     """Let a run see every operation: none fused, none whole as in inference mode."""
     without_graph = own_input or torch.is_inference_mode_enabled()

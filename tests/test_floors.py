@@ -8,7 +8,7 @@ import nnmagic
 PACKAGE = Path(nnmagic.__file__).parent
 
 FLOORS = {
-    0: "squeezing units",
+    0: "blocks squeezing units",
     1: "tables training_records weight_records",
     2: "glyphs",
     3: "html text",
@@ -22,8 +22,8 @@ FLOORS = {
     11: "widget",
     12: "batches expectations forms gradients modes naming "
     "networks pictures shape_rules state statistics tensors",
-    13: "calls guessed known_values layer_expectations loss_expectations "
-    "nesting packed readings sameness",
+    13: "calls guessed known_values layer_expectations "
+    "loss_expectations nesting packed readings sameness",
     14: "arguments failures flops samples",
     15: "calling_places candidates functions measuring meta root_calls",
     16: "inputs tensor_writer weights",
