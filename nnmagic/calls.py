@@ -13,6 +13,7 @@ from torch.utils import checkpoint
 
 from nnmagic.blocks import block
 from nnmagic.naming import Naming, Network
+from nnmagic.sealed import UNLIFTED
 
 CALL = cast(FunctionType, nn.Module._wrapped_call_impl)
 """The function behind `nn.Module.__call__`."""
@@ -146,8 +147,8 @@ class CallObserver(ABC):
     def _inner(self, module: nn.Module, stack: list[RunningCall]) -> RunningCall | None:
         parent = stack[-1]
         network = parent.network
-        if network is None:
-            return None
+        if network is None or type(module).__module__ == UNLIFTED:
+            return None  # torch's check of an exported program's arguments is no layer
         name = network.name_of(module, parent.module, parent.layer)
         recomputed = parent.recomputed or in_backward()
         return RunningCall(module, network, name, parent.step, parent, recomputed, stack)

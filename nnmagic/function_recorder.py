@@ -49,8 +49,7 @@ class FunctionRecorder(Recorder):
         if follows and self.mode.step_aside(module):
             self._aside = call
             note = f"no functions inside {type(module).__name__}: torch may run it as one"
-            if note not in self.log.notes:
-                self.log.notes.append(note)
+            self.log.say(note)
         return call
 
     def leave(self, call: RunningCall, output: Any) -> None:

@@ -131,7 +131,8 @@ def _asked(words: Words) -> _Asked:
         default = words.default_network()
         return _alone(words, default, "NeuralNetwork", words.default_input(default))
     expression = words.python()
-    call = expression.parts()
+    with recording("", words.naming(expression.names), keep="none") as recorder:
+        call = expression.parts()
     network = None if call is None else call.network
     if call is not None and network is not None:
         is_method = call.function is not network  # which may have any attribute, or none
@@ -148,7 +149,7 @@ def _asked(words: Words) -> _Asked:
             optimizer=words.given.optimizer,
         )
     value, ran = _evaluated(words, expression, call)
-    if ran:
+    if ran or len(recorder.log):
         raise UsageError(
             f"{words.expression!r} gives {described(value)}; type a network or a call of one, "
             f"such as net(x), or --real to run any expression for real"

@@ -6,8 +6,8 @@ from itertools import chain
 from typing import Any
 
 from torch import nn
-from torch.jit import ScriptModule
 
+from nnmagic import sealed
 from nnmagic.calls import RunningCall, observed
 from nnmagic.failures import annotate, first_line
 from nnmagic.flops import FlopCounter
@@ -110,8 +110,8 @@ class RunObserver(ShapeObserver):
         lines = []
         if any(module._compiled_call_impl is not None or _is_compiled(module) for module in called):
             lines.append("compiled networks run eagerly in a real run, to show their layers")
-        if any(isinstance(module, ScriptModule) for module in called):
-            lines.append("a ScriptModule is one row: what runs inside it cannot be seen")
+        kinds = dict.fromkeys(map(sealed.kind_of, called))
+        lines += [sealed.remark(kind) for kind in kinds if kind]
         return lines
 
     def _lazy(self) -> list[str]:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from nnmagic import sealed
 from nnmagic.calling_places import CallingPlaces
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, first_line, mismatch
@@ -42,6 +43,9 @@ class Recorder(CallObserver):
         tensors: writes the tensors.
     """
 
+    eager: ClassVar = True
+    """Whether compiled networks run eagerly, so that their layers can be seen."""
+
     def __init__(
         self,
         log: TraceLog,
@@ -65,7 +69,7 @@ class Recorder(CallObserver):
 
     def observing(self) -> AbstractContextManager[None]:
         """See all calls for the length of the block."""
-        return observed(self)
+        return observed(self, eager=self.eager)
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
         """Write the call and what it got."""
@@ -86,8 +90,12 @@ class Recorder(CallObserver):
         else:
             shape, tensors = tensors_of_call(args, kwargs)
             inputs = tuple(self.tensors.write(tensor, network.index) for tensor in tensors)
+        layers = len(log.layers)
+        layer = log.layer_index(network.index, call.layer, type(call.module).__name__)
+        if layer == layers:
+            self._remark(call.module)
         index = log.add_call(
-            log.layer_index(network.index, call.layer, type(call.module).__name__),
+            layer,
             call.step,
             call.depth,
             -1 if parent is None else parent.notes[0],
@@ -100,6 +108,14 @@ class Recorder(CallObserver):
             self.log.recomputed.add(index)
         elif call.depth == 0:
             self.roots.note(call, index, args, kwargs)
+
+    def _remark(self, module: nn.Module) -> None:
+        """Say what is special about a layer that is met for the first time."""
+        kind = sealed.kind_of(module)
+        if kind:
+            self.log.say(sealed.remark(kind))
+        if self.eager and module._compiled_call_impl is not None:
+            self.log.say("compiled networks run eagerly while they are traced")
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Write what the call returned."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 
+from nnmagic import sealed
 from nnmagic.blocks import block
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
@@ -135,6 +136,7 @@ class Counts:
         forms: how those weights of each layer are held that are no plain parameters.
         buffer_bytes: the bytes of the buffers, a shared storage once.
         scripted: whether there is a ScriptModule among them.
+        sealed: the kinds of modules among them that are one row each.
         lazy: whether there are parameters without a shape, which a run gives them.
     """
 
@@ -156,7 +158,8 @@ class Counts:
         children = sum(child is not None for m in modules for child in m._modules.values())
         # where a layer, a parameter or a storage is held twice, sums do not add up
         once = children < len(modules) and len(held) == len(parameters) == len(storages)
-        self._adds_up = once and not self.scripted
+        self.sealed = tuple(filter(None, dict.fromkeys(map(sealed.kind_of, modules))))
+        self._adds_up = once and not self.sealed
         self._sizes = {identity: _size(p) for identity, p in parameters.items()}
         self._take(network)
 
@@ -165,7 +168,7 @@ class Counts:
             self._own[id(module)] = []
             self._below[id(module)] = 0, 0, 0
             return 0, 0, 0
-        whole = isinstance(module, ScriptModule)  # a row of its own, with all that is below it
+        whole = bool(sealed.kind_of(module))  # a row of its own, with all that is below it
         held = dict(module.named_parameters()) if whole else module._parameters
         there = {name: p for name, p in held.items() if p is not None}
         own = {name: p for name, p in there.items() if not is_lazy(p)}
@@ -326,7 +329,12 @@ def describe(
             uncounted=tuple(counter.uncounted.items()),
             forms=named(counts.forms, type(module).__name__),
             failure=failure,
-            notes=(*notes, *remarks, *dict.fromkeys(failed_hooks)),
+            notes=(
+                *notes,
+                *remarks,
+                *map(sealed.remark, counts.sealed),
+                *dict.fromkeys(failed_hooks),
+            ),
         )
 
     fakes, remarks = _fakes_for(module, counts.scripted, by_name=by_name)
@@ -393,8 +401,7 @@ def _fakes_for(
     cast = torch.is_autocast_enabled(device.type)
     if cast and not takes_fakes(module):
         return None, ("autocast is not followed with recurrent, quantised or lazy layers",)
-    remarks = ("a ScriptModule is one row: what runs inside it cannot be seen",) if scripted else ()
-    return Fakes(device) if cast or scripted else None, remarks
+    return Fakes(device) if cast or scripted else None, ()
 
 
 @block
@@ -416,7 +423,7 @@ def never_ran(
     """Return the rows of the layers of a network that no row is of."""
     ran = {row.layer for row in called if row.network == label}
     rows = []
-    for name, layer in _outside_scripts(counts.layers):
+    for name, layer in _outside_sealed(counts.layers):
         never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
         if name in ran or (never_called and not layer._parameters):
             continue
@@ -424,13 +431,13 @@ def never_ran(
     return rows
 
 
-def _outside_scripts(layers: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules of a network by name, without those inside a ScriptModule."""
+def _outside_sealed(layers: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of a network by name, without those inside one that is sealed."""
     inside: set[int] = set()
     for name, module in layers.items():
         if id(module) not in inside:
             yield name, module
-            if isinstance(module, ScriptModule):
+            if sealed.kind_of(module):
                 inside.update(map(id, module.modules()))
 
 

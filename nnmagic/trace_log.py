@@ -247,6 +247,11 @@ class TraceLog:
         self.ended.append(RUNNING)
         return len(self.ended) - 1
 
+    def say(self, note: str) -> None:
+        """Add a line below the table, unless it is there."""
+        if note not in self.notes:
+            self.notes.append(note)
+
     def drop_last(self) -> None:
         """Take back the call that was added last."""
         for column in (self.layer, self.step, self.depth, self.parent, self.place):

@@ -117,14 +117,11 @@ class Verdicts:
                 "TransformerEncoderLayer ran as one fused operation (torch's fast path in eval "
                 "mode), so that the layers inside were not called"
             )
-        types = {self.log.layer_of(call).type for call in self.parent}
         compiled = [c for c in self.parent if self.log.layer_of(c).type == "OptimizedModule"]
         if any(call in self.last_child for call in compiled):
             notes.append("compiled networks run eagerly while they are traced")
         elif compiled:
             notes.append("a compiled network that is watched runs as it is: one row")
-        if types & {"ScriptModule", "RecursiveScriptModule", "TopLevelTracedModule"}:
-            notes.append("a ScriptModule is one row: what runs inside it cannot be seen")
         raised = self.log.raised
         if raised is not None:
             failure, layer = self.log.failures[raised], self.log.layer_of(raised)

@@ -45,6 +45,8 @@ class Watcher(Recorder):
         paused: whether calls are passed over for a while.
     """
 
+    eager = False
+
     def __init__(self, module: nn.Module) -> None:
         self.module = weakref.ref(module)
         naming = Naming(self._candidates, _name_in_the_notebook, only=True)
@@ -75,7 +77,7 @@ class Watcher(Recorder):
     def start(self, widget: NetworkWidget) -> None:
         """Follow the network from now on, into this widget."""
         self._widget = weakref.ref(widget)
-        self._stack.enter_context(observed(self, eager=False))
+        self._stack.enter_context(observed(self, eager=self.eager))
         module = self.module()
         assert module is not None
         end = weakref.finalize(module, _close, self._widget)  # at the interpreter's exit too
