@@ -29,6 +29,7 @@ class RunningCall:
     """A module call that is in progress.
 
     Attributes:
+        observer: who observes it.
         module: the layer.
         network: the network that the call belongs to; None for a call that is passed over.
         layer: the layer's dotted name.
@@ -46,6 +47,7 @@ class RunningCall:
         "module",
         "network",
         "notes",
+        "observer",
         "parent",
         "recomputed",
         "stack",
@@ -54,6 +56,7 @@ class RunningCall:
 
     def __init__(
         self,
+        observer: "CallObserver",
         module: nn.Module,
         network: Network | None,
         layer: str,
@@ -62,6 +65,7 @@ class RunningCall:
         recomputed: bool,
         stack: "list[RunningCall]",
     ) -> None:
+        self.observer = observer
         self.module = module
         self.network = network
         self.layer = layer
@@ -151,7 +155,7 @@ class CallObserver(ABC):
             return None  # torch's check of an exported program's arguments is no layer
         name = network.name_of(module, parent.module, parent.layer)
         recomputed = parent.recomputed or in_backward()
-        return RunningCall(module, network, name, parent.step, parent, recomputed, stack)
+        return RunningCall(self, module, network, name, parent.step, parent, recomputed, stack)
 
     def _outermost(self, module: nn.Module, stack: list[RunningCall]) -> RunningCall | None:
         recomputed = in_backward()
@@ -167,7 +171,7 @@ class CallObserver(ABC):
             step = found.steps
             found.steps += 1
         seen = None if step % self.every else found
-        return RunningCall(module, seen, name, step, None, recomputed, stack)
+        return RunningCall(self, module, seen, name, step, None, recomputed, stack)
 
     def leave(self, call: RunningCall, output: Any) -> None:
         """Note that a call returned."""
@@ -189,19 +193,19 @@ class CallObserver(ABC):
 
 def _observed_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     __tracebackhide__ = True
-    observer: Any = "the observer"  # a constant that is exchanged: the code has torch's globals
+    observers: Any = "the observers"  # a constant that is exchanged: the code has torch's globals
     call = None
     try:
-        call = observer.enter(self, args, kwargs)
+        call = observers.enter(self, args, kwargs)
         if self._compiled_call_impl is None:
             output = self._call_impl(*args, **kwargs)
         else:
             output = self._compiled_call_impl(*args, **kwargs)
         if call is not None:
-            observer.leave(call, output)
+            observers.leave(call, output)
     except BaseException as error:
         if call is not None:
-            observer.fail(call, error)
+            observers.fail(call, error)
         raise
     return output
 
@@ -211,7 +215,12 @@ class _Observers:
 
     The first one makes room on the stack for what observers call, the last one to go takes it
     back; the same with the stance in which compiled networks run eagerly. All of it hangs on
-    torch's own function, so that nothing is left where no run is observed.
+    torch's own function, so that nothing is left where no run is observed. What holds the code,
+    such as a traceback, holds this, which therefore lets go of every observer in the end: the
+    garbage collector does not look into code.
+
+    Attributes:
+        enter: notes that a call begins; returns the call, or those of several observers, or None.
     """
 
     def __init__(self) -> None:
@@ -220,13 +229,14 @@ class _Observers:
         self.stance: Any = None
         self.code: CodeType = CALL.__code__
         self.limit = sys.getrecursionlimit()
+        self.enter: Callable[[nn.Module, tuple, dict[str, Any]], Any] = self._enter
 
     def add(self, observer: CallObserver, *, eager: bool) -> None:
         """Let an observer see the calls from now on."""
         if not self.observers:
             sys.setrecursionlimit(self.limit + HEADROOM)
-        self.observers += (observer,)
-        CALL.__code__ = self._observed_code()
+            CALL.__code__ = self._observed_code()
+        self._set((*self.observers, observer))
         # before torch._dynamo is there nothing can have been compiled, and it takes a second
         if eager and "torch._dynamo" in sys.modules:
             self.eager += (observer,)
@@ -234,51 +244,48 @@ class _Observers:
 
     def remove(self, observer: CallObserver) -> None:
         """Let it see no more."""
-        self.observers = tuple(each for each in self.observers if each is not observer)
+        self._set(tuple(each for each in self.observers if each is not observer))
         if observer in self.eager:
             self.eager = tuple(each for each in self.eager if each is not observer)
             if not self.eager:
                 self.stance.__exit__(None, None, None)
                 self.stance = None
-        CALL.__code__ = self._observed_code()
-        own_limit = sys.getrecursionlimit() == self.limit + HEADROOM
-        if own_limit and not self.observers:  # else the user has set another
+        if self.observers:
+            return
+        CALL.__code__ = self.code
+        if sys.getrecursionlimit() == self.limit + HEADROOM:  # else the user has set another
             sys.setrecursionlimit(self.limit)
 
+    def _set(self, observers: tuple[CallObserver, ...]) -> None:
+        self.observers = observers
+        self.enter = observers[0].enter if len(observers) == 1 else self._enter
+
     def _observed_code(self) -> CodeType:
-        if not self.observers:
-            return self.code
-        alone = len(self.observers) == 1
-        constants = {"the observer": self.observers[0] if alone else self}
         code = _observed_call.__code__
-        code = code.replace(
-            co_consts=(*(constants.get(each, each) for each in code.co_consts), self)
-        )
+        constants = tuple(self if each == "the observers" else each for each in code.co_consts)
+        code = code.replace(co_consts=constants)
         dynamo = sys.modules.get("torch._dynamo")
         if dynamo is not None:
             dynamo.eval_frame.skip_code(code)
         return code
 
-    def enter(
+    def _enter(
         self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
-    ) -> "list[tuple[CallObserver, RunningCall]]":
-        """Tell all observers that a call begins."""
-        calls = []
-        for observer in self.observers:
-            call = observer.enter(module, args, kwargs)
-            if call is not None:
-                calls.append((observer, call))
-        return calls
+    ) -> list[RunningCall] | None:
+        calls = (observer.enter(module, args, kwargs) for observer in self.observers)
+        return [call for call in calls if call is not None] or None
 
-    def leave(self, calls: "list[tuple[CallObserver, RunningCall]]", output: Any) -> None:
-        """Tell those who observe the call that it returned."""
-        for observer, call in calls:
-            observer.leave(call, output)
+    def leave(self, call: RunningCall | list[RunningCall], output: Any) -> None:
+        """Tell those who observe a call that it returned."""
+        for each in call if isinstance(call, list) else (call,):
+            if each.observer in self.observers:  # a thread may outlive the run
+                each.observer.leave(each, output)
 
-    def fail(self, calls: "list[tuple[CallObserver, RunningCall]]", error: BaseException) -> None:
-        """Tell those who observe the call that an exception ends it."""
-        for observer, call in calls:
-            observer.fail(call, error)
+    def fail(self, call: RunningCall | list[RunningCall], error: BaseException) -> None:
+        """Tell those who observe a call that an exception ends it."""
+        for each in call if isinstance(call, list) else (call,):
+            if each.observer in self.observers:
+                each.observer.fail(each, error)
 
 
 def _observers() -> _Observers | None:

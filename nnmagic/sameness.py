@@ -32,8 +32,7 @@ def ignores_its_input(inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Te
 
 def alike(tensor: torch.Tensor) -> bool:
     """Tell whether a batch of at least two items holds the same values in each."""
-    plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided
-    if not plain or tensor.is_meta or not tensor.dim() or tensor.shape[0] < 2:
+    if not _is_plain(tensor) or not tensor.dim() or tensor.shape[0] < 2:
         return False
     with unseen(tensor):
         tensor = tensor.detach()
@@ -44,9 +43,16 @@ def alike(tensor: torch.Tensor) -> bool:
 def all_finite(outputs: Sequence[torch.Tensor]) -> bool:
     """Tell whether no value is NaN or Inf, as far as a sum tells; one that overflows is none."""
     try:
-        return all(isfinite(_sum(each)) for each in outputs if each.is_floating_point())
+        floats = (each for each in outputs if _is_plain(each) and each.is_floating_point())
+        return all(isfinite(_sum(each)) for each in floats)
     except Exception:  # noqa: BLE001 - of a tensor that cannot be read nothing is said
         return True
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Tell whether torch's own kernels can read a tensor; a subclass may need its own code."""
+    strided = type(tensor) is torch.Tensor and tensor.layout is torch.strided
+    return strided and not tensor.is_meta
 
 
 def _sum(tensor: torch.Tensor) -> float:
