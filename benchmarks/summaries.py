@@ -6,49 +6,19 @@ LLaMA-shaped networks are built on the meta device, where torchinfo has nothing 
 what they have to reach is a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from statistics import median
-from time import perf_counter
-from typing import NamedTuple
 
 import torch
 import torchinfo
 import torchvision
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import nnmagic
+from benchmarks.timing import Figure, threads, timed
 
-SECONDS = 3.0
-"""How long to time each case, by default."""
-
-FEWEST = 3
-"""How many times both sides are timed at least, whatever that takes."""
-
-
-class Row(NamedTuple):
-    """One case: median times in seconds, and what it has to reach.
-
-    Attributes:
-        name: the network.
-        ours: seconds of `nnmagic.summary`.
-        torchinfo: seconds of `torchinfo.summary`; None where it is not compared.
-        ratio: torchinfo's time over ours; None where it is not compared.
-        required: the least ratio, or the most seconds where there is no ratio.
-        aim: the ratio, or the seconds, to aim at.
-    """
-
-    name: str
-    ours: float
-    torchinfo: float | None
-    ratio: float | None
-    required: float
-    aim: float
-
-    @property
-    def reached(self) -> bool:
-        """Whether the required figure is met."""
-        return self.ours <= self.required if self.ratio is None else self.ratio >= self.required
+TABLE = "torchinfo over nnmagic"
 
 
 def compared() -> Iterator[tuple[str, nn.Module, Tensor, float, float]]:
@@ -121,40 +91,37 @@ def built_on_meta() -> Iterator[tuple[str, nn.Module, Tensor, float, float]]:
     yield "LLaMA-shaped, 405B, on meta", llama(126, 16_384, 53_248, 128, 8), ids, 0.8, 0.36
 
 
-def timed(sides: list[Callable[[], object]], seconds: float) -> list[float]:
-    """Return the median seconds of functions that take turns, after a run of each."""
-    for run in sides:
-        run()
-    taken: list[list[float]] = [[] for _ in sides]
-    end = perf_counter() + seconds
-    while perf_counter() < end or len(taken[0]) < FEWEST:
-        for run, times in zip(sides, taken, strict=True):
-            start = perf_counter()
-            run()
-            times.append(perf_counter() - start)
-    return [median(times) for times in taken]
+def flop_counter(network: nn.Module, x: Tensor) -> int:
+    """Return what torch's own counter says of a real run."""
+    with FlopCounterMode(display=False) as counter:
+        network(x)
+    return counter.get_total_flops()
 
 
-def measure(seconds: float = SECONDS) -> Iterator[Row]:
-    """Yield the rows as they are measured, in the number of threads that torch has now.
+def measure(seconds: float) -> Iterator[Figure]:
+    """Yield the figures as they are measured, on one thread.
 
     Args:
         seconds: how long to time each case.
     """
-    for name, network, x, required, aim in compared():
-        network.eval()
-        ours = partial(nnmagic.summary, network, x)
-        theirs = partial(torchinfo.summary, network, input_data=x, verbose=0)
-        own, peer = timed([ours, theirs], seconds)
-        yield Row(name, own, peer, peer / own, required, aim)
-    for name, network, x, required, aim in built_on_meta():
-        network.eval()
-        (own,) = timed([partial(nnmagic.summary, network, x)], seconds)
-        yield Row(name, own, None, None, required, aim)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    for row in measure():
-        figure = f"{row.ours:.3f} s" if row.ratio is None else f"{row.ratio:.2f}"
-        print(f"{row.name:<30}{1000 * row.ours:>10.2f} ms{figure:>12}   required {row.required}")
+    with threads(1):
+        for name, network, x, required, aim in compared():
+            network.eval()
+            sides = {
+                "torchinfo": partial(torchinfo.summary, network, input_data=x, verbose=0),
+                "FlopCounterMode": partial(flop_counter, network, x),
+                "nnmagic": partial(nnmagic.summary, network, x),
+            }
+            times = timed(sides, seconds)
+            own, peer = times["nnmagic"].median, times["torchinfo"].median
+            counter = times["FlopCounterMode"].median
+            note = (
+                f"{1000 * peer:.3g} over {1000 * own:.3g} ms; FlopCounterMode {1000 * counter:.3g}"
+            )
+            yield Figure(
+                TABLE, name, peer / own, required, aim, threads=1, at_most=False, note=note
+            )
+        for name, network, x, required, aim in built_on_meta():
+            network.eval()
+            own = timed({"nnmagic": partial(nnmagic.summary, network, x)}, seconds)["nnmagic"]
+            yield Figure(TABLE, name, own.median, required, aim, threads=1, unit="s")

@@ -8,7 +8,7 @@ import torch
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import argument
 
-from nnmagic.memory import optimizer_names
+from nnmagic.optimizers import optimizer_names
 from nnmagic.records import View
 
 

@@ -20,8 +20,8 @@ FLOORS = {
     9: "trace_records",
     10: "panels trace_sheets",
     11: "widget",
-    12: "batches expectations forms gradients modes naming "
-    "networks pictures sealed shape_rules state statistics tensors",
+    12: "batches expectations forms gradients modes naming networks "
+    "optimizers pictures sealed shape_rules state statistics tensors",
     13: "calls guessed known_values layer_expectations "
     "loss_expectations nesting packed readings sameness",
     14: "arguments failures flops samples",

@@ -10,8 +10,9 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 import nnmagic
-from nnmagic.memory import OPTIMIZERS, SavedTensors, optimizer_bytes, optimizer_names, training_step
+from nnmagic.memory import SavedTensors, training_step
 from nnmagic.naming import Naming
+from nnmagic.optimizers import OPTIMIZERS, optimizer_bytes, optimizer_names
 from nnmagic.structure import describe
 
 

@@ -176,7 +176,7 @@ ON_META = [op for op, rule in RULES.items() if rule is not shape_rules._grouped_
 
 
 @pytest.mark.parametrize("op", ON_META, ids=str)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_what_a_rule_gives_is_what_torchs_kernel_gives(op, data):
     args = data.draw(arguments_of(op))

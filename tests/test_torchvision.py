@@ -19,10 +19,16 @@ def picture(name):
     return torch.rand(1, 3, size, size)
 
 
+def checksum(tensor):
+    """The sum of the bits as integers, which wraps; a hundredth of the time of a CRC."""
+    values = tensor.detach()
+    return (values.view(torch.int32) if values.is_floating_point() else values).sum().item()
+
+
 def state_of(network):
     """Modes, hooks, and every tensor by its identity, version and a checksum of its values."""
     tensors = {
-        name: (id(tensor), tensor._version, zlib.crc32(tensor.detach().reshape(-1).numpy()))
+        name: (id(tensor), tensor._version, checksum(tensor))
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
     }
     modules = [
