@@ -1,5 +1,6 @@
 """The statistics of many small tensors at once, from copies of their values."""
 
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,19 @@ from nnmagic.trace_log import NOTHING_KNOWN
 
 LARGEST = 1e100
 """Beyond it, and below its inverse, squares of doubles may over- or underflow."""
+
+
+def put(numbers: array, rows: Sequence[int], table: np.ndarray) -> list[int]:
+    """Write the statistics of many tensors into the column of all; return those still unknown.
+
+    Args:
+        numbers: doubles, the statistics of one tensor after those of the other.
+        rows: the numbers of the tensors.
+        table: float64, (rows, statistics).
+    """
+    column = np.frombuffer(numbers, dtype=np.float64).reshape(-1, table.shape[1])
+    column[rows] = table
+    return [rows[i] for i in np.isnan(table[:, 0]).nonzero()[0].tolist()]
 
 
 def statistics_of_many(form: str, buffers: Sequence[bytes]) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from nnmagic.batches import statistics_of_many
+from nnmagic.batches import put, statistics_of_many
 from nnmagic.measuring import measure
 from nnmagic.samples import WHOLE, restored
 from nnmagic.tensors import form_of, is_watched, version_of
@@ -50,8 +50,8 @@ class TensorWriter:
         self.at_most: int | None = None
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._pictures: dict[int, int] = {}
-        self._forms: dict[tuple[Any, ...], int] = {}
-        self._small: list[int] = []
+        self._forms: dict[tuple[Any, ...], tuple[int, list[int]] | None] = {}
+        self._small: dict[str, list[int]] = {letter: [] for letter in BATCHED.values()}
         self._waiting = 0
         log.settle = self.settle
 
@@ -108,41 +108,40 @@ class TensorWriter:
             return None  # its memory holds anything but its values
         try:
             key = tensor.shape, tensor.dtype, tensor.device
-            form = self._forms.get(key)
-            if form is None:
-                form = self._forms[key] = self._form(tensor)
-            if form < 0:
+            if key not in self._forms:
+                self._forms[key] = self._form(tensor)
+            known = self._forms[key]
+            if known is None:
                 return None
             values = (tensor.detach() if tensor.requires_grad else tensor).numpy().tobytes()
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
+        form, others = known
         index = self.log.add_whole(form, values)
-        self._small.append(index)
+        others.append(index)
         self._waiting += len(values)
         if self._waiting > TOGETHER:
             self.settle()
         return index
 
-    def _form(self, tensor: torch.Tensor) -> int:
+    def _form(self, tensor: torch.Tensor) -> tuple[int, list[int]] | None:
         form = form_of(tensor)
-        small = 0 < form.numel <= WHOLE and form.dtype in BATCHED
-        return self.log.form_index(form) if small else -1
+        if not 0 < form.numel <= WHOLE or form.dtype not in BATCHED:
+            return None
+        return self.log.form_index(form), self._small[BATCHED[form.dtype]]
 
     def settle(self) -> None:
         """Compute the statistics of the small tensors that came since the last time."""
-        small, self._small, self._waiting = self._small, [], 0
-        log = self.log
-        for dtype, letter in BATCHED.items():
-            mine = [index for index in small if log.form_of(index).dtype == dtype]
+        log, self._waiting = self.log, 0
+        for letter, small in self._small.items():
+            mine = small.copy()
+            small.clear()
             if not mine:
                 continue
             table = statistics_of_many(letter, [log.whole(index).data for index in mine])
-            for index, numbers in zip(mine, table.tolist(), strict=True):
-                log.set_numbers(index, numbers)
-                if numbers[0] != numbers[0]:  # NaN: to be measured by itself
-                    form = log.form_of(index)._replace(device="cpu")
-                    tensor = restored(log.whole(index), form)
-                    log.set_numbers(index, measure(tensor, "none")[0])
+            for index in put(log.unsettled, mine, table):
+                form = log.form_of(index)._replace(device="cpu")
+                log.set_numbers(index, measure(restored(log.whole(index), form), "none")[0])
 
     def forget_all(self) -> None:
         """Write every tensor again when it comes by."""
@@ -160,7 +159,9 @@ class TensorWriter:
         self.log = log
         self._pictures.clear()
         self._forms.clear()
-        self._small, self._waiting = [], 0
+        for small in self._small.values():
+            small.clear()
+        self._waiting = 0
         log.settle = self.settle
 
     def conclude(self) -> None:

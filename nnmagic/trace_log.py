@@ -296,6 +296,11 @@ class TraceLog:
         self.samples.append(values)
         return len(self.samples) - 1
 
+    @property
+    def unsettled(self) -> array:
+        """The numbers of all tensors as they are, NaN where they are to be computed."""
+        return self._numbers
+
     def set_numbers(self, tensor: int, numbers: Iterable[float]) -> None:
         """Set the numbers of a tensor that was added without."""
         width = len(NOTHING_KNOWN)

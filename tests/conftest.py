@@ -1,5 +1,6 @@
 """Real parts for the tests: a real IPython shell, pictures on disk."""
 
+import gc
 import os
 import shutil
 import struct
@@ -31,6 +32,13 @@ class Session:
 
     def __getitem__(self, name):
         return self.shell.user_ns[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def what_was_imported_is_no_garbage():
+    """Spare the collector the imported libraries: the many tests that collect take a tenth."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
