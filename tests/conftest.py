@@ -34,9 +34,9 @@ class Session:
         return self.shell.user_ns[name]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def what_was_imported_is_no_garbage():
-    """Spare the collector the imported libraries: the many tests that collect take a tenth."""
+    """Spare the collector the libraries imported so far: the many tests that collect are quick."""
     gc.collect()
     gc.freeze()
 
