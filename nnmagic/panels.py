@@ -25,7 +25,6 @@ MOST_VALUES = 1 << 22
 
 SCORE_TYPES = ("Softmax", "LogSoftmax")
 FEATURES_LAST = ("Linear", "LayerNorm", "RMSNorm", "Embedding", "GELU")
-CHANNELS_SECOND = ("Conv", "BatchNorm", "InstanceNorm", "Pool", "PReLU")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The numbers of many values: exact in one reading of them, a piece at a time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import frexp, hypot, inf, isfinite, nan, sqrt
@@ -132,12 +132,6 @@ def statistics_of(
         tally.add(piece, fast)
     tally.add_zeros(zeros)
     return tally.statistics(times)
-
-
-def in_pieces(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield a one-dimensional array in pieces."""
-    for start in range(0, values.size, PIECE):
-        yield values[start : start + PIECE]
 
 
 def moments(values: np.ndarray, low: Any, high: Any, fast: bool = True) -> tuple[float, float]:
