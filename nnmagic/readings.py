@@ -104,10 +104,16 @@ def _spread_over(tensor: Any) -> str:
     )
 
 
+def part_here(tensor: Any) -> torch.Tensor:
+    """Return the part of a readable tensor that this process holds: all of it."""
+    if type(tensor) not in PLAIN and _is_distributed(tensor):
+        return tensor._local_tensor  # `to_local` would run DTensor's own code
+    return tensor
+
+
 def read(tensor: Any) -> Reading:
     """Return where the values of a readable tensor are, without a copy if that can be had."""
-    if type(tensor) not in PLAIN and _is_distributed(tensor):
-        tensor = tensor._local_tensor  # `to_local` would run DTensor's own code
+    tensor = part_here(tensor)
     if tensor.is_nested:
         parts = [part.reshape(-1) for part in _components(tensor)]
         return Reading(None, _values(torch.cat(parts)))
@@ -122,12 +128,8 @@ def read(tensor: Any) -> Reading:
     whole = _values(tensor if tensor.is_cpu else tensor.cpu())
     if tensor.is_contiguous():
         return Reading(whole, whole.reshape(-1))
-    strides = tensor.stride()
-    distinct = whole
-    if 0 in strides and tensor.numel():
-        distinct = whole[tuple(slice(None if stride else 1) for stride in strides)]
-    times = prod(whole.shape) // prod(distinct.shape) if distinct is not whole else 1
-    return Reading(whole, _flat(distinct, strides), times)
+    distinct, times = in_memory_order(whole, tensor.stride())
+    return Reading(whole, distinct.reshape(-1), times)
 
 
 def _values(tensor: torch.Tensor) -> Values:
@@ -136,12 +138,25 @@ def _values(tensor: torch.Tensor) -> Values:
     return tensor.numpy() if tensor.dtype in NATIVE else tensor
 
 
-def _flat(values: Values, strides: Sequence[int]) -> Values:
-    """Return values in the order of the memory, as a view where it has no gaps."""
+def in_memory_order(values: Any, strides: Sequence[int]) -> tuple[Any, int]:
+    """Return a view of the distinct values, its axes in the order of the memory.
+
+    Args:
+        values: an array or a tensor.
+        strides: how far apart they lie in the memory.
+
+    Returns:
+        The view, and how many times each value stands in the tensor.
+    """
+    times = 1
+    distinct = values
+    if 0 in strides and prod(values.shape):
+        distinct = values[tuple(slice(None if stride else 1) for stride in strides)]
+        times = prod(values.shape) // prod(distinct.shape)
     order = sorted(range(len(strides)), key=strides.__getitem__, reverse=True)
-    if isinstance(values, np.ndarray):
-        return values.transpose(order).reshape(-1)
-    return values.permute(order).reshape(-1)
+    if isinstance(distinct, np.ndarray):
+        return distinct.transpose(order), times
+    return distinct.permute(order), times
 
 
 def _components(tensor: Any) -> list[torch.Tensor]:

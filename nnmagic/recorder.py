@@ -246,10 +246,10 @@ class Recorder(CallObserver):
     def conclude(self) -> None:
         """Say what the run changed on its networks, and let go of everything."""
         self._error = None
-        self.tensors.conclude()
         networks = self.naming.networks
         if self.gradients is not None:
             self.gradients.conclude([network.module() for network in networks])
+        self.tensors.conclude()
         for number, before in self._before.items():
             network = networks[number]
             changes = None if network.module() is None else before.changes()

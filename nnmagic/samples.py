@@ -66,10 +66,14 @@ def real_sample(values: Values) -> Sample:
 
 def thinned(flat: Values, at_most: int) -> Values:
     """Return at most so many of values in one dimension, spread evenly over them."""
-    step = max(1, -(-len(flat) // at_most))
-    if step % 2 == 0:
-        step += 1  # an even step falls in with the usual sizes and sees the same few channels
-    return flat[::step]
+    return flat[:: step_of(len(flat), at_most)]
+
+
+def step_of(size: int, at_most: int) -> int:
+    """Return the step at which to take at most so many of so many values."""
+    step = max(1, -(-size // at_most))
+    # an even step falls in with the usual sizes and sees the same few channels
+    return step + (step % 2 == 0)
 
 
 @lru_cache

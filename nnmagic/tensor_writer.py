@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
+from nnmagic import devices
 from nnmagic.batches import put, statistics_of_many
+from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.measuring import measure
 from nnmagic.samples import WHOLE, restored
 from nnmagic.tensors import form_of, is_watched, version_of
@@ -53,6 +55,7 @@ class TensorWriter:
         self._forms: dict[tuple[Any, ...], tuple[int, list[int]] | None] = {}
         self._small: dict[str, list[int]] = {letter: [] for letter in BATCHED.values()}
         self._waiting = 0
+        self._on_devices = DeviceWriter()
         log.settle = self.settle
 
     def write(
@@ -75,8 +78,10 @@ class TensorWriter:
         index = self._write_small(tensor)
         if index is None:
             rows = _rows_of(form_of(tensor)) if scores else None
-            index = self.write_alone(tensor, rows, drawn=len(self._pictures) < MOST_PICTURES)
-            if self.log.samples_of(index).picture is not None:
+            drawn = len(self._pictures) < MOST_PICTURES
+            index = self.write_alone(tensor, rows, drawn=drawn)
+            samples = self.log.samples[index]  # None on a device
+            if drawn and (samples is None or self.log.samples_of(index).picture is not None):
                 self._pictures[index] = network
         self._seen[id(tensor)] = weakref.ref(tensor), version, index
         return index
@@ -91,6 +96,10 @@ class TensorWriter:
             rows: how many rows the leading sample has, each whole; None takes a corner.
             drawn: whether to keep a picture of a large one.
         """
+        wanted = Wanted(self.keep, rows, drawn, self.at_most)
+        index = self._on_devices.write(self.log, tensor, wanted)
+        if index is not None:
+            return index
         statistics, samples, unknown = measure(
             tensor, self.keep, rows=rows, drawn=drawn, at_most=self.at_most
         )
@@ -104,8 +113,8 @@ class TensorWriter:
         """Copy the values of a small tensor and return its number, None for any other tensor."""
         if self.keep != "sample" or is_watched(tensor):
             return None
-        if torch._is_functional_tensor(tensor):
-            return None  # its memory holds anything but its values
+        if torch._is_functional_tensor(tensor) or devices.on_accelerator(tensor):
+            return None  # its memory holds anything but its values, or is not ours to read
         try:
             key = tensor.shape, tensor.dtype, tensor.device
             if key not in self._forms:
@@ -121,7 +130,7 @@ class TensorWriter:
         others.append(index)
         self._waiting += len(values)
         if self._waiting > TOGETHER:
-            self.settle()
+            self._settle_small()
         return index
 
     def _form(self, tensor: torch.Tensor) -> tuple[int, list[int]] | None:
@@ -131,7 +140,11 @@ class TensorWriter:
         return self.log.form_index(form), self._small[BATCHED[form.dtype]]
 
     def settle(self) -> None:
-        """Compute the statistics of the small tensors that came since the last time."""
+        """Write the numbers of all tensors that came since the last time."""
+        self._on_devices.read()
+        self._settle_small()
+
+    def _settle_small(self) -> None:
         log, self._waiting = self.log, 0
         for letter, small in self._small.items():
             mine = small.copy()
@@ -152,6 +165,9 @@ class TensorWriter:
         old = [index for index, home in self._pictures.items() if home == network]
         for index in old:
             del self._pictures[index]
+            if self.log.samples[index] is None:
+                self._on_devices.drop_picture(index)
+                continue
             self.log.samples[index] = self.log.samples_of(index)._replace(picture=None)
 
     def begin(self, log: TraceLog) -> None:
@@ -162,6 +178,7 @@ class TensorWriter:
         for small in self._small.values():
             small.clear()
         self._waiting = 0
+        self._on_devices.clear()
         log.settle = self.settle
 
     def conclude(self) -> None:

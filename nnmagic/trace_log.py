@@ -167,7 +167,7 @@ class TraceLog:
         self.forms_seen: dict[Form, int] = {}
         self.tensor_form = array("l")
         self._numbers = array("d")
-        self.samples: list[Samples | bytes] = []
+        self.samples: list[Samples | bytes | None] = []
         self.settle: Callable[[], None] | None = None
         self.measured: dict[int, int] = {}
         self.unknown: dict[int, str] = {}
@@ -296,6 +296,13 @@ class TraceLog:
         self.samples.append(values)
         return len(self.samples) - 1
 
+    def add_unmeasured(self, form: int) -> int:
+        """Append a tensor, its numbers and samples later; return its number."""
+        self.tensor_form.append(form)
+        self._numbers.frombytes(UNKNOWN_BYTES)
+        self.samples.append(None)
+        return len(self.samples) - 1
+
     @property
     def unsettled(self) -> array:
         """The numbers of all tensors as they are, NaN where they are to be computed."""
@@ -335,6 +342,8 @@ class TraceLog:
 
     def samples_of(self, tensor: int) -> Samples:
         """Return what is kept of a tensor's values."""
+        if self.samples[tensor] is None and self.settle is not None:
+            self.settle()
         samples = self.samples[tensor]
         if isinstance(samples, Samples):
             return samples

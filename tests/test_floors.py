@@ -22,22 +22,23 @@ FLOORS = {
     11: "widget",
     12: "batches expectations forms gradients modes naming networks "
     "optimizers pictures sealed shape_rules state statistics tensors",
-    13: "calls guessed known_values layer_expectations "
-    "loss_expectations nesting packed readings sameness",
+    13: "calls device_statistics devices guessed known_values "
+    "layer_expectations loss_expectations nesting packed readings sameness",
     14: "arguments failures flops samples",
     15: "calling_places candidates functions measuring meta root_calls",
-    16: "inputs tensor_writer weights",
-    17: "memory parameters recorder",
-    18: "function_recorder structure",
-    19: "peers real recording",
-    20: "subject",
-    21: "watching",
-    22: "displays expression options",
-    23: "cells completions statements words",
-    24: "makers",
-    25: "magics",
-    26: "extension",
-    27: "__init__",
+    16: "device_writer inputs weights",
+    17: "memory parameters tensor_writer",
+    18: "recorder structure",
+    19: "function_recorder peers real",
+    20: "recording",
+    21: "subject",
+    22: "watching",
+    23: "displays expression options",
+    24: "cells completions statements words",
+    25: "makers",
+    26: "magics",
+    27: "extension",
+    28: "__init__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
@@ -47,7 +48,7 @@ WITHOUT_TORCH = 11
 HOMES = {
     "torch": lambda name: FLOOR[name] > WITHOUT_TORCH,
     "torchvision": lambda name: name == "pictures",
-    "IPython": lambda name: 22 <= FLOOR[name] <= 25,
+    "IPython": lambda name: 23 <= FLOOR[name] <= 26,
     "pandas": lambda name: name == "records",
     "numpy": lambda name: (
         name in ("batches", "statistics", "readings", "samples", "measuring")
