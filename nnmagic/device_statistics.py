@@ -7,11 +7,9 @@ from typing import Any
 
 import torch
 
+from nnmagic import devices
 from nnmagic.statistics import Tally
 from nnmagic.trace_log import Statistics
-
-PIECE = 1 << 21
-"""So many values are measured at once: what that takes for a moment is below 128 MiB."""
 
 LOWEST = -(1 << 63)
 """The least int64."""
@@ -33,10 +31,10 @@ def pieces(values: torch.Tensor) -> Iterator[torch.Tensor]:
     Args:
         values: at least one, with the axes in the order of the memory.
     """
-    if values.numel() <= PIECE or values.is_contiguous():
-        yield from values.reshape(-1).split(PIECE)
+    if values.numel() <= devices.PIECE or values.is_contiguous():
+        yield from values.reshape(-1).split(devices.PIECE)
         return
-    rows = PIECE // prod(values.shape[1:])
+    rows = devices.PIECE // prod(values.shape[1:])
     for each in values.split(rows) if rows else values.unbind():
         yield from pieces(each)
 

@@ -8,6 +8,9 @@ import torch
 
 from nnmagic.tensors import Unseen, bytes_of
 
+PIECE = 1 << 21
+"""So many values are looked at at once: what that takes for a moment is below 128 MiB."""
+
 MOST = 4096
 """So many tensors may wait to be read."""
 
@@ -28,7 +31,10 @@ def on_accelerator(tensor: torch.Tensor) -> bool:
 
 def is_capturing(tensor: torch.Tensor) -> bool:
     """Tell whether what is done to a tensor becomes part of a CUDA graph in place of being done."""
-    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+    try:
+        return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+    except RuntimeError:  # a fake tensor where there is no GPU
+        return False
 
 
 def read_together(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -89,7 +95,7 @@ class Unread:
 
     def read(self) -> None:
         """Read all that waits, in the order in which it came."""
-        with self._lock:  # who comes second finds everything read
+        with self._lock, Unseen():  # who comes second finds everything read
             entries, self._entries, self._bytes = self._entries, {}, 0
             waiting = [tensor for tensors, _ in entries.values() for tensor in tensors]
             reason = ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from math import prod
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from nnmagic.state import Fingerprint, change_text
 from nnmagic.tensor_writer import TensorWriter
 from nnmagic.trace_log import Failure, TraceLog
 from nnmagic.units import Shape
+from nnmagic.unjudged import Unjudged
 
 
 class Recorder(CallObserver):
@@ -63,6 +65,7 @@ class Recorder(CallObserver):
         self._place = CallingPlaces(log)
         self.roots = RootCalls(log)
         self._before: dict[int, Fingerprint] = {}
+        self._unjudged: dict[int, Unjudged] = {}
         self._error: BaseException | None = None
         self._origin = 0
         self._reached = 0
@@ -193,14 +196,40 @@ class Recorder(CallObserver):
         """Note what is known of an outermost call only now: what it ignored, what spoiled it."""
         index, args, kwargs = call.notes
         outputs = tensors_in(output)[1]
-        if ignores_its_input(tensors_of_call(args, kwargs)[1], outputs):
+        ignores = ignores_its_input(tensors_of_call(args, kwargs)[1], outputs)
+        if isinstance(ignores, list):
+            self.tensors.read_later(ignores, partial(_note_constant, self.log, index))
+        elif ignores:
             self.log.constant.add(index)
         network = None if call.network is None else call.network.module()
         thinned = self.tensors.at_most is not None  # a look at every value would slow it down
-        if network is None or thinned or all_finite(outputs):
+        if call.network is None or network is None or thinned:
             return
+        finite = all_finite(outputs)
+        calls = range(index, len(self.log))
+        if finite is False:
+            self._find_what_spoiled(calls, network)
+        elif finite is None:
+            number = call.network.index
+            if number not in self._unjudged:
+                self._unjudged[number] = Unjudged(network)
+            self._unjudged[number].note(calls)
+
+    def judge_late(self) -> None:
+        """Note what spoiled the outputs whose numbers had to be read first."""
         log = self.log
-        for each in range(index, len(log)):
+        for number, unjudged in self._unjudged.items():
+            network = self.naming.networks[number].module()
+            if network is None:
+                continue
+            for calls in unjudged.calls():
+                if any(log.nonfinite(log.outputs[calls.start])):
+                    self._find_what_spoiled(calls, network)
+        self._unjudged.clear()
+
+    def _find_what_spoiled(self, calls: range, network: nn.Module) -> None:
+        log = self.log
+        for each in calls:
             if log.is_function(each) or not log.makes_nonfinite(each):
                 continue
             calls_no_other = each + 1 == len(log) or log.parent[each + 1] != each
@@ -250,6 +279,7 @@ class Recorder(CallObserver):
         if self.gradients is not None:
             self.gradients.conclude([network.module() for network in networks])
         self.tensors.conclude()
+        self.judge_late()
         for number, before in self._before.items():
             network = networks[number]
             changes = None if network.module() is None else before.changes()
@@ -271,6 +301,12 @@ class Recorder(CallObserver):
     def _gradient(self, gradient: torch.Tensor) -> int:
         with self._lock:
             return self.tensors.write_alone(gradient)
+
+
+def _note_constant(log: TraceLog, call: int, flags: list[torch.Tensor], reason: str) -> None:
+    """Note that a call ignored its input, from flags that were read."""
+    if not reason and flags[0] and not flags[1]:
+        log.constant.add(call)
 
 
 def _nonfinite_state(module: nn.Module, *, below: bool) -> Iterator[str]:

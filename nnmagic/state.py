@@ -13,7 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
+from nnmagic import devices
 from nnmagic.blocks import block
+from nnmagic.tensors import Unseen
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,14 +60,15 @@ class Fingerprint:
                 self.whole &= parameter is None or isinstance(parameter, nn.Parameter)
                 parameters[prefix + key] = _mark(parameter)
             for key, buffer in layer._buffers.items():
+                self.whole &= buffer is None or not devices.is_capturing(buffer)
                 buffers[prefix + key] = _value(buffer)
         return parameters, buffers
 
     def changes(self) -> list[str] | None:
         """Return the names of what is not as it was.
 
-        None where that cannot be told, since the parameters are replaced for a while, as
-        `torch.func.functional_call` does.
+        None where that cannot be told: the parameters are replaced for a while, as
+        `torch.func.functional_call` does, a CUDA graph is captured, or a device has failed.
         """
         parameters, buffers = self._now()
         if not self.whole:
@@ -75,7 +78,16 @@ class Fingerprint:
             names = self.parameters | parameters
             changed += [n for n in names if self.parameters.get(n) != parameters.get(n)]
         names = self.buffers | buffers
-        return changed + [n for n in names if not _same(self.buffers.get(n), buffers.get(n))]
+        try:
+            with Unseen():
+                differ = {n: _differ(self.buffers.get(n), buffers.get(n)) for n in names}
+                there = {n: flag for n, flag in differ.items() if isinstance(flag, Tensor)}
+                if there:
+                    flags = devices.read_together([*there.values()])
+                    differ |= zip(there, map(bool, flags), strict=True)
+        except RuntimeError:
+            return None
+        return changed + [n for n in names if differ[n]]
 
 
 def _mark(tensor: torch.Tensor | None) -> Any:
@@ -101,14 +113,22 @@ def _value(buffer: torch.Tensor | None) -> Any:
 
 
 def _same(before: Any, now: Any) -> bool:
+    return not _differ(before, now)
+
+
+def _differ(before: Any, now: Any) -> bool | Tensor:
+    """Tell whether two values differ; of tensors on an accelerator it is a flag there."""
     if not isinstance(before, torch.Tensor) or not isinstance(now, torch.Tensor):
-        return type(before) is type(now) and before == now
+        if isinstance(before, torch.Tensor) and isinstance(now, tuple):
+            raise RuntimeError("could be copied before, and cannot now")
+        return type(before) is not type(now) or before != now
     if before.shape != now.shape or before.dtype != now.dtype or before.device != now.device:
-        return False
-    if before.is_meta or torch.equal(before, now):
         return True
-    unequal = before != now
-    return not bool((unequal & ~(before.isnan() & now.isnan())).any())
+    there = devices.on_accelerator(now)
+    if before.is_meta or (not there and torch.equal(before, now)):
+        return False
+    unequal = ((before != now) & ~(before.isnan() & now.isnan())).any()
+    return unequal if there else bool(unequal)
 
 
 def change_text(changed: list[str]) -> str:

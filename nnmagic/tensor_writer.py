@@ -9,6 +9,7 @@ import torch
 from nnmagic import devices
 from nnmagic.batches import put, statistics_of_many
 from nnmagic.device_writer import DeviceWriter, Wanted
+from nnmagic.devices import Then
 from nnmagic.measuring import measure
 from nnmagic.samples import WHOLE, restored
 from nnmagic.tensors import form_of, is_watched, version_of
@@ -155,6 +156,10 @@ class TensorWriter:
             for index in put(log.unsettled, mine, table):
                 form = log.form_of(index)._replace(device="cpu")
                 log.set_numbers(index, measure(restored(log.whole(index), form), "none")[0])
+
+    def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
+        """Let small tensors on devices be read together with all else that waits there."""
+        self._on_devices.unread.add(object(), tensors, then)
 
     def forget_all(self) -> None:
         """Write every tensor again when it comes by."""

@@ -151,6 +151,7 @@ class Watcher(Recorder):
 
     def _finished(self) -> None:
         self.tensors.conclude()
+        self.judge_late()
         self._latest = self.last
         self._send_in_time()
 

@@ -26,14 +26,14 @@ every_dtype = pytest.mark.parametrize(("wide", "dtype"), CASES, ids=str)
 
 
 @contextmanager
-def device(*, wide=torch.float64, copied=0, piece=device_statistics.PIECE):
+def device(*, wide=torch.float64, copied=0, piece=devices.PIECE):
     """Let the tensors of the CPU be taken for those of a device."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "ComplexHalf support is experimental")
         patch.setattr(devices, "on_accelerator", lambda tensor: not tensor.is_meta)
         patch.setattr(device_writer, "widest", lambda device: wide)
         patch.setattr(device_writer, "COPIED", copied)
-        patch.setattr(device_statistics, "PIECE", piece)
+        patch.setattr(devices, "PIECE", piece)
         yield
 
 

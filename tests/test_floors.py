@@ -20,11 +20,11 @@ FLOORS = {
     9: "trace_records",
     10: "panels trace_sheets",
     11: "widget",
-    12: "batches expectations forms gradients modes naming networks "
-    "optimizers pictures sealed shape_rules state statistics tensors",
-    13: "calls device_statistics devices guessed known_values "
-    "layer_expectations loss_expectations nesting packed readings sameness",
-    14: "arguments failures flops samples",
+    12: "batches expectations forms gradients modes naming "
+    "networks optimizers pictures sealed shape_rules statistics tensors",
+    13: "calls devices guessed known_values layer_expectations "
+    "loss_expectations nesting packed readings unjudged",
+    14: "arguments device_statistics failures flops sameness samples state",
     15: "calling_places candidates functions measuring meta root_calls",
     16: "device_writer inputs weights",
     17: "memory parameters tensor_writer",
