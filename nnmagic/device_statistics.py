@@ -78,11 +78,13 @@ def _power_of_two(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
 
 def _moments(values: torch.Tensor, low: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return a center, and mean and variance of the distances from it, those of NaN and Inf 0."""
-    center = low
-    if values.dtype is torch.float32:  # the distances from an outlier would have lost digits
-        center = low + _distances(values, low).mean()
-    variance, mean = torch.var_mean(_distances(values, center), correction=0)
-    return center, mean, variance
+    if values.dtype is torch.float64:
+        return low, *torch.var_mean(_distances(values, low), correction=0)[::-1]
+    # distances from an outlier would have lost digits, and so would squares of those from it
+    center = low + _distances(values, low).mean()
+    apart = _distances(values, center)
+    mean = apart.mean()
+    return center, mean, (apart * apart).mean() - mean * mean
 
 
 def _distances(values: torch.Tensor, center: torch.Tensor) -> torch.Tensor:

@@ -46,21 +46,27 @@ def read_together(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         tensors: dense ones, on any devices.
     """
     with Unseen():
-        parts: dict[torch.device, list[torch.Tensor]] = {}
+        by_device: dict[torch.device, list[torch.Tensor]] = {}
         for tensor in tensors:
-            part = tensor.contiguous().view(-1).view(torch.uint8)
-            parts.setdefault(tensor.device, []).append(part)
-        copies: dict[torch.device, list[torch.Tensor]] = {}
-        for device, flat in parts.items():
-            if device.type != "cpu":
-                with suppress(RuntimeError, ValueError):  # some have no streams to wait for
-                    torch.accelerator.synchronize(device)
-            together = torch.cat(flat).cpu().split([len(each) for each in flat])
-            # each a copy: a view of another dtype must begin at a multiple of its size
-            copies[device] = [part.clone() for part in together][::-1]
-        return [
-            copies[tensor.device].pop().view(tensor.dtype).view(tensor.shape) for tensor in tensors
-        ]
+            by_device.setdefault(tensor.device, []).append(tensor)
+        copies = {device: iter(_read(device, those)) for device, those in by_device.items()}
+        return [next(copies[tensor.device]) for tensor in tensors]
+
+
+def _read(device: torch.device, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    if device.type != "cpu":
+        with suppress(RuntimeError, ValueError):  # some have no streams to wait for
+            torch.accelerator.synchronize(device)
+    try:
+        flat = [tensor.contiguous().view(-1).view(torch.uint8) for tensor in tensors]
+        together = torch.cat(flat).cpu().split([len(each) for each in flat])
+    except (RuntimeError, TypeError):  # a device that cannot join them as bytes
+        return [tensor.cpu() for tensor in tensors]
+    # each a copy: a view of another dtype must begin at a multiple of its size
+    return [
+        part.clone().view(tensor.dtype).view(tensor.shape)
+        for part, tensor in zip(together, tensors, strict=True)
+    ]
 
 
 class Unread:

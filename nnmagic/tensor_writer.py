@@ -81,8 +81,7 @@ class TensorWriter:
             rows = _rows_of(form_of(tensor)) if scores else None
             drawn = len(self._pictures) < MOST_PICTURES
             index = self.write_alone(tensor, rows, drawn=drawn)
-            samples = self.log.samples[index]  # None on a device
-            if drawn and (samples is None or self.log.samples_of(index).picture is not None):
+            if drawn and self.log.form_of(index).numel > WHOLE:
                 self._pictures[index] = network
         self._seen[id(tensor)] = weakref.ref(tensor), version, index
         return index
