@@ -6,6 +6,7 @@ from math import isfinite
 import torch
 
 from nnmagic import devices
+from nnmagic.readings import why_unreadable
 from nnmagic.tensors import Unseen, unseen
 
 FEWEST_ITEMS = {torch.float16: 8, torch.bfloat16: 8}
@@ -58,7 +59,7 @@ def alike(tensor: torch.Tensor) -> bool | torch.Tensor:
         first = tensor[0]
         if not devices.on_accelerator(tensor):
             return torch.equal(first, tensor[1]) and bool((tensor == first).all())
-        if devices.is_capturing(tensor):
+        if devices.is_capturing(tensor) or why_unreadable(tensor):
             return False
         parts = tensor.split(max(1, devices.PIECE // max(1, first.numel())))
         return torch.stack([(part == first).all() for part in parts]).all()

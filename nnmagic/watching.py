@@ -35,7 +35,8 @@ class Watcher(Recorder):
 
     Every call is recorded, so that the latest is always there. All values are measured at most ten
     times a second, and only as long as that costs little of the time that the network runs;
-    between those, samples are, and the rows say so. The network is held weakly. Compiled networks
+    between those, samples are, and the rows say so. What is on an accelerator is read at the end of
+    each outermost call, not inside. The network is held weakly. Compiled networks
     run as they are: the stance of the compiler holds for all threads, and is left alone.
 
     Args:

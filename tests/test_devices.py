@@ -278,6 +278,20 @@ def test_a_constant_output_is_found(on_a_device):
     assert trace.log.constant == {0}
 
 
+def test_an_ensemble_under_vmap_has_no_numbers_and_leaves_no_error(on_a_device):
+    nets = [nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval() for _ in range(3)]
+    parameters, buffers = torch.func.stack_module_state(nets)
+
+    def run(parameters, buffers, x):
+        return torch.func.functional_call(nets[0], (parameters, buffers), (x,))
+
+    with nnmagic.tracing() as trace:
+        torch.vmap(run, (0, 0, None))(parameters, buffers, torch.rand(2, 4))
+
+    assert trace["0"].outputs[0].unknown == "inside torch.func"
+    assert trace.log.constant == set()
+
+
 def test_what_spoiled_an_output_is_found(on_a_device):
     net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
     net(torch.rand(6, 20))
