@@ -1,7 +1,6 @@
-"""What a network's output tells at once: whether it is finite, and not the same for all items."""
+"""Whether a network's output is the same for all items of a batch."""
 
 from collections.abc import Sequence
-from math import isfinite
 
 import torch
 
@@ -40,21 +39,7 @@ def alike(tensor: torch.Tensor) -> bool:
         return torch.equal(first, tensor[1]) and bool((tensor == first).all())
 
 
-def all_finite(outputs: Sequence[torch.Tensor]) -> bool:
-    """Tell whether no value is NaN or Inf, as far as a sum tells; one that overflows is none."""
-    try:
-        floats = (each for each in outputs if _is_plain(each) and each.is_floating_point())
-        return all(isfinite(_sum(each)) for each in floats)
-    except Exception:  # noqa: BLE001 - of a tensor that cannot be read nothing is said
-        return True
-
-
 def _is_plain(tensor: torch.Tensor) -> bool:
     """Tell whether torch's own kernels can read a tensor; a subclass may need its own code."""
     strided = type(tensor) is torch.Tensor and tensor.layout is torch.strided
     return strided and not tensor.is_meta
-
-
-def _sum(tensor: torch.Tensor) -> float:
-    with unseen(tensor):
-        return tensor.detach().sum().item()

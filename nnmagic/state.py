@@ -6,6 +6,7 @@ import weakref
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import wraps
 from operator import is_
 from typing import Any, ParamSpec, TypeVar
@@ -91,11 +92,14 @@ def _value(buffer: torch.Tensor | None) -> Any:
     if buffer is None or buffer.layout is not torch.strided:
         return _mark(buffer)  # torch cannot compare sparse tensors
     try:
-        tensor = buffer.detach()
-        if tensor.numel() * tensor.element_size() <= COPIED or tensor.device.type != "cpu":
+        tensor = buffer.detach() if buffer.requires_grad else buffer
+        if not tensor.is_cpu or type(tensor) is not Tensor:
             return tensor.clone()
-        raw: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
-        return id(buffer), zlib.crc32(raw)
+        with suppress(TypeError):  # a dtype that NumPy lacks
+            values = tensor.numpy()
+            raw = values.tobytes() if values.nbytes <= COPIED else zlib.crc32(values.tobytes())
+            return values.dtype.char, values.shape, raw
+        return tensor.clone()
     except (RuntimeError, ValueError, NotImplementedError):
         return _mark(buffer)
 
