@@ -2,13 +2,18 @@
 
 from array import array
 from collections.abc import Sequence
+from itertools import accumulate
+from math import isnan, nan
 
 import numpy as np
 
 from nnmagic.trace_log import NOTHING_KNOWN
 
-LARGEST = 1e100
-"""Beyond it, and below its inverse, squares of doubles may over- or underflow."""
+LARGEST, SMALLEST = 1e200, 1e-200
+"""Between them a mean square may lie: no square over- or underflowed."""
+
+KEPT = 1e-8
+"""A variance that is a smaller share of the mean square has lost digits in the subtraction."""
 
 
 def put(numbers: array, rows: Sequence[int], table: np.ndarray) -> list[int]:
@@ -21,11 +26,11 @@ def put(numbers: array, rows: Sequence[int], table: np.ndarray) -> list[int]:
     """
     column = np.frombuffer(numbers, dtype=np.float64).reshape(-1, table.shape[1])
     column[rows] = table
-    return [rows[i] for i in np.isnan(table[:, 0]).nonzero()[0].tolist()]
+    return [row for row, low in zip(rows, table[:, 0].tolist(), strict=True) if isnan(low)]
 
 
 def statistics_of_many(form: str, buffers: Sequence[bytes]) -> np.ndarray:
-    """Return the statistics of each buffer, the sums in float64 and in two passes.
+    """Return the statistics of each buffer, from sums of the values and their squares in float64.
 
     Args:
         form: the format of the values, `"f"` or `"d"`.
@@ -33,26 +38,28 @@ def statistics_of_many(form: str, buffers: Sequence[bytes]) -> np.ndarray:
 
     Returns:
         float64, (buffers, statistics), in the order of `Statistics`; NaN in the rows of tensors
-        that need another way: with values that are not finite, or too large or small to be squared.
+        that need another way: with values that are not finite, or too large or small to be squared,
+        or with a spread that is lost beside the mean.
     """
     values = np.frombuffer(b"".join(buffers), dtype=form)
-    exact = values.astype(np.float64)
-    sizes = np.array([len(each) for each in buffers]) // values.itemsize
-    starts = sizes.cumsum() - sizes
-    table = np.zeros((len(buffers), len(NOTHING_KNOWN)))
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        low = np.minimum.reduceat(values, starts)
-        high = np.maximum.reduceat(values, starts)
-        mean = np.add.reduceat(exact, starts) / sizes
-        exact -= mean.repeat(sizes)
-        rest = np.add.reduceat(exact, starts) / sizes
-        exact *= exact
-        squares = np.add.reduceat(exact, starts) - sizes * rest * rest
-        table[:, 3] = np.sqrt(squares / (sizes - 1))
-    table[:, 0], table[:, 1], table[:, 2] = low, high, mean + rest
-    table[:, 4] = (sizes - np.add.reduceat(values != 0, starts, dtype=np.int64)) / sizes
-    largest = np.maximum(-table[:, 0], table[:, 1])
-    simple = (largest < LARGEST) & ((largest > 1 / LARGEST) | (largest == 0))
+    sizes = [len(each) // values.itemsize for each in buffers]
+    starts = list(accumulate(sizes[:-1], initial=0))
+    terms = np.empty((3, values.size))
+    table = np.zeros((len(NOTHING_KNOWN), len(buffers)))
+    with np.errstate(all="ignore"):
+        terms[0] = values
+        np.multiply(terms[0], terms[0], out=terms[1])
+        np.equal(values, 0, out=terms[2])
+        mean, mean_square, table[4] = np.add.reduceat(terms, starts, axis=1) / sizes
+        table[0] = low = np.minimum.reduceat(values, starts)
+        table[1] = np.maximum.reduceat(values, starts)
+        constant = table[0] == table[1]
+        variance = mean_square - mean * mean
+        variance[constant] = 0
+        table[2] = np.where(constant, low, mean)
+        table[3] = np.sqrt(variance * [n / (n - 1) if n > 1 else nan for n in sizes])
+        apart = (variance > KEPT * mean_square) & (mean_square > SMALLEST)
+        simple = (mean_square < LARGEST) & (apart | constant)
     if not simple.all():
-        table[~simple] = np.nan
-    return table
+        table[:, ~simple] = nan
+    return table.T

@@ -1,6 +1,7 @@
 """The places in the code from which the layers of a run are called."""
 
 import sys
+from types import FrameType
 from typing import Any
 
 from nnmagic import calls
@@ -28,7 +29,7 @@ class CallingPlaces:
             parents: the place of the call around it; that is the place too where a layer of torch's
                 own, such as a Sequential, makes the call.
         """
-        frame: Any = sys._getframe(2)
+        frame: Any = sys._getframe(3)  # at most: the recorder, the observer, the layer's call
         code = frame.f_code
         while code.co_filename != calls.__file__:
             frame = frame.f_back
@@ -41,12 +42,12 @@ class CallingPlaces:
         if known is None:
             inside_torch = code.co_filename.startswith(TORCHS_LAYERS)
             if not inside_torch and is_no_place(code.co_filename):
-                return self._found()  # such code is called from many places
-            known = self._known[key] = code, None if inside_torch else self._found()
+                return self._found(frame)  # such code is called from many places
+            known = self._known[key] = code, None if inside_torch else self._found(frame)
         place = known[1]
         if place is None:
-            place = self._found() if parents is None else parents
+            place = self._found(frame) if parents is None else parents
         return place
 
-    def _found(self) -> int:
-        return self.log.place_index(*calling_line(), place_text)
+    def _found(self, frame: FrameType) -> int:
+        return self.log.place_index(*calling_line(frame), place_text)

@@ -77,7 +77,10 @@ class RunningCall:
         self.notes: Any = None
 
 
-def in_backward(graph_task: Callable[[], int] = torch._C._current_graph_task_id) -> bool:
+graph_task = torch._C._current_graph_task_id
+
+
+def in_backward() -> bool:
     """Tell whether this thread runs a backward, in which checkpoints are computed again."""
     return graph_task() >= 0
 
@@ -133,7 +136,7 @@ class CallObserver(ABC):
     def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> RunningCall | None:
         """Note that a call begins; None if it is not to be observed."""
         with self._lock:
-            stack = self.stack_here()
+            stack = self.running if get_ident() == self._thread else self.stack_here()
             if stack is None:
                 return None
             depth = len(stack)
@@ -153,8 +156,12 @@ class CallObserver(ABC):
         network = parent.network
         if network is None or type(module).__module__ == UNLIFTED:
             return None  # torch's check of an exported program's arguments is no layer
-        name = network.name_of(module, parent.module, parent.layer)
-        recomputed = parent.recomputed or in_backward()
+        known = network.names.get(id(module))
+        if known is not None and known[1]() is module:
+            name = known[0]
+        else:
+            name = network.name_of(module, parent.module, parent.layer)
+        recomputed = parent.recomputed or graph_task() >= 0
         return RunningCall(self, module, network, name, parent.step, parent, recomputed, stack)
 
     def _outermost(self, module: nn.Module, stack: list[RunningCall]) -> RunningCall | None:

@@ -86,14 +86,16 @@ class Unread:
             then: gets their values on the host and an empty text, or nothing and a reason.
         """
         self._entries[key] = tensors, then
-        self._bytes += sum(map(bytes_of, tensors))
+        with Unseen():
+            self._bytes += sum(map(bytes_of, tensors))
         if self._bytes > MOST_BYTES or len(self._entries) >= MOST:
             self.read()
 
     def drop(self, key: Hashable) -> None:
         """Let go of an entry, if it still waits."""
         tensors, _ = self._entries.pop(key, ((), None))
-        self._bytes -= sum(map(bytes_of, tensors))
+        with Unseen():
+            self._bytes -= sum(map(bytes_of, tensors))
 
     def clear(self) -> None:
         """Let go of everything."""

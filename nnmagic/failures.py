@@ -7,6 +7,7 @@ import re
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -151,12 +152,15 @@ def _source(path: str, positions: tuple[int | None, int | None, int | None, int 
     return text if len(text) <= LONGEST_CODE else f"{text[:LONGEST_CODE]}…"
 
 
-def calling_line() -> tuple[str, int]:
+def calling_line(frame: FrameType | None = None) -> tuple[str, int]:
     """Return the path and line of the code that called the layer at hand, torch's own left out.
 
     A call that a magic made itself has no place, which is ``("", 0)``.
+
+    Args:
+        frame: where to begin; None is the caller's.
     """
-    frame: Any = sys._getframe(1)
+    frame = frame or sys._getframe(1)
     while frame is not None and is_no_place(frame.f_code.co_filename):
         frame = frame.f_back
     if frame is None or NOTEBOOKS.search(frame.f_code.co_filename):

@@ -46,9 +46,8 @@ def measure(
             reading = read(tensor)
             if at_most is not None and tensor.numel() > at_most:
                 return _measured_thinly(reading, at_most, rows)
-            samples = samples_of(reading, keep, rows, drawn and keep == "sample")
             numbers = statistics_of(reading.pieces(), times=reading.times, zeros=reading.zeros)
-            return numbers, samples, ""
+            return numbers, samples_of(reading, keep, rows, drawn and keep == "sample"), ""
     except Exception as error:  # noqa: BLE001 - an observer observes: no error of ours gets out
         reason = str(error).partition("\n")[0] or type(error).__name__
         return NOTHING_KNOWN, Samples(None, None), reason

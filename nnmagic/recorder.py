@@ -18,10 +18,10 @@ from nnmagic.measuring import measure
 from nnmagic.naming import Naming, Network
 from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.root_calls import RootCalls
-from nnmagic.sameness import all_finite, ignores_its_input
+from nnmagic.sameness import ignores_its_input
 from nnmagic.state import Fingerprint, change_text
 from nnmagic.tensor_writer import TensorWriter
-from nnmagic.trace_log import Failure, TraceLog
+from nnmagic.trace_log import ITS_OWN, Failure, TraceLog
 from nnmagic.units import Shape
 from nnmagic.unjudged import Unjudged
 
@@ -64,6 +64,7 @@ class Recorder(CallObserver):
         self.tensors = TensorWriter(log, keep)
         self._place = CallingPlaces(log)
         self.roots = RootCalls(log)
+        self._met: set[type[nn.Module]] = set()
         self._before: dict[int, Fingerprint] = {}
         self._unjudged: dict[int, Unjudged] = {}
         self._error: BaseException | None = None
@@ -85,35 +86,34 @@ class Recorder(CallObserver):
                 self.tensors.drop_pictures(network.index)
             if network.index == len(self.log.networks):
                 self._meet(network)
-        log, parent = self.log, call.parent
+        log, parent, module = self.log, call.parent, call.module
         shape: Shape
         if len(args) == 1 and not kwargs and type(args[0]) is torch.Tensor:
+            shape = ITS_OWN
             inputs: tuple[int, ...] = (self.tensors.write(args[0], network.index),)
-            shape = log.form_of(inputs[0]).shape
         else:
             shape, tensors = tensors_of_call(args, kwargs)
             inputs = tuple(self.tensors.write(tensor, network.index) for tensor in tensors)
-        layers = len(log.layers)
-        layer = log.layer_index(network.index, call.layer, type(call.module).__name__)
-        if layer == layers:
-            self._remark(call.module)
-        index = log.add_call(
-            layer,
-            call.step,
-            call.depth,
-            -1 if parent is None else parent.notes[0],
-            self._place_of(call),
-            shape,
-            inputs,
-        )
-        call.notes = index, args, kwargs
+        above = -1 if parent is None else parent.notes[0]
+        place = self._place(None if parent is None else parent.notes[1])
+        if call.stack is not self.running:
+            place = self._place_of_starter(place)
+        key = network.index, call.layer, type(module).__name__
+        layer = log.layers_seen.get(key)
+        if layer is None:
+            layer = log.layer_index(*key)
+            if type(module) not in self._met or module._compiled_call_impl is not None:
+                self._remark(module)
+        index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
+        call.notes = index, place, args, kwargs
         if call.recomputed:
-            self.log.recomputed.add(index)
+            log.recomputed.add(index)
         elif call.depth == 0:
             self.roots.note(call, index, args, kwargs)
 
     def _remark(self, module: nn.Module) -> None:
-        """Say what is special about a layer that is met for the first time."""
+        """Say what is special about a layer of a class that is met for the first time."""
+        self._met.add(type(module))
         kind = sealed.kind_of(module)
         if kind:
             self.log.say(sealed.remark(kind))
@@ -124,16 +124,18 @@ class Recorder(CallObserver):
         """Write what the call returned."""
         index = call.notes[0]
         assert call.network is not None
-        # a layer that calls no other may have written to what it got
+        # a layer that calls no other may have written to what it got, where no counter tells
         calls_no_other = index + 1 == len(self.log)
-        self.finish(index, call.network.index, output, new=calls_no_other, scores=call.depth == 0)
-        if call.depth == 0 and not call.recomputed:
-            self._judge(call, output)
+        new = calls_no_other and not _counts_its_writes(call.module)
+        network, outermost = call.network.index, call.depth == 0
+        indices = self.finish(index, network, output, new=new, scores=outermost)
+        if outermost and not call.recomputed:
+            self._judge(call, output, indices)
 
     def finish(
         self, index: int, network: int, output: Any, *, new: bool = False, scores: bool = False
-    ) -> None:
-        """Write what a call, or a function, returned.
+    ) -> tuple[int, ...]:
+        """Write what a call, or a function, returned; return the numbers of the tensors in it.
 
         Args:
             index: the number of the call.
@@ -146,9 +148,8 @@ class Recorder(CallObserver):
         tensors: tuple[torch.Tensor, ...]
         write = self.tensors.write
         if type(output) is torch.Tensor:
-            tensors = (output,)
+            shape, tensors = ITS_OWN, (output,)
             indices: tuple[int, ...] = (write(output, network, new=new, scores=scores),)
-            shape = self.log.form_of(indices[0]).shape
         else:
             shape, tensors = tensors_in(output)
             indices = tuple(write(each, network, new=new, scores=scores) for each in tensors)
@@ -156,6 +157,7 @@ class Recorder(CallObserver):
         if self.gradients is not None:
             for tensor, number in zip(tensors, indices, strict=True):
                 self.gradients.follow(tensor, number)
+        return indices
 
     def stopped(self, call: RunningCall) -> None:
         """Write that the backward has what it needed of a recomputation."""
@@ -163,7 +165,7 @@ class Recorder(CallObserver):
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Write that an exception passes through the call, innermost first."""
-        index, args, kwargs = call.notes
+        index, place, args, kwargs = call.notes
         # the same exception may be raised again elsewhere, by a network that keeps and reuses it
         innermost = error is not self._error or self.log.parent[self._reached] != index
         self._reached = index
@@ -178,23 +180,21 @@ class Recorder(CallObserver):
             type=type(error).__name__,
             message=first_line(error),
             mismatch=why,
-            place=self.log.places[self.log.place[index]] if innermost else "",
+            place=self.log.places[place] if innermost else "",
             cause=self._described(came_from) if innermost and came_from is not None else "",
         )
         self.log.fail(index, failure)
 
-    def _place_of(self, call: RunningCall) -> int:
-        """Return the place of the code that made a call; for a thread that of the call it is of."""
-        log, parent = self.log, call.parent
-        place = self._place(None if parent is None else log.place[parent.notes[0]])
-        if not log.places[place] and call.stack is not self.running and self.running:
-            starter = self.running[-1]
-            return place if starter.network is None else log.place[starter.notes[0]]
-        return place
+    def _place_of_starter(self, place: int) -> int:
+        """Return the place of a call that a thread made; where it has none, that of the run's."""
+        if self.log.places[place] or not self.running:
+            return place
+        starter = self.running[-1]
+        return place if starter.network is None else starter.notes[1]
 
-    def _judge(self, call: RunningCall, output: Any) -> None:
+    def _judge(self, call: RunningCall, output: Any, indices: tuple[int, ...]) -> None:
         """Note what is known of an outermost call only now: what it ignored, what spoiled it."""
-        index, args, kwargs = call.notes
+        index, _, args, kwargs = call.notes
         outputs = tensors_in(output)[1]
         ignores = ignores_its_input(tensors_of_call(args, kwargs)[1], outputs)
         if isinstance(ignores, list):
@@ -205,11 +205,11 @@ class Recorder(CallObserver):
         thinned = self.tensors.at_most is not None  # a look at every value would slow it down
         if call.network is None or network is None or thinned:
             return
-        finite = all_finite(outputs)
+        finite = {self.tensors.is_finite(each) for each in indices}
         calls = range(index, len(self.log))
-        if finite is False:
+        if False in finite:
             self._find_what_spoiled(calls, network)
-        elif finite is None:
+        elif None in finite:
             number = call.network.index
             if number not in self._unjudged:
                 self._unjudged[number] = Unjudged(network)
@@ -307,6 +307,13 @@ def _note_constant(log: TraceLog, call: int, flags: list[torch.Tensor], reason: 
     """Note that a call ignored its input, from flags that were read."""
     if not reason and flags[0] and not flags[1]:
         log.constant.add(call)
+
+
+def _counts_its_writes(module: nn.Module) -> bool:
+    """Tell whether a call of a layer runs torch's code only, which counts what it writes."""
+    kind = type(module)
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return kind.__module__.startswith("torch.nn.modules.") and not hooked
 
 
 def _nonfinite_state(module: nn.Module, *, below: bool) -> Iterator[str]:

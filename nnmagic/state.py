@@ -6,6 +6,7 @@ import weakref
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import wraps
 from operator import is_
 from typing import Any, ParamSpec, TypeVar
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from nnmagic import devices
 from nnmagic.blocks import block
-from nnmagic.tensors import Unseen
+from nnmagic.tensors import Unseen, unseen
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -103,11 +104,17 @@ def _value(buffer: torch.Tensor | None) -> Any:
     if buffer is None or buffer.layout is not torch.strided:
         return _mark(buffer)  # torch cannot compare sparse tensors
     try:
-        tensor = buffer.detach()
-        if tensor.numel() * tensor.element_size() <= COPIED or tensor.device.type != "cpu":
+        tensor = buffer.detach() if buffer.requires_grad else buffer
+        if devices.on_accelerator(tensor):
+            with unseen(tensor):
+                return tensor.clone()
+        if type(tensor) is not Tensor:
             return tensor.clone()
-        raw: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
-        return id(buffer), zlib.crc32(raw)
+        with suppress(TypeError):  # a dtype that NumPy lacks
+            values = tensor.numpy()
+            raw = values.tobytes() if values.nbytes <= COPIED else zlib.crc32(values.tobytes())
+            return values.dtype.char, values.shape, raw
+        return tensor.clone()
     except (RuntimeError, ValueError, NotImplementedError):
         return _mark(buffer)
 
@@ -119,8 +126,8 @@ def _same(before: Any, now: Any) -> bool:
 def _differ(before: Any, now: Any) -> bool | Tensor:
     """Tell whether two values differ; of tensors on an accelerator it is a flag there."""
     if not isinstance(before, torch.Tensor) or not isinstance(now, torch.Tensor):
-        if isinstance(before, torch.Tensor) and isinstance(now, tuple):
-            raise RuntimeError("could be copied before, and cannot now")
+        if isinstance(before, torch.Tensor) and devices.on_accelerator(before):
+            raise RuntimeError("what could be copied cannot be copied any more")
         return type(before) is not type(now) or before != now
     if before.shape != now.shape or before.dtype != now.dtype or before.device != now.device:
         return True

@@ -134,6 +134,39 @@ def statistics_of(
     return tally.statistics(times)
 
 
+def statistics_at_once(values: np.ndarray) -> Statistics | None:
+    """Return the numbers of the usual activations, None for values that need `statistics_of`.
+
+    Those hold NaN or Inf, or are all zero, or too large, too small, or too much alike for sums in
+    the values' own precision.
+
+    Args:
+        values: float32 or float64, one-dimensional, at least BLOCK of them.
+    """
+    size = values.size
+    least, greatest, zeros, total, squares = inf, -inf, 0, 0.0, 0.0
+    for start in range(0, size, PIECE):
+        piece = values[start : start + PIECE]
+        low, high = np.minimum.reduce(piece).item(), np.maximum.reduce(piece).item()
+        if not LEAST < max(-low, high) < GREATEST:
+            return None
+        if low <= 0 <= high:
+            is_zero = piece == 0
+            if is_zero.any():  # a quick look: most layers return no zero at all
+                zeros += int(np.count_nonzero(is_zero))
+        piece_total, piece_squares = _sums(piece)
+        total += piece_total
+        squares += piece_squares
+        least, greatest = min(least, low), max(greatest, high)
+    mean, mean_square = total / size, squares / size
+    variance = mean_square - mean * mean
+    if variance < KEPT * mean_square:
+        return None
+    return Statistics(
+        least, greatest, mean, sqrt(variance * size / (size - 1)), zeros / size, 0, 0, 0
+    )
+
+
 def moments(values: np.ndarray, low: Any, high: Any, fast: bool = True) -> tuple[float, float]:
     """Return the mean and the standard deviation (correction 0) of finite values.
 
@@ -172,6 +205,13 @@ def fast_moments(values: np.ndarray, low: float, high: float) -> tuple[float, fl
 
 def _moments_of_sums(values: np.ndarray) -> tuple[float, float, float]:
     """Return the mean, the variance (correction 0) and the mean square."""
+    total, squares = _sums(values)
+    mean, mean_square = total / values.size, squares / values.size
+    return mean, mean_square - mean * mean, mean_square
+
+
+def _sums(values: np.ndarray) -> tuple[float, float]:
+    """Return the sums of values and of their squares, over blocks in the values' own precision."""
     whole = values.size - values.size % BLOCK
     rows, ones = values[:whole].reshape(-1, 1, BLOCK), _ones(values.dtype)
     total = sum(np.matmul(rows, ones).ravel().tolist())
@@ -180,8 +220,7 @@ def _moments_of_sums(values: np.ndarray) -> tuple[float, float, float]:
         rest = values[whole:]
         total += float(rest.dot(ones[: rest.size, 0]))
         squares += float(rest.dot(rest))
-    mean, mean_square = total / values.size, squares / values.size
-    return mean, mean_square - mean * mean, mean_square
+    return total, squares
 
 
 @lru_cache

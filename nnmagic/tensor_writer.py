@@ -2,8 +2,10 @@
 
 import weakref
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
+import numpy as np
 import torch
 
 from nnmagic import devices
@@ -11,9 +13,11 @@ from nnmagic.batches import put, statistics_of_many
 from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.devices import Then
 from nnmagic.measuring import measure
-from nnmagic.samples import WHOLE, restored
+from nnmagic.readings import Reading
+from nnmagic.samples import WHOLE, restored, samples_of
+from nnmagic.statistics import statistics_at_once, statistics_of
 from nnmagic.tensors import form_of, is_watched, version_of
-from nnmagic.trace_log import Form, TraceLog
+from nnmagic.trace_log import NOTHING_KNOWN, Form, TraceLog
 
 SCORES = 4096
 """How many values of a network's large output are kept in whole rows, but at least one row."""
@@ -24,12 +28,13 @@ LONGEST_SCORES = 32_768
 MOST_PICTURES = 2000
 """Of how many large tensors of the last step a picture is kept: 4,096 values each at most."""
 
-BATCHED = {"float32": "f", "float64": "d"}
-"""The types whose small tensors are copied at once and measured together later."""
-
+COPIED = {np.dtype("float32"): ("float32", "f"), np.dtype("float64"): ("float64", "d")}
+"""The types of the tensors that are copied at once and measured later: names and formats."""
 
 TOGETHER = 1 << 18
 """How many bytes of small tensors are measured together: more would leave the processor's cache."""
+
+is_functional = torch._is_functional_tensor
 
 
 class TensorWriter:
@@ -53,8 +58,8 @@ class TensorWriter:
         self.at_most: int | None = None
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._pictures: dict[int, int] = {}
-        self._forms: dict[tuple[Any, ...], tuple[int, list[int]] | None] = {}
-        self._small: dict[str, list[int]] = {letter: [] for letter in BATCHED.values()}
+        self._forms: dict[Any, tuple[int, dict[int, bytes] | None]] = {}
+        self._small: dict[str, dict[int, bytes]] = {letter: {} for _, letter in COPIED.values()}
         self._waiting = 0
         self._on_devices = DeviceWriter()
         log.settle = self.settle
@@ -70,13 +75,14 @@ class TensorWriter:
             new: whether to write it also where it seems to be there.
             scores: whether it may be class scores, of which whole rows are kept.
         """
-        version = version_of(tensor)
+        plain = not is_watched(tensor)
+        version = version_of(tensor) if not plain or tensor.is_inference() else tensor._version
         known = None if new else self._seen.get(id(tensor))
         if known is not None and known[0]() is tensor and known[1] == version >= 0:
             in_rows = scores and _rows_of(self.log.form_of(known[2]))
             if not in_rows:
                 return known[2]
-        index = self._write_small(tensor)
+        index = self._write_plain(tensor, network, scores) if plain else None
         if index is None:
             rows = _rows_of(form_of(tensor)) if scores else None
             drawn = len(self._pictures) < MOST_PICTURES
@@ -104,40 +110,54 @@ class TensorWriter:
             tensor, self.keep, rows=rows, drawn=drawn, at_most=self.at_most
         )
         form = form_of(tensor)
-        measured = None
+        thinned = None
         if self.at_most is not None and self.at_most < form.numel:
-            measured = self.at_most
-        return self.log.add_tensor(form, statistics, samples, unknown, measured)
+            thinned = self.at_most
+        return self.log.add_tensor(form, statistics, samples, unknown, thinned)
 
-    def _write_small(self, tensor: torch.Tensor) -> int | None:
-        """Copy the values of a small tensor and return its number, None for any other tensor."""
-        if self.keep != "sample" or is_watched(tensor):
-            return None
-        if torch._is_functional_tensor(tensor) or devices.on_accelerator(tensor):
-            return None  # its memory holds anything but its values, or is not ours to read
+    def _write_plain(self, tensor: torch.Tensor, network: int, scores: bool) -> int | None:
+        """Write a tensor of the usual kind and return its number, None for any other tensor."""
+        if self.keep != "sample" or is_functional(tensor) or devices.on_accelerator(tensor):
+            return None  # the memory of a functional tensor holds anything but its values
         try:
-            key = tensor.shape, tensor.dtype, tensor.device
-            if key not in self._forms:
-                self._forms[key] = self._form(tensor)
-            known = self._forms[key]
+            values = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+            key = values.shape, values.dtype
+            known = self._forms.get(key)
             if known is None:
-                return None
-            values = (tensor.detach() if tensor.requires_grad else tensor).numpy().tobytes()
+                known = self._forms[key] = self._form(values)
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
-        form, others = known
-        index = self.log.add_whole(form, values)
-        others.append(index)
-        self._waiting += len(values)
-        if self._waiting > TOGETHER:
-            self._settle_small()
+        form, small = known
+        if small is not None:
+            data = values.tobytes()
+            small[index := self.log.add_whole(form, data)] = data
+            self._waiting += len(data)
+            if self._waiting > TOGETHER:
+                self._settle_small()
+            return index
+        if form < 0 or not values.flags.c_contiguous:
+            return None
+        if self.at_most is not None and self.at_most < values.size:
+            return None
+        rows = _rows_of(self.log.forms[form]) if scores else None
+        drawn = len(self._pictures) < MOST_PICTURES
+        flat = values.reshape(-1)
+        reading = Reading(values, flat)
+        # the statistics first: they bring all values into the cache, of which samples take a few
+        numbers = statistics_at_once(flat) or statistics_of(reading.pieces())
+        samples = samples_of(reading, "sample", rows, drawn)
+        index = self.log.add_measured(form, numbers, samples)
+        if drawn:
+            self._pictures[index] = network
         return index
 
-    def _form(self, tensor: torch.Tensor) -> tuple[int, list[int]] | None:
-        form = form_of(tensor)
-        if not 0 < form.numel <= WHOLE or form.dtype not in BATCHED:
-            return None
-        return self.log.form_index(form), self._small[BATCHED[form.dtype]]
+    def _form(self, values: np.ndarray) -> tuple[int, dict[int, bytes] | None]:
+        """Return the number of a form, -1 where it is unusual; and where such small ones wait."""
+        if not values.size or values.dtype not in COPIED:
+            return -1, None
+        dtype, letter = COPIED[values.dtype]
+        small = self._small[letter] if values.size <= WHOLE else None
+        return self.log.form_index(Form(values.shape, dtype, "cpu", values.size)), small
 
     def settle(self) -> None:
         """Write the numbers of all tensors that came since the last time."""
@@ -147,18 +167,29 @@ class TensorWriter:
     def _settle_small(self) -> None:
         log, self._waiting = self.log, 0
         for letter, small in self._small.items():
-            mine = small.copy()
+            mine, values = list(small), list(small.values())
             small.clear()
             if not mine:
                 continue
-            table = statistics_of_many(letter, [log.whole(index).data for index in mine])
-            for index in put(log.unsettled, mine, table):
+            for index in put(log.unsettled(), mine, statistics_of_many(letter, values)):
                 form = log.form_of(index)._replace(device="cpu")
                 log.set_numbers(index, measure(restored(log.whole(index), form), "none")[0])
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
         """Let small tensors on devices be read together with all else that waits there."""
         self._on_devices.unread.add(object(), tensors, then)
+
+    def is_finite(self, index: int) -> bool | None:
+        """Tell whether no value of a tensor of the log is NaN or Inf; None before it is read."""
+        values = self.log.samples[index]
+        if values is None:
+            return None
+        if isinstance(values, bytes):
+            view: Any = memoryview(values)
+            return isfinite(sum(view.cast(self.log.letter(index))))
+        start = index * len(NOTHING_KNOWN) + 5
+        nan, inf = self.log.unsettled()[start : start + 2]  # what is on devices stays there
+        return not (nan > 0 or inf > 0)
 
     def forget_all(self) -> None:
         """Write every tensor again when it comes by."""

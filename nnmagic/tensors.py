@@ -41,13 +41,18 @@ def unseen(tensor: torch.Tensor) -> AbstractContextManager[Any]:
     return Unseen() if is_watched(tensor) else nullcontext()
 
 
+function_modes = torch._C._len_torch_function_stack
+dispatch_modes = torch._C._len_torch_dispatch_stack
+transform_level = torch._C._functorch.maybe_current_level
+
+
 def is_watched(tensor: torch.Tensor) -> bool:
     """Tell whether code of the user's or a transform might see what is done to a tensor."""
     return (
         type(tensor) not in PLAIN
-        or torch._C._len_torch_function_stack() > 0
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.maybe_current_level() is not None
+        or function_modes() > 0
+        or dispatch_modes() > 0
+        or transform_level() is not None
     )
 
 

@@ -3,8 +3,9 @@
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from math import hypot, isnan
-from typing import Any, NamedTuple
+from itertools import islice, repeat, starmap
+from math import hypot, isnan, nan
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from nnmagic import units
 from nnmagic.records import Sample, Samples, TensorRecord
@@ -30,7 +31,13 @@ class Statistics(NamedTuple):
 NOTHING_KNOWN = Statistics(*[float("nan")] * len(Statistics._fields))
 
 
-UNKNOWN_BYTES = array("d", NOTHING_KNOWN).tobytes()
+ITS_OWN: Any = object()
+"""In place of a shape: that of the one tensor that was given, or returned."""
+
+ROWS = 1024
+"""So many calls are written into the columns at once."""
+
+T = TypeVar("T")
 
 
 class Layer(NamedTuple):
@@ -83,12 +90,25 @@ class Failure:
     cause: str = ""
 
 
+class Column(Generic[T]):
+    """A column of calls, complete whenever it is read."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.stored = f"_{name}"
+
+    def __get__(self, log: "TraceLog", owner: type | None = None) -> T:
+        if log.rows:
+            log.flush()
+        return getattr(log, self.stored)
+
+
 class TraceLog:
     """Append-only columns that a recorder fills and a `Trace` reads.
 
     Calls are numbered in the order in which they began, a parent before its children; tensors in
     the order in which they were first seen. A tensor that passes from one layer to the next
-    unchanged is one entry.
+    unchanged is one entry. While a network runs, as little as can be is done: calls wait as rows
+    until there are many, or until somebody reads a column.
 
     Attributes:
         constant: the outermost calls that returned the same for all items of a batch that differ.
@@ -96,64 +116,78 @@ class TraceLog:
     """
 
     __slots__ = (
+        "_depth",
+        "_ended",
+        "_input_shape",
+        "_inputs",
+        "_layer",
+        "_layers",
         "_numbers",
+        "_output_shape",
+        "_outputs",
+        "_parent",
+        "_place",
+        "_places",
+        "_shapes",
+        "_step",
         "constant",
-        "depth",
-        "ended",
         "failures",
         "forms",
         "forms_seen",
         "functions",
         "graded",
         "gradients",
-        "input_shape",
-        "inputs",
-        "layer",
-        "layers",
         "layers_seen",
         "measured",
         "networks",
         "notes",
-        "output_shape",
-        "outputs",
         "parameter_gradients",
-        "parent",
-        "place",
-        "places",
         "places_seen",
         "raised",
         "recomputed",
+        "rows",
         "samples",
         "settle",
-        "shapes",
         "shapes_seen",
-        "step",
         "tainted",
         "tensor_form",
         "title",
         "unknown",
     )
 
+    layer = Column[array]()
+    step = Column[array]()
+    depth = Column[array]()
+    parent = Column[array]()
+    place = Column[array]()
+    input_shape = Column[array]()
+    inputs = Column[list[tuple[int, ...]]]()
+    output_shape = Column[array]()
+    outputs = Column[list[tuple[int, ...]]]()
+    ended = Column[bytearray]()
+    shapes = Column[list[Shape]]()
+
     def __init__(self, title: str) -> None:
         self.title = title
         self.notes: list[str] = []
         self.networks: list[str] = []
-        self.layers: list[Layer] = []
         self.layers_seen: dict[tuple[int, str, str], int] = {}
-        self.shapes: list[Shape] = []
         self.shapes_seen: dict[Any, int] = {}
-        self.places: list[str] = []
-        self.places_seen: dict[tuple[str, int], int] = {}
-        self.layer = array("l")
-        self.place = array("l")
-        self.step = array("q")
-        self.depth = array("l")
-        self.parent = array("l")
-        self.input_shape = array("l")
-        self.output_shape = array("l")
-        self.inputs: list[tuple[int, ...]] = []
-        self.outputs: list[tuple[int, ...]] = []
-        self.ended = bytearray()
+        self.places_seen: dict[tuple[str, int], tuple[int, Callable[[str, int], str]]] = {}
+        self.rows: list[list[Any]] = []
+        self._layers: list[Layer] = []
+        self._shapes: list[Shape] = []
+        self._places: list[str] = []
+        self._layer = array("l")
+        self._step = array("q")
+        self._depth = array("l")
+        self._parent = array("l")
+        self._place = array("l")
+        self._input_shape = array("l")
+        self._inputs: list[tuple[int, ...]] = []
+        self._output_shape = array("l")
+        self._outputs: list[tuple[int, ...]] = []
+        self._ended = bytearray()
         self.failures: dict[int, Failure] = {}
         self.raised: int | None = None
         self.recomputed: set[int] = set()
@@ -174,11 +208,15 @@ class TraceLog:
         self.shape_index(None)
 
     def __len__(self) -> int:
-        return len(self.layer)
+        return len(self._layer) + len(self.rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        self.numbers  # noqa: B018 - what is still to be computed
-        return {name: getattr(self, name) for name in self.__slots__} | {"settle": None}
+        # what is still to be written
+        self.numbers, self.layer, self.layers, self.places  # noqa: B018
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "settle": None,
+            "places_seen": {},
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -198,27 +236,21 @@ class TraceLog:
 
     def layer_index(self, network: int, name: str, type_name: str) -> int:
         """Return the number of a layer, a new one at the first sight."""
-        index = self.layers_seen.setdefault((network, name, type_name), len(self.layers))
-        if index == len(self.layers):
-            self.layers.append(Layer(network, name, type_name))
-        return index
+        return self.layers_seen.setdefault((network, name, type_name), len(self.layers_seen))
 
     def shape_index(self, shape: Shape) -> int:
         """Return the number of a shape, a new one at the first sight."""
         try:
-            index = self.shapes_seen.setdefault(shape, len(self.shapes))
+            index = self.shapes_seen.setdefault(shape, len(self._shapes))
         except TypeError:  # a dict inside
-            index = self.shapes_seen.setdefault(repr(shape), len(self.shapes))
-        if index == len(self.shapes):
-            self.shapes.append(shape)
+            index = self.shapes_seen.setdefault(repr(shape), len(self._shapes))
+        if index == len(self._shapes):
+            self._shapes.append(shape)
         return index
 
     def place_index(self, path: str, line: int, text: Callable[[str, int], str]) -> int:
         """Return the number of a place in the code, `text` says how it is shown."""
-        index = self.places_seen.setdefault((path, line), len(self.places))
-        if index == len(self.places):
-            self.places.append(text(path, line))
-        return index
+        return self.places_seen.setdefault((path, line), (len(self.places_seen), text))[0]
 
     def add_call(
         self,
@@ -235,17 +267,30 @@ class TraceLog:
         Its parent is -1 outside every other call. Calls of several threads may alternate, so that
         the depths alone do not tell it.
         """
-        self.layer.append(layer)
-        self.step.append(step)
-        self.depth.append(depth)
-        self.parent.append(parent)
-        self.place.append(place)
-        self.input_shape.append(self.shape_index(input_shape))
-        self.output_shape.append(0)
-        self.inputs.append(inputs)
-        self.outputs.append(())
-        self.ended.append(RUNNING)
-        return len(self.ended) - 1
+        if len(self.rows) == ROWS:
+            self.flush()
+        row = [layer, step, depth, parent, place, input_shape, inputs, None, (), RUNNING]
+        self.rows.append(row)
+        return len(self._layer) + len(self.rows) - 1
+
+    def flush(self) -> None:
+        """Write what waits into the columns."""
+        rows, self.rows = self.rows, []
+        layers, steps, depths, parents, places, *shapes, ended = zip(*rows, strict=True)
+        self._layer.extend(layers)
+        self._step.extend(steps)
+        self._depth.extend(depths)
+        self._parent.extend(parents)
+        self._place.extend(places)
+        given, inputs, returned, outputs = shapes
+        self._input_shape.extend(map(self._shape_number, given, inputs))
+        self._inputs.extend(inputs)
+        self._output_shape.extend(map(self._shape_number, returned, outputs))
+        self._outputs.extend(outputs)
+        self._ended.extend(ended)
+
+    def _shape_number(self, shape: Shape, tensors: tuple[int, ...]) -> int:
+        return self.shape_index(self.form_of(tensors[0]).shape if shape is ITS_OWN else shape)
 
     def say(self, note: str) -> None:
         """Add a line below the table, unless it is there."""
@@ -254,19 +299,26 @@ class TraceLog:
 
     def drop_last(self) -> None:
         """Take back the call that was added last."""
-        for column in (self.layer, self.step, self.depth, self.parent, self.place):
+        if self.rows:
+            self.rows.pop()
+            return
+        for column in (self._layer, self._step, self._depth, self._parent, self._place):
             column.pop()
-        self.input_shape.pop()
-        self.output_shape.pop()
-        self.inputs.pop()
-        self.outputs.pop()
-        self.ended.pop()
+        self._input_shape.pop()
+        self._inputs.pop()
+        self._output_shape.pop()
+        self._outputs.pop()
+        self._ended.pop()
 
     def finish(self, call: int, output_shape: Shape, outputs: tuple[int, ...]) -> None:
         """Note what a call returned."""
-        self.output_shape[call] = self.shape_index(output_shape)
-        self.outputs[call] = outputs
-        self.ended[call] = FINISHED
+        waiting = call - len(self._layer)
+        if waiting >= 0:
+            self.rows[waiting][-3:] = output_shape, outputs, FINISHED
+            return
+        self._output_shape[call] = self._shape_number(output_shape, outputs)
+        self._outputs[call] = outputs
+        self._ended[call] = FINISHED
 
     def fail(self, call: int, failure: Failure) -> None:
         """Note that a call ended by an exception."""
@@ -292,26 +344,26 @@ class TraceLog:
             values: the values.
         """
         self.tensor_form.append(form)
-        self._numbers.frombytes(UNKNOWN_BYTES)
         self.samples.append(values)
         return len(self.samples) - 1
 
     def add_unmeasured(self, form: int) -> int:
         """Append a tensor, its numbers and samples later; return its number."""
         self.tensor_form.append(form)
-        self._numbers.frombytes(UNKNOWN_BYTES)
         self.samples.append(None)
         return len(self.samples) - 1
 
-    @property
     def unsettled(self) -> array:
-        """The numbers of all tensors as they are, NaN where they are to be computed."""
+        """Return the numbers of all tensors as they are, NaN where they are to be computed."""
+        missing = len(self.samples) * len(NOTHING_KNOWN) - len(self._numbers)
+        if missing:
+            self._numbers.extend(repeat(nan, missing))
         return self._numbers
 
     def set_numbers(self, tensor: int, numbers: Iterable[float]) -> None:
         """Set the numbers of a tensor that was added without."""
         width = len(NOTHING_KNOWN)
-        self._numbers[tensor * width : (tensor + 1) * width] = array("d", numbers)
+        self.unsettled()[tensor * width : (tensor + 1) * width] = array("d", numbers)
 
     def add_tensor(
         self,
@@ -322,13 +374,18 @@ class TraceLog:
         measured: int | None = None,
     ) -> int:
         """Append a tensor; return its number."""
-        self.tensor_form.append(self.form_index(form))
-        self._numbers.extend(numbers)
-        self.samples.append(samples)
+        index = self.add_measured(self.form_index(form), numbers, samples)
         if unknown:
-            self.unknown[len(self.samples) - 1] = unknown
+            self.unknown[index] = unknown
         if measured is not None:
-            self.measured[len(self.samples) - 1] = measured
+            self.measured[index] = measured
+        return index
+
+    def add_measured(self, form: int, numbers: Statistics, samples: Samples) -> int:
+        """Append a tensor of the form of that number; return its own."""
+        self.unsettled().extend(numbers)
+        self.tensor_form.append(form)
+        self.samples.append(samples)
         return len(self.samples) - 1
 
     # Reading.
@@ -338,7 +395,23 @@ class TraceLog:
         """The numbers of all tensors, one after the other; what is still missing is computed."""
         if self.settle is not None:
             self.settle()
-        return self._numbers
+        return self.unsettled()
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers that were called, in the order of their numbers."""
+        known = len(self._layers)
+        if known < len(self.layers_seen):
+            self._layers.extend(starmap(Layer, islice(self.layers_seen, known, None)))
+        return self._layers
+
+    @property
+    def places(self) -> list[str]:
+        """The places in the code that made calls, as texts."""
+        if len(self._places) < len(self.places_seen):
+            new = islice(self.places_seen.items(), len(self._places), None)
+            self._places.extend(text(*place) for place, (_, text) in new)
+        return self._places
 
     def samples_of(self, tensor: int) -> Samples:
         """Return what is kept of a tensor's values."""
@@ -355,7 +428,11 @@ class TraceLog:
         form, values = self.form_of(tensor), self.samples[tensor]
         assert isinstance(values, bytes)
         shape = tuple(size for size in form.shape if size is not None)  # none of them is nested
-        return Sample("f" if form.dtype == "float32" else "d", shape, values)
+        return Sample(self.letter(tensor), shape, values)
+
+    def letter(self, tensor: int) -> str:
+        """Return the format of the values of a tensor that was added whole."""
+        return "f" if self.form_of(tensor).dtype == "float32" else "d"
 
     def is_function(self, call: int) -> bool:
         """Tell whether a call is one of a tensor function, not of a module."""
@@ -438,13 +515,13 @@ class TraceLog:
 
     def nonfinite(self, tensors: tuple[int, ...]) -> tuple[int, int]:
         """Return how many values of the tensors are NaN, and how many are infinite."""
-        width = len(NOTHING_KNOWN)
-        nan = inf = 0.0
+        width, numbers = len(NOTHING_KNOWN), self.numbers
+        bad = infinite = 0.0
         for tensor in tensors:
-            numbers = self.numbers[tensor * width + 5 : tensor * width + 7]
-            if not isnan(numbers[0]):
-                nan, inf = nan + numbers[0], inf + numbers[1]
-        return int(nan), int(inf)
+            nans, infs = numbers[tensor * width + 5 : tensor * width + 7]
+            if not isnan(nans):
+                bad, infinite = bad + nans, infinite + infs
+        return int(bad), int(infinite)
 
     def spoiled(self, tensors: tuple[int, ...]) -> bool:
         """Tell whether an input is infinite where that means something is wrong.

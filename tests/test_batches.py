@@ -47,8 +47,9 @@ def test_a_tensor_that_needs_another_way_has_no_numbers_here(value):
     table = statistics_of_many("d", [np.ones(2).tobytes(), strange.tobytes(), tiny.tobytes()])
 
     assert table[0].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
-    assert np.isnan(table[2]).all()
-    assert np.isnan(table[1]).all() or 1e-100 < value < 1e100 or value == 1e-200
+    assert np.isnan(table[1]).all() or value == 1e-200
+    known = [value, value, value, 0, 0, 0, 0, 0]
+    assert np.isnan(table[2]).all() or (value == 1e-200 and table[2].tolist() == known)
 
 
 class Returning(nn.Module):
@@ -73,20 +74,33 @@ def tensors():
         torch.randn(4, 1).expand(4, 9),
         torch.zeros(6),
         torch.randn(5).requires_grad_() * 2,
+        torch.randn(3, 700),
+        torch.randn(2, 200_000).relu(),
+        torch.randn(40, 50).double() + 1e4,
+        torch.randn(40, 50).t(),
+        torch.zeros(2000),
+        torch.full((2000,), float("nan")),
+        torch.randn(2000, dtype=torch.bfloat16),
     ]
 
 
-def test_small_tensors_measured_together_are_as_measured_alone(tensors, monkeypatch):
+def test_usual_tensors_measured_in_the_fast_ways_are_as_measured_in_the_slow_one(
+    tensors, monkeypatch
+):
     together = nnmagic.trace(Returning(tensors), 0)[""].outputs
-    monkeypatch.setattr(TensorWriter, "_write_small", lambda self, tensor: None)
+    monkeypatch.setattr(TensorWriter, "_write_plain", lambda self, *args: None)
 
     alone = nnmagic.trace(Returning(tensors), 0)[""].outputs
 
     for one, other in zip(together, alone, strict=True):
-        for name in ("min", "max", "zeros", "nan", "inf", "negative_inf", "shape", "leading"):
+        exact = ("min", "max", "zeros", "nan", "inf", "negative_inf", "shape", "dtype")
+        for name in (*exact, "leading", "spread", "picture"):
             assert getattr(one, name) == getattr(other, name), name
-        assert one.mean == pytest.approx(other.mean, rel=1e-12, abs=0)
-        assert one.std == (None if other.std is None else pytest.approx(other.std, rel=1e-9))
+        size = max(abs(other.mean or 0), other.std or 0)
+        assert one.mean == (
+            None if other.mean is None else pytest.approx(other.mean, abs=1e-7 * size)
+        )
+        assert one.std == (None if other.std is None else pytest.approx(other.std, rel=1e-7))
 
 
 def test_a_trace_that_is_read_while_it_fills_has_all_numbers():

@@ -51,7 +51,7 @@ HOMES = {
     "IPython": lambda name: 23 <= FLOOR[name] <= 26,
     "pandas": lambda name: name == "records",
     "numpy": lambda name: (
-        name in ("batches", "statistics", "readings", "samples", "measuring")
+        name in ("batches", "statistics", "readings", "samples", "measuring", "tensor_writer")
         or name.endswith(("sheets", "panels"))
     ),
     "anywidget": lambda name: name == "widget",

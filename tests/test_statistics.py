@@ -10,6 +10,7 @@ from nnmagic.statistics import (
     PIECE,
     fast_moments,
     moments,
+    statistics_at_once,
     statistics_of,
 )
 from nnmagic.trace_log import Statistics
@@ -67,6 +68,12 @@ def test_fast_sums_are_exact_or_refused(kind, dtype, seed, size, share, scale):
         std = found.std * math.sqrt((size - 1) / size)
         assert close((found.mean, std), expected), fast
 
+    found = statistics_at_once(values)
+    if found is not None:
+        assert close((found.mean, found.std * math.sqrt((size - 1) / size)), expected)
+        assert (found.min, found.max) == (values.min(), values.max())
+        assert found.zeros == np.count_nonzero(values == 0) / size
+
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1 + 2**-23, 4097.3, 0.7, 1e-6])
 def test_rounding_that_always_goes_one_way_stays_small(value):
@@ -81,6 +88,7 @@ def test_the_usual_activations_take_the_fast_way():
 
     for values in (noise, np.maximum(noise, 0), noise + 50, np.abs(noise)):
         assert fast_moments(values, float(values.min()), float(values.max())) is not None
+    assert statistics_at_once(np.maximum(noise, 0)) is not None
 
 
 def test_what_fast_sums_would_get_wrong_is_refused():
@@ -89,6 +97,7 @@ def test_what_fast_sums_would_get_wrong_is_refused():
     for values in (tiny.astype(np.float32), huge.astype(np.float32)):
         low, high = float(values.min()), float(values.max())
         assert fast_moments(values, low, high) is None
+        assert statistics_at_once(values.astype(np.float32)) is None
         assert close(moments(values, low, high), truth(values))
 
 
@@ -98,6 +107,14 @@ def test_a_single_value_that_differs_in_its_last_digit_is_seen(value):
     values[3] = np.nextafter(values[3], np.float32(1e9))
 
     assert close(moments(values, values.min().item(), values.max().item()), truth(values))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_are_not_measured_at_once(value):
+    values = np.random.default_rng(0).standard_normal(3 * PIECE)
+    values[2 * PIECE + 5] = value
+
+    assert statistics_at_once(values) is None
 
 
 @pytest.mark.parametrize("fast", [True, False])
