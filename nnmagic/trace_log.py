@@ -415,11 +415,14 @@ class TraceLog:
 
     def samples_of(self, tensor: int) -> Samples:
         """Return what is kept of a tensor's values."""
-        if self.samples[tensor] is None and self.settle is not None:
-            self.settle()
         samples = self.samples[tensor]
+        if samples is None and self.settle is not None:
+            self.settle()
+            samples = self.samples[tensor]
         if isinstance(samples, Samples):
             return samples
+        if samples is None:  # an interrupt came before anything was computed
+            return Samples(None, None)
         whole = self.whole(tensor)
         return Samples(whole, whole)
 

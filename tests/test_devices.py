@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.autograd.forward_ad as fwAD
+from test_measuring import COMPLEX, FLOATS, INTEGERS
 from torch import nn
 from torch.autograd.profiler import profile
 from torch.overrides import TorchFunctionMode
@@ -13,7 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import nnmagic
 from nnmagic import device_writer, devices
 from nnmagic.device_statistics import row_of
+from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.samples import WHOLE, step_of
+from nnmagic.trace_log import TraceLog
 
 READS = ("item", "cpu", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__")
 """The methods of a tensor that give the host its values."""
@@ -95,6 +98,33 @@ def test_the_host_reads_nothing_while_the_network_runs(make, train, ops, reads):
     assert trace[""].outputs[0].std > 0
     assert inside == []
     assert not WAITS & {event.name for event in seen.function_events}
+
+
+@pytest.mark.parametrize("dtype", INTEGERS + FLOATS + COMPLEX, ids=str)
+@pytest.mark.parametrize("layout", [lambda x: x, lambda x: x[:, ::2], lambda x: x.t()])
+def test_no_operation_depends_on_the_values(dtype, layout, reads):
+    tensor = layout(torch.randint(0, 2, (100, 100)).to(dtype))
+    writer = DeviceWriter()
+
+    with profile() as seen:
+        for wanted in (Wanted(drawn=True), Wanted(rows=3), Wanted(at_most=256)):
+            writer.write(TraceLog(""), tensor, wanted)
+
+    assert reads == []
+    assert not WAITS & {event.name for event in seen.function_events}
+
+
+def test_an_interrupted_measurement_is_blank(on_a_device):
+    def interrupt(values, wide):
+        raise KeyboardInterrupt
+
+    on_a_device.setattr(device_writer, "row_of", interrupt)
+
+    with pytest.raises(KeyboardInterrupt), nnmagic.tracing() as trace:
+        nn.ReLU()(torch.randn(100, 100))
+
+    assert trace.log.tensor(0).mean is None
+    assert trace.log.tensor(0).values is None
 
 
 def test_all_is_read_by_one_copy_and_the_buffers_by_another(reads):
