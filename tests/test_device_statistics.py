@@ -156,6 +156,17 @@ def test_values_near_the_limits_of_a_dtype_are_exact(dtype, scale, wide):
     check(found, exact(tensor))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_the_greatest_values_are_exact(dtype):
+    greatest = torch.finfo(dtype).max
+    tensor = torch.tensor([greatest, -greatest, greatest / 2, 1.0], dtype=dtype)
+
+    with device(wide=dtype):
+        found = record(tensor)
+
+    check(found, exact(tensor))
+
+
 LAYOUTS = {
     "contiguous": lambda x: x,
     "transposed": lambda x: x.transpose(0, 2),
