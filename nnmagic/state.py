@@ -49,17 +49,21 @@ class Fingerprint:
         self.whole = True
         self.parameters, self.buffers = self._now()
 
-    def _now(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        parameters, buffers = {}, {}
+    def _now(self) -> tuple[list[tuple[str, str, Any]], list[tuple[str, str, Any]]]:
+        """Return what tells whether each tensor is the same, after its name in two parts."""
+        parameters, buffers = [], []
         for prefix, reference in self.layers:
             layer = reference()
             if layer is None:
                 continue
-            for key, parameter in layer._parameters.items():
-                self.whole &= parameter is None or isinstance(parameter, nn.Parameter)
-                parameters[prefix + key] = _mark(parameter)
-            for key, buffer in layer._buffers.items():
-                buffers[prefix + key] = _value(buffer)
+            if layer._parameters:
+                for key, parameter in layer._parameters.items():
+                    if type(parameter) is not nn.Parameter:  # to ask for an instance is slow
+                        self.whole &= parameter is None or isinstance(parameter, nn.Parameter)
+                    parameters.append((prefix, key, _mark(parameter)))
+            if layer._buffers:
+                for key, buffer in layer._buffers.items():
+                    buffers.append((prefix, key, _value(buffer)))
         return parameters, buffers
 
     def changes(self) -> list[str] | None:
@@ -73,10 +77,14 @@ class Fingerprint:
             return None
         changed = []
         if parameters != self.parameters:
-            names = self.parameters | parameters
-            changed += [n for n in names if self.parameters.get(n) != parameters.get(n)]
-        names = self.buffers | buffers
-        return changed + [n for n in names if not _same(self.buffers.get(n), buffers.get(n))]
+            before, now = _named(self.parameters), _named(parameters)
+            changed += [n for n in before | now if before.get(n) != now.get(n)]
+        before, now = _named(self.buffers), _named(buffers)
+        return changed + [n for n in before | now if not _same(before.get(n), now.get(n))]
+
+
+def _named(values: list[tuple[str, str, Any]]) -> dict[str, Any]:
+    return {prefix + key: value for prefix, key, value in values}
 
 
 def _mark(tensor: torch.Tensor | None) -> Any:
