@@ -233,6 +233,7 @@ class _Observers:
     def __init__(self) -> None:
         self.observers: tuple[CallObserver, ...] = ()
         self.eager: tuple[CallObserver, ...] = ()
+        self.alone: CallObserver | None = None
         self.stance: Any = None
         self.code: CodeType = CALL.__code__
         self.limit = sys.getrecursionlimit()
@@ -265,7 +266,8 @@ class _Observers:
 
     def _set(self, observers: tuple[CallObserver, ...]) -> None:
         self.observers = observers
-        self.enter = observers[0].enter if len(observers) == 1 else self._enter
+        self.alone = observers[0] if len(observers) == 1 else None
+        self.enter = self._enter if self.alone is None else self.alone.enter
 
     def _observed_code(self) -> CodeType:
         code = _observed_call.__code__
@@ -284,6 +286,9 @@ class _Observers:
 
     def leave(self, call: RunningCall | list[RunningCall], output: Any) -> None:
         """Tell those who observe a call that it returned."""
+        if isinstance(call, RunningCall) and call.observer is self.alone:
+            self.alone.leave(call, output)
+            return
         for each in call if isinstance(call, list) else (call,):
             if each.observer in self.observers:  # a thread may outlive the run
                 each.observer.leave(each, output)

@@ -64,7 +64,7 @@ class Recorder(CallObserver):
         self.tensors = TensorWriter(log, keep)
         self._place = CallingPlaces(log)
         self.roots = RootCalls(log)
-        self._met: set[type[nn.Module]] = set()
+        self._torchs_own: dict[type[nn.Module], bool] = {}
         self._before: dict[int, Fingerprint] = {}
         self._unjudged: dict[int, Unjudged] = {}
         self._error: BaseException | None = None
@@ -102,7 +102,7 @@ class Recorder(CallObserver):
         layer = log.layers_seen.get(key)
         if layer is None:
             layer = log.layer_index(*key)
-            if type(module) not in self._met or module._compiled_call_impl is not None:
+            if type(module) not in self._torchs_own or module._compiled_call_impl is not None:
                 self._remark(module)
         index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
         call.notes = index, place, args, kwargs
@@ -113,7 +113,7 @@ class Recorder(CallObserver):
 
     def _remark(self, module: nn.Module) -> None:
         """Say what is special about a layer of a class that is met for the first time."""
-        self._met.add(type(module))
+        self._torchs_own[type(module)] = type(module).__module__.startswith("torch.nn.modules.")
         kind = sealed.kind_of(module)
         if kind:
             self.log.say(sealed.remark(kind))
@@ -122,11 +122,12 @@ class Recorder(CallObserver):
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Write what the call returned."""
-        index = call.notes[0]
+        index, module = call.notes[0], call.module
         assert call.network is not None
-        # a layer that calls no other may have written to what it got, where no counter tells
-        calls_no_other = index + 1 == len(self.log)
-        new = calls_no_other and not _counts_its_writes(call.module)
+        # a layer that calls no other may have written to what it got; torch's own count that
+        new = index + 1 == self.log.count
+        if new and self._torchs_own.get(type(module)):
+            new = bool(module._forward_hooks or module._forward_pre_hooks)
         network, outermost = call.network.index, call.depth == 0
         indices = self.finish(index, network, output, new=new, scores=outermost)
         if outermost and not call.recomputed:
@@ -307,13 +308,6 @@ def _note_constant(log: TraceLog, call: int, flags: list[torch.Tensor], reason: 
     """Note that a call ignored its input, from flags that were read."""
     if not reason and flags[0] and not flags[1]:
         log.constant.add(call)
-
-
-def _counts_its_writes(module: nn.Module) -> bool:
-    """Tell whether a call of a layer runs torch's code only, which counts what it writes."""
-    kind = type(module)
-    hooked = module._forward_hooks or module._forward_pre_hooks
-    return kind.__module__.startswith("torch.nn.modules.") and not hooked
 
 
 def _nonfinite_state(module: nn.Module, *, below: bool) -> Iterator[str]:

@@ -51,18 +51,23 @@ class Fingerprint:
         self.whole = True
         self.parameters, self.buffers = self._now()
 
-    def _now(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        parameters, buffers = {}, {}
+    def _now(self) -> tuple[list[tuple[str, str, Any]], list[tuple[str, str, Any]]]:
+        """Return what tells whether each tensor is the same, after its name in two parts."""
+        parameters, buffers = [], []
         for prefix, reference in self.layers:
             layer = reference()
             if layer is None:
                 continue
-            for key, parameter in layer._parameters.items():
-                self.whole &= parameter is None or isinstance(parameter, nn.Parameter)
-                parameters[prefix + key] = _mark(parameter)
-            for key, buffer in layer._buffers.items():
-                self.whole &= buffer is None or not devices.is_capturing(buffer)
-                buffers[prefix + key] = _value(buffer)
+            if layer._parameters:
+                for key, parameter in layer._parameters.items():
+                    if type(parameter) is not nn.Parameter:  # to ask for an instance is slow
+                        self.whole &= parameter is None or isinstance(parameter, nn.Parameter)
+                    parameters.append((prefix, key, _mark(parameter)))
+            if layer._buffers:
+                for key, buffer in layer._buffers.items():
+                    if buffer is not None and devices.is_capturing(buffer):
+                        self.whole = False
+                    buffers.append((prefix, key, _value(buffer)))
         return parameters, buffers
 
     def changes(self) -> list[str] | None:
@@ -76,19 +81,23 @@ class Fingerprint:
             return None
         changed = []
         if parameters != self.parameters:
-            names = self.parameters | parameters
-            changed += [n for n in names if self.parameters.get(n) != parameters.get(n)]
-        names = self.buffers | buffers
+            before, now = _named(self.parameters), _named(parameters)
+            changed += [n for n in before | now if before.get(n) != now.get(n)]
+        before, now = _named(self.buffers), _named(buffers)
         try:
             with Unseen():
-                differ = {n: _differ(self.buffers.get(n), buffers.get(n)) for n in names}
+                differ = {n: _differ(before.get(n), now.get(n)) for n in before | now}
                 there = {n: flag for n, flag in differ.items() if isinstance(flag, Tensor)}
                 if there:
                     flags = devices.read_together([*there.values()])
                     differ |= zip(there, map(bool, flags), strict=True)
         except RuntimeError:
             return None
-        return changed + [n for n in names if differ[n]]
+        return changed + [n for n, differs in differ.items() if differs]
+
+
+def _named(values: list[tuple[str, str, Any]]) -> dict[str, Any]:
+    return {prefix + key: value for prefix, key, value in values}
 
 
 def _mark(tensor: torch.Tensor | None) -> Any:
@@ -126,7 +135,7 @@ def _same(before: Any, now: Any) -> bool:
 def _differ(before: Any, now: Any) -> bool | Tensor:
     """Tell whether two values differ; of tensors on an accelerator it is a flag there."""
     if not isinstance(before, torch.Tensor) or not isinstance(now, torch.Tensor):
-        if isinstance(before, torch.Tensor) and devices.on_accelerator(before):
+        if isinstance(before, torch.Tensor) and isinstance(now, tuple) and type(now[0]) is int:
             raise RuntimeError("what could be copied cannot be copied any more")
         return type(before) is not type(now) or before != now
     if before.shape != now.shape or before.dtype != now.dtype or before.device != now.device:

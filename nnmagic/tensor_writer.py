@@ -58,8 +58,8 @@ class TensorWriter:
         self.at_most: int | None = None
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._pictures: dict[int, int] = {}
-        self._forms: dict[Any, tuple[int, dict[int, bytes] | None]] = {}
-        self._small: dict[str, dict[int, bytes]] = {letter: {} for _, letter in COPIED.values()}
+        self._forms: dict[Any, tuple[int, list[int] | None]] = {}
+        self._small: dict[str, list[int]] = {letter: [] for _, letter in COPIED.values()}
         self._waiting = 0
         self._on_devices = DeviceWriter()
         log.settle = self.settle
@@ -76,9 +76,12 @@ class TensorWriter:
             scores: whether it may be class scores, of which whole rows are kept.
         """
         plain = not is_watched(tensor)
-        version = version_of(tensor) if not plain or tensor.is_inference() else tensor._version
+        if plain:
+            version = -1 if tensor.is_inference() else tensor._version
+        else:
+            version = version_of(tensor)
         known = None if new else self._seen.get(id(tensor))
-        if known is not None and known[0]() is tensor and known[1] == version >= 0:
+        if known is not None and known[1] == version >= 0 and known[0]() is tensor:
             in_rows = scores and _rows_of(self.log.form_of(known[2]))
             if not in_rows:
                 return known[2]
@@ -130,7 +133,8 @@ class TensorWriter:
         form, small = known
         if small is not None:
             data = values.tobytes()
-            small[index := self.log.add_whole(form, data)] = data
+            index = self.log.add_whole(form, data)
+            small.append(index)
             self._waiting += len(data)
             if self._waiting > TOGETHER:
                 self._settle_small()
@@ -151,7 +155,7 @@ class TensorWriter:
             self._pictures[index] = network
         return index
 
-    def _form(self, values: np.ndarray) -> tuple[int, dict[int, bytes] | None]:
+    def _form(self, values: np.ndarray) -> tuple[int, list[int] | None]:
         """Return the number of a form, -1 where it is unusual; and where such small ones wait."""
         if not values.size or values.dtype not in COPIED:
             return -1, None
@@ -167,10 +171,11 @@ class TensorWriter:
     def _settle_small(self) -> None:
         log, self._waiting = self.log, 0
         for letter, small in self._small.items():
-            mine, values = list(small), list(small.values())
+            mine = small.copy()
             small.clear()
             if not mine:
                 continue
+            values: list[Any] = [log.samples[index] for index in mine]
             for index in put(log.unsettled(), mine, statistics_of_many(letter, values)):
                 form = log.form_of(index)._replace(device="cpu")
                 log.set_numbers(index, measure(restored(log.whole(index), form), "none")[0])

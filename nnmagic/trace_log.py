@@ -111,6 +111,8 @@ class TraceLog:
     until there are many, or until somebody reads a column.
 
     Attributes:
+        count: how many calls there are.
+        rows: those that are not in the columns yet.
         constant: the outermost calls that returned the same for all items of a batch that differ.
         tainted: for a call that made NaN or Inf, which of its parameters and buffers held some.
     """
@@ -131,6 +133,7 @@ class TraceLog:
         "_shapes",
         "_step",
         "constant",
+        "count",
         "failures",
         "forms",
         "forms_seen",
@@ -175,6 +178,7 @@ class TraceLog:
         self.shapes_seen: dict[Any, int] = {}
         self.places_seen: dict[tuple[str, int], tuple[int, Callable[[str, int], str]]] = {}
         self.rows: list[list[Any]] = []
+        self.count = 0
         self._layers: list[Layer] = []
         self._shapes: list[Shape] = []
         self._places: list[str] = []
@@ -208,7 +212,7 @@ class TraceLog:
         self.shape_index(None)
 
     def __len__(self) -> int:
-        return len(self._layer) + len(self.rows)
+        return self.count
 
     def __getstate__(self) -> dict[str, Any]:
         # what is still to be written
@@ -269,9 +273,11 @@ class TraceLog:
         """
         if len(self.rows) == ROWS:
             self.flush()
-        row = [layer, step, depth, parent, place, input_shape, inputs, None, (), RUNNING]
-        self.rows.append(row)
-        return len(self._layer) + len(self.rows) - 1
+        self.rows.append(
+            [layer, step, depth, parent, place, input_shape, inputs, None, (), RUNNING]
+        )
+        self.count += 1
+        return self.count - 1
 
     def flush(self) -> None:
         """Write what waits into the columns."""
@@ -283,14 +289,24 @@ class TraceLog:
         self._parent.extend(parents)
         self._place.extend(places)
         given, inputs, returned, outputs = shapes
-        self._input_shape.extend(map(self._shape_number, given, inputs))
+        self._input_shape.extend(self._shape_numbers(given, inputs))
         self._inputs.extend(inputs)
-        self._output_shape.extend(map(self._shape_number, returned, outputs))
+        self._output_shape.extend(self._shape_numbers(returned, outputs))
         self._outputs.extend(outputs)
         self._ended.extend(ended)
 
-    def _shape_number(self, shape: Shape, tensors: tuple[int, ...]) -> int:
-        return self.shape_index(self.form_of(tensors[0]).shape if shape is ITS_OWN else shape)
+    def _shape_numbers(
+        self, shapes: Iterable[Shape], tensors: Iterable[tuple[int, ...]]
+    ) -> Iterator[int]:
+        of_forms: dict[int, int] = {}
+        for shape, own in zip(shapes, tensors, strict=True):
+            if shape is not ITS_OWN:
+                yield self.shape_index(shape)
+                continue
+            form = self.tensor_form[own[0]]
+            if form not in of_forms:
+                of_forms[form] = self.shape_index(self.forms[form].shape)
+            yield of_forms[form]
 
     def say(self, note: str) -> None:
         """Add a line below the table, unless it is there."""
@@ -299,6 +315,7 @@ class TraceLog:
 
     def drop_last(self) -> None:
         """Take back the call that was added last."""
+        self.count -= 1
         if self.rows:
             self.rows.pop()
             return
@@ -316,7 +333,7 @@ class TraceLog:
         if waiting >= 0:
             self.rows[waiting][-3:] = output_shape, outputs, FINISHED
             return
-        self._output_shape[call] = self._shape_number(output_shape, outputs)
+        (self._output_shape[call],) = self._shape_numbers((output_shape,), (outputs,))
         self._outputs[call] = outputs
         self._ended[call] = FINISHED
 

@@ -121,7 +121,7 @@ class Watcher(Recorder):
             self.roots = RootCalls(self.log)
             self.tensors.begin(self.log)
             self._place = CallingPlaces(self.log)
-            self._met.clear()
+            self._torchs_own.clear()
         super().began(call, args, kwargs)
         self._count(begin)
 
