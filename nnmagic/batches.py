@@ -2,7 +2,6 @@
 
 from array import array
 from collections.abc import Sequence
-from itertools import accumulate
 from math import isnan, nan
 
 import numpy as np
@@ -42,24 +41,24 @@ def statistics_of_many(form: str, buffers: Sequence[bytes]) -> np.ndarray:
         or with a spread that is lost beside the mean.
     """
     values = np.frombuffer(b"".join(buffers), dtype=form)
-    sizes = [len(each) // values.itemsize for each in buffers]
-    starts = list(accumulate(sizes[:-1], initial=0))
-    terms = np.empty((3, values.size))
+    sizes = np.array([len(each) // values.itemsize for each in buffers])
+    starts = sizes.cumsum() - sizes
+    exact = values.astype(np.float64)
     table = np.zeros((len(NOTHING_KNOWN), len(buffers)))
+    low, high, mean, std, zeros, *_ = table
     with np.errstate(all="ignore"):
-        terms[0] = values
-        np.multiply(terms[0], terms[0], out=terms[1])
-        np.equal(values, 0, out=terms[2])
-        mean, mean_square, table[4] = np.add.reduceat(terms, starts, axis=1) / sizes
-        table[0] = low = np.minimum.reduceat(values, starts)
-        table[1] = np.maximum.reduceat(values, starts)
-        constant = table[0] == table[1]
+        low[:] = np.minimum.reduceat(values, starts)
+        high[:] = np.maximum.reduceat(values, starts)
+        mean[:] = np.add.reduceat(exact, starts) / sizes
+        mean_square = np.add.reduceat(exact * exact, starts) / sizes
+        zeros[:] = np.add.reduceat((values == 0).astype(np.float64), starts) / sizes
         variance = mean_square - mean * mean
-        variance[constant] = 0
-        table[2] = np.where(constant, low, mean)
-        table[3] = np.sqrt(variance * [n / (n - 1) if n > 1 else nan for n in sizes])
-        apart = (variance > KEPT * mean_square) & (mean_square > SMALLEST)
-        simple = (mean_square < LARGEST) & (apart | constant)
+        std[:] = np.sqrt(variance * sizes / (sizes - 1))
+        simple = (variance > KEPT * mean_square) & (mean_square > SMALLEST)
+        simple &= mean_square < LARGEST
     if not simple.all():
-        table[:, ~simple] = nan
+        constant = ~simple & (low == high) & np.isfinite(low)
+        mean[constant] = low[constant]
+        std[constant] = np.where(sizes > 1, 0, nan)[constant]
+        table[:, ~(simple | constant)] = nan
     return table.T

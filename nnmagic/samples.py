@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +49,60 @@ def samples_of(reading: Reading, keep: str, rows: int | None, drawn: bool) -> Sa
         cut, steps = grid_of(shape)
         picture = Picture(sample(whole[cut]), steps)
     return Samples(leading, real_sample(thinned(reading.flat, WHOLE)), picture)
+
+
+class Kept(NamedTuple):
+    """What is kept of a large tensor of floats: quick to make, and unfolded when it is read.
+
+    Attributes:
+        format: the format of one number.
+        shape: the tensor's shape.
+        rows: how many rows the leading sample has, each whole; None is a corner.
+        leading: the values at the front.
+        spread: values taken evenly from the whole tensor.
+        picture: values to draw it by, or None.
+    """
+
+    format: str
+    shape: tuple[int, ...]
+    rows: int | None
+    leading: bytes
+    spread: bytes
+    picture: bytes | None
+
+    def samples(self) -> Samples:
+        """Return the same as `samples_of` does."""
+        corner = corner_of(self.shape) if self.rows is None else (slice(self.rows),)
+        leading = Sample(self.format, _cut(self.shape, corner), self.leading)
+        step = step_of(prod(self.shape), WHOLE)
+        spread = Sample(self.format, (-(-prod(self.shape) // step),), self.spread)
+        if self.picture is None:
+            return Samples(leading, spread)
+        cut, steps = grid_of(self.shape)
+        return Samples(
+            leading,
+            spread,
+            Picture(Sample(self.format, _cut(self.shape, cut), self.picture), steps),
+        )
+
+
+def kept_of(values: np.ndarray, flat: np.ndarray, rows: int | None, drawn: bool) -> Kept:
+    """Return what is kept of more than `WHOLE` floats; arguments as for `samples_of`."""
+    shape = values.shape
+    return Kept(
+        values.dtype.char,
+        shape,
+        rows,
+        values[corner_of(shape) if rows is None else slice(rows)].tobytes(),
+        flat[:: step_of(flat.size, WHOLE)].tobytes(),
+        values[grid_of(shape)[0]].tobytes() if drawn else None,
+    )
+
+
+def _cut(shape: tuple[int, ...], cut: tuple[slice, ...]) -> tuple[int, ...]:
+    """Return the shape of what a cut leaves of a shape."""
+    sizes = (len(range(size)[part]) for size, part in zip(shape, cut, strict=False))
+    return (*sizes, *shape[len(cut) :])
 
 
 def sample(values: Values) -> Sample:

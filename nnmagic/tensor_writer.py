@@ -14,7 +14,7 @@ from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.devices import Then
 from nnmagic.measuring import measure
 from nnmagic.readings import Reading
-from nnmagic.samples import WHOLE, restored, samples_of
+from nnmagic.samples import WHOLE, kept_of, restored
 from nnmagic.statistics import statistics_at_once, statistics_of
 from nnmagic.tensors import form_of, is_watched, version_of
 from nnmagic.trace_log import NOTHING_KNOWN, Form, TraceLog
@@ -128,31 +128,30 @@ class TensorWriter:
             known = self._forms.get(key)
             if known is None:
                 known = self._forms[key] = self._form(values)
+            form, small = known
+            if small is not None:
+                return self._write_small(values.tobytes(), form, small)
+            thinned = self.at_most is not None and self.at_most < values.size
+            if form < 0 or thinned or not values.flags.c_contiguous:
+                return None
+            rows = _rows_of(self.log.forms[form]) if scores else None
+            drawn = len(self._pictures) < MOST_PICTURES
+            flat = values.reshape(-1)
+            # all values are in the cache after this, a few of which are kept
+            numbers = statistics_at_once(flat) or statistics_of(Reading(values, flat).pieces())
+            index = self.log.add_measured(form, numbers, kept_of(values, flat, rows, drawn))
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
-        form, small = known
-        if small is not None:
-            data = values.tobytes()
-            index = self.log.add_whole(form, data)
-            small.append(index)
-            self._waiting += len(data)
-            if self._waiting > TOGETHER:
-                self._settle_small()
-            return index
-        if form < 0 or not values.flags.c_contiguous:
-            return None
-        if self.at_most is not None and self.at_most < values.size:
-            return None
-        rows = _rows_of(self.log.forms[form]) if scores else None
-        drawn = len(self._pictures) < MOST_PICTURES
-        flat = values.reshape(-1)
-        reading = Reading(values, flat)
-        # the statistics first: they bring all values into the cache, of which samples take a few
-        numbers = statistics_at_once(flat) or statistics_of(reading.pieces())
-        samples = samples_of(reading, "sample", rows, drawn)
-        index = self.log.add_measured(form, numbers, samples)
         if drawn:
             self._pictures[index] = network
+        return index
+
+    def _write_small(self, values: bytes, form: int, small: list[int]) -> int:
+        index = self.log.add_whole(form, values)
+        small.append(index)
+        self._waiting += len(values)
+        if self._waiting > TOGETHER:
+            self._settle_small()
         return index
 
     def _form(self, values: np.ndarray) -> tuple[int, list[int] | None]:
@@ -205,10 +204,11 @@ class TensorWriter:
         old = [index for index, home in self._pictures.items() if home == network]
         for index in old:
             del self._pictures[index]
-            if self.log.samples[index] is None:
+            pictured: Any = self.log.samples[index]
+            if pictured is None:
                 self._on_devices.drop_picture(index)
                 continue
-            self.log.samples[index] = self.log.samples_of(index)._replace(picture=None)
+            self.log.samples[index] = pictured._replace(picture=None)
 
     def begin(self, log: TraceLog) -> None:
         """Go on with another log."""

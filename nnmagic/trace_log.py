@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat, starmap
 from math import hypot, isnan, nan
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from nnmagic import units
 from nnmagic.records import Sample, Samples, TensorRecord
@@ -88,6 +88,14 @@ class Failure:
     mismatch: str
     place: str
     cause: str = ""
+
+
+class Folded(Protocol):
+    """What is kept of a tensor's values, in another form."""
+
+    def samples(self) -> Samples:
+        """Return the samples."""
+        ...
 
 
 class Column(Generic[T]):
@@ -205,7 +213,7 @@ class TraceLog:
         self.forms_seen: dict[Form, int] = {}
         self.tensor_form = array("l")
         self._numbers = array("d")
-        self.samples: list[Samples | bytes | None] = []
+        self.samples: list[Samples | Folded | bytes | None] = []
         self.settle: Callable[[], None] | None = None
         self.measured: dict[int, int] = {}
         self.unknown: dict[int, str] = {}
@@ -220,6 +228,10 @@ class TraceLog:
         return {name: getattr(self, name) for name in self.__slots__} | {
             "settle": None,
             "places_seen": {},
+            "samples": [
+                each if isinstance(each, bytes) else self.samples_of(index)
+                for index, each in enumerate(self.samples)
+            ],
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -398,7 +410,7 @@ class TraceLog:
             self.measured[index] = measured
         return index
 
-    def add_measured(self, form: int, numbers: Statistics, samples: Samples) -> int:
+    def add_measured(self, form: int, numbers: Statistics, samples: Samples | Folded) -> int:
         """Append a tensor of the form of that number; return its own."""
         self.unsettled().extend(numbers)
         self.tensor_form.append(form)
@@ -436,10 +448,10 @@ class TraceLog:
         if samples is None and self.settle is not None:
             self.settle()
             samples = self.samples[tensor]
-        if isinstance(samples, Samples):
-            return samples
         if samples is None:  # an interrupt came before anything was computed
             return Samples(None, None)
+        if not isinstance(samples, bytes):
+            return samples if isinstance(samples, Samples) else samples.samples()
         whole = self.whole(tensor)
         return Samples(whole, whole)
 

@@ -127,6 +127,21 @@ def test_an_interrupted_measurement_is_blank(on_a_device):
     assert trace.log.tensor(0).values is None
 
 
+def test_tensors_of_the_host_that_are_measured_meanwhile_make_it_read_nothing(reads):
+    devices.on_accelerator = lambda tensor: tensor.dtype is torch.float16
+    there, here = torch.randn(100, 100).half(), torch.randn(1000)
+
+    with nnmagic.tracing() as trace:
+        for _ in range(100):
+            nn.ReLU()(here)
+            nn.ReLU()(there)
+        inside = [*reads]
+
+    assert "cpu" not in inside
+    assert trace.log.tensor(0).std == pytest.approx(here.std().item())
+    assert trace.log.tensor(2).std == pytest.approx(there.double().std().item())
+
+
 def test_all_is_read_by_one_copy_and_the_buffers_by_another(reads):
     net, x = convolutions()
 
