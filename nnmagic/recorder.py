@@ -59,6 +59,7 @@ class Recorder(CallObserver):
     ) -> None:
         super().__init__(naming, every)
         self.log = log
+        log.lock = self._lock
         log.graded = grad
         self.gradients = Gradients(log, self._gradient) if grad else None
         self.tensors = TensorWriter(log, keep)

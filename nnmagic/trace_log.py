@@ -2,9 +2,11 @@
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice, repeat, starmap
 from math import hypot, isnan, nan
+from threading import RLock
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from nnmagic import units
@@ -118,6 +120,10 @@ class TraceLog:
     unchanged is one entry. While a network runs, as little as can be is done: calls wait as rows
     until there are many, or until somebody reads a column.
 
+    Args:
+        title: what it is of.
+        lock: what the recorder holds while it writes; others may read from another thread.
+
     Attributes:
         count: how many calls there are.
         rows: those that are not in the columns yet.
@@ -149,6 +155,7 @@ class TraceLog:
         "graded",
         "gradients",
         "layers_seen",
+        "lock",
         "measured",
         "networks",
         "notes",
@@ -178,8 +185,9 @@ class TraceLog:
     ended = Column[bytearray]()
     shapes = Column[list[Shape]]()
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, lock: AbstractContextManager[Any] | None = None) -> None:
         self.title = title
+        self.lock = lock or RLock()
         self.notes: list[str] = []
         self.networks: list[str] = []
         self.layers_seen: dict[tuple[int, str, str], int] = {}
@@ -226,6 +234,7 @@ class TraceLog:
         # what is still to be written
         self.numbers, self.layer, self.layers, self.places  # noqa: B018
         return {name: getattr(self, name) for name in self.__slots__} | {
+            "lock": None,
             "settle": None,
             "places_seen": {},
             "samples": [
@@ -237,6 +246,7 @@ class TraceLog:
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
+        self.lock = RLock()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TraceLog):
@@ -293,19 +303,22 @@ class TraceLog:
 
     def flush(self) -> None:
         """Write what waits into the columns."""
-        rows, self.rows = self.rows, []
-        layers, steps, depths, parents, places, *shapes, ended = zip(*rows, strict=True)
-        self._layer.extend(layers)
-        self._step.extend(steps)
-        self._depth.extend(depths)
-        self._parent.extend(parents)
-        self._place.extend(places)
-        given, inputs, returned, outputs = shapes
-        self._input_shape.extend(self._shape_numbers(given, inputs))
-        self._inputs.extend(inputs)
-        self._output_shape.extend(self._shape_numbers(returned, outputs))
-        self._outputs.extend(outputs)
-        self._ended.extend(ended)
+        with self.lock:
+            rows, self.rows = self.rows, []
+            if not rows:  # another thread was here before
+                return
+            layers, steps, depths, parents, places, *shapes, ended = zip(*rows, strict=True)
+            self._layer.extend(layers)
+            self._step.extend(steps)
+            self._depth.extend(depths)
+            self._parent.extend(parents)
+            self._place.extend(places)
+            given, inputs, returned, outputs = shapes
+            self._input_shape.extend(self._shape_numbers(given, inputs))
+            self._inputs.extend(inputs)
+            self._output_shape.extend(self._shape_numbers(returned, outputs))
+            self._outputs.extend(outputs)
+            self._ended.extend(ended)
 
     def _shape_numbers(
         self, shapes: Iterable[Shape], tensors: Iterable[tuple[int, ...]]
@@ -422,9 +435,10 @@ class TraceLog:
     @property
     def numbers(self) -> array:
         """The numbers of all tensors, one after the other; what is still missing is computed."""
-        if self.settle is not None:
-            self.settle()
-        return self.unsettled()
+        with self.lock:
+            if self.settle is not None:
+                self.settle()
+            return self.unsettled()
 
     @property
     def layers(self) -> list[Layer]:
@@ -446,7 +460,8 @@ class TraceLog:
         """Return what is kept of a tensor's values."""
         samples = self.samples[tensor]
         if samples is None and self.settle is not None:
-            self.settle()
+            with self.lock:
+                self.settle()
             samples = self.samples[tensor]
         if samples is None:  # an interrupt came before anything was computed
             return Samples(None, None)

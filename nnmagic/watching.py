@@ -117,7 +117,7 @@ class Watcher(Recorder):
             self.tensors.at_most = None if elapsed >= SECONDS and cheap else THINNED
             if self.tensors.at_most is None:
                 self._measured_at, self._spent = begin, 0.0
-            self.log = TraceLog(f"{self.home.label} · call {call.step + 1:,}")
+            self.log = TraceLog(f"{self.home.label} · call {call.step + 1:,}", self._lock)
             self.roots = RootCalls(self.log)
             self.tensors.begin(self.log)
             self._place = CallingPlaces(self.log)

@@ -2,6 +2,7 @@ import copy
 import gc
 import pickle
 import sys
+import threading
 import weakref
 
 import pytest
@@ -385,3 +386,19 @@ def test_under_vmap_values_are_blank_with_a_reason_and_the_result_is_the_same():
     assert torch.equal(out, expected)
     assert (found[""].output_shape, found[""].mean) == ((2,), None)
     assert found[""].outputs[0].unknown
+
+
+@pytest.mark.parametrize("column", ["outputs", "numbers"])
+def test_another_thread_reads_a_trace_only_while_nothing_is_written(column):
+    with nnmagic.tracing() as trace:
+        nn.ReLU()(torch.ones(2))
+        with trace.log.lock:  # as a call that begins or ends does
+            reader = threading.Thread(target=getattr, args=(trace.log, column))
+            reader.start()
+            reader.join(0.1)
+            waits = reader.is_alive()
+        reader.join(10)
+
+    assert waits
+    assert not reader.is_alive()
+    assert trace[""].mean == 1
