@@ -18,9 +18,9 @@ from nnmagic.inputs import device_of, takes_no_input, work_out_input
 from nnmagic.known_values import known_values
 from nnmagic.memory import training_step
 from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
+from nnmagic.meta_kernels import MetaKernels
 from nnmagic.naming import Naming
 from nnmagic.nesting import tensors_in, tensors_of_call
-from nnmagic.shape_rules import MetaKernels
 from nnmagic.state import uncollected
 from nnmagic.summary_records import LayerShape, Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, storage_of
@@ -70,9 +70,9 @@ class ShapeObserver(CallObserver):
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
         """Begin the row of the call."""
         counter = self.counter
-        call.notes = len(self.seen), counter.total, counter.uncounted.total(), args, kwargs
+        call.notes = len(self.seen), counter.total, counter.misses, args, kwargs
         if call.stack is not self.running:  # a mode sees the operations of its own thread only
-            counter.uncounted[f"{type(call.module).__name__} in a thread"] += 1
+            counter.uncount(f"{type(call.module).__name__} in a thread")
         assert call.network is not None
         seen = Seen(call.network.label, call.layer, call.module, call.depth)
         with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
@@ -84,7 +84,7 @@ class ShapeObserver(CallObserver):
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Complete the row of the call."""
-        index, total, uncounted, _, _ = call.notes
+        index, total, misses, _, _ = call.notes
         seen = self.seen[index]
         with torch._C.DisableTorchFunction():
             if _is_usual(output):
@@ -92,7 +92,7 @@ class ShapeObserver(CallObserver):
             else:
                 seen.output_shape, tensors = tensors_in(output)
                 seen.output_bytes = sum(map(bytes_of, tensors))
-        if self.counter.uncounted.total() == uncounted:
+        if self.counter.misses == misses:
             seen.flops = self.counter.total - total
         seen.children = self._calls_others(index)
 

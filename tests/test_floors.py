@@ -22,8 +22,8 @@ FLOORS = {
     11: "widget",
     12: "batches expectations forms gradients modes naming networks "
     "optimizers pictures sealed shape_rules state statistics tensors",
-    13: "calls guessed known_values layer_expectations "
-    "loss_expectations nesting packed readings sameness",
+    13: "calls guessed known_values layer_expectations loss_expectations "
+    "meta_kernels nesting packed readings sameness",
     14: "arguments failures flops samples",
     15: "calling_places candidates functions measuring meta root_calls",
     16: "inputs tensor_writer weights",
