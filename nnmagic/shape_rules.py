@@ -30,11 +30,6 @@ def _fresh(like: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=META)
 
 
-def is_real(tensor: Tensor) -> bool:
-    """Tell whether a tensor holds real floating-point numbers in the ordinary way."""
-    return tensor.dtype in FLOATS and tensor.layout is torch.strided and not tensor.is_nested
-
-
 def is_dense(tensor: Tensor) -> bool:
     """Tell whether a tensor's values are laid out by strides."""
     return tensor.layout is torch.strided and not tensor.is_nested

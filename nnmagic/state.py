@@ -7,13 +7,16 @@ import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
-from operator import is_
+from itertools import chain
+from operator import is_, itemgetter
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nnmagic.blocks import block
+from nnmagic.layers import layers_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,6 +31,15 @@ ATOMS = frozenset({type(None), bool, int, float, str})
 
 CLOSED = ATOMS | {Tensor, nn.Parameter}
 """The types of the values that hold nothing to be put back."""
+
+EVERY_MODULES = MappingProxyType(nn.Module().__dict__)
+"""The attributes that every module has."""
+
+PLAIN_CONTAINERS = frozenset({dict, OrderedDict, set})
+
+CONTAINERS_OF_EVERY_MODULE = itemgetter(
+    *(name for name, value in EVERY_MODULES.items() if type(value) in PLAIN_CONTAINERS)
+)
 
 CONTENTS_DEPTH = 4
 """How deep containers and objects within an attribute are put back."""
@@ -132,11 +144,10 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.M
     Yields:
         The modules.
     """
-    modules = list(network.modules())
+    modules = list(layers_of(network).values())
     held = [(module, type(module), dict(module.__dict__)) for module in modules]
     contents = _Contents()
-    for _, _, attributes in held:
-        contents.note(attributes.values(), CONTENTS_DEPTH)
+    contents.note_all([attributes for _, _, attributes in held])
     values = [
         (buffer, buffer.detach().clone())
         for buffer in (network.buffers() if buffers else ())
@@ -165,6 +176,15 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.M
                     buffer.copy_(value)
 
 
+def own_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return those attributes of a module that only some have, and that may hold something."""
+    return {
+        name: value
+        for name, value in attributes.items()
+        if type(value) not in ATOMS and name not in EVERY_MODULES
+    }
+
+
 def _is_as_it_was(now: dict[str, Any], before: dict[str, Any]) -> bool:
     # a dict that is filled anew shares no keys with others of its class: slower for good
     same = len(now) == len(before) and all(map(is_, now.values(), before.values()))
@@ -182,28 +202,50 @@ class _Contents:
     def __init__(self) -> None:
         self.filled: dict[int, tuple[Any, Any]] = {}
         self.empty: list[Any] = []  # most of the containers that every module has
+        self._closed = set(CLOSED)
+
+    def note_all(self, modules: list[dict[str, Any]]) -> None:
+        """Take note of what the attributes of modules hold.
+
+        The containers that every module has come first, all at once: most of them are empty.
+        """
+        try:
+            every = list(chain.from_iterable(map(CONTAINERS_OF_EVERY_MODULE, modules)))
+        except KeyError:  # a module that is made in a way of its own
+            every = []
+        if every and PLAIN_CONTAINERS.issuperset(map(type, every)):
+            self.empty += [each for each in every if not each]
+            self.note([each for each in every if each], CONTENTS_DEPTH)
+            for attributes in modules:
+                self.note(own_attributes(attributes).values(), CONTENTS_DEPTH)
+        else:
+            for attributes in modules:
+                self.note(attributes.values(), CONTENTS_DEPTH)
 
     def note(self, values: Iterable[Any], depth: int) -> None:
         """Take note of what is in those of the values that are containers."""
         for value in values:
             kind = type(value)
-            if kind in CLOSED:
+            if kind in self._closed:
                 continue
-            if kind in CONTAINERS or isinstance(value, CONTAINERS):
+            if kind in CONTAINERS or issubclass(kind, CONTAINERS):
                 if not value:
                     self.empty.append(value)
                 elif id(value) not in self.filled:
                     self.filled[id(value)] = value, value.copy()
                     if depth > 1:
-                        self.note(value.values() if isinstance(value, dict) else value, depth - 1)
+                        inside = value.values() if issubclass(kind, dict) else value
+                        if not self._closed.issuperset(map(type, inside)):
+                            self.note(inside, depth - 1)
+            elif issubclass(kind, Tensor | nn.Module):
+                self._closed.add(kind)  # a tensor holds nothing, the modules are all noted
             elif depth > 1:
                 self.note(_inside(value), depth - 1)
 
     def put_back(self) -> None:
         """Let every container have what it had."""
-        for container in self.empty:
-            if container:
-                container.clear()
+        for container in filter(None, self.empty):
+            container.clear()
         for container, content in self.filled.values():
             _refill(container, content)
 

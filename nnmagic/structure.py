@@ -1,6 +1,6 @@
 """The shape-only run: a network's structure, found on the meta device."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
@@ -12,17 +12,20 @@ from torch.jit import ScriptModule
 from nnmagic import sealed
 from nnmagic.blocks import block
 from nnmagic.calls import CallObserver, RunningCall, observed
+from nnmagic.default_device import put_back, set_aside
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.flops import FlopCounter
 from nnmagic.inputs import device_of, takes_no_input, work_out_input
 from nnmagic.known_values import known_values
+from nnmagic.layer_shapes import LayerShapes
+from nnmagic.layers import layers_of
 from nnmagic.memory import training_step
 from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
 from nnmagic.meta_kernels import MetaKernels
 from nnmagic.naming import Naming
 from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.state import uncollected
-from nnmagic.summary_records import LayerShape, Summary
+from nnmagic.summary_records import Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, storage_of
 from nnmagic.units import Shape, layer_name
 from nnmagic.weight_records import WeightForm, below, named, tied
@@ -58,11 +61,18 @@ class Seen:
 
 
 class ShapeObserver(CallObserver):
-    """Notes for every call its shapes and its operations."""
+    """Notes for every call its shapes and its operations.
 
-    def __init__(self, naming: Naming, counter: FlopCounter) -> None:
+    Args:
+        naming: names networks and layers.
+        counter: counts the operations.
+        sets_aside: whether layers that have no use for a default device run without it.
+    """
+
+    def __init__(self, naming: Naming, counter: FlopCounter, *, sets_aside: bool = False) -> None:
         super().__init__(naming)
         self.counter = counter
+        self.sets_aside = sets_aside
         self.seen: list[Seen] = []
         self.failure = ""
         self.error: BaseException | None = None
@@ -70,7 +80,7 @@ class ShapeObserver(CallObserver):
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
         """Begin the row of the call."""
         counter = self.counter
-        call.notes = len(self.seen), counter.total, counter.misses, args, kwargs
+        total, misses = counter.total, counter.misses
         if call.stack is not self.running:  # a mode sees the operations of its own thread only
             counter.uncount(f"{type(call.module).__name__} in a thread")
         assert call.network is not None
@@ -80,11 +90,15 @@ class ShapeObserver(CallObserver):
                 seen.input_shape = tuple(args[0].shape)
             else:
                 seen.input_shape, _ = tensors_of_call(args, kwargs)
+        device = set_aside(call.module) if self.sets_aside else None
+        call.notes = len(self.seen), total, misses, args, kwargs, device
         self.seen.append(seen)
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Complete the row of the call."""
-        index, total, misses, _, _ = call.notes
+        index, total, misses, _, _, device = call.notes
+        if device is not None:
+            put_back(device)
         seen = self.seen[index]
         with torch._C.DisableTorchFunction():
             if _is_usual(output):
@@ -98,7 +112,9 @@ class ShapeObserver(CallObserver):
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Mark the row of the call as failed, innermost first."""
-        index, _, _, args, kwargs = call.notes
+        index, _, _, args, kwargs, device = call.notes
+        if device is not None:
+            put_back(device)
         seen = self.seen[index]
         if error is not self.error:
             self.error = error
@@ -112,9 +128,19 @@ class ShapeObserver(CallObserver):
     def _calls_others(self, index: int) -> bool:
         return index + 1 < len(self.seen)
 
-    def rows(self, counts: "Counts") -> list[LayerShape]:
-        """Return the rows of the calls so far."""
-        return [row_of(seen, call, counts) for call, seen in enumerate(self.seen)]
+    def rows(
+        self, networks: Mapping[str, "Counts"], counts_of: Callable[[str], "Counts"]
+    ) -> LayerShapes:
+        """Return the rows of the calls so far, then those of the layers that never ran.
+
+        Args:
+            networks: the parameters of the networks whose layers may not all have run.
+            counts_of: gives those of the network of a call, by its label.
+        """
+        rows = [row_of(seen, call, counts_of(seen.network)) for call, seen in enumerate(self.seen)]
+        for label, each in networks.items():
+            rows += never_ran(label, {s.layer for s in self.seen if s.network == label}, each)
+        return LayerShapes(rows)
 
 
 def _is_usual(value: Any) -> bool:
@@ -141,119 +167,152 @@ class Counts:
     """
 
     def __init__(self, network: nn.Module, shown: dict[int, str] | None = None) -> None:
-        self.layers = dict(network.named_modules())
+        self.layers = layers_of(network)
+        modules = list(self.layers.values())
         self.forms = weight_forms(network, self.layers)
         self._below: dict[int, tuple[int, int, int]] = {}
-        self._own: dict[int, list[tuple[str, int, int]]] = {}
+        self._own: dict[int, Sequence[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {} if shown is None else shown
         self._made: list[nn.Module] = []
         self.lazy = False
-        modules = list(self.layers.values())
         buffers = (buffer for m in modules for buffer in m._buffers.values())
         self.buffer_bytes = storage_bytes(buffer for buffer in buffers if buffer is not None)
         self.scripted = any(isinstance(module, ScriptModule) for module in modules)
-        held = [p for m in modules for p in m._parameters.values() if p is not None]
-        parameters = {id(p): p for p in held if not is_lazy(p)}
-        storages = {storage_of(p)[0] for p in parameters.values()}
-        children = sum(child is not None for m in modules for child in m._modules.values())
-        # where a layer, a parameter or a storage is held twice, sums do not add up
-        once = children < len(modules) and len(held) == len(parameters) == len(storages)
         self.sealed = tuple(filter(None, dict.fromkeys(map(sealed.kind_of, modules))))
-        self._adds_up = once and not self.sealed
-        self._sizes = {identity: _size(p) for identity, p in parameters.items()}
-        self._take(network)
+        self._taken = set[int]()
+        if self.sealed or not self._add_up(modules):
+            self._take(network)
 
-    def _take(self, module: nn.Module) -> tuple[int, int, int]:
-        if not module._parameters and not module._modules:  # as half of all layers
-            self._own[id(module)] = []
-            self._below[id(module)] = 0, 0, 0
-            return 0, 0, 0
+    def _add_up(self, modules: list[nn.Module]) -> bool:
+        """Count the layers from the last to the first; a layer's children come after it.
+
+        Returns:
+            Whether that is all: sums do not add up where a layer, a parameter or a storage is held
+            twice.
+        """
+        storages, held, children = set[int](), 0, 0
+        below, owned = self._below, self._own
+        for module in reversed(modules):
+            parameters, inside = module._parameters, module._modules
+            if not parameters and not inside:  # as half of all layers
+                owned[id(module)], below[id(module)] = (), (0, 0, 0)
+                continue
+            total = trainable = stored = 0
+            own = []
+            for name, parameter in parameters.items():
+                if parameter is None:
+                    continue
+                if is_lazy(parameter):
+                    self.lazy = True
+                    continue
+                numel, needed, size, storage = _size(parameter)
+                own.append((name, id(parameter), numel))
+                storages.add(storage)
+                total += numel
+                trainable += needed
+                stored += size
+            held += len(own)
+            for child in inside.values():
+                if child is None:
+                    continue
+                children += 1
+                each = below.get(id(child))
+                if each is None:  # it has come earlier, and will be met again
+                    return False
+                total += each[0]
+                trainable += each[1]
+                stored += each[2]
+            owned[id(module)], below[id(module)] = own, (total, trainable, stored)
+        # a parameter that is held twice has one storage
+        return children < len(modules) and held == len(storages)
+
+    def _take(self, module: nn.Module) -> None:
+        """Count a layer and all below it, each with the distinct parameters below it."""
         whole = bool(sealed.kind_of(module))  # a row of its own, with all that is below it
         held = dict(module.named_parameters()) if whole else module._parameters
         there = {name: p for name, p in held.items() if p is not None}
         own = {name: p for name, p in there.items() if not is_lazy(p)}
         self.lazy |= len(own) < len(there)
-        children = [each for each in module._modules.values() if each is not None and not whole]
         self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
-        if not self._adds_up:
-            parameters = [p for p in module.parameters() if not is_lazy(p)]
-            total, trainable, _ = _sum(map(_size, parameters))
-            below = self._below[id(module)] = total, trainable, storage_bytes(parameters)
-            for child in children:
-                if id(child) not in self._below:
-                    self._take(child)
-            return below
-        sizes = [self._sizes[id(p)] for p in own.values()]
-        below = self._below[id(module)] = _sum([*sizes, *map(self._take, children)])
-        return below
+        parameters = [p for p in module.parameters() if not is_lazy(p)]
+        total = sum(p.numel() for p in parameters)
+        trainable = sum(p.numel() for p in parameters if p.requires_grad)
+        self._below[id(module)] = total, trainable, storage_bytes(parameters)
+        self._taken.add(id(module))
+        for child in () if whole else module._modules.values():
+            if child is not None and id(child) not in self._taken:
+                self._take(child)
 
     def below(self, module: nn.Module) -> tuple[int, int, int]:
         """Return the parameters of a module and all below it: all, trainable, their bytes."""
         if id(module) not in self._below:  # a layer that the forward makes, none of the network's
             self._made.append(module)  # so that no other gets its id
-            self._adds_up = False
             self._take(module)
             self._own.update((id(each), []) for each in module.modules())
         return self._below[id(module)]
 
-    def fields(self, module: nn.Module, layer: str) -> dict[str, Any]:
-        """Return what the row of a layer tells of its parameters.
+    def own(
+        self, module: nn.Module, layer: str
+    ) -> tuple[int, tuple[str, ...], tuple[WeightForm, ...]]:
+        """Return what the row of a layer tells of its own parameters.
 
-        Its own are those that no row has told yet. Others are tied to one of another layer, packed,
-        parametrised or pruned.
+        Its own are those that no row has told yet: how many values they have, and their names.
+        Others are tied to one of another layer, packed, parametrised or pruned.
         """
-        params, trainable, param_bytes = self.below(module)
-        sizes, forms = dict[str, int](), list[WeightForm]()
-        for name, identity, numel in self._own[id(module)]:
-            full = f"{layer}.{name}" if layer else name
+        owned = self._own[id(module)]
+        if not owned and not self.forms:
+            return 0, (), ()
+        before = f"{layer}." if layer else ""
+        total, names, forms = 0, list[str](), list[WeightForm]()
+        for name, identity, numel in owned:
+            full = before + name
             first = self._shown.get(identity)
             if first is None:
                 self._shown[identity] = full
-                sizes[name] = numel
+                total += numel
+                names.append(name)
             elif first != full:
                 forms.append(tied(name, first, numel))
-        return {
-            "params": params,
-            "own_params": sum(sizes.values()),
-            "trainable_params": trainable,
-            "param_bytes": param_bytes,
-            "names": tuple(sizes),
-            "forms": (*forms, *below(layer, self.forms)) if self.forms else tuple(forms),
-        }
+        if self.forms:
+            forms.extend(below(layer, self.forms))
+        return total, tuple(names), tuple(forms)
 
 
-def _size(parameter: nn.Parameter) -> tuple[int, int, int]:
-    """Return how many values a parameter has, how many of them are trainable, and its bytes."""
+def _size(parameter: nn.Parameter) -> tuple[int, int, int, int]:
+    """Return a parameter's values, the trainable ones, its bytes, and what tells its storage."""
     numel = parameter.numel()
-    stored = min(bytes_of(parameter), storage_of(parameter)[1])
-    return numel, numel if parameter.requires_grad else 0, stored
+    storage, limit = storage_of(parameter)
+    stored = min(numel * parameter.element_size(), limit)
+    return numel, numel if parameter.requires_grad else 0, stored, storage
 
 
-def _sum(sizes: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
-    totals = trainable = stored = 0
-    for each in sizes:
-        totals += each[0]
-        trainable += each[1]
-        stored += each[2]
-    return totals, trainable, stored
+def row_of(seen: Seen, call: int | None, counts: Counts) -> tuple[Any, ...]:
+    """Return the values of the row of a call, or of a layer without one.
 
-
-def row_of(seen: Seen, call: int | None, counts: Counts) -> LayerShape:
-    """Return the row of a call, or of a layer without one; rows are made in their order."""
-    return LayerShape(
-        network=seen.network,
-        call=call,
-        layer=seen.layer,
-        type=type(seen.module).__name__,
-        depth=seen.depth,
-        config=config_of(seen.module),
-        input_shape=seen.input_shape,
-        output_shape=seen.output_shape,
-        output_bytes=seen.output_bytes,
-        flops=seen.flops,
-        children=seen.children,
-        failed=seen.failed,
-        **counts.fields(seen.module, seen.layer),
+    Rows are made in their order.
+    """
+    module, layer = seen.module, seen.layer
+    params, trainable_params, param_bytes = counts.below(module)
+    own_params, names, forms = counts.own(module, layer)
+    return (
+        seen.network,
+        call,
+        layer,
+        type(module).__name__,
+        seen.depth,
+        config_of(module),
+        seen.input_shape,
+        seen.output_shape,
+        params,
+        own_params,
+        trainable_params,
+        param_bytes,
+        seen.output_bytes,
+        seen.flops,
+        seen.children,
+        names,
+        forms,
+        seen.failed,
     )
 
 
@@ -308,17 +367,15 @@ def describe(
     __tracebackhide__ = True
     counts = Counts(module)
     counter = FlopCounter(MetaKernels().kernel_of if by_rule else None)
-    observer = ShapeObserver(naming, counter)
+    observer = ShapeObserver(naming, counter, sets_aside=by_rule)
 
     def summary(failure: str = "") -> Summary:
         network = naming.network_of(module)
         label = network.label if network is not None else type(module).__name__
-        rows = observer.rows(counts)
-        rows += never_ran(module, label, rows, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
-            rows=tuple(rows),
+            rows=observer.rows({label: counts}, lambda _: counts),
             total_params=total,
             trainable_params=trainable,
             param_bytes=param_bytes,
@@ -417,18 +474,14 @@ def _mode(*, own_input: bool) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def never_ran(
-    module: nn.Module, label: str, called: Iterable[LayerShape], counts: Counts
-) -> list[LayerShape]:
-    """Return the rows of the layers of a network that no row is of."""
-    ran = {row.layer for row in called if row.network == label}
-    rows = []
+def never_ran(label: str, ran: Set[str], counts: Counts) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of the layers of a network that did not run, by their names."""
     for name, layer in _outside_sealed(counts.layers):
-        never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
-        if name in ran or (never_called and not layer._parameters):
+        if name in ran:
             continue
-        rows.append(row_of(Seen(label, name, layer, 1), None, counts))
-    return rows
+        never_called = not name or isinstance(layer, nn.ModuleList | nn.ModuleDict)
+        if not never_called or layer._parameters:
+            yield row_of(Seen(label, name, layer, 1), None, counts)
 
 
 def _outside_sealed(layers: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:

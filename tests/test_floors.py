@@ -10,7 +10,7 @@ PACKAGE = Path(nnmagic.__file__).parent
 FLOORS = {
     0: "blocks squeezing units",
     1: "tables training_records weight_records",
-    2: "glyphs",
+    2: "glyphs layer_shapes",
     3: "html text",
     4: "records",
     5: "params_records sheets summary_records trace_log",
@@ -20,10 +20,10 @@ FLOORS = {
     9: "trace_records",
     10: "panels trace_sheets",
     11: "widget",
-    12: "batches expectations forms gradients modes naming networks "
-    "optimizers pictures sealed shape_rules state statistics tensors",
+    12: "batches default_device expectations forms gradients layers modes "
+    "naming networks optimizers pictures sealed shape_rules statistics tensors",
     13: "calls guessed known_values layer_expectations loss_expectations "
-    "meta_kernels nesting packed readings sameness",
+    "meta_kernels nesting packed readings sameness state",
     14: "arguments failures flops samples",
     15: "calling_places candidates functions measuring meta root_calls",
     16: "inputs tensor_writer weights",
