@@ -17,9 +17,10 @@ from torch.utils._pytree import tree_map
 
 from nnmagic.blocks import block
 from nnmagic.failures import first_line
-from nnmagic.packed import holds_packed, packed_on_meta
+from nnmagic.layers import ATOMS, Layers
+from nnmagic.packed import are_packed, holds_packed, packed_on_meta
 from nnmagic.shape_rules import FLOATS, META
-from nnmagic.state import ATOMS, own_attributes, preserved, random_state_kept
+from nnmagic.state import preserved, random_state_kept
 from nnmagic.tensors import is_lazy
 
 SIGNS = (
@@ -121,14 +122,14 @@ class _Twins:
     """Gives every tensor one twin on the meta device, so that tied tensors stay tied."""
 
     def __init__(self, fakes: Fakes | None) -> None:
-        self.fakes = fakes
-        self.twins: dict[int, torch.Tensor] = {}
+        self._fakes = fakes
+        self._twins: dict[int, torch.Tensor] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        twin = self.twins.get(id(tensor))
+        twin = self._twins.get(id(tensor))
         if twin is None:
-            made = self._made if self.fakes is None or is_lazy(tensor) else self.fakes
-            twin = self.twins[id(tensor)] = made(tensor)
+            made = self._made if self._fakes is None or is_lazy(tensor) else self._fakes
+            twin = self._twins[id(tensor)] = made(tensor)
         return twin
 
     @staticmethod
@@ -136,12 +137,17 @@ class _Twins:
         if tensor.is_meta:
             return tensor
         kind = type(tensor)
-        if (kind is nn.Parameter or kind is torch.Tensor) and _is_plain(tensor):
-            # a third of the time that tensor.to takes
+        if (
+            (kind is nn.Parameter or kind is torch.Tensor)
+            and tensor.dtype in NUMBERS
+            and tensor.layout is torch.strided
+            and not tensor.is_nested
+            and tensor.is_contiguous()
+        ):  # all there is to know of its form; made in a third of the time that tensor.to takes
             shape, strides = tensor.shape, tensor.stride()
             new = torch.empty_strided(shape, strides, dtype=tensor.dtype, device=META)
             if kind is nn.Parameter:
-                return nn.Parameter(new, tensor.requires_grad)
+                return torch.Tensor._make_subclass(nn.Parameter, new, tensor.requires_grad)
             return new.requires_grad_() if tensor.requires_grad else new
         if is_lazy(tensor):
             lazy: Any = kind
@@ -154,24 +160,19 @@ class _Twins:
         return twin.requires_grad_(tensor.requires_grad) if tensor.requires_grad else twin
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Tell whether shape, strides and dtype are all that there is to know of a tensor's form."""
-    return (
-        tensor.dtype in NUMBERS
-        and tensor.layout is torch.strided
-        and not tensor.is_nested
-        and tensor.is_contiguous()
-    )
-
-
 @block
-def networks_on_meta(network: nn.Module, fakes: Fakes | None = None) -> Iterator[list[str]]:
+def networks_on_meta(
+    network: nn.Module, fakes: Fakes | None = None, layers: Layers | None = None
+) -> Iterator[list[str]]:
     """Give the network meta tensors for the length of the block, and put everything back.
-
-    With `fakes` given it makes those tensors, for the network and in its forward.
 
     Tensors that a forward makes without naming a device are made on meta too. No random number is
     drawn from the session's generator. A hook of the user's that fails on meta is passed over.
+
+    Args:
+        network: the network.
+        fakes: makes those tensors, for the network and in its forward.
+        layers: the network's layers as they are now, where they are at hand.
 
     Yields:
         A list that fills with what to say of such hooks.
@@ -180,8 +181,10 @@ def networks_on_meta(network: nn.Module, fakes: Fakes | None = None) -> Iterator
         ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
     twins, failed_hooks = _Twins(fakes), list[str]()
-    with preserved(network, buffers=fakes is not None) as modules, random_state_kept():
-        for module in modules:
+    kept = preserved(network, buffers=fakes is not None, layers=layers)
+    with kept as layers, random_state_kept():
+        packed = False
+        for module, own in zip(layers.modules, layers.own, strict=True):
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere
             attributes = module.__dict__
@@ -192,11 +195,12 @@ def networks_on_meta(network: nn.Module, fakes: Fakes | None = None) -> Iterator
                 for name, tensor in held.items():
                     if tensor is not None:
                         held[name] = twins(tensor)
-            for name, value in own_attributes(attributes).items():
+            packed |= are_packed(own.values())
+            for name, value in own.items():
                 if _holds_tensor(value):
                     attributes[name] = _mapped(value, twins)
         try:
-            with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(modules):
+            with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(packed):
                 yield failed_hooks
         except Exception as error:
             if is_for_want_of_values(error):

@@ -16,6 +16,10 @@ PLAIN = frozenset(
 """The types of the arguments that say all there is to know of them."""
 
 
+NOT_WORTH = frozenset({torch.ops.aten.empty.memory_format})
+"""Operations whose results are made faster than they are remembered."""
+
+
 class Known:
     """What is remembered of an operation on arguments of the same forms.
 
@@ -35,11 +39,8 @@ class Known:
         """Return what the operation gives for arguments of these forms."""
         form = self.form
         if type(form) is tuple:
-            shape, strides, dtype = form
-            return torch.empty_strided(shape, strides, dtype=dtype, device=META)
-        if form == 0:
-            return args[0]
-        return tuple(Known(each).made(args) for each in form)
+            return _new(*form)
+        return args[0] if form == 0 else tuple([_new(*each) for each in form])
 
 
 Kernel = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, Known | None]]
@@ -62,7 +63,7 @@ class MetaKernels:
         None if they are never known, as those of a view.
         """
         rule = RULES.get(func) or BEYOND_META.get(func)
-        can_be_known = _can_be_known(func)
+        can_be_known = _can_be_known(func) and func not in NOT_WORTH
         if rule is None and not can_be_known:
             return None
         memory = self._known.setdefault(func, {})
@@ -89,6 +90,10 @@ class MetaKernels:
         return kernel
 
 
+def _new(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty_strided(shape, strides, dtype=dtype, device=META)
+
+
 @cache
 def _can_be_known(func: Any) -> bool:
     """Tell whether an operation gives new tensors only, or changes its first one's values only."""
@@ -111,7 +116,7 @@ def _adds(key: list[Any], values: Iterable[Any]) -> bool:
     for value in values:
         kind = type(value)
         if kind is Tensor or kind is nn.Parameter or issubclass(kind, Tensor):
-            if not (value.is_meta and is_dense(value)):
+            if not value.is_meta or value.layout is not torch.strided or value.is_nested:
                 return False
             key += (value.shape, value.stride(), value.dtype)
         elif kind in PLAIN:

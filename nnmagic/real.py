@@ -11,6 +11,7 @@ from nnmagic import sealed
 from nnmagic.calls import RunningCall, observed
 from nnmagic.failures import annotate, first_line
 from nnmagic.flops import FlopCounter
+from nnmagic.layers import Layers
 from nnmagic.naming import Naming
 from nnmagic.nesting import tensors_of_call
 from nnmagic.state import Fingerprint, change_text
@@ -61,7 +62,7 @@ class RunObserver(ShapeObserver):
         """Return the rows and the totals of the parameters as they are now."""
         shown: dict[int, str] = {}
         roots = {label: root for label, (root, _) in self.roots.items()}
-        counts = {label: Counts(root, shown) for label, root in roots.items()}
+        counts = {label: Counts(Layers(root), shown) for label, root in roots.items()}
         rows = self.rows(counts, counts.__getitem__)
         parameters = {
             id(parameter): parameter

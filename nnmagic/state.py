@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from itertools import chain
 from operator import is_, itemgetter
-from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nnmagic.blocks import block
-from nnmagic.layers import layers_of
+from nnmagic.layers import ATOMS, EVERY_MODULES, Layers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,14 +25,8 @@ COPIED = 1 << 20
 
 CONTAINERS = (dict, OrderedDict, list, set, deque)
 
-ATOMS = frozenset({type(None), bool, int, float, str})
-"""The types of the values that hold nothing."""
-
 CLOSED = ATOMS | {Tensor, nn.Parameter}
 """The types of the values that hold nothing to be put back."""
-
-EVERY_MODULES = MappingProxyType(nn.Module().__dict__)
-"""The attributes that every module has."""
 
 PLAIN_CONTAINERS = frozenset({dict, OrderedDict, set})
 
@@ -135,19 +128,27 @@ def change_text(changed: list[str]) -> str:
 
 
 @block
-def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.Module]]:
+def preserved(
+    network: nn.Module, *, buffers: bool = True, layers: Layers | None = None
+) -> Iterator[Layers]:
     """Put back everything that the modules of a network hold, on every way out of the block.
 
     Attributes, submodules, parameters, hooks, modes and the contents of plain containers are what
     they were, lazy layers still lazy; the values of buffers too, unless `buffers` is false.
 
+    Args:
+        network: the network.
+        buffers: whether to copy the values of buffers.
+        layers: its layers as they are now, where they are at hand.
+
     Yields:
-        The modules.
+        The layers.
     """
-    modules = list(layers_of(network).values())
+    layers = layers or Layers(network)
+    modules = layers.modules
     held = [(module, type(module), dict(module.__dict__)) for module in modules]
     contents = _Contents()
-    contents.note_all([attributes for _, _, attributes in held])
+    contents.note_all([attributes for _, _, attributes in held], layers.own)
     values = [
         (buffer, buffer.detach().clone())
         for buffer in (network.buffers() if buffers else ())
@@ -157,11 +158,13 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.M
     lazy: dict[int, Any] = {}
     for module in modules:
         for registry in (module._parameters, module._buffers):
+            if CLOSED.issuperset(map(type, registry.values())):
+                continue
             for name, tensor in registry.items():
                 if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
                     registry[name] = lazy.setdefault(id(tensor), _another(tensor))
     try:
-        yield modules
+        yield layers
     finally:
         for module, cls, attributes in held:
             if type(module) is not cls:
@@ -174,15 +177,6 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.M
             for buffer, value in values:
                 if not _same(buffer.detach(), value):
                     buffer.copy_(value)
-
-
-def own_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return those attributes of a module that only some have, and that may hold something."""
-    return {
-        name: value
-        for name, value in attributes.items()
-        if type(value) not in ATOMS and name not in EVERY_MODULES
-    }
 
 
 def _is_as_it_was(now: dict[str, Any], before: dict[str, Any]) -> bool:
@@ -204,10 +198,14 @@ class _Contents:
         self.empty: list[Any] = []  # most of the containers that every module has
         self._closed = set(CLOSED)
 
-    def note_all(self, modules: list[dict[str, Any]]) -> None:
+    def note_all(self, modules: list[dict[str, Any]], own: list[dict[str, Any]]) -> None:
         """Take note of what the attributes of modules hold.
 
         The containers that every module has come first, all at once: most of them are empty.
+
+        Args:
+            modules: all attributes of each module.
+            own: those of them that not every module has, and that may hold something.
         """
         try:
             every = list(chain.from_iterable(map(CONTAINERS_OF_EVERY_MODULE, modules)))
@@ -216,8 +214,8 @@ class _Contents:
         if every and PLAIN_CONTAINERS.issuperset(map(type, every)):
             self.empty += [each for each in every if not each]
             self.note([each for each in every if each], CONTENTS_DEPTH)
-            for attributes in modules:
-                self.note(own_attributes(attributes).values(), CONTENTS_DEPTH)
+            for attributes in own:
+                self.note(attributes.values(), CONTENTS_DEPTH)
         else:
             for attributes in modules:
                 self.note(attributes.values(), CONTENTS_DEPTH)

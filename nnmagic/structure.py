@@ -18,7 +18,7 @@ from nnmagic.flops import FlopCounter
 from nnmagic.inputs import device_of, takes_no_input, work_out_input
 from nnmagic.known_values import known_values
 from nnmagic.layer_shapes import LayerShapes
-from nnmagic.layers import layers_of
+from nnmagic.layers import Layers
 from nnmagic.memory import training_step
 from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
 from nnmagic.meta_kernels import MetaKernels
@@ -153,7 +153,7 @@ class Counts:
     They are taken before the network is on meta, where a shared storage is no longer to be seen.
 
     Args:
-        network: the network.
+        layers: the layers of the network.
         shown: the name of the row that was the first to show a parameter, by the parameter's id;
             shared with the counts of other networks of the same run.
 
@@ -166,10 +166,10 @@ class Counts:
         lazy: whether there are parameters without a shape, which a run gives them.
     """
 
-    def __init__(self, network: nn.Module, shown: dict[int, str] | None = None) -> None:
-        self.layers = layers_of(network)
-        modules = list(self.layers.values())
-        self.forms = weight_forms(network, self.layers)
+    def __init__(self, layers: Layers, shown: dict[int, str] | None = None) -> None:
+        self.layers = layers.by_name
+        modules = layers.modules
+        self.forms = weight_forms(layers.network, layers)
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, Sequence[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {} if shown is None else shown
@@ -181,7 +181,7 @@ class Counts:
         self.sealed = tuple(filter(None, dict.fromkeys(map(sealed.kind_of, modules))))
         self._taken = set[int]()
         if self.sealed or not self._add_up(modules):
-            self._take(network)
+            self._take(layers.network)
 
     def _add_up(self, modules: list[nn.Module]) -> bool:
         """Count the layers from the last to the first; a layer's children come after it.
@@ -365,7 +365,8 @@ def describe(
         Exception: whatever the forward raises, with a note that names the layer.
     """
     __tracebackhide__ = True
-    counts = Counts(module)
+    layers = Layers(module)
+    counts = Counts(layers)
     counter = FlopCounter(MetaKernels().kernel_of if by_rule else None)
     observer = ShapeObserver(naming, counter, sets_aside=by_rule)
 
@@ -397,18 +398,18 @@ def describe(
     fakes, remarks = _fakes_for(module, counts.scripted, by_name=by_name)
     failed_hooks: list[str] = []
     try:
-        with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
+        with _mode(own_input=own_input), networks_on_meta(module, fakes, layers) as failed_hooks:
             if own_input:
                 module.eval()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
             meta_args, meta_kwargs = given
             # what is known of values comes first: the counter's kernels know forms only
-            known = known_values(module, (args, kwargs), given, all_small=fakes is not None)
+            known = known_values(layers.modules, (args, kwargs), given, all_small=fakes is not None)
             with counter, known, observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
             if counts.lazy:
                 remarks += ("lazy parameters are counted as this input would make them",)
-                counts = Counts(module)
+                counts = Counts(Layers(module))
     except ValuesNeededError as error:
         if fakes is None and takes_fakes(module):
             with suppress(Exception):  # whatever it is, the first error tells more
