@@ -5,7 +5,8 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import Parameter
 
 from nnmagic.shape_rules import BEYOND_META, META, RULES, is_dense
 
@@ -15,6 +16,8 @@ PLAIN = frozenset(
 )
 """The types of the arguments that say all there is to know of them."""
 
+
+STRIDED = torch.strided
 
 NOT_WORTH = frozenset({torch.ops.aten.empty.memory_format})
 """Operations whose results are made faster than they are remembered."""
@@ -105,7 +108,7 @@ def _can_be_known(func: Any) -> bool:
     return not any(each.alias_info is not None for each in func._schema.returns)
 
 
-def _key(args: Iterable[Any], kwargs: dict[str, Any] | None = None) -> tuple[Any, ...] | None:
+def _key(args: Iterable[Any], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
     """Return what is equal for arguments of the same forms, None if it cannot be told."""
     key = [torch.get_default_dtype()]
     return tuple(key) if _adds(key, args) and (not kwargs or _adds(key, kwargs.items())) else None
@@ -115,8 +118,8 @@ def _adds(key: list[Any], values: Iterable[Any]) -> bool:
     """Add the forms of values to a key, each behind what tells its kind; False if it cannot be."""
     for value in values:
         kind = type(value)
-        if kind is Tensor or kind is nn.Parameter or issubclass(kind, Tensor):
-            if not value.is_meta or value.layout is not torch.strided or value.is_nested:
+        if kind is Tensor or kind is Parameter or issubclass(kind, Tensor):
+            if not value.is_meta or value.layout is not STRIDED or value.is_nested:
                 return False
             key += (value.shape, value.stride(), value.dtype)
         elif kind in PLAIN:

@@ -5,7 +5,7 @@ import random
 import weakref
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import wraps
 from itertools import chain
 from operator import is_, itemgetter
@@ -146,10 +146,13 @@ def preserved(
     """
     layers = layers or Layers(network)
     modules = layers.modules
-    held = [(module, type(module), dict(module.__dict__)) for module in modules]
+    held = [
+        (module, type(module), (*module.__dict__,), (*module.__dict__.values(),))
+        for module in modules
+    ]
     contents = _Contents()
-    contents.note_all([attributes for _, _, attributes in held], layers.own)
-    values = [
+    contents.note_all([module.__dict__ for module in modules], layers.own)
+    copies = [
         (buffer, buffer.detach().clone())
         for buffer in (network.buffers() if buffers else ())
         if not buffer.is_meta and not isinstance(buffer, nn.UninitializedBuffer)
@@ -166,23 +169,23 @@ def preserved(
     try:
         yield layers
     finally:
-        for module, cls, attributes in held:
+        for module, cls, names, values in held:
             if type(module) is not cls:
                 module.__class__ = cls  # a lazy module becomes its full self in a run
-            if not _is_as_it_was(module.__dict__, attributes):
-                module.__dict__.clear()
-                module.__dict__.update(attributes)
+            attributes = module.__dict__
+            # a dict that is filled anew shares no keys with others of its class: slower for good
+            if not (_are_the_same(attributes.values(), values) and (*attributes,) == names):
+                attributes.clear()
+                attributes.update(zip(names, values, strict=True))
         contents.put_back()
         with torch.no_grad():
-            for buffer, value in values:
+            for buffer, value in copies:
                 if not _same(buffer.detach(), value):
                     buffer.copy_(value)
 
 
-def _is_as_it_was(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    # a dict that is filled anew shares no keys with others of its class: slower for good
-    same = len(now) == len(before) and all(map(is_, now.values(), before.values()))
-    return same and list(now) == list(before)
+def _are_the_same(now: Collection[Any], before: Collection[Any]) -> bool:
+    return len(now) == len(before) and all(map(is_, now, before))
 
 
 def _another(lazy: Any) -> torch.Tensor:

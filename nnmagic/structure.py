@@ -33,31 +33,43 @@ from nnmagic.weights import weight_forms
 
 
 class Seen:
-    """What is noted of a call while it runs."""
+    """What is noted of a call while it runs.
 
-    __slots__ = (
-        "children",
-        "depth",
-        "failed",
-        "flops",
-        "input_shape",
-        "layer",
-        "module",
-        "network",
-        "output_bytes",
-        "output_shape",
-    )
+    Attributes:
+        network: the label of its network.
+        layer: the layer's dotted name.
+        module: the layer.
+        depth: how many other calls were in progress.
+        index: its number among the calls.
+        total: the operations that were counted when it began.
+        misses: how many were not.
+    """
 
-    def __init__(self, network: str, layer: str, module: nn.Module, depth: int) -> None:
+    input_shape: Shape = None
+    output_shape: Shape = None
+    output_bytes: int | None = None
+    flops: int | None = None
+    children = failed = False
+    device: Any = None
+    """The default device, where it is set aside for the call."""
+
+    def __init__(
+        self,
+        network: str,
+        layer: str,
+        module: nn.Module,
+        depth: int,
+        index: int = -1,
+        total: int = 0,
+        misses: int = 0,
+    ) -> None:
         self.network = network
         self.layer = layer
         self.module = module
         self.depth = depth
-        self.input_shape: Shape = None
-        self.output_shape: Shape = None
-        self.output_bytes: int | None = None
-        self.flops: int | None = None
-        self.children = self.failed = False
+        self.index = index
+        self.total = total
+        self.misses = misses
 
 
 class ShapeObserver(CallObserver):
@@ -79,43 +91,51 @@ class ShapeObserver(CallObserver):
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
         """Begin the row of the call."""
-        counter = self.counter
-        total, misses = counter.total, counter.misses
-        if call.stack is not self.running:  # a mode sees the operations of its own thread only
-            counter.uncount(f"{type(call.module).__name__} in a thread")
+        counter, module = self.counter, call.module
         assert call.network is not None
-        seen = Seen(call.network.label, call.layer, call.module, call.depth)
+        seen = Seen(
+            call.network.label,
+            call.layer,
+            module,
+            call.depth,
+            len(self.seen),
+            counter.total,
+            counter.misses,
+        )
+        if call.stack is not self.running:  # a mode sees the operations of its own thread only
+            counter.uncount(f"{type(module).__name__} in a thread")
         with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
-            if len(args) == 1 and not kwargs and _is_usual(args[0]):
+            if len(args) == 1 and not kwargs and type(args[0]) is Tensor and not args[0].is_nested:
                 seen.input_shape = tuple(args[0].shape)
             else:
                 seen.input_shape, _ = tensors_of_call(args, kwargs)
-        device = set_aside(call.module) if self.sets_aside else None
-        call.notes = len(self.seen), total, misses, args, kwargs, device
+        if self.sets_aside:
+            seen.device = set_aside(module)
+        call.notes = seen, args, kwargs
         self.seen.append(seen)
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Complete the row of the call."""
-        index, total, misses, _, _, device = call.notes
-        if device is not None:
-            put_back(device)
-        seen = self.seen[index]
+        seen: Seen = call.notes[0]
+        if seen.device is not None:
+            put_back(seen.device)
         with torch._C.DisableTorchFunction():
-            if _is_usual(output):
-                seen.output_shape, seen.output_bytes = tuple(output.shape), bytes_of(output)
+            if type(output) is Tensor and not output.is_nested:
+                seen.output_shape = tuple(output.shape)
+                seen.output_bytes = output.numel() * output.element_size()
             else:
                 seen.output_shape, tensors = tensors_in(output)
                 seen.output_bytes = sum(map(bytes_of, tensors))
-        if self.counter.misses == misses:
-            seen.flops = self.counter.total - total
-        seen.children = self._calls_others(index)
+        if self.counter.misses == seen.misses:
+            seen.flops = self.counter.total - seen.total
+        seen.children = len(self.seen) > seen.index + 1
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Mark the row of the call as failed, innermost first."""
-        index, _, _, args, kwargs, device = call.notes
-        if device is not None:
-            put_back(device)
-        seen = self.seen[index]
+        seen: Seen
+        seen, args, kwargs = call.notes
+        if seen.device is not None:
+            put_back(seen.device)
         if error is not self.error:
             self.error = error
             why = mismatch(call.module, args, kwargs, error) or first_line(error)
@@ -123,10 +143,7 @@ class ShapeObserver(CallObserver):
             where = f"{layer_name(seen.network, call.layer)} ({type(call.module).__name__})"
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
         seen.failed = True
-        seen.children = self._calls_others(index)
-
-    def _calls_others(self, index: int) -> bool:
-        return index + 1 < len(self.seen)
+        seen.children = len(self.seen) > seen.index + 1
 
     def rows(
         self, networks: Mapping[str, "Counts"], counts_of: Callable[[str], "Counts"]
@@ -141,10 +158,6 @@ class ShapeObserver(CallObserver):
         for label, each in networks.items():
             rows += never_ran(label, {s.layer for s in self.seen if s.network == label}, each)
         return LayerShapes(rows)
-
-
-def _is_usual(value: Any) -> bool:
-    return type(value) is Tensor and value.layout is torch.strided and not value.is_nested
 
 
 class Counts:

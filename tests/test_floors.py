@@ -21,10 +21,10 @@ FLOORS = {
     10: "panels trace_sheets",
     11: "widget",
     12: "batches default_device expectations forms gradients layers modes "
-    "naming networks optimizers pictures sealed shape_rules statistics tensors",
-    13: "calls guessed known_values layer_expectations loss_expectations "
-    "meta_kernels nesting packed readings sameness state",
-    14: "arguments failures flops samples",
+    "networks optimizers pictures sealed shape_rules statistics tensors",
+    13: "guessed known_values layer_expectations loss_expectations meta_kernels "
+    "naming nesting packed readings sameness state",
+    14: "arguments calls failures flops samples",
     15: "calling_places candidates functions measuring meta root_calls",
     16: "inputs tensor_writer weights",
     17: "memory parameters recorder",
