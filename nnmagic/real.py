@@ -11,11 +11,12 @@ from nnmagic import sealed
 from nnmagic.calls import RunningCall, observed
 from nnmagic.failures import annotate, first_line
 from nnmagic.flops import FlopCounter
+from nnmagic.layer_counts import Counts
 from nnmagic.layers import Layers
 from nnmagic.naming import Naming
 from nnmagic.nesting import tensors_of_call
 from nnmagic.state import Fingerprint, change_text
-from nnmagic.structure import Counts, ShapeObserver
+from nnmagic.structure import ShapeObserver
 from nnmagic.summary_records import Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes
 from nnmagic.weight_records import named

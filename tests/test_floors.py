@@ -27,7 +27,7 @@ FLOORS = {
     14: "arguments calls failures flops samples",
     15: "calling_places candidates functions measuring meta root_calls",
     16: "inputs tensor_writer weights",
-    17: "memory parameters recorder",
+    17: "layer_counts memory parameters recorder",
     18: "function_recorder structure",
     19: "peers real recording",
     20: "subject",

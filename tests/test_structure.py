@@ -9,9 +9,7 @@ import torchvision
 from torch import nn
 
 import nnmagic
-from nnmagic.layers import Layers
 from nnmagic.meta import ValuesNeededError
-from nnmagic.structure import Counts
 from nnmagic.tensors import storage_bytes
 
 
@@ -414,47 +412,3 @@ def test_a_summary_does_not_wait_for_torchs_compiler():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.strip() == "False"
-
-
-def tied_storage():
-    net = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
-    net[1][0].weight = nn.Parameter(net[0].weight.data.t())
-    return net
-
-
-def twice():
-    inner = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
-    return nn.Sequential(inner, nn.Sequential(inner), nn.Linear(4, 4))
-
-
-def partly_frozen():
-    net = torchvision.models.resnet18()
-    net.layer1.requires_grad_(False)
-    return net.half()
-
-
-COUNTED = [nnmagic.NeuralNetwork, Owning, tied_storage, twice, partly_frozen, nn.ReLU]
-
-
-@pytest.mark.parametrize("make", COUNTED)
-def test_sums_over_the_layers_are_what_each_layer_counts_alone(make):
-    net = make()
-
-    counts = Counts(Layers(net))
-
-    for module in net.modules():
-        parameters = list(module.parameters())
-        assert counts.below(module) == (
-            sum(p.numel() for p in parameters),
-            sum(p.numel() for p in parameters if p.requires_grad),
-            storage_bytes(parameters),
-        )
-
-
-def test_parameters_without_a_shape_are_left_out_of_the_sums():
-    net = nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(3))
-
-    counts = Counts(Layers(net))
-
-    assert counts.lazy
-    assert counts.below(net) == (20, 20, 80)
