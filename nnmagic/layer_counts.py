@@ -42,8 +42,9 @@ class Counts:
         self.lazy = False
         buffers = (buffer for m in modules for buffer in m._buffers.values())
         self.buffer_bytes = storage_bytes(buffer for buffer in buffers if buffer is not None)
-        self.scripted = any(isinstance(module, ScriptModule) for module in modules)
-        self.sealed = tuple(filter(None, dict.fromkeys(map(sealed.kind_of, modules))))
+        classes = {type(module): module for module in modules}.values()
+        self.scripted = any(isinstance(module, ScriptModule) for module in classes)
+        self.sealed = tuple(filter(None, dict.fromkeys(map(sealed.kind_of, classes))))
         self._taken = set[int]()
         if self.sealed or not self._add_up(modules):
             self._take(layers.network)

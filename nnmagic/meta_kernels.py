@@ -42,8 +42,16 @@ class Known:
         """Return what the operation gives for arguments of these forms."""
         form = self.form
         if type(form) is tuple:
-            return _new(*form)
-        return args[0] if form == 0 else tuple([_new(*each) for each in form])
+            shape, strides, dtype = form
+            return torch.empty_strided(shape, strides, dtype=dtype, device=META)
+        if form == 0:
+            return args[0]
+        return tuple(
+            [
+                torch.empty_strided(shape, strides, dtype=dtype, device=META)
+                for shape, strides, dtype in form
+            ]
+        )
 
 
 Kernel = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, Known | None]]
@@ -91,10 +99,6 @@ class MetaKernels:
             return output, known
 
         return kernel
-
-
-def _new(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.empty_strided(shape, strides, dtype=dtype, device=META)
 
 
 @cache

@@ -350,7 +350,8 @@ def _mode(*, own_input: bool) -> Iterator[None]:
 
 def never_ran(label: str, ran: Set[str], counts: Counts) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of the layers of a network that did not run, by their names."""
-    for name, layer in _outside_sealed(counts.layers):
+    layers = counts.layers.items()
+    for name, layer in _outside_sealed(counts.layers) if counts.sealed else layers:
         if name in ran:
             continue
         never_called = not name or isinstance(layer, nn.ModuleList | nn.ModuleDict)

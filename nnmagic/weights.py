@@ -30,7 +30,7 @@ def weight_forms(
     computed: dict[tuple[str, str], nn.Module] = {}
     layers = layers or Layers(network)
     for (layer, module), own in zip(layers.by_name.items(), layers.own, strict=True):
-        if are_packed(own.values()) and holds_packed(module):
+        if own and are_packed(own.values()) and holds_packed(module):
             # torch's quantised layers hold them in modules of their own, whose names begin so
             owner = f".{layer}".partition("._")[0][1:]
             packed.setdefault(owner, []).extend(packed_in(module))
