@@ -16,6 +16,7 @@ from torch._ops import HigherOrderOperator
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry, shape_wrapper
 
+from nnmagic.meta_kernels import Kernel, Known
 from nnmagic.modes import LightMode
 from nnmagic.packed import matrices_of, unpacked
 
@@ -280,10 +281,6 @@ FORMULAS: dict[str, Formula] = {
 """Products that torch's counter passes over or is slow to count, by the same definition."""
 
 
-Kernel = Callable[[tuple[Any, ...], dict[str, Any]], Any]
-"""Gives the result of one operation for plain tensors."""
-
-
 class FlopCounter(LightMode):
     """Counts while it is active.
 
@@ -293,6 +290,7 @@ class FlopCounter(LightMode):
     Attributes:
         total: floating-point operations so far.
         uncounted: operations with products in them for which there is no formula, by name.
+        misses: how many operations those are together.
     """
 
     supports_higher_order_operators = True
@@ -302,43 +300,60 @@ class FlopCounter(LightMode):
         self.kernel_of = kernel_of
         self.total = 0
         self.uncounted = Counter[str]()
-        self._known: dict[Any, tuple[Kernel | None, Formula | None, str, bool]] = {}
+        self.misses = 0
+        # by identity, which the operation in the value keeps: to hash one takes a Python call
+        self._found: dict[int, tuple[Any, Kernel | None, Formula | None, str, bool]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         __tracebackhide__ = True
         kwargs = kwargs or {}
-        known = self._known.get(func)
-        if known is None:
+        found = self._found.get(id(func))
+        if found is None:
             kernel = self.kernel_of(func) if self.kernel_of else None
-            known = self._known[func] = kernel, *_counting(func, len(flop_registry))
-        kernel, formula, name, has_products = known
+            found = self._found[id(func)] = func, kernel, *_counting(func, len(flop_registry))
+        _, kernel, formula, name, has_products = found
         if formula is None and torch.is_inference_mode_enabled() and hasattr(func, "decompose"):
             # operations arrive whole here; elsewhere as what they are made of
             composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE)
             if composite and _are_plain(args, kwargs):
                 with self:  # func.decompose may take one in Python, which rounds otherwise
                     return func._op_dk(COMPOSITE, *args, **kwargs)
-        output = func(*args, **kwargs) if kernel is None or types else kernel(args, kwargs)
+        known: Known | None = None
+        if kernel is None or types:
+            output = func(*args, **kwargs)
+        else:
+            output, known = kernel(args, kwargs)
         if has_products:
-            self._count(formula, name, args, kwargs, output)
+            if known is None:
+                self._count(name, _flops(formula, args, kwargs, output))
+            else:
+                if known.flops is None:
+                    known.flops = _flops(formula, args, kwargs, output)
+                self._count(name, known.flops)
         return output
 
-    def _count(
-        self, formula: Formula | None, name: str, args: tuple, kwargs: dict[str, Any], output: Any
-    ) -> None:
-        flops = None
-        with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
-            try:
-                if formula is not None:
-                    flops = formula(*args, **kwargs, out_val=output)
-            except Exception:  # noqa: BLE001 - a form that it does not know, such as nested
-                flops = None
+    def _count(self, name: str, flops: int | None) -> None:
         if flops is None:
-            self.uncounted[name] += 1
+            self.uncount(name)
         else:
             self.total += flops
+
+    def uncount(self, name: str) -> None:
+        """Take note of an operation that is not counted."""
+        self.uncounted[name] += 1
+        self.misses += 1
+
+
+def _flops(formula: Formula | None, args: tuple, kwargs: dict[str, Any], output: Any) -> int | None:
+    if formula is None:
+        return None
+    try:
+        with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
+            return formula(*args, **kwargs, out_val=output)
+    except Exception:  # noqa: BLE001 - a form that it does not know, such as nested
+        return None
 
 
 @cache

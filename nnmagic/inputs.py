@@ -18,10 +18,13 @@ from nnmagic.blocks import block
 from nnmagic.calls import CallObserver, RunningCall, observed
 from nnmagic.candidates import candidates, declared_inputs
 from nnmagic.failures import first_line, mismatch
+from nnmagic.flops import FlopCounter
 from nnmagic.forms import Candidate, Input, Size
 from nnmagic.guessed import excess, least_vocabulary
 from nnmagic.known_values import known_values
+from nnmagic.layers import Layers
 from nnmagic.meta import is_for_want_of_values, networks_on_meta, on_meta
+from nnmagic.meta_kernels import MetaKernels
 from nnmagic.naming import Naming
 from nnmagic.state import preserved, random_state_kept
 from nnmagic.units import layer_name
@@ -270,11 +273,14 @@ class _Search:
         def attempt(candidate: Input | Candidate) -> _Outcome:
             real = candidate.for_shapes(self._usual).call
             empty = on_meta(real)
-            with known_values(self.network, real, empty, all_small=True):
+            with kernels, known_values(layers.modules, real, empty, all_small=True):
                 return observer.outcome_of(*empty)
 
+        # it takes results from memory and by rule, also where nothing is counted
+        kernels = FlopCounter(MetaKernels().kernel_of)
+        layers = Layers(self.network)
         observer = _Refusal(self.network)
-        with networks_on_meta(self.network), _quiet(), observed(observer):
+        with networks_on_meta(self.network, layers=layers), _quiet(), observed(observer):
             self.network.eval()
             yield attempt
 

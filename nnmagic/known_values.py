@@ -1,5 +1,6 @@
 """Small integers that keep their values in a run for shapes: lengths, masks, the ids of tokens."""
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import Any
@@ -134,7 +135,7 @@ def _is_made(name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
 
 
 def known_values(
-    network: nn.Module, real: Any, on_meta: Any, *, all_small: bool
+    modules: Iterable[nn.Module], real: Any, on_meta: Any, *, all_small: bool
 ) -> AbstractContextManager[Any]:
     """Return what lets a network read small integers in a run for shapes.
 
@@ -143,13 +144,13 @@ def known_values(
     from the numbers of a list.
 
     Args:
-        network: what is to run.
+        modules: what is to run, all modules of it.
         real: its arguments.
         on_meta: the same arguments without values.
         all_small: whether to know more than lists, such as lengths; it takes half as long again.
     """
     values = tree_leaves(real)
-    all_small |= any(isinstance(module, nn.RNNBase) for module in network.modules())
+    all_small |= any(issubclass(kind, nn.RNNBase) for kind in set(map(type, modules)))
     if not all_small and not any(_can_be_known(value) and value.dim() == 1 for value in values):
         return nullcontext()
     known = _KnownValues()

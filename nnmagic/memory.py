@@ -89,7 +89,7 @@ def training_step(
                 network.train()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
             saved = SavedTensors(network)
-            known = known_values(network, (args, kwargs), given, all_small=True)
+            known = known_values(network.modules(), (args, kwargs), given, all_small=True)
             with known, saved.noted():
                 call(*given[0], **given[1])
             saved_bytes = saved.bytes

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from torch import nn
 
+from nnmagic.layers import layers_of
+
 Candidates = Callable[[], Iterable[tuple[str, nn.Module]]]
 """Gives the networks that the user named, with those names."""
 
@@ -25,8 +27,8 @@ class Network:
         self.label = label
         self.module = (lambda: None) if module is None else weakref.ref(module)
         self.steps = 0
-        named = () if module is None else module.named_modules()
-        self.names = {id(m): (name, weakref.ref(m)) for name, m in named}
+        named = {} if module is None else layers_of(module)
+        self.names = {id(m): (name, weakref.ref(m)) for name, m in named.items()}
 
     def layers(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the layers that are still there, with their names."""

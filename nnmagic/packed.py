@@ -25,8 +25,12 @@ class Stored(NamedTuple):
 
 def holds_packed(module: nn.Module) -> bool:
     """Tell whether a module itself holds packed weights."""
-    held = torch.ScriptObject in map(type, module.__dict__.values())
-    return held and not isinstance(module, torch.jit.ScriptModule)
+    return are_packed(module.__dict__.values()) and not isinstance(module, torch.jit.ScriptModule)
+
+
+def are_packed(values: Iterable[Any]) -> bool:
+    """Tell whether there are packed weights among the values of attributes."""
+    return torch.ScriptObject in map(type, values)
 
 
 def packed_in(module: nn.Module) -> Iterator[Stored]:
@@ -136,6 +140,6 @@ class _PackedOnMeta(LightMode):
         return made(*args, **(kwargs or {}))
 
 
-def packed_on_meta(modules: Iterable[nn.Module]) -> AbstractContextManager[Any]:
-    """Return what lets dynamically quantised layers run on the meta device."""
-    return _PackedOnMeta() if any(map(holds_packed, modules)) else nullcontext()
+def packed_on_meta(needed: bool) -> AbstractContextManager[Any]:
+    """Return what lets dynamically quantised layers run on the meta device, if there are some."""
+    return _PackedOnMeta() if needed else nullcontext()

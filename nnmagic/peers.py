@@ -12,9 +12,10 @@ from torch.utils._pytree import tree_leaves
 
 from nnmagic.blocks import block
 from nnmagic.failures import first_line
+from nnmagic.layer_shapes import LayerShape
 from nnmagic.state import preserved, random_state_kept
 from nnmagic.structure import config_of
-from nnmagic.summary_records import LayerShape, Summary
+from nnmagic.summary_records import Summary
 from nnmagic.tensors import is_lazy, version_of
 from nnmagic.units import Shape
 

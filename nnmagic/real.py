@@ -11,10 +11,12 @@ from nnmagic import sealed
 from nnmagic.calls import RunningCall, observed
 from nnmagic.failures import annotate, first_line
 from nnmagic.flops import FlopCounter
+from nnmagic.layer_counts import Counts
+from nnmagic.layers import Layers
 from nnmagic.naming import Naming
 from nnmagic.nesting import tensors_of_call
 from nnmagic.state import Fingerprint, change_text
-from nnmagic.structure import Counts, ShapeObserver, never_ran, row_of
+from nnmagic.structure import ShapeObserver
 from nnmagic.summary_records import Summary
 from nnmagic.tensors import bytes_of, is_lazy, storage_bytes
 from nnmagic.weight_records import named
@@ -61,10 +63,8 @@ class RunObserver(ShapeObserver):
         """Return the rows and the totals of the parameters as they are now."""
         shown: dict[int, str] = {}
         roots = {label: root for label, (root, _) in self.roots.items()}
-        counts = {label: Counts(root, shown) for label, root in roots.items()}
-        rows = [row_of(seen, call, counts[seen.network]) for call, seen in enumerate(self.seen)]
-        for label, root in roots.items():
-            rows += never_ran(root, label, rows, counts[label])
+        counts = {label: Counts(Layers(root), shown) for label, root in roots.items()}
+        rows = self.rows(counts, counts.__getitem__)
         parameters = {
             id(parameter): parameter
             for root in roots.values()
@@ -73,7 +73,7 @@ class RunObserver(ShapeObserver):
         }.values()
         forms = (named(counts[label].forms, type(root).__name__) for label, root in roots.items())
         return {
-            "rows": tuple(rows),
+            "rows": rows,
             "total_params": sum(p.numel() for p in parameters),
             "trainable_params": sum(p.numel() for p in parameters if p.requires_grad),
             "param_bytes": storage_bytes(parameters),

@@ -1,12 +1,11 @@
-"""Results on the meta device by rule and from memory, where torch would run Python kernels.
+"""Results on the meta device by rule, where torch would run Python kernels.
 
 There torch takes 400 microseconds for a product with a bias, 800 for a batch norm, 1,600 for a
 hardswish. The rules stand below autograd and autocast, whose part of the work is done as always: a
 result requires a gradient as it would, and what is saved for backward is the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,12 +30,8 @@ def _fresh(like: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=META)
 
 
-def is_real(tensor: Tensor) -> bool:
-    """Tell whether a tensor holds real floating-point numbers in the ordinary way."""
-    return tensor.dtype in FLOATS and tensor.layout is torch.strided and not tensor.is_nested
-
-
-def _is_dense(tensor: Tensor) -> bool:
+def is_dense(tensor: Tensor) -> bool:
+    """Tell whether a tensor's values are laid out by strides."""
     return tensor.layout is torch.strided and not tensor.is_nested
 
 
@@ -82,7 +77,7 @@ def _in_form_of(tensor: Tensor) -> Tensor:
     if new.stride() == strides:
         return new
     if _is_channels_last(tensor):
-        return _empty(tensor.shape, strides, tensor.dtype)
+        return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=META)
     return NotImplemented
 
 
@@ -321,115 +316,3 @@ BEYOND_META: Mapping[Any, Callable[..., Any]] = (
     {aten._grouped_mm.default: _grouped_product} if hasattr(aten, "_grouped_mm") else {}
 )
 """Rules for what torch makes on a real device and refuses on meta."""
-
-PLAIN = frozenset(
-    {int, float, bool, complex, str, type(None)}
-    | {torch.dtype, torch.device, torch.layout, torch.memory_format}
-)
-"""The types of the arguments that say all there is to know of them."""
-
-
-class MetaKernels:
-    """Gives the results of operations on meta tensors at once where they are known.
-
-    First by a rule, then from memory: an operation whose arguments have the same forms gives a
-    result of the same form. All else is left to torch, errors included.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[Any, Any] = {}
-
-    def kernel_of(self, func: Any) -> Callable[[tuple[Any, ...], dict[str, Any]], Any] | None:
-        """Return what gives an operation's results for arguments without a tensor subclass.
-
-        None if they are never known, as those of a view.
-        """
-        rule = RULES.get(func) or BEYOND_META.get(func)
-        can_be_known = _can_be_known(func)
-        if rule is None and not can_be_known:
-            return None
-
-        def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            __tracebackhide__ = True
-            # modes make every look at a tensor ten times slower
-            with torch._C.DisableTorchFunction():
-                output = NotImplemented if rule is None else rule(*args, **kwargs)
-                if output is not NotImplemented:
-                    return output
-                key = _key(func, args, kwargs) if can_be_known else None
-                known = None if key is None else self._known.get(key)
-                if known is not None:
-                    return _made(known, args)
-            output = func(*args, **kwargs)
-            if key is not None:
-                with torch._C.DisableTorchFunction():
-                    self._known[key] = _form(output, args)
-            return output
-
-        return kernel
-
-
-@cache
-def _can_be_known(func: Any) -> bool:
-    """Tell whether an operation gives new tensors only, or changes its first one's values only."""
-    if func.namespace not in ("aten", "prims"):
-        return False
-    changed = [i for i, each in enumerate(func._schema.arguments) if each.alias_info is not None]
-    if func._schema.is_mutable:
-        return changed == [0] and torch.Tag.pointwise in func.tags
-    return not any(each.alias_info is not None for each in func._schema.returns)
-
-
-def _key(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    try:
-        forms = tuple(map(_signature, args))
-        named = tuple((name, _signature(value)) for name, value in kwargs.items())
-    except TypeError:
-        return None
-    return func, torch.get_default_dtype(), forms, named
-
-
-def _signature(value: Any) -> Any:
-    kind = type(value)
-    if kind in PLAIN:
-        return kind, value  # 1, 1.0 and True are equal, but give other dtypes
-    if kind is list or kind is tuple:
-        return tuple(map(_signature, value))
-    if isinstance(value, Tensor) and value.is_meta and _is_dense(value):
-        return value.shape, value.stride(), value.dtype
-    raise TypeError(kind)
-
-
-def _form(output: Any, args: tuple[Any, ...]) -> Any:
-    """Return the form of new tensors; 0 for the first argument; None where neither is returned."""
-    if args and output is args[0]:
-        return 0
-    outputs = output if type(output) is tuple else (output,)
-    given = {each.untyped_storage()._cdata for each in _tensors_in(args)}
-    for each in outputs:
-        if not (type(each) is Tensor and each.is_meta and _is_dense(each)):
-            return None
-        if each.storage_offset() or each.untyped_storage()._cdata in given:
-            return None
-    forms = [(each.shape, each.stride(), each.dtype) for each in outputs]
-    return forms if type(output) is tuple else forms[0]
-
-
-def _tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors_in(value)
-
-
-def _made(known: Any, args: tuple[Any, ...]) -> Any:
-    if known == 0:
-        return args[0]
-    if type(known) is list:
-        return tuple(_empty(*form) for form in known)
-    return _empty(*known)
-
-
-def _empty(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.empty_strided(shape, strides, dtype=dtype, device=META)

@@ -5,10 +5,11 @@ import random
 import weakref
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from functools import wraps
-from operator import is_
+from itertools import chain
+from operator import is_, itemgetter
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from nnmagic import devices
 from nnmagic.blocks import block
+from nnmagic.layers import ATOMS, EVERY_MODULES, Layers
 from nnmagic.tensors import Unseen, unseen
 
 P = ParamSpec("P")
@@ -26,11 +28,14 @@ COPIED = 1 << 20
 
 CONTAINERS = (dict, OrderedDict, list, set, deque)
 
-ATOMS = frozenset({type(None), bool, int, float, str})
-"""The types of the values that hold nothing."""
-
 CLOSED = ATOMS | {Tensor, nn.Parameter}
 """The types of the values that hold nothing to be put back."""
+
+PLAIN_CONTAINERS = frozenset({dict, OrderedDict, set})
+
+CONTAINERS_OF_EVERY_MODULE = itemgetter(
+    *(name for name, value in EVERY_MODULES.items() if type(value) in PLAIN_CONTAINERS)
+)
 
 CONTENTS_DEPTH = 4
 """How deep containers and objects within an attribute are put back."""
@@ -159,21 +164,31 @@ def change_text(changed: list[str]) -> str:
 
 
 @block
-def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.Module]]:
+def preserved(
+    network: nn.Module, *, buffers: bool = True, layers: Layers | None = None
+) -> Iterator[Layers]:
     """Put back everything that the modules of a network hold, on every way out of the block.
 
     Attributes, submodules, parameters, hooks, modes and the contents of plain containers are what
     they were, lazy layers still lazy; the values of buffers too, unless `buffers` is false.
 
+    Args:
+        network: the network.
+        buffers: whether to copy the values of buffers.
+        layers: its layers as they are now, where they are at hand.
+
     Yields:
-        The modules.
+        The layers.
     """
-    modules = list(network.modules())
-    held = [(module, type(module), dict(module.__dict__)) for module in modules]
+    layers = layers or Layers(network)
+    modules = layers.modules
+    held = [
+        (module, type(module), (*module.__dict__,), (*module.__dict__.values(),))
+        for module in modules
+    ]
     contents = _Contents()
-    for _, _, attributes in held:
-        contents.note(attributes.values(), CONTENTS_DEPTH)
-    values = [
+    contents.note_all([module.__dict__ for module in modules], layers.own)
+    copies = [
         (buffer, buffer.detach().clone())
         for buffer in (network.buffers() if buffers else ())
         if not buffer.is_meta and not isinstance(buffer, nn.UninitializedBuffer)
@@ -182,29 +197,31 @@ def preserved(network: nn.Module, *, buffers: bool = True) -> Iterator[list[nn.M
     lazy: dict[int, Any] = {}
     for module in modules:
         for registry in (module._parameters, module._buffers):
+            if CLOSED.issuperset(map(type, registry.values())):
+                continue
             for name, tensor in registry.items():
                 if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
                     registry[name] = lazy.setdefault(id(tensor), _another(tensor))
     try:
-        yield modules
+        yield layers
     finally:
-        for module, cls, attributes in held:
+        for module, cls, names, values in held:
             if type(module) is not cls:
                 module.__class__ = cls  # a lazy module becomes its full self in a run
-            if not _is_as_it_was(module.__dict__, attributes):
-                module.__dict__.clear()
-                module.__dict__.update(attributes)
+            attributes = module.__dict__
+            # a dict that is filled anew shares no keys with others of its class: slower for good
+            if not (_are_the_same(attributes.values(), values) and (*attributes,) == names):
+                attributes.clear()
+                attributes.update(zip(names, values, strict=True))
         contents.put_back()
         with torch.no_grad():
-            for buffer, value in values:
+            for buffer, value in copies:
                 if not _same(buffer.detach(), value):
                     buffer.copy_(value)
 
 
-def _is_as_it_was(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    # a dict that is filled anew shares no keys with others of its class: slower for good
-    same = len(now) == len(before) and all(map(is_, now.values(), before.values()))
-    return same and list(now) == list(before)
+def _are_the_same(now: Collection[Any], before: Collection[Any]) -> bool:
+    return len(now) == len(before) and all(map(is_, now, before))
 
 
 def _another(lazy: Any) -> torch.Tensor:
@@ -218,28 +235,54 @@ class _Contents:
     def __init__(self) -> None:
         self.filled: dict[int, tuple[Any, Any]] = {}
         self.empty: list[Any] = []  # most of the containers that every module has
+        self._closed = set(CLOSED)
+
+    def note_all(self, modules: list[dict[str, Any]], own: list[dict[str, Any]]) -> None:
+        """Take note of what the attributes of modules hold.
+
+        The containers that every module has come first, all at once: most of them are empty.
+
+        Args:
+            modules: all attributes of each module.
+            own: those of them that not every module has, and that may hold something.
+        """
+        try:
+            every = list(chain.from_iterable(map(CONTAINERS_OF_EVERY_MODULE, modules)))
+        except KeyError:  # a module that is made in a way of its own
+            every = []
+        if every and PLAIN_CONTAINERS.issuperset(map(type, every)):
+            self.empty += [each for each in every if not each]
+            self.note([each for each in every if each], CONTENTS_DEPTH)
+            for attributes in own:
+                self.note(attributes.values(), CONTENTS_DEPTH)
+        else:
+            for attributes in modules:
+                self.note(attributes.values(), CONTENTS_DEPTH)
 
     def note(self, values: Iterable[Any], depth: int) -> None:
         """Take note of what is in those of the values that are containers."""
         for value in values:
             kind = type(value)
-            if kind in CLOSED:
+            if kind in self._closed:
                 continue
-            if kind in CONTAINERS or isinstance(value, CONTAINERS):
+            if kind in CONTAINERS or issubclass(kind, CONTAINERS):
                 if not value:
                     self.empty.append(value)
                 elif id(value) not in self.filled:
                     self.filled[id(value)] = value, value.copy()
                     if depth > 1:
-                        self.note(value.values() if isinstance(value, dict) else value, depth - 1)
+                        inside = value.values() if issubclass(kind, dict) else value
+                        if not self._closed.issuperset(map(type, inside)):
+                            self.note(inside, depth - 1)
+            elif issubclass(kind, Tensor | nn.Module):
+                self._closed.add(kind)  # a tensor holds nothing, the modules are all noted
             elif depth > 1:
                 self.note(_inside(value), depth - 1)
 
     def put_back(self) -> None:
         """Let every container have what it had."""
-        for container in self.empty:
-            if container:
-                container.clear()
+        for container in filter(None, self.empty):
+            container.clear()
         for container, content in self.filled.values():
             _refill(container, content)
 

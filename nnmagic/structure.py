@@ -1,105 +1,140 @@
 """The shape-only run: a network's structure, found on the meta device."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.jit import ScriptModule
 
 from nnmagic import sealed
 from nnmagic.blocks import block
 from nnmagic.calls import CallObserver, RunningCall, observed
+from nnmagic.default_device import put_back, set_aside
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.flops import FlopCounter
 from nnmagic.inputs import device_of, takes_no_input, work_out_input
 from nnmagic.known_values import known_values
+from nnmagic.layer_counts import Counts
+from nnmagic.layer_shapes import LayerShapes
+from nnmagic.layers import Layers
 from nnmagic.memory import training_step
 from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
+from nnmagic.meta_kernels import MetaKernels
 from nnmagic.naming import Naming
 from nnmagic.nesting import tensors_in, tensors_of_call
-from nnmagic.shape_rules import MetaKernels
 from nnmagic.state import uncollected
-from nnmagic.summary_records import LayerShape, Summary
-from nnmagic.tensors import bytes_of, is_lazy, storage_bytes, storage_of
+from nnmagic.summary_records import Summary
+from nnmagic.tensors import bytes_of
 from nnmagic.units import Shape, layer_name
-from nnmagic.weight_records import WeightForm, below, named, tied
-from nnmagic.weights import weight_forms
+from nnmagic.weight_records import named
 
 
 class Seen:
-    """What is noted of a call while it runs."""
+    """What is noted of a call while it runs.
 
-    __slots__ = (
-        "children",
-        "depth",
-        "failed",
-        "flops",
-        "input_shape",
-        "layer",
-        "module",
-        "network",
-        "output_bytes",
-        "output_shape",
-    )
+    Attributes:
+        network: the label of its network.
+        layer: the layer's dotted name.
+        module: the layer.
+        depth: how many other calls were in progress.
+        index: its number among the calls.
+        total: the operations that were counted when it began.
+        misses: how many were not.
+    """
 
-    def __init__(self, network: str, layer: str, module: nn.Module, depth: int) -> None:
+    input_shape: Shape = None
+    output_shape: Shape = None
+    output_bytes: int | None = None
+    flops: int | None = None
+    children = failed = False
+    device: Any = None
+    """The default device, where it is set aside for the call."""
+
+    def __init__(
+        self,
+        network: str,
+        layer: str,
+        module: nn.Module,
+        depth: int,
+        index: int = -1,
+        total: int = 0,
+        misses: int = 0,
+    ) -> None:
         self.network = network
         self.layer = layer
         self.module = module
         self.depth = depth
-        self.input_shape: Shape = None
-        self.output_shape: Shape = None
-        self.output_bytes: int | None = None
-        self.flops: int | None = None
-        self.children = self.failed = False
+        self.index = index
+        self.total = total
+        self.misses = misses
 
 
 class ShapeObserver(CallObserver):
-    """Notes for every call its shapes and its operations."""
+    """Notes for every call its shapes and its operations.
 
-    def __init__(self, naming: Naming, counter: FlopCounter) -> None:
+    Args:
+        naming: names networks and layers.
+        counter: counts the operations.
+        sets_aside: whether layers that have no use for a default device run without it.
+    """
+
+    def __init__(self, naming: Naming, counter: FlopCounter, *, sets_aside: bool = False) -> None:
         super().__init__(naming)
         self.counter = counter
+        self.sets_aside = sets_aside
         self.seen: list[Seen] = []
         self.failure = ""
         self.error: BaseException | None = None
 
     def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
         """Begin the row of the call."""
-        counter = self.counter
-        call.notes = len(self.seen), counter.total, counter.uncounted.total(), args, kwargs
-        if call.stack is not self.running:  # a mode sees the operations of its own thread only
-            counter.uncounted[f"{type(call.module).__name__} in a thread"] += 1
+        counter, module = self.counter, call.module
         assert call.network is not None
-        seen = Seen(call.network.label, call.layer, call.module, call.depth)
+        seen = Seen(
+            call.network.label,
+            call.layer,
+            module,
+            call.depth,
+            len(self.seen),
+            counter.total,
+            counter.misses,
+        )
+        if call.stack is not self.running:  # a mode sees the operations of its own thread only
+            counter.uncount(f"{type(module).__name__} in a thread")
         with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
-            if len(args) == 1 and not kwargs and _is_usual(args[0]):
+            if len(args) == 1 and not kwargs and type(args[0]) is Tensor and not args[0].is_nested:
                 seen.input_shape = tuple(args[0].shape)
             else:
                 seen.input_shape, _ = tensors_of_call(args, kwargs)
+        if self.sets_aside:
+            seen.device = set_aside(module)
+        call.notes = seen, args, kwargs
         self.seen.append(seen)
 
     def ended(self, call: RunningCall, output: Any) -> None:
         """Complete the row of the call."""
-        index, total, uncounted, _, _ = call.notes
-        seen = self.seen[index]
+        seen: Seen = call.notes[0]
+        if seen.device is not None:
+            put_back(seen.device)
         with torch._C.DisableTorchFunction():
-            if _is_usual(output):
-                seen.output_shape, seen.output_bytes = tuple(output.shape), bytes_of(output)
+            if type(output) is Tensor and not output.is_nested:
+                seen.output_shape = tuple(output.shape)
+                seen.output_bytes = output.numel() * output.element_size()
             else:
                 seen.output_shape, tensors = tensors_in(output)
                 seen.output_bytes = sum(map(bytes_of, tensors))
-        if self.counter.uncounted.total() == uncounted:
-            seen.flops = self.counter.total - total
-        seen.children = self._calls_others(index)
+        if self.counter.misses == seen.misses:
+            seen.flops = self.counter.total - seen.total
+        seen.children = len(self.seen) > seen.index + 1
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Mark the row of the call as failed, innermost first."""
-        index, _, _, args, kwargs = call.notes
-        seen = self.seen[index]
+        seen: Seen
+        seen, args, kwargs = call.notes
+        if seen.device is not None:
+            put_back(seen.device)
         if error is not self.error:
             self.error = error
             why = mismatch(call.module, args, kwargs, error) or first_line(error)
@@ -107,153 +142,50 @@ class ShapeObserver(CallObserver):
             where = f"{layer_name(seen.network, call.layer)} ({type(call.module).__name__})"
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
         seen.failed = True
-        seen.children = self._calls_others(index)
+        seen.children = len(self.seen) > seen.index + 1
 
-    def _calls_others(self, index: int) -> bool:
-        return index + 1 < len(self.seen)
+    def rows(
+        self, networks: Mapping[str, Counts], counts_of: Callable[[str], Counts]
+    ) -> LayerShapes:
+        """Return the rows of the calls so far, then those of the layers that never ran.
 
-    def rows(self, counts: "Counts") -> list[LayerShape]:
-        """Return the rows of the calls so far."""
-        return [row_of(seen, call, counts) for call, seen in enumerate(self.seen)]
-
-
-def _is_usual(value: Any) -> bool:
-    return type(value) is Tensor and value.layout is torch.strided and not value.is_nested
-
-
-class Counts:
-    """A network's parameters: how many each layer has, each counted in one row as its own.
-
-    They are taken before the network is on meta, where a shared storage is no longer to be seen.
-
-    Args:
-        network: the network.
-        shown: the name of the row that was the first to show a parameter, by the parameter's id;
-            shared with the counts of other networks of the same run.
-
-    Attributes:
-        layers: the modules of the network by name, each once.
-        forms: how those weights of each layer are held that are no plain parameters.
-        buffer_bytes: the bytes of the buffers, a shared storage once.
-        scripted: whether there is a ScriptModule among them.
-        sealed: the kinds of modules among them that are one row each.
-        lazy: whether there are parameters without a shape, which a run gives them.
-    """
-
-    def __init__(self, network: nn.Module, shown: dict[int, str] | None = None) -> None:
-        self.layers = dict(network.named_modules())
-        self.forms = weight_forms(network, self.layers)
-        self._below: dict[int, tuple[int, int, int]] = {}
-        self._own: dict[int, list[tuple[str, int, int]]] = {}
-        self._shown: dict[int, str] = {} if shown is None else shown
-        self._made: list[nn.Module] = []
-        self.lazy = False
-        modules = list(self.layers.values())
-        buffers = (buffer for m in modules for buffer in m._buffers.values())
-        self.buffer_bytes = storage_bytes(buffer for buffer in buffers if buffer is not None)
-        self.scripted = any(isinstance(module, ScriptModule) for module in modules)
-        held = [p for m in modules for p in m._parameters.values() if p is not None]
-        parameters = {id(p): p for p in held if not is_lazy(p)}
-        storages = {storage_of(p)[0] for p in parameters.values()}
-        children = sum(child is not None for m in modules for child in m._modules.values())
-        # where a layer, a parameter or a storage is held twice, sums do not add up
-        once = children < len(modules) and len(held) == len(parameters) == len(storages)
-        self.sealed = tuple(filter(None, dict.fromkeys(map(sealed.kind_of, modules))))
-        self._adds_up = once and not self.sealed
-        self._sizes = {identity: _size(p) for identity, p in parameters.items()}
-        self._take(network)
-
-    def _take(self, module: nn.Module) -> tuple[int, int, int]:
-        if not module._parameters and not module._modules:  # as half of all layers
-            self._own[id(module)] = []
-            self._below[id(module)] = 0, 0, 0
-            return 0, 0, 0
-        whole = bool(sealed.kind_of(module))  # a row of its own, with all that is below it
-        held = dict(module.named_parameters()) if whole else module._parameters
-        there = {name: p for name, p in held.items() if p is not None}
-        own = {name: p for name, p in there.items() if not is_lazy(p)}
-        self.lazy |= len(own) < len(there)
-        children = [each for each in module._modules.values() if each is not None and not whole]
-        self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
-        if not self._adds_up:
-            parameters = [p for p in module.parameters() if not is_lazy(p)]
-            total, trainable, _ = _sum(map(_size, parameters))
-            below = self._below[id(module)] = total, trainable, storage_bytes(parameters)
-            for child in children:
-                if id(child) not in self._below:
-                    self._take(child)
-            return below
-        sizes = [self._sizes[id(p)] for p in own.values()]
-        below = self._below[id(module)] = _sum([*sizes, *map(self._take, children)])
-        return below
-
-    def below(self, module: nn.Module) -> tuple[int, int, int]:
-        """Return the parameters of a module and all below it: all, trainable, their bytes."""
-        if id(module) not in self._below:  # a layer that the forward makes, none of the network's
-            self._made.append(module)  # so that no other gets its id
-            self._adds_up = False
-            self._take(module)
-            self._own.update((id(each), []) for each in module.modules())
-        return self._below[id(module)]
-
-    def fields(self, module: nn.Module, layer: str) -> dict[str, Any]:
-        """Return what the row of a layer tells of its parameters.
-
-        Its own are those that no row has told yet. Others are tied to one of another layer, packed,
-        parametrised or pruned.
+        Args:
+            networks: the parameters of the networks whose layers may not all have run.
+            counts_of: gives those of the network of a call, by its label.
         """
-        params, trainable, param_bytes = self.below(module)
-        sizes, forms = dict[str, int](), list[WeightForm]()
-        for name, identity, numel in self._own[id(module)]:
-            full = f"{layer}.{name}" if layer else name
-            first = self._shown.get(identity)
-            if first is None:
-                self._shown[identity] = full
-                sizes[name] = numel
-            elif first != full:
-                forms.append(tied(name, first, numel))
-        return {
-            "params": params,
-            "own_params": sum(sizes.values()),
-            "trainable_params": trainable,
-            "param_bytes": param_bytes,
-            "names": tuple(sizes),
-            "forms": (*forms, *below(layer, self.forms)) if self.forms else tuple(forms),
-        }
+        rows = [row_of(seen, call, counts_of(seen.network)) for call, seen in enumerate(self.seen)]
+        for label, each in networks.items():
+            rows += never_ran(label, {s.layer for s in self.seen if s.network == label}, each)
+        return LayerShapes(rows)
 
 
-def _size(parameter: nn.Parameter) -> tuple[int, int, int]:
-    """Return how many values a parameter has, how many of them are trainable, and its bytes."""
-    numel = parameter.numel()
-    stored = min(bytes_of(parameter), storage_of(parameter)[1])
-    return numel, numel if parameter.requires_grad else 0, stored
+def row_of(seen: Seen, call: int | None, counts: Counts) -> tuple[Any, ...]:
+    """Return the values of the row of a call, or of a layer without one.
 
-
-def _sum(sizes: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
-    totals = trainable = stored = 0
-    for each in sizes:
-        totals += each[0]
-        trainable += each[1]
-        stored += each[2]
-    return totals, trainable, stored
-
-
-def row_of(seen: Seen, call: int | None, counts: Counts) -> LayerShape:
-    """Return the row of a call, or of a layer without one; rows are made in their order."""
-    return LayerShape(
-        network=seen.network,
-        call=call,
-        layer=seen.layer,
-        type=type(seen.module).__name__,
-        depth=seen.depth,
-        config=config_of(seen.module),
-        input_shape=seen.input_shape,
-        output_shape=seen.output_shape,
-        output_bytes=seen.output_bytes,
-        flops=seen.flops,
-        children=seen.children,
-        failed=seen.failed,
-        **counts.fields(seen.module, seen.layer),
+    Rows are made in their order.
+    """
+    module, layer = seen.module, seen.layer
+    params, trainable_params, param_bytes = counts.below(module)
+    own_params, names, forms = counts.own(module, layer)
+    return (
+        seen.network,
+        call,
+        layer,
+        type(module).__name__,
+        seen.depth,
+        config_of(module),
+        seen.input_shape,
+        seen.output_shape,
+        params,
+        own_params,
+        trainable_params,
+        param_bytes,
+        seen.output_bytes,
+        seen.flops,
+        seen.children,
+        names,
+        forms,
+        seen.failed,
     )
 
 
@@ -306,19 +238,18 @@ def describe(
         Exception: whatever the forward raises, with a note that names the layer.
     """
     __tracebackhide__ = True
-    counts = Counts(module)
+    layers = Layers(module)
+    counts = Counts(layers)
     counter = FlopCounter(MetaKernels().kernel_of if by_rule else None)
-    observer = ShapeObserver(naming, counter)
+    observer = ShapeObserver(naming, counter, sets_aside=by_rule)
 
     def summary(failure: str = "") -> Summary:
         network = naming.network_of(module)
         label = network.label if network is not None else type(module).__name__
-        rows = observer.rows(counts)
-        rows += never_ran(module, label, rows, counts)
         total, trainable, param_bytes = counts.below(module)
         return Summary(
             title=title,
-            rows=tuple(rows),
+            rows=observer.rows({label: counts}, lambda _: counts),
             total_params=total,
             trainable_params=trainable,
             param_bytes=param_bytes,
@@ -340,18 +271,18 @@ def describe(
     fakes, remarks = _fakes_for(module, counts.scripted, by_name=by_name)
     failed_hooks: list[str] = []
     try:
-        with _mode(own_input=own_input), networks_on_meta(module, fakes) as failed_hooks:
+        with _mode(own_input=own_input), networks_on_meta(module, fakes, layers) as failed_hooks:
             if own_input:
                 module.eval()  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
             meta_args, meta_kwargs = given
             # what is known of values comes first: the counter's kernels know forms only
-            known = known_values(module, (args, kwargs), given, all_small=fakes is not None)
+            known = known_values(layers.modules, (args, kwargs), given, all_small=fakes is not None)
             with counter, known, observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
             if counts.lazy:
                 remarks += ("lazy parameters are counted as this input would make them",)
-                counts = Counts(module)
+                counts = Counts(Layers(module))
     except ValuesNeededError as error:
         if fakes is None and takes_fakes(module):
             with suppress(Exception):  # whatever it is, the first error tells more
@@ -417,18 +348,15 @@ def _mode(*, own_input: bool) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def never_ran(
-    module: nn.Module, label: str, called: Iterable[LayerShape], counts: Counts
-) -> list[LayerShape]:
-    """Return the rows of the layers of a network that no row is of."""
-    ran = {row.layer for row in called if row.network == label}
-    rows = []
-    for name, layer in _outside_sealed(counts.layers):
-        never_called = layer is module or isinstance(layer, nn.ModuleList | nn.ModuleDict)
-        if name in ran or (never_called and not layer._parameters):
+def never_ran(label: str, ran: Set[str], counts: Counts) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of the layers of a network that did not run, by their names."""
+    layers = counts.layers.items()
+    for name, layer in _outside_sealed(counts.layers) if counts.sealed else layers:
+        if name in ran:
             continue
-        rows.append(row_of(Seen(label, name, layer, 1), None, counts))
-    return rows
+        never_called = not name or isinstance(layer, nn.ModuleList | nn.ModuleDict)
+        if not never_called or layer._parameters:
+            yield row_of(Seen(label, name, layer, 1), None, counts)
 
 
 def _outside_sealed(layers: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:

@@ -1,13 +1,14 @@
 """The record of a network's structure: layers, shapes, parameters, FLOPs, memory."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from nnmagic import units
+from nnmagic.layer_shapes import LayerShape
 from nnmagic.records import MOST_ROWS, Record, View, data_frame, filtered, left_out
 from nnmagic.tables import Column, Row, Table, bounded
 from nnmagic.training_records import TrainingStep
-from nnmagic.units import Shape
 from nnmagic.weight_records import WeightForm, added_values, form_lines
 
 COLUMNS = (
@@ -56,56 +57,6 @@ FRAME_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerShape:
-    """One call of one layer in a run for shapes, or a layer that never ran.
-
-    Attributes:
-        network: the name of the network.
-        call: its number in the order in which the calls began; None for a layer that never ran.
-        layer: the dotted name in `named_modules()`, `""` for the network itself.
-        type: the class name.
-        depth: how many other calls were in progress; 1 for a layer that never ran.
-        config: `extra_repr()`, the arguments that it was made with.
-        input_shape: nested as the arguments were, None without a tensor.
-        output_shape: nested as the output was, None without a tensor.
-        params: the distinct parameters of the layer and of everything below it.
-        own_params: those that it holds itself, in the first row that shows them, else 0.
-        trainable_params: of `params` those that require a gradient.
-        param_bytes: the bytes of `params`, a shared storage once.
-        output_bytes: the bytes of the tensors that it returned; None if it never ran.
-        flops: floating-point operations, two for each multiply-add; None where unknown.
-        children: whether it calls other layers.
-        names: the names of its own parameters that this row is the first to show.
-        forms: how its weights are held that are no plain parameters.
-        failed: whether it ended by an exception.
-    """
-
-    network: str
-    call: int | None
-    layer: str
-    type: str
-    depth: int
-    config: str
-    input_shape: Shape = field(hash=False)
-    output_shape: Shape = field(hash=False)
-    params: int
-    own_params: int
-    trainable_params: int
-    param_bytes: int
-    output_bytes: int | None
-    flops: int | None
-    children: bool = False
-    names: tuple[str, ...] = ()
-    forms: tuple[WeightForm, ...] = ()
-    failed: bool = False
-
-    @property
-    def weights(self) -> str:
-        """A few words for the weights that are no plain parameters."""
-        return ", ".join(form.text for form in self.forms)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Summary(Record):
     """The structure of a network: what a run would do, without running it.
@@ -140,7 +91,7 @@ class Summary(Record):
     )
 
     title: str
-    rows: tuple[LayerShape, ...]
+    rows: Sequence[LayerShape]
     total_params: int
     trainable_params: int
     buffer_bytes: int

@@ -69,15 +69,15 @@ def bytes_of(tensor: torch.Tensor) -> int:
 
 def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
     """Return the bytes of tensors, those that share a storage counted once."""
+    held = [tensor for tensor in tensors if not is_lazy(tensor)]
+    storages = list(map(storage_of, held))
+    limits = dict(storages)
+    if len(limits) == len(held):  # each has one of its own
+        return sum(map(min, map(bytes_of, held), limits.values()))
     views: dict[Any, dict[Any, int]] = {}
-    limits: dict[Any, int] = {}
-    for tensor in tensors:
-        if is_lazy(tensor):
-            continue
-        key, limit = storage_of(tensor)
+    for tensor, (key, _) in zip(held, storages, strict=True):
         has_storage = key != id(tensor)
         view = (tensor.storage_offset(), tensor.shape, tensor.stride()) if has_storage else None
-        limits[key] = limit
         views.setdefault(key, {})[view] = bytes_of(tensor)
     return sum(min(sum(sizes.values()), limits[key]) for key, sizes in views.items())
 

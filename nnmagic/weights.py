@@ -9,27 +9,28 @@ from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from nnmagic.layers import Layers
 from nnmagic.meta import networks_on_meta
-from nnmagic.packed import Stored, holds_packed, packed_in
+from nnmagic.packed import Stored, are_packed, holds_packed, packed_in
 from nnmagic.tensors import bytes_of, storage_bytes
 from nnmagic.weight_records import WeightForm
 
 
 def weight_forms(
-    network: nn.Module, layers: Mapping[str, nn.Module] | None = None
+    network: nn.Module, layers: Layers | None = None
 ) -> dict[str, tuple[WeightForm, ...]]:
     """Return how the weights of a network are held that are no plain parameters, by layer.
 
     Args:
         network: the network.
-        layers: its modules by name, where they are at hand.
+        layers: its layers as they are now, where they are at hand.
     """
     packed: dict[str, list[Stored]] = {}
     forms: dict[str, list[WeightForm]] = {}
     computed: dict[tuple[str, str], nn.Module] = {}
-    layers = dict(network.named_modules()) if layers is None else layers
-    for layer, module in layers.items():
-        if holds_packed(module):
+    layers = layers or Layers(network)
+    for (layer, module), own in zip(layers.by_name.items(), layers.own, strict=True):
+        if own and are_packed(own.values()) and holds_packed(module):
             # torch's quantised layers hold them in modules of their own, whose names begin so
             owner = f".{layer}".partition("._")[0][1:]
             packed.setdefault(owner, []).extend(packed_in(module))

@@ -10,7 +10,7 @@ PACKAGE = Path(nnmagic.__file__).parent
 FLOORS = {
     0: "blocks squeezing units",
     1: "tables training_records weight_records",
-    2: "glyphs",
+    2: "glyphs layer_shapes",
     3: "html text",
     4: "records",
     5: "params_records sheets summary_records trace_log",
@@ -20,14 +20,14 @@ FLOORS = {
     9: "trace_records",
     10: "panels trace_sheets",
     11: "widget",
-    12: "batches expectations forms gradients modes naming "
+    12: "batches default_device expectations forms gradients layers modes "
     "networks optimizers pictures sealed shape_rules statistics tensors",
-    13: "calls devices guessed known_values layer_expectations "
-    "loss_expectations nesting packed readings unjudged",
-    14: "arguments device_statistics failures flops sameness samples state",
+    13: "devices guessed known_values layer_expectations loss_expectations "
+    "meta_kernels naming nesting packed readings unjudged",
+    14: "arguments calls device_statistics failures flops sameness samples state",
     15: "calling_places candidates functions measuring meta root_calls",
     16: "device_writer inputs weights",
-    17: "memory parameters tensor_writer",
+    17: "layer_counts memory parameters tensor_writer",
     18: "recorder structure",
     19: "function_recorder peers real",
     20: "recording",

@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import nnmagic
 from nnmagic import shape_rules
 from nnmagic.flops import FlopCounter
+from nnmagic.meta_kernels import MetaKernels
 from nnmagic.naming import Naming
-from nnmagic.shape_rules import RULES, MetaKernels
+from nnmagic.shape_rules import RULES
 from nnmagic.structure import describe
 
 aten = torch.ops.aten
@@ -283,7 +284,7 @@ def outcome(function, args):
 
 def run(kernels, op, args, kwargs=None):
     kernel = kernels.kernel_of(op)
-    return op(*args, **kwargs or {}) if kernel is None else kernel(args, kwargs or {})
+    return op(*args, **kwargs or {}) if kernel is None else kernel(args, kwargs or {})[0]
 
 
 def remembered(op, *args, **kwargs):

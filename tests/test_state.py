@@ -152,3 +152,33 @@ def test_garbage_is_collected_again_after_a_function_whatever_ends_it(enabled):
         assert gc.isenabled() is enabled
     finally:
         (gc.enable if was_enabled else gc.disable)()
+
+
+class Odd(dict):
+    """A container of the user's."""
+
+
+@pytest.mark.parametrize("kind", ["usual", "odd container", "without an attribute"])
+def test_what_hooks_and_containers_hold_is_put_back_whatever_a_module_is_made_of(kind):
+    net = network()
+    net.hosts = {"inner": {"deep": [1]}, "pair": ([2], 3)}
+    first = net.register_forward_hook(lambda *_: None)
+    if kind == "odd container":
+        net[0]._buffers = Odd(count=torch.zeros(1))
+    if kind == "without an attribute":
+        del net[1]._state_dict_hooks
+
+    with preserved(net):
+        net.hosts["inner"]["deep"].append(2)
+        net.hosts["pair"][0].append(3)
+        net[0].register_buffer("more", torch.zeros(1))
+        net[0]._non_persistent_buffers_set.add("more")
+        net[1].register_forward_pre_hook(lambda *_: None)
+        net[1].append = nn.ReLU()
+        first.remove()
+
+    assert net.hosts == {"inner": {"deep": [1]}, "pair": ([2], 3)}
+    assert list(net[0]._buffers) == (["count"] if kind == "odd container" else [])
+    assert net[0]._non_persistent_buffers_set == set()
+    assert (list(net[1]._modules), len(net[1]._forward_pre_hooks)) == ([], 0)
+    assert list(net._forward_hooks) == [first.id]

@@ -1,0 +1,64 @@
+"""The default device of a run, set aside while layers run that have no use for one.
+
+As long as there is one, each function of torch goes through Python: one to six microseconds.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as hooks
+from torch.utils._device import DeviceContext
+
+NAMES = """
+    AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
+    AdaptiveMaxPool3d AlphaDropout AvgPool1d AvgPool2d AvgPool3d BatchNorm1d BatchNorm2d BatchNorm3d
+    Bilinear CELU ChannelShuffle ConstantPad1d ConstantPad2d ConstantPad3d Conv1d Conv2d Conv3d
+    ConvTranspose1d ConvTranspose2d ConvTranspose3d CosineSimilarity Dropout Dropout1d Dropout2d
+    Dropout3d ELU Embedding FeatureAlphaDropout Flatten Fold GELU GLU GroupNorm Hardshrink
+    Hardsigmoid Hardswish Hardtanh Identity InstanceNorm1d InstanceNorm2d InstanceNorm3d LPPool1d
+    LPPool2d LPPool3d LayerNorm LeakyReLU Linear LocalResponseNorm LogSigmoid LogSoftmax MaxPool1d
+    MaxPool2d MaxPool3d Mish PReLU PairwiseDistance PixelShuffle PixelUnshuffle RMSNorm ReLU ReLU6
+    ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d
+    ReplicationPad3d SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign Tanh
+    Tanhshrink Threshold Unflatten Unfold Upsample UpsamplingBilinear2d UpsamplingNearest2d
+    ZeroPad1d ZeroPad2d ZeroPad3d
+"""
+
+FORWARDS: Mapping[type, Any] = {
+    layer: layer.forward for layer in (getattr(nn, name, None) for name in NAMES.split()) if layer
+}
+"""Layers of torch whose forward makes no tensor without naming its device."""
+
+
+def set_aside(layer: nn.Module) -> DeviceContext | None:
+    """Set the default device aside for the call of a layer that has no use for it.
+
+    It stays where code of the user's would run in the call, or where it is not all that follows the
+    functions of torch.
+
+    Returns:
+        What to `put_back`, None if nothing was set aside.
+    """
+    kind = type(layer)
+    forward = FORWARDS.get(kind)
+    if forward is None or kind.forward is not forward:
+        return None
+    attributes = layer.__dict__
+    if "forward" in attributes or attributes["_forward_hooks"] or attributes["_forward_pre_hooks"]:
+        return None
+    if hooks._global_forward_hooks or hooks._global_forward_pre_hooks:
+        return None
+    if torch._C._len_torch_function_stack() != 1:
+        return None
+    mode = torch._C._pop_torch_function_stack()
+    if type(mode) is DeviceContext:
+        return mode
+    torch._C._push_on_torch_function_stack(mode)
+    return None
+
+
+def put_back(device: DeviceContext) -> None:
+    """Let the default device be what it was."""
+    torch._C._push_on_torch_function_stack(device)
