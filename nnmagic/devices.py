@@ -103,8 +103,13 @@ class Unread:
 
     def read(self) -> None:
         """Read all that waits, in the order in which it came."""
-        with self._lock, Unseen():  # who comes second finds everything read
-            entries, self._entries, self._bytes = self._entries, {}, 0
+        with self._lock:  # who comes second finds everything read
+            if self._entries:
+                self._read_all()
+
+    def _read_all(self) -> None:
+        entries, self._entries, self._bytes = self._entries, {}, 0
+        with Unseen():
             waiting = [tensor for tensors, _ in entries.values() for tensor in tensors]
             reason = ""
             try:
