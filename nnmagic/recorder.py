@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.nn.modules import module as torchs_modules
 
 from nnmagic import sealed
 from nnmagic.calling_places import CallingPlaces
@@ -128,7 +129,7 @@ class Recorder(CallObserver):
         # a layer that calls no other may have written to what it got; torch's own count that
         new = index + 1 == self.log.count
         if new and self._torchs_own.get(type(module)):
-            new = bool(module._forward_hooks or module._forward_pre_hooks)
+            new = bool(module._forward_hooks or module._forward_pre_hooks or hooks_of_all())
         network, outermost = call.network.index, call.depth == 0
         indices = self.finish(index, network, output, new=new, scores=outermost)
         if outermost and not call.recomputed:
@@ -309,6 +310,11 @@ def _note_constant(log: TraceLog, call: int, flags: list[torch.Tensor], reason: 
     """Note that a call ignored its input, from flags that were read."""
     if not reason and flags[0] and not flags[1]:
         log.constant.add(call)
+
+
+def hooks_of_all() -> bool:
+    """Tell whether code of the user's runs in the call of every module."""
+    return bool(torchs_modules._global_forward_hooks or torchs_modules._global_forward_pre_hooks)
 
 
 def _nonfinite_state(module: nn.Module, *, below: bool) -> Iterator[str]:

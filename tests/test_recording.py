@@ -402,3 +402,55 @@ def test_another_thread_reads_a_trace_only_while_nothing_is_written(column):
     assert waits
     assert not reader.is_alive()
     assert trace[""].mean == 1
+
+
+class Doubling(nn.Module):
+    """Writes to what it gets where no version counter tells."""
+
+    def forward(self, x):
+        x.data.mul_(2)
+        return x
+
+
+def hooked(kind):
+    layer = nn.Identity()
+    write = Doubling().forward
+    if kind == "hook":
+        layer.register_forward_hook(lambda module, args, output: write(output))
+    if kind == "hook before":
+        layer.register_forward_pre_hook(lambda module, args: write(*args))
+    return layer
+
+
+@pytest.mark.parametrize("kind", ["own forward", "hook", "hook before", "hook of all modules"])
+def test_what_a_layer_writes_unseen_is_measured(kind):
+    layer = Doubling() if kind == "own forward" else hooked(kind)
+    handle = None
+    if kind == "hook of all modules":
+        write = Doubling().forward
+
+        def double(module, args, output):
+            if isinstance(module, nn.Identity):
+                write(output)
+
+        handle = nn.modules.module.register_module_forward_hook(double)
+    try:
+        trace = nnmagic.trace(nn.Sequential(nn.ReLU(), layer), torch.ones(3))
+    finally:
+        if handle is not None:
+            handle.remove()
+
+    assert [trace["0"].mean, trace["1"].mean, trace[""].mean] == [1, 2, 2]
+
+
+def test_what_torchs_own_layer_passes_on_is_not_measured_again():
+    class Mine(nn.Identity):
+        pass
+
+    x = torch.rand(3, 7, 100)
+    torchs = nnmagic.trace(nn.Sequential(nn.ReLU(), nn.Identity(), nn.Dropout().eval()), x)
+    mine = nnmagic.trace(nn.Sequential(nn.ReLU(), Mine(), Mine()), x)
+
+    assert len(torchs.log.samples) == 2
+    assert len(mine.log.samples) == 4
+    assert [call.outputs for call in torchs] == [call.outputs for call in mine]
