@@ -144,8 +144,7 @@ class _Twins:
             and not tensor.is_nested
             and tensor.is_contiguous()
         ):  # all there is to know of its form; made in a third of the time that tensor.to takes
-            shape, strides = tensor.shape, tensor.stride()
-            new = torch.empty_strided(shape, strides, dtype=tensor.dtype, device=META)
+            new = torch.empty_like(tensor, device=META)
             if kind is nn.Parameter:
                 return torch.Tensor._make_subclass(nn.Parameter, new, tensor.requires_grad)
             return new.requires_grad_() if tensor.requires_grad else new
