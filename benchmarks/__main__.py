@@ -74,9 +74,10 @@ def main() -> int:
     print(f"{machine}, Python {platform.python_version()}")
     print(", ".join(f"{name} {number}" for name, number in versions().items()))
     figures = [
-        *shown(traces.measure(given.seconds, numbers, peers=not given.no_peers)),
+        *shown(traces.measure(given.seconds, numbers)),
         *shown(traces.measure_rest()),
         *shown(summaries.measure(given.seconds)),
+        *shown(() if given.no_peers else traces.measure_peers()),
     ]
     print("\nshapes and statistics against float64")
     wrong = 0

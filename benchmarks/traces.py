@@ -25,6 +25,8 @@ from benchmarks.timing import Figure, threads, timed
 
 TABLE = "traced over plain"
 
+PEERS_TABLE = "the peers over plain"
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -108,15 +110,25 @@ def layer_by_layer() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def measure(seconds: float, numbers: tuple[int, ...], *, peers: bool = True) -> Iterator[Figure]:
+def measure(seconds: float, numbers: tuple[int, ...]) -> Iterator[Figure]:
     """Yield the ratios of all cases, on each number of threads."""
     with layer_by_layer(), torch.no_grad():
         for case in cases():
             for number in numbers:
                 with threads(number):
                     yield _ratio(case, number, seconds)
-            yield from _peers(case) if peers and case.peers else ()
         yield from _many_calls()
+
+
+def measure_peers() -> Iterator[Figure]:
+    """Yield the ratios of the peers; to be called last.
+
+    Where torchlens has been imported, every function of torch is a wrapper in Python.
+    """
+    with layer_by_layer(), torch.no_grad():
+        for case in cases():
+            if case.peers:
+                yield from _peers(case)
 
 
 def _ratio(case: Case, number: int, seconds: float) -> Figure:
@@ -141,7 +153,7 @@ def _peers(case: Case) -> Iterator[Figure]:
         with threads(1):
             times = timed({"plain": partial(net, x), name: partial(PEERS[name], net, x)}, 1)
         ratio = times[name].median / times["plain"].median
-        yield Figure(TABLE, f"{case.name}: {name}", ratio, threads=1)
+        yield Figure(PEERS_TABLE, f"{case.name}: {name}", ratio, threads=1)
 
 
 def _many_calls(calls: int = 100_000) -> Iterator[Figure]:
