@@ -10,7 +10,7 @@ import numpy as np
 
 from nnmagic.trace_log import Statistics
 
-PIECE = 1 << 17
+PIECE = 1 << 18
 """So many values stay in a processor's cache while they are read several times."""
 
 BLOCK = 1024
