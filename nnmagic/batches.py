@@ -8,8 +8,8 @@ import numpy as np
 
 from nnmagic.trace_log import NOTHING_KNOWN
 
-LARGEST, SMALLEST = 1e200, 1e-200
-"""Between them a mean square may lie: no square over- or underflowed."""
+SMALLEST = 1e-200
+"""A smaller mean square may have lost squares; one that overflows fails every comparison."""
 
 KEPT = 1e-8
 """A variance that is a smaller share of the mean square has lost digits in the subtraction."""
@@ -55,7 +55,6 @@ def statistics_of_many(form: str, buffers: Sequence[bytes]) -> np.ndarray:
         variance = mean_square - mean * mean
         std[:] = np.sqrt(variance * sizes / (sizes - 1))
         simple = (variance > KEPT * mean_square) & (mean_square > SMALLEST)
-        simple &= mean_square < LARGEST
     if not simple.all():
         constant = ~simple & (low == high) & np.isfinite(low)
         mean[constant] = low[constant]
