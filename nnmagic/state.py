@@ -125,9 +125,11 @@ def _value(buffer: torch.Tensor | None) -> Any:
         if type(tensor) is not Tensor:
             return tensor.clone()
         with suppress(TypeError):  # a dtype that NumPy lacks
-            values = tensor.numpy()
-            raw = values.tobytes() if values.nbytes <= COPIED else zlib.crc32(values.tobytes())
-            return values.dtype.char, values.shape, raw
+            values: Any = tensor.numpy()
+            if values.nbytes <= COPIED:
+                return values.dtype.char, values.shape, values.tobytes()
+            whole = values if values.flags.c_contiguous else values.tobytes()
+            return values.dtype.char, values.shape, zlib.crc32(whole)
         return tensor.clone()
     except (RuntimeError, ValueError, NotImplementedError):
         return _mark(buffer)
