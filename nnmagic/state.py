@@ -6,7 +6,6 @@ import weakref
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
 from functools import wraps
 from itertools import chain
 from operator import is_, itemgetter
@@ -122,15 +121,17 @@ def _value(buffer: torch.Tensor | None) -> Any:
         if devices.on_accelerator(tensor):
             with unseen(tensor):
                 return tensor.clone()
-        if type(tensor) is not Tensor:
+        if type(tensor) is not Tensor or tensor.is_quantized:
             return tensor.clone()
-        with suppress(TypeError):  # a dtype that NumPy lacks
-            values: Any = tensor.numpy()
-            if values.nbytes <= COPIED:
-                return values.dtype.char, values.shape, values.tobytes()
-            whole = values if values.flags.c_contiguous else values.tobytes()
-            return values.dtype.char, values.shape, zlib.crc32(whole)
-        return tensor.clone()
+        values: Any
+        try:
+            values = tensor.numpy()
+        except TypeError:  # a dtype that NumPy lacks
+            values = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+        if values.nbytes <= COPIED:
+            return values.dtype.char, values.shape, values.tobytes()
+        whole = values if values.flags.c_contiguous else values.tobytes()
+        return values.dtype.char, values.shape, zlib.crc32(whole)
     except (RuntimeError, ValueError, NotImplementedError):
         return _mark(buffer)
 

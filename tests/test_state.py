@@ -62,9 +62,10 @@ def test_a_value_in_a_buffer_is_seen_whatever_the_buffers_size_and_layout(shape,
     assert before.changes() == ["table"]
 
 
-def test_of_a_large_buffer_a_checksum_is_kept():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_of_a_large_buffer_a_checksum_is_kept(dtype):
     net = nn.Module()
-    net.register_buffer("table", torch.zeros(1 << 20))
+    net.register_buffer("table", torch.zeros(1 << 20, dtype=dtype))
 
     assert len(pickle.dumps(Fingerprint(net.named_modules()).buffers)) < 1000
 
