@@ -207,11 +207,14 @@ def test_large_tensors_are_measured_by_samples_between_full_measures(page):
     net = nn.Sequential(nn.ReLU())
     widget = page.show(nnmagic.watch(net))
 
-    for _ in range(2):
+    for _ in range(20):  # where another program holds the cores a call may come too late
         net(torch.rand(300, 300))
+        net(torch.rand(300, 300))
+        measured = settled(widget).trace["0"].outputs[0].measured
+        if measured is not None:
+            break
 
-    trace = settled(widget).trace
-    assert trace["0"].outputs[0].measured == 256
+    assert measured == 256
     assert any("samples of 256 values" in note for note in widget.sheet.content["notes"])
 
 
