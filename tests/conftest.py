@@ -34,6 +34,11 @@ class Session:
         return self.shell.user_ns[name]
 
 
+def pytest_runtest_setup():
+    """Let each test draw the same numbers, whichever tests ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def what_was_imported_is_no_garbage():
     """Spare the collector the libraries imported so far: the many tests that collect are quick."""

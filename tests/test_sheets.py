@@ -109,6 +109,7 @@ def test_nan_is_flagged_where_it_arises_and_dimmed_after():
 
     net = nn.Sequential(nn.Linear(2, 2), Log(), nn.ReLU())
     nn.init.constant_(net[0].weight, -1.0)
+    net[0].bias = nn.Parameter(torch.tensor([0.0, 0.5]))
 
     sheet = trace_sheet(nnmagic.trace(net, torch.ones(1, 2)), View())
 
@@ -117,7 +118,7 @@ def test_nan_is_flagged_where_it_arises_and_dimmed_after():
     assert state[2] & STRONG
     assert state[2] & FLAGGED
     assert state[3] & DIMMED
-    assert texts(sheet, "flags")[2].startswith("2 NaN, made here of -2.")
+    assert texts(sheet, "flags")[2].startswith("2 NaN, made here of -2.000 … -1.500")
 
 
 def test_a_failed_call_shows_why_in_place_of_its_values():
