@@ -443,17 +443,19 @@ class TraceLog:
     @property
     def layers(self) -> list[Layer]:
         """The layers that were called, in the order of their numbers."""
-        known = len(self._layers)
-        if known < len(self.layers_seen):
-            self._layers.extend(starmap(Layer, islice(self.layers_seen, known, None)))
+        if len(self._layers) < len(self.layers_seen):
+            with self.lock:
+                known = len(self._layers)
+                self._layers.extend(starmap(Layer, islice(self.layers_seen, known, None)))
         return self._layers
 
     @property
     def places(self) -> list[str]:
         """The places in the code that made calls, as texts."""
         if len(self._places) < len(self.places_seen):
-            new = islice(self.places_seen.items(), len(self._places), None)
-            self._places.extend(text(*place) for place, (_, text) in new)
+            with self.lock:
+                new = islice(self.places_seen.items(), len(self._places), None)
+                self._places.extend(text(*place) for place, (_, text) in new)
         return self._places
 
     def samples_of(self, tensor: int) -> Samples:

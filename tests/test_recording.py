@@ -388,7 +388,7 @@ def test_under_vmap_values_are_blank_with_a_reason_and_the_result_is_the_same():
     assert found[""].outputs[0].unknown
 
 
-@pytest.mark.parametrize("column", ["outputs", "numbers"])
+@pytest.mark.parametrize("column", ["outputs", "numbers", "layers", "places"])
 def test_another_thread_reads_a_trace_only_while_nothing_is_written(column):
     with nnmagic.tracing() as trace:
         nn.ReLU()(torch.ones(2))
