@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_measuring import COMPLEX, FLOATS, INTEGERS, check, exact
+from test_measuring import COMPLEX, FLOATS, INTEGERS, check, exact, noise_of
 
 from nnmagic import device_statistics, device_writer, devices
 from nnmagic.device_writer import DeviceWriter, Wanted
@@ -70,13 +70,7 @@ def test_statistics_are_exact_for_any_bits_of_every_dtype(wide, dtype, data):
 @every_dtype
 @pytest.mark.parametrize("piece", [1000, 1 << 20])
 def test_statistics_of_a_large_tensor_are_exact_for_every_dtype(wide, dtype, piece):
-    noise = 3 * torch.randn(20_001, generator=torch.Generator().manual_seed(0)).double()
-    if dtype.is_complex:
-        tensor = torch.complex(noise, noise.flip(0)).to(dtype)
-    elif dtype in (torch.bool, torch.float8_e4m3fn) or dtype in INTEGERS:
-        tensor = noise.abs().to(torch.int64).to(dtype)
-    else:
-        tensor = noise.to(dtype)
+    tensor = noise_of(dtype, 20_001)
 
     with device(wide=wide, piece=piece):
         found = record(tensor)

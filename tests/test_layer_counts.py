@@ -1,25 +1,14 @@
 """Sums over the layers against what each layer counts alone."""
 
 import pytest
-import torch
 import torchvision
+from test_structure import Owning
 from torch import nn
 
 import nnmagic
 from nnmagic.layer_counts import Counts
 from nnmagic.layers import Layers
 from nnmagic.tensors import storage_bytes
-
-
-class Owning(nn.Module):
-    """Holds a parameter of its own and a tied weight."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(5))
-        self.embedding = nn.Embedding(10, 4)
-        self.head = nn.Linear(4, 10, bias=False)
-        self.head.weight = self.embedding.weight
 
 
 def circular():

@@ -118,17 +118,21 @@ def test_statistics_are_exact_for_any_bits_of_every_dtype(dtype, data):
     check(record(tensor), exact(tensor))
 
 
-@pytest.mark.parametrize("dtype", INTEGERS + FLOATS + COMPLEX, ids=str)
-@pytest.mark.parametrize("size", [WHOLE + 1, 5000, 140_001])
-def test_statistics_of_a_large_tensor_are_exact_for_every_dtype(dtype, size):
+def noise_of(dtype, size):
+    """Return noise in one dimension that a dtype can hold."""
     generator = torch.Generator().manual_seed(0)
     noise = 3 * torch.randn(size, generator=generator, dtype=torch.float64)
     if dtype.is_complex:
-        tensor = torch.complex(noise, noise.flip(0)).to(dtype)
-    elif dtype in (torch.bool, torch.float8_e4m3fn) or dtype in INTEGERS:
-        tensor = noise.abs().to(torch.int64).to(dtype)
-    else:
-        tensor = noise.to(dtype)
+        return torch.complex(noise, noise.flip(0)).to(dtype)
+    if dtype in (torch.bool, torch.float8_e4m3fn) or dtype in INTEGERS:
+        return noise.abs().to(torch.int64).to(dtype)
+    return noise.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS + FLOATS + COMPLEX, ids=str)
+@pytest.mark.parametrize("size", [WHOLE + 1, 5000, 140_001])
+def test_statistics_of_a_large_tensor_are_exact_for_every_dtype(dtype, size):
+    tensor = noise_of(dtype, size)
 
     check(record(tensor), exact(tensor))
 
