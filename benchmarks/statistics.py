@@ -3,12 +3,12 @@
 For tensors of six sizes, in float32 and bfloat16, in microseconds on one thread:
 
 - measure: `nnmagic.measuring.measure`, the statistics and the samples.
-- fast: `statistics_of` with sums over blocks in the values' own precision.
-- exact: the same with all sums in float64, in two passes.
+- compiled: `statistics_of`, which reads the values once.
+- NumPy: the same where nothing can be compiled, in two passes.
 - one read: `Tensor.amax`, the least that any statistic could cost.
 
 All take turns, so that slow drifts hit them alike. The first number is the least time, which a busy
-neighbour disturbs least, the second the median. Below 1,024 values `fast` is `exact`.
+neighbour disturbs least, the second the median.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main() -> None:
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, numpy {np.__version__}")
     print(f"{'microseconds: least / median':<30}", end="")
-    print("".join(f"{name:>20}" for name in ("measure", "fast", "exact", "one read")))
+    print("".join(f"{name:>20}" for name in ("measure", "compiled", "NumPy", "one read")))
     for dtype in (torch.float32, torch.bfloat16):
         for size in SIZES:
             tensor = torch.randn(size).to(dtype)

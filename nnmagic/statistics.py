@@ -2,30 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from math import frexp, hypot, inf, isfinite, nan, sqrt
 from typing import Any
 
 import numpy as np
 
+from nnmagic.kernels import numbers_of
 from nnmagic.trace_log import Statistics
 
 PIECE = 1 << 18
 """So many values stay in a processor's cache while they are read several times."""
-
-BLOCK = 1024
-"""Fast sums run over blocks of this many values in the values' own precision.
-
-For float32 the rounding error of a block's sum stays below 1e-6. A longer product would also be
-cut up among the threads of the linear algebra library, which wait for each other for milliseconds
-where another program holds a core.
-"""
-
-LEAST, GREATEST = 1e-12, 1e17
-"""Between them the largest value of a piece may lie: no square under- or overflows in float32."""
-
-KEPT = 0.2
-"""A variance that is a smaller share of the mean square has lost digits in the subtraction."""
 
 SMALL = 1 << 53
 """Integers up to this one are exact in float64."""
@@ -59,6 +45,14 @@ class Tally:
 
     def add(self, values: np.ndarray, fast: bool) -> None:
         """Count values, at least one."""
+        known = numbers_of(values) if fast else None
+        if known is not None:
+            size = values.size
+            self.numel += size
+            self.zeros += round(known.zeros * size)
+            self.low, self.high = min(self.low, known.min), max(self.high, known.max)
+            self.merge(size, known.mean, known.std * sqrt((size - 1) / size) if size > 1 else 0.0)
+            return
         low, high = np.minimum.reduce(values).item(), np.maximum.reduce(values).item()
         if not (-inf < low and high < inf):  # NaN makes both NaN
             finite = values[np.isfinite(values)]
@@ -72,7 +66,7 @@ class Tally:
         if low <= 0 <= high:
             self.zeros += int(np.count_nonzero(values == 0))
         self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
-        self.merge(values.size, *moments(values, low, high, fast))
+        self.merge(values.size, *moments(values, low, high))
 
     def add_zeros(self, number: int) -> None:
         """Count zeros that are stored nowhere."""
@@ -125,7 +119,7 @@ def statistics_of(
         pieces: one-dimensional arrays of PIECE values at most, of any real dtype.
         times: how many times each value stands in its tensor.
         zeros: how many zeros there are besides.
-        fast: whether float sums may run in the values' own precision where that is exact enough.
+        fast: whether floats may be read by compiled code.
     """
     tally = Tally()
     for piece in pieces:
@@ -134,98 +128,19 @@ def statistics_of(
     return tally.statistics(times)
 
 
-def statistics_at_once(values: np.ndarray) -> Statistics | None:
-    """Return the numbers of the usual activations, None for values that need `statistics_of`.
-
-    Those hold NaN or Inf, or are all zero, or too large, too small, or too much alike for sums in
-    the values' own precision.
-
-    Args:
-        values: float32 or float64, one-dimensional, at least BLOCK of them.
-    """
-    size = values.size
-    least, greatest, zeros, total, squares = inf, -inf, 0, 0.0, 0.0
-    for start in range(0, size, PIECE):
-        piece = values[start : start + PIECE]
-        low, high = np.minimum.reduce(piece).item(), np.maximum.reduce(piece).item()
-        if not LEAST < max(-low, high) < GREATEST:
-            return None
-        if low <= 0 <= high:
-            is_zero = piece == 0
-            if is_zero.any():  # a quick look: most layers return no zero at all
-                zeros += int(np.count_nonzero(is_zero))
-        piece_total, piece_squares = _sums(piece)
-        total += piece_total
-        squares += piece_squares
-        least, greatest = min(least, low), max(greatest, high)
-    mean, mean_square = total / size, squares / size
-    variance = mean_square - mean * mean
-    if variance < KEPT * mean_square:
-        return None
-    return Statistics(
-        least, greatest, mean, sqrt(variance * size / (size - 1)), zeros / size, 0, 0, 0
-    )
-
-
-def moments(values: np.ndarray, low: Any, high: Any, fast: bool = True) -> tuple[float, float]:
+def moments(values: np.ndarray, low: Any, high: Any) -> tuple[float, float]:
     """Return the mean and the standard deviation (correction 0) of finite values.
 
     Args:
         values: at least one.
         low: the least of them.
         high: the greatest.
-        fast: whether `fast_moments` may be tried.
     """
     if low == high:
         return float(low), 0.0
     if values.dtype.kind != "f":
         return _integer_moments(values, low, high)
-    found = fast_moments(values, low, high) if fast and values.size >= BLOCK else None
-    return found or exact_moments(values.astype(np.float64), max(-low, high))
-
-
-def fast_moments(values: np.ndarray, low: float, high: float) -> tuple[float, float] | None:
-    """Return mean and standard deviation from sums over blocks, None where that is not exact.
-
-    Where the mean is large beside the spread, the sums are taken of the distances from it.
-    """
-    if not LEAST < max(-low, high) < GREATEST:
-        return None
-    mean, variance, mean_square = _moments_of_sums(values)
-    if variance >= KEPT * mean_square:
-        return mean, sqrt(variance)
-    center = values.dtype.type(mean)
-    if not LEAST < max(high - center, center - low) < GREATEST:
-        return None
-    rest, variance, mean_square = _moments_of_sums(values - center)
-    if variance >= KEPT * mean_square:
-        return float(center) + rest, sqrt(variance)
-    return None
-
-
-def _moments_of_sums(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean, the variance (correction 0) and the mean square."""
-    total, squares = _sums(values)
-    mean, mean_square = total / values.size, squares / values.size
-    return mean, mean_square - mean * mean, mean_square
-
-
-def _sums(values: np.ndarray) -> tuple[float, float]:
-    """Return the sums of values and of their squares, over blocks in the values' own precision."""
-    whole = values.size - values.size % BLOCK
-    rows, ones = values[:whole].reshape(-1, 1, BLOCK), _ones(values.dtype)
-    total = sum(np.matmul(rows, ones).ravel().tolist())
-    squares = sum(np.matmul(rows, rows.transpose(0, 2, 1)).ravel().tolist())
-    if whole < values.size:
-        rest = values[whole:]
-        total += float(rest.dot(ones[: rest.size, 0]))
-        squares += float(rest.dot(rest))
-    return total, squares
-
-
-@lru_cache
-def _ones(dtype: np.dtype) -> np.ndarray:
-    return np.ones((BLOCK, 1), dtype)
+    return exact_moments(values.astype(np.float64), max(-low, high))
 
 
 def exact_moments(values: np.ndarray, largest: float) -> tuple[float, float]:
@@ -243,7 +158,7 @@ def exact_moments(values: np.ndarray, largest: float) -> tuple[float, float]:
     mean = float(np.add.reduce(values)) / size
     values -= mean
     rest = float(np.add.reduce(values)) / size  # what the first sum rounded away
-    squares = values.dot(values) if size <= BLOCK else np.add.reduce(np.square(values, out=values))
+    squares = np.add.reduce(np.square(values, out=values))
     variance = float(squares) / size - rest * rest
     return (mean + rest) * scale, sqrt(max(variance, 0.0)) * scale
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from nnmagic import devices
-from nnmagic.batches import put, statistics_of_many
 from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.devices import Then
+from nnmagic.kernels import fill, numbers_of
 from nnmagic.measuring import measure
 from nnmagic.readings import Reading
-from nnmagic.samples import WHOLE, kept_of, restored
-from nnmagic.statistics import statistics_at_once, statistics_of
+from nnmagic.samples import WHOLE, kept_of
+from nnmagic.statistics import statistics_of
 from nnmagic.tensors import form_of, is_watched, version_of
 from nnmagic.trace_log import NOTHING_KNOWN, Form, TraceLog
 
@@ -138,7 +138,7 @@ class TensorWriter:
             drawn = len(self._pictures) < MOST_PICTURES
             flat = values.reshape(-1)
             # all values are in the cache after this, a few of which are kept
-            numbers = statistics_at_once(flat) or statistics_of(Reading(values, flat).pieces())
+            numbers = numbers_of(flat) or statistics_of(Reading(values, flat).pieces())
             index = self.log.add_measured(form, numbers, kept_of(values, flat, rows, drawn))
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
@@ -175,9 +175,9 @@ class TensorWriter:
             if not mine:
                 continue
             values: list[Any] = [log.samples[index] for index in mine]
-            for index in put(log.unsettled(), mine, statistics_of_many(letter, values)):
-                form = log.form_of(index)._replace(device="cpu")
-                log.set_numbers(index, measure(restored(log.whole(index), form), "none")[0])
+            for index in fill(log.unsettled(), mine, letter, values):
+                whole: Any = log.samples[index]
+                log.set_numbers(index, statistics_of([np.frombuffer(whole, dtype=letter)]))
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
         """Let small tensors on devices be read together with all else that waits there."""

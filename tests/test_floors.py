@@ -20,25 +20,26 @@ FLOORS = {
     9: "trace_records",
     10: "panels trace_sheets",
     11: "widget",
-    12: "batches default_device expectations forms gradients layers modes "
-    "networks optimizers pictures sealed shape_rules statistics tensors",
+    12: "default_device expectations forms gradients kernels layers "
+    "modes networks optimizers pictures sealed shape_rules tensors",
     13: "devices guessed known_values layer_expectations loss_expectations "
-    "meta_kernels naming nesting packed readings unjudged",
-    14: "arguments calls device_statistics failures flops sameness samples state",
-    15: "calling_places candidates functions measuring meta root_calls",
-    16: "device_writer inputs weights",
-    17: "layer_counts memory parameters tensor_writer",
-    18: "recorder structure",
-    19: "function_recorder peers real",
-    20: "recording",
-    21: "subject",
-    22: "watching",
-    23: "displays expression options",
-    24: "cells completions statements words",
-    25: "makers",
-    26: "magics",
-    27: "extension",
-    28: "__init__",
+    "meta_kernels naming nesting packed statistics unjudged",
+    14: "arguments calls device_statistics failures flops readings state",
+    15: "calling_places candidates functions meta sameness samples",
+    16: "inputs measuring root_calls weights",
+    17: "device_writer layer_counts memory parameters",
+    18: "structure tensor_writer",
+    19: "peers real recorder",
+    20: "function_recorder",
+    21: "recording",
+    22: "subject",
+    23: "watching",
+    24: "displays expression options",
+    25: "cells completions statements words",
+    26: "makers",
+    27: "magics",
+    28: "extension",
+    29: "__init__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
@@ -48,12 +49,13 @@ WITHOUT_TORCH = 11
 HOMES = {
     "torch": lambda name: FLOOR[name] > WITHOUT_TORCH,
     "torchvision": lambda name: name == "pictures",
-    "IPython": lambda name: 23 <= FLOOR[name] <= 26,
+    "IPython": lambda name: 24 <= FLOOR[name] <= 27,
     "pandas": lambda name: name == "records",
     "numpy": lambda name: (
-        name in ("batches", "statistics", "readings", "samples", "measuring", "tensor_writer")
+        name in ("kernels", "statistics", "readings", "samples", "measuring", "tensor_writer")
         or name.endswith(("sheets", "panels"))
     ),
+    "llvmlite": lambda name: name == "kernels",
     "anywidget": lambda name: name == "widget",
     "traitlets": lambda name: name == "widget",
     "ipywidgets": lambda name: False,

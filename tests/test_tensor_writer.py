@@ -1,68 +1,9 @@
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from torch import nn
 
 import nnmagic
-from nnmagic.batches import statistics_of_many
 from nnmagic.tensor_writer import TensorWriter
-
-SMALL = st.lists(
-    arrays.arrays(
-        np.float32,
-        st.integers(1, 40),
-        elements=st.floats(-1e6, 1e6, width=32) | st.just(0.0),
-    ),
-    min_size=1,
-    max_size=6,
-)
-
-
-@given(SMALL)
-def test_each_row_is_what_float64_says_of_its_tensor(tensors):
-    table = statistics_of_many("f", [tensor.tobytes() for tensor in tensors])
-
-    for row, tensor in zip(table, tensors, strict=True):
-        exact = tensor.astype(np.float64)
-        low, high, mean, std, zeros, nan, inf, negative_inf = row
-        assert (low, high, nan, inf, negative_inf) == (exact.min(), exact.max(), 0, 0, 0)
-        assert zeros == (tensor == 0).sum() / tensor.size
-        scale = max(abs(exact.mean()), exact.std())
-        assert mean == pytest.approx(exact.mean(), abs=1e-9 * scale + 1e-300)
-        if tensor.size < 2:
-            assert np.isnan(std)
-        else:
-            truth = exact.std(ddof=1)
-            assert std == pytest.approx(truth, rel=1e-6, abs=1e-7 * abs(exact.mean()) * 1e-6)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e-200, 1e200])
-def test_a_tensor_that_needs_another_way_has_no_numbers_here(value):
-    strange = np.array([1.0, value, value])
-    tiny = np.full(3, value)
-
-    table = statistics_of_many("d", [np.ones(2).tobytes(), strange.tobytes(), tiny.tobytes()])
-
-    assert table[0].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
-    assert np.isnan(table[1]).all() or value == 1e-200
-    if np.isfinite(value):
-        assert table[2].tolist() == [value, value, value, 0, 0, 0, 0, 0]
-    else:
-        assert np.isnan(table[2]).all()
-
-
-def test_a_constant_is_exact_and_a_single_value_has_no_spread():
-    values = [np.full(7, 0.1), np.zeros(3), np.array([-2.5])]
-
-    table = statistics_of_many("d", [each.tobytes() for each in values])
-
-    assert table[0].tolist() == [0.1, 0.1, 0.1, 0, 0, 0, 0, 0]
-    assert table[1].tolist() == [0, 0, 0, 0, 1, 0, 0, 0]
-    assert table[2, :3].tolist() == [-2.5] * 3
-    assert np.isnan(table[2, 3])
 
 
 class Returning(nn.Module):

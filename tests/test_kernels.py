@@ -1,0 +1,148 @@
+import math
+import sys
+from array import array
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from nnmagic import kernels
+from nnmagic.kernels import TYPES, fill, numbers_of
+from nnmagic.statistics import statistics_of
+from nnmagic.trace_log import NOTHING_KNOWN, Statistics
+
+WIDTH = len(NOTHING_KNOWN)
+
+
+def floats(dtype):
+    """Return arrays of any finite values, of few and of many magnitudes."""
+    width = np.dtype(dtype).itemsize * 8
+    some = st.sampled_from([0.0, -0.0, 1.0, 0.1, 1e4]).map(lambda v: float(np.dtype(dtype).type(v)))
+    usual = st.floats(-1e6, 1e6, width=width)
+    any_ = st.floats(width=width, allow_nan=False, allow_infinity=False)
+    return arrays.arrays(dtype, st.integers(1, 150), elements=some | usual | any_)
+
+
+def assert_right(found, values):
+    """Compare numbers with exact sums of doubles; mean and spread may differ in the last digits."""
+    exact = statistics_of([values], fast=False)
+    assert (found.min, found.max, found.zeros) == (exact.min, exact.max, exact.zeros)
+    assert (found.nan, found.inf, found.negative_inf) == (0, 0, 0)
+    doubles = values.astype(np.float64)
+    largest = np.abs(doubles).max() or 1.0
+    mean = math.fsum(doubles / largest) / values.size
+    assert found.mean / largest == pytest.approx(mean, rel=1e-12, abs=1e-13)
+    if values.size == 1:
+        assert math.isnan(found.std)
+        return
+    spread = math.fsum((doubles / largest - mean) ** 2) / (values.size - 1)
+    assert found.std / largest == pytest.approx(math.sqrt(spread), rel=1e-9)
+
+
+@pytest.mark.parametrize("letter", TYPES)
+@given(data=st.data())
+@settings(deadline=None)
+def test_the_numbers_are_those_of_exact_sums(letter, data):
+    values = data.draw(floats(letter))
+
+    found = numbers_of(values)
+
+    if found is not None:
+        assert_right(found, values)
+    usual = np.abs(values[values != 0].astype(np.float64))
+    if not usual.size or (usual.min() > 1e-90 and usual.max() < 1e90):
+        assert found is not None or np.ptp(values.astype(np.float64)) < 1e-90
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 63, 64, 65, 1000, 4097, 262_144])
+@pytest.mark.parametrize("letter", TYPES)
+def test_no_value_is_left_out_whatever_the_length(letter, size):
+    values = np.arange(1, size + 1).astype(letter)[::-1].copy()
+    for place in {0, size // 2, size - 1}:
+        changed = values.copy()
+        changed[place] = -3 * size
+
+        assert_right(numbers_of(changed), changed)
+        assert numbers_of(changed).min == -3 * size
+
+        changed[place] = 0
+        assert numbers_of(changed).zeros == 1 / size
+
+
+@pytest.mark.parametrize("letter", TYPES)
+@pytest.mark.parametrize("far", [0.0, 10.0, 1e3, 1e6])
+def test_a_spread_far_from_zero_keeps_its_digits(letter, far):
+    values = (np.random.default_rng(0).standard_normal(100_000) + far).astype(letter)
+
+    assert_right(numbers_of(values), values)
+
+
+@pytest.mark.parametrize("letter", TYPES)
+@pytest.mark.parametrize("place", [0, 5, 999, 2000])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_are_refused(letter, place, value):
+    values = np.random.default_rng(0).standard_normal(2001).astype(letter)
+    values[place] = value
+
+    assert numbers_of(values) is None
+
+    values[:] = value
+    assert numbers_of(values) is None
+    assert numbers_of(values[:1]) is None
+
+
+@pytest.mark.parametrize("value", [1e-170, 1e160])
+def test_doubles_whose_squares_no_double_holds_are_refused(value):
+    assert numbers_of(np.array([value, 3 * value])) is None
+    assert numbers_of(np.array([value, value])) is None or value < 1
+
+
+@pytest.mark.parametrize("letter", TYPES)
+def test_a_constant_is_exact_and_a_single_value_has_no_spread(letter):
+    tenth = float(np.dtype(letter).type(0.1))
+
+    assert numbers_of(np.full(7, 0.1, letter)) == Statistics(tenth, tenth, tenth, 0, 0, 0, 0, 0)
+    assert numbers_of(np.zeros(3, letter)) == Statistics(0, 0, 0, 0, 1, 0, 0, 0)
+    assert math.isnan(numbers_of(np.array([-2.5], letter)).std)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64, np.bool_, np.complex64])
+def test_other_types_are_refused(dtype):
+    assert numbers_of(np.ones(3, dtype)) is None
+
+
+def test_values_that_do_not_lie_side_by_side_are_refused():
+    assert numbers_of(np.arange(10.0)[::2]) is None
+
+
+@pytest.mark.parametrize("letter", TYPES)
+@given(data=st.data())
+@settings(deadline=None)
+def test_each_row_is_filled_with_the_numbers_of_its_tensor(letter, data):
+    tensors = data.draw(
+        st.lists(floats(letter) | st.just(np.array([math.nan], letter)), min_size=1)
+    )
+    places = st.lists(st.integers(0, 40), min_size=len(tensors), max_size=len(tensors), unique=True)
+    rows = data.draw(places)
+    numbers = array("d", [math.nan]) * (41 * WIDTH)
+
+    refused = fill(numbers, rows, letter, [tensor.tobytes() for tensor in tensors])
+
+    for row, tensor in zip(rows, tensors, strict=True):
+        found, alone = numbers[row * WIDTH : (row + 1) * WIDTH], numbers_of(tensor)
+        assert (row in refused) == (alone is None)
+        assert found.tobytes() == array("d", alone or NOTHING_KNOWN).tobytes()
+    for row in set(range(41)) - set(rows):
+        assert all(map(math.isnan, numbers[row * WIDTH : (row + 1) * WIDTH]))
+
+
+def test_without_llvm_all_is_refused_and_right_all_the_same(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    monkeypatch.setattr(kernels, "kernel_of", kernels.kernel_of.__wrapped__)
+    values = np.random.default_rng(0).standard_normal(5000)
+
+    assert numbers_of(values) is None
+    assert fill(array("d"), [3, 4], "d", [values.tobytes()] * 2) == [3, 4]
+    assert statistics_of([values]).std == pytest.approx(values.std(ddof=1), rel=1e-12)
