@@ -141,6 +141,26 @@ refused:
   ret i64 1
 }}
 
+define i64 @one_and_some_LETTER(ptr %values, i64 %number, ptr %numbers, ptr %offsets, i64 %count,
+    ptr %some) {{
+entry:
+  %refused = call i64 @one_LETTER(ptr %values, i64 %number, ptr %numbers)
+  br label %loop
+loop:
+  %index = phi i64 [0, %entry], [%index.next, %loop]
+  %offset.place = getelementptr inbounds i32, ptr %offsets, i64 %index
+  %offset = load i32, ptr %offset.place
+  %place = getelementptr inbounds TYPE, ptr %values, i32 %offset
+  %value = load TYPE, ptr %place
+  %target = getelementptr inbounds TYPE, ptr %some, i64 %index
+  store TYPE %value, ptr %target
+  %index.next = add nuw nsw i64 %index, 1
+  %done = icmp eq i64 %index.next, %count
+  br i1 %done, label %end, label %loop
+end:
+  ret i64 %refused
+}}
+
 define i64 @many_LETTER(ptr %values, ptr %sizes, ptr %rows, i64 %count, ptr %numbers) {{
 entry:
   br label %loop
@@ -175,6 +195,8 @@ class Kernel(NamedTuple):
     Attributes:
         one: takes the address of values, how many there are, and where eight doubles go; returns
             0, or 1 where it refused and wrote nothing: see `numbers_of`.
+        one_and_some: takes, besides, the address of the offsets of at least one value, 32 bits
+            each, how many those are, and where the values go; these it writes in any case.
         many: takes the address of the values of many tensors, one after the other, those of how
             many each has and of the rows where their numbers go, how many tensors there are, and
             the address of all rows; returns how many it refused.
@@ -182,20 +204,15 @@ class Kernel(NamedTuple):
     """
 
     one: Callable[[int, int, Any], int]
+    one_and_some: Callable[[int, int, Any, int, int, Any], int]
     many: Callable[[bytes, int, int, int, int], int]
     engine: Any
 
 
 Row = ctypes.c_double * len(NOTHING_KNOWN)
-ONE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
-MANY = ctypes.CFUNCTYPE(
-    ctypes.c_int64,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_void_p,
-)
+"""Room for the numbers of a tensor."""
+
+POINTER, LENGTH = ctypes.c_void_p, ctypes.c_int64
 
 
 def numbers_of(values: np.ndarray) -> Statistics | None:
@@ -247,18 +264,25 @@ def kernel_of(letter: str) -> Kernel | None:
 def _compiled(letter: str) -> Kernel:
     from llvmlite import binding as llvm  # what only loads the extension does not wait for it
 
-    name, widen = TYPES[letter]
+    type_name, widen = TYPES[letter]
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
     )
-    source = SOURCE.replace("TYPE", name).replace("WIDEN", widen).replace("LETTER", letter)
+    source = SOURCE.replace("TYPE", type_name).replace("WIDEN", widen).replace("LETTER", letter)
     module = llvm.parse_assembly(source)
     module.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
-    one, many = map(engine.get_function_address, (f"one_{letter}", f"many_{letter}"))
-    return Kernel(ONE(one), MANY(many), engine)
+    one, some, many = (
+        ctypes.CFUNCTYPE(LENGTH, *kinds)(engine.get_function_address(f"{name}_{letter}"))
+        for name, kinds in (
+            ("one", (POINTER, LENGTH, POINTER)),
+            ("one_and_some", (POINTER, LENGTH, POINTER, POINTER, LENGTH, POINTER)),
+            ("many", (POINTER, POINTER, POINTER, LENGTH, POINTER)),
+        )
+    )
+    return Kernel(one, some, many, engine)

@@ -1,7 +1,7 @@
 """Which network a call belongs to, and what its layer is called there."""
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from torch import nn
 
@@ -30,12 +30,9 @@ class Network:
         named = {} if module is None else layers_of(module)
         self.names = {id(m): (name, weakref.ref(m)) for name, m in named.items()}
 
-    def layers(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield the layers that are still there, with their names."""
-        for name, reference in self.names.values():
-            layer = reference()
-            if layer is not None:
-                yield name, layer
+    def layers(self) -> list[tuple[str, weakref.ref[nn.Module]]]:
+        """Return the layers that are known, with their names, weakly referenced."""
+        return list(self.names.values())
 
     def name_of(self, module: nn.Module, parent: nn.Module | None, parent_name: str) -> str:
         """Return the layer's dotted name in `named_modules()`, `""` for the network itself.

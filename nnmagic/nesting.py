@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,8 +13,27 @@ from nnmagic.units import Shape
 LEAVES = frozenset((type(None), bool, int, float, complex, str, bytes))
 """What holds no tensor: a list of a million of them is passed over quickly."""
 
+NONE_NAMED: Mapping[str, Any] = MappingProxyType({})
+
 DEEPEST = 64
 """What is nested deeper is not looked for."""
+
+
+FLAT = LEAVES | {torch.Tensor}
+
+
+def tensors_side_by_side(
+    values: tuple[Any, ...], named: Mapping[str, Any] = NONE_NAMED
+) -> list[torch.Tensor] | None:
+    """Return the tensors of a tuple in which each is one value; None where that is not so.
+
+    Args:
+        values: the tuple.
+        named: further values, none of which may be a tensor or a container.
+    """
+    if FLAT.issuperset(map(type, values)) and LEAVES.issuperset(map(type, named.values())):
+        return [value for value in values if type(value) is torch.Tensor]
+    return None
 
 
 def tensors_in(value: Any) -> tuple[Shape, tuple[torch.Tensor, ...]]:

@@ -45,7 +45,7 @@ class RunObserver(ShapeObserver):
         assert call.network is not None
         label, root = call.network.label, call.network.module()
         if label not in self.roots and root is not None:
-            self.roots[label] = root, Fingerprint(root.named_modules())
+            self.roots[label] = root, Fingerprint(call.network.layers())
         if call.depth == 0 and call.stack is self.running:
             self.input_bytes += sum(map(bytes_of, tensors_of_call(args, kwargs)[1]))
 

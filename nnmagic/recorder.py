@@ -1,6 +1,6 @@
 """The recorder: turns a run into the columns of a trace."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from math import prod
@@ -17,12 +17,12 @@ from nnmagic.failures import annotate, first_line, mismatch
 from nnmagic.gradients import Gradients
 from nnmagic.measuring import measure
 from nnmagic.naming import Naming, Network
-from nnmagic.nesting import tensors_in, tensors_of_call
+from nnmagic.nesting import tensors_in, tensors_of_call, tensors_side_by_side
 from nnmagic.root_calls import RootCalls
 from nnmagic.sameness import ignores_its_input
 from nnmagic.state import Fingerprint, change_text
 from nnmagic.tensor_writer import TensorWriter
-from nnmagic.trace_log import ITS_OWN, Failure, TraceLog
+from nnmagic.trace_log import ITS_OWN, THEIR_OWN, Failure, TraceLog
 from nnmagic.units import Shape
 from nnmagic.unjudged import Unjudged
 
@@ -94,7 +94,10 @@ class Recorder(CallObserver):
             shape = ITS_OWN
             inputs: tuple[int, ...] = (self.tensors.write(args[0], network.index),)
         else:
-            shape, tensors = tensors_of_call(args, kwargs)
+            tensors: Sequence[torch.Tensor] | None = tensors_side_by_side(args, kwargs)
+            shape = THEIR_OWN
+            if not tensors:
+                shape, tensors = tensors_of_call(args, kwargs)
             inputs = tuple(self.tensors.write(tensor, network.index) for tensor in tensors)
         above = -1 if parent is None else parent.notes[0]
         place = self._place(None if parent is None else parent.notes[1])
@@ -148,13 +151,16 @@ class Recorder(CallObserver):
             scores: whether whole rows of a large matrix are to be kept.
         """
         shape: Shape
-        tensors: tuple[torch.Tensor, ...]
+        tensors: Sequence[torch.Tensor] | None
         write = self.tensors.write
         if type(output) is torch.Tensor:
             shape, tensors = ITS_OWN, (output,)
             indices: tuple[int, ...] = (write(output, network, new=new, scores=scores),)
         else:
-            shape, tensors = tensors_in(output)
+            tensors = tensors_side_by_side(output) if type(output) is tuple else None
+            shape = THEIR_OWN
+            if not tensors:
+                shape, tensors = tensors_in(output)
             indices = tuple(write(each, network, new=new, scores=scores) for each in tensors)
         self.log.finish(index, shape, indices)
         if self.gradients is not None:

@@ -147,6 +147,10 @@ class Samples(NamedTuple):
     spread: Sample | None
     picture: Picture | None = None
 
+    def without_picture(self) -> "Samples":
+        """Return these without the values to draw the tensor by."""
+        return self._replace(picture=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorRecord:

@@ -1,8 +1,10 @@
 """Which values of a tensor are kept."""
 
 from functools import lru_cache
+from itertools import accumulate
 from math import prod
-from typing import NamedTuple
+from struct import calcsize
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -58,51 +60,84 @@ class Kept(NamedTuple):
         format: the format of one number.
         shape: the tensor's shape.
         rows: how many rows the leading sample has, each whole; None is a corner.
-        leading: the values at the front.
-        spread: values taken evenly from the whole tensor.
-        picture: values to draw it by, or None.
+        drawn: whether there are values to draw it by.
+        data: the values at `offsets_of`, as bytes.
     """
 
     format: str
     shape: tuple[int, ...]
     rows: int | None
-    leading: bytes
-    spread: bytes
-    picture: bytes | None
+    drawn: bool
+    data: Any
 
     def samples(self) -> Samples:
         """Return the same as `samples_of` does."""
-        corner = corner_of(self.shape) if self.rows is None else (slice(self.rows),)
-        leading = Sample(self.format, _cut(self.shape, corner), self.leading)
-        step = step_of(prod(self.shape), WHOLE)
-        spread = Sample(self.format, (-(-prod(self.shape) // step),), self.spread)
-        if self.picture is None:
-            return Samples(leading, spread)
-        cut, steps = grid_of(self.shape)
-        return Samples(
-            leading,
-            spread,
-            Picture(Sample(self.format, _cut(self.shape, cut), self.picture), steps),
-        )
+        cuts = _cuts(self.shape, self.rows, self.drawn)
+        sizes = [prod(shape) * calcsize(self.format) for shape, _ in cuts]
+        ends = list(accumulate(sizes))
+        leading, spread, *picture = [
+            Sample(self.format, shape, bytes(self.data[end - size : end]))
+            for (shape, _), size, end in zip(cuts, sizes, ends, strict=True)
+        ]
+        steps = grid_of(self.shape)[1]
+        return Samples(leading, spread, *(Picture(sample, steps) for sample in picture))
+
+    def without_picture(self) -> "Kept":
+        """Return it without the values to draw it by."""
+        number = len(offsets_of(self.shape, self.rows, False).values)
+        data = bytes(self.data[: number * calcsize(self.format)])
+        return self._replace(drawn=False, data=data)
 
 
-def kept_of(values: np.ndarray, flat: np.ndarray, rows: int | None, drawn: bool) -> Kept:
-    """Return what is kept of more than `WHOLE` floats; arguments as for `samples_of`."""
-    shape = values.shape
-    return Kept(
-        values.dtype.char,
-        shape,
-        rows,
-        values[corner_of(shape) if rows is None else slice(rows)].tobytes(),
-        flat[:: step_of(flat.size, WHOLE)].tobytes(),
-        values[grid_of(shape)[0]].tobytes() if drawn else None,
-    )
+class Offsets(NamedTuple):
+    """Where in a tensor the values are that are kept of it.
+
+    Attributes:
+        values: int32, counted in values from the first one.
+        address: of these.
+        number: how many there are.
+    """
+
+    values: np.ndarray
+    address: int
+    number: int
 
 
-def _cut(shape: tuple[int, ...], cut: tuple[slice, ...]) -> tuple[int, ...]:
-    """Return the shape of what a cut leaves of a shape."""
-    sizes = (len(range(size)[part]) for size, part in zip(shape, cut, strict=False))
-    return (*sizes, *shape[len(cut) :])
+@lru_cache
+def offsets_of(shape: tuple[int, ...], rows: int | None, drawn: bool) -> Offsets:
+    """Return where the values are that `samples_of` keeps of more than `WHOLE`, side by side.
+
+    Args:
+        shape: of at most 2 ** 31 values.
+        rows: how many rows the leading sample has, each whole; None takes a corner.
+        drawn: whether to keep values to draw it by.
+    """
+    found = [offsets for _, offsets in _cuts(shape, rows, drawn)]
+    values = np.concatenate(found).astype(np.int32)
+    return Offsets(values, values.ctypes.data, values.size)
+
+
+def _cuts(
+    shape: tuple[int, ...], rows: int | None, drawn: bool
+) -> list[tuple[tuple[int, ...], np.ndarray]]:
+    """Return the shapes of what is kept of a tensor, and the offsets of the values."""
+    flat = (prod(shape),)
+    corner = corner_of(shape) if rows is None else (slice(rows),)
+    cuts = [(shape, corner), (flat, (slice(None, None, step_of(*flat, WHOLE)),))]
+    if drawn:
+        cuts.append((shape, grid_of(shape)[0]))
+    return [_cut(sizes, cut) for sizes, cut in cuts]
+
+
+def _cut(shape: tuple[int, ...], cut: tuple[slice, ...]) -> tuple[tuple[int, ...], np.ndarray]:
+    """Return the shape of what a cut leaves of a contiguous tensor, and the values' offsets."""
+    left: list[int] = []
+    offsets = np.zeros(1, np.int64)
+    for axis, size in enumerate(shape):
+        places = np.arange(size)[cut[axis] if axis < len(cut) else slice(None)]
+        left.append(len(places))
+        offsets = np.add.outer(offsets, places * prod(shape[axis + 1 :])).ravel()
+    return tuple(left), offsets
 
 
 def sample(values: Values) -> Sample:

@@ -5,10 +5,11 @@ import random
 import weakref
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import wraps
 from itertools import chain
-from operator import is_, itemgetter
+from operator import attrgetter, is_, itemgetter
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -36,6 +37,14 @@ CONTAINERS_OF_EVERY_MODULE = itemgetter(
     *(name for name, value in EVERY_MODULES.items() if type(value) in PLAIN_CONTAINERS)
 )
 
+ONLY_PARAMETERS, ONLY_TENSORS = frozenset({nn.Parameter}), frozenset({Tensor})
+ONLY_TUPLES = frozenset({tuple})
+
+DATA_PTR, NUMPY, VERSION = Tensor.data_ptr, Tensor.numpy, attrgetter("_version")
+
+Marked = list[tuple[tuple[str, str], Any]]
+"""The names of tensors, that of the layer and their own, and what tells whether they are same."""
+
 CONTENTS_DEPTH = 4
 """How deep containers and objects within an attribute are put back."""
 
@@ -47,32 +56,25 @@ class Fingerprint:
     version counter alone is not seen in a parameter.
 
     Args:
-        layers: the layers of a network, with their names.
+        layers: weak references to the layers of a network, with their names.
     """
 
-    def __init__(self, layers: Iterable[tuple[str, nn.Module]]) -> None:
-        self.layers = [(f"{name}." if name else "", weakref.ref(layer)) for name, layer in layers]
+    def __init__(self, layers: list[tuple[str, weakref.ref[nn.Module]]]) -> None:
+        self.layers = layers
         self.whole = True
         self.parameters, self.buffers = self._now()
 
-    def _now(self) -> tuple[list[tuple[str, str, Any]], list[tuple[str, str, Any]]]:
+    def _now(self) -> tuple[Marked, Marked]:
         """Return what tells whether each tensor is the same, after its name in two parts."""
-        parameters, buffers = [], []
-        for prefix, reference in self.layers:
-            layer = reference()
-            if layer is None:
-                continue
-            if layer._parameters:
-                for key, parameter in layer._parameters.items():
-                    if type(parameter) is not nn.Parameter:  # to ask for an instance is slow
-                        self.whole &= parameter is None or isinstance(parameter, nn.Parameter)
-                    parameters.append((prefix, key, _mark(parameter)))
-            if layer._buffers:
-                for key, buffer in layer._buffers.items():
-                    if buffer is not None and devices.is_capturing(buffer):
-                        self.whole = False
-                    buffers.append((prefix, key, _value(buffer)))
-        return parameters, buffers
+        layers = [(name, layer) for name, ref in self.layers if (layer := ref()) is not None]
+        names, parameters = _tensors_in((name, layer._parameters) for name, layer in layers)
+        if not ONLY_PARAMETERS.issuperset(map(type, parameters)):
+            self.whole &= all(isinstance(each, nn.Parameter) for each in parameters)
+        marked = list(zip(names, _marks(parameters), strict=True))
+        names, buffers = _tensors_in((name, layer._buffers) for name, layer in layers)
+        if any(map(devices.is_capturing, buffers)):
+            self.whole = False
+        return marked, list(zip(names, _values(buffers), strict=True))
 
     def changes(self) -> list[str] | None:
         """Return the names of what is not as it was.
@@ -87,6 +89,8 @@ class Fingerprint:
         if parameters != self.parameters:
             before, now = _named(self.parameters), _named(parameters)
             changed += [n for n in before | now if before.get(n) != now.get(n)]
+        if ONLY_TUPLES.issuperset(type(value) for _, value in buffers) and buffers == self.buffers:
+            return changed
         before, now = _named(self.buffers), _named(buffers)
         try:
             with Unseen():
@@ -100,21 +104,57 @@ class Fingerprint:
         return changed + [n for n, differs in differ.items() if differs]
 
 
-def _named(values: list[tuple[str, str, Any]]) -> dict[str, Any]:
-    return {prefix + key: value for prefix, key, value in values}
+def _tensors_in(
+    registries: Iterable[tuple[str, Mapping[str, Tensor | None]]],
+) -> tuple[list[tuple[str, str]], list[Tensor]]:
+    """Return the names of tensors, that of the layer and their own, and the tensors."""
+    names, tensors = [], []
+    for name, registry in registries:
+        if registry:
+            for key, tensor in registry.items():
+                if tensor is not None:
+                    names.append((name, key))
+                    tensors.append(tensor)
+    return names, tensors
 
 
-def _mark(tensor: torch.Tensor | None) -> Any:
-    if tensor is None:
-        return None
+def _named(marked: Marked) -> dict[str, Any]:
+    return {f"{name}.{key}" if name else key: mark for (name, key), mark in marked}
+
+
+def _marks(tensors: list[Tensor]) -> list[Any]:
+    try:
+        marks = zip(map(id, tensors), map(DATA_PTR, tensors), map(VERSION, tensors), strict=True)
+        return list(marks)
+    except (RuntimeError, ValueError, NotImplementedError):
+        return list(map(_mark, tensors))
+
+
+def _mark(tensor: Tensor) -> Any:
     try:
         return id(tensor), tensor.data_ptr(), tensor._version
     except (RuntimeError, ValueError, NotImplementedError):
         return id(tensor)  # an inference tensor, or one without a storage
 
 
-def _value(buffer: torch.Tensor | None) -> Any:
-    if buffer is None or buffer.layout is not torch.strided:
+def _values(buffers: list[Tensor]) -> list[Any]:
+    if ONLY_TENSORS.issuperset(map(type, buffers)) and not any(
+        map(devices.on_accelerator, buffers)
+    ):
+        with suppress(TypeError, RuntimeError):  # NumPy cannot read them where they are
+            return list(map(_copied, map(NUMPY, buffers)))
+    return list(map(_value, buffers))
+
+
+def _copied(values: Any) -> tuple[str, tuple[int, ...], bytes | int]:
+    if values.nbytes <= COPIED:
+        return values.dtype.char, values.shape, values.tobytes()
+    whole = values if values.flags.c_contiguous else values.tobytes()
+    return values.dtype.char, values.shape, zlib.crc32(whole)
+
+
+def _value(buffer: Tensor) -> Any:
+    if buffer.layout is not torch.strided:
         return _mark(buffer)  # torch cannot compare sparse tensors
     try:
         tensor = buffer.detach() if buffer.requires_grad else buffer
@@ -123,15 +163,10 @@ def _value(buffer: torch.Tensor | None) -> Any:
                 return tensor.clone()
         if type(tensor) is not Tensor or tensor.is_quantized:
             return tensor.clone()
-        values: Any
         try:
-            values = tensor.numpy()
+            return _copied(tensor.numpy())
         except TypeError:  # a dtype that NumPy lacks
-            values = tensor.contiguous().view(-1).view(torch.uint8).numpy()
-        if values.nbytes <= COPIED:
-            return values.dtype.char, values.shape, values.tobytes()
-        whole = values if values.flags.c_contiguous else values.tobytes()
-        return values.dtype.char, values.shape, zlib.crc32(whole)
+            return _copied(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     except (RuntimeError, ValueError, NotImplementedError):
         return _mark(buffer)
 

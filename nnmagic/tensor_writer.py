@@ -2,8 +2,10 @@
 
 import weakref
 from collections.abc import Callable
-from math import isfinite
-from typing import Any
+from ctypes import c_char, string_at
+from math import isfinite, prod
+from struct import calcsize
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +13,10 @@ import torch
 from nnmagic import devices
 from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.devices import Then
-from nnmagic.kernels import fill, numbers_of
+from nnmagic.kernels import Kernel, Row, fill, kernel_of
 from nnmagic.measuring import measure
-from nnmagic.readings import Reading
-from nnmagic.samples import WHOLE, kept_of
+from nnmagic.readings import read
+from nnmagic.samples import WHOLE, Kept, offsets_of
 from nnmagic.statistics import statistics_of
 from nnmagic.tensors import form_of, is_watched, version_of
 from nnmagic.trace_log import NOTHING_KNOWN, Form, TraceLog
@@ -25,16 +27,39 @@ SCORES = 4096
 LONGEST_SCORES = 32_768
 """How long such a row may be."""
 
+MOST_VALUES = 1 << 31
+"""Of a larger tensor offsets do not fit in 32 bits."""
+
 MOST_PICTURES = 2000
 """Of how many large tensors of the last step a picture is kept: 4,096 values each at most."""
 
-COPIED = {np.dtype("float32"): ("float32", "f"), np.dtype("float64"): ("float64", "d")}
-"""The types of the tensors that are copied at once and measured later: names and formats."""
+LETTERS = {torch.float32: "f", torch.float64: "d"}
+"""The formats of the values that are read where they are."""
 
 TOGETHER = 1 << 18
 """How many bytes of small tensors are measured together: more would leave the processor's cache."""
 
 is_functional = torch._is_functional_tensor
+
+
+class Usual(NamedTuple):
+    """What dense floats of one shape and dtype on the CPU have in common.
+
+    Attributes:
+        form: the number of their form; -1 for any other tensors.
+        letter: the format of one value.
+        size: how many values each has.
+        bytes: how many bytes.
+        kernel: what measures them; None for any other tensors.
+        small: where the numbers of small ones wait to be measured together, else None.
+    """
+
+    form: int
+    letter: str
+    size: int
+    bytes: int
+    kernel: Kernel | None
+    small: list[int] | None
 
 
 class TensorWriter:
@@ -58,8 +83,9 @@ class TensorWriter:
         self.at_most: int | None = None
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._pictures: dict[int, int] = {}
-        self._forms: dict[Any, tuple[int, list[int] | None]] = {}
-        self._small: dict[str, list[int]] = {letter: [] for _, letter in COPIED.values()}
+        self._forms: dict[Any, Usual] = {}
+        self._small: dict[str, list[int]] = {letter: [] for letter in LETTERS.values()}
+        self._numbers = Row()
         self._waiting = 0
         self._on_devices = DeviceWriter()
         log.settle = self.settle
@@ -123,28 +149,24 @@ class TensorWriter:
         if self.keep != "sample" or is_functional(tensor) or devices.on_accelerator(tensor):
             return None  # the memory of a functional tensor holds anything but its values
         try:
-            values = (tensor.detach() if tensor.requires_grad else tensor).numpy()
-            key = values.shape, values.dtype
+            key = tensor.shape, tensor.dtype
             known = self._forms.get(key)
             if known is None:
-                known = self._forms[key] = self._form(values)
-            form, small = known
-            if small is not None:
-                return self._write_small(values.tobytes(), form, small)
-            thinned = self.at_most is not None and self.at_most < values.size
-            if form < 0 or thinned or not values.flags.c_contiguous:
+                known = self._forms[key] = self._usual(*key)
+            if known.kernel is None or tensor.is_neg():
                 return None
-            rows = _rows_of(self.log.forms[form]) if scores else None
-            drawn = len(self._pictures) < MOST_PICTURES
-            flat = values.reshape(-1)
-            # all values are in the cache after this, a few of which are kept
-            numbers = numbers_of(flat) or statistics_of(Reading(values, flat).pieces())
-            index = self.log.add_measured(form, numbers, kept_of(values, flat, rows, drawn))
+            if not tensor.is_contiguous():
+                if known.small is None:
+                    return None
+                tensor = tensor.detach().contiguous()
+            address = tensor.data_ptr()
+            if not address:  # its storage is gone
+                return None
+            if known.small is not None:
+                return self._write_small(string_at(address, known.bytes), known.form, known.small)
+            return self._write_large(tensor, address, known, network, scores)
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
-        if drawn:
-            self._pictures[index] = network
-        return index
 
     def _write_small(self, values: bytes, form: int, small: list[int]) -> int:
         index = self.log.add_whole(form, values)
@@ -154,13 +176,36 @@ class TensorWriter:
             self._settle_small()
         return index
 
-    def _form(self, values: np.ndarray) -> tuple[int, list[int] | None]:
-        """Return the number of a form, -1 where it is unusual; and where such small ones wait."""
-        if not values.size or values.dtype not in COPIED:
-            return -1, None
-        dtype, letter = COPIED[values.dtype]
-        small = self._small[letter] if values.size <= WHOLE else None
-        return self.log.form_index(Form(values.shape, dtype, "cpu", values.size)), small
+    def _write_large(
+        self, tensor: torch.Tensor, address: int, usual: "Usual", network: int, scores: bool
+    ) -> int | None:
+        shape, log = tensor.shape, self.log
+        size = usual.size
+        if (self.at_most is not None and self.at_most < size) or size > MOST_VALUES:
+            return None
+        rows = _rows_of(log.forms[usual.form]) if scores else None
+        drawn = len(self._pictures) < MOST_PICTURES
+        offsets = offsets_of(shape, rows, drawn)
+        data = (c_char * (offsets.number * calcsize(usual.letter)))()
+        assert usual.kernel is not None
+        refused = usual.kernel.one_and_some(
+            address, size, self._numbers, offsets.address, offsets.number, data
+        )
+        numbers = statistics_of(read(tensor).pieces()) if refused else self._numbers
+        index = log.add_measured(usual.form, numbers, Kept(usual.letter, shape, rows, drawn, data))
+        if drawn:
+            self._pictures[index] = network
+        return index
+
+    def _usual(self, shape: torch.Size, dtype: torch.dtype) -> "Usual":
+        letter, size = LETTERS.get(dtype, ""), prod(shape)
+        kernel = kernel_of(letter) if size else None
+        if kernel is None:
+            return Usual(-1, letter, size, 0, None, None)
+        form = Form(tuple(shape), str(dtype).removeprefix("torch."), "cpu", size)
+        small = self._small[letter] if size <= WHOLE else None
+        number = self.log.form_index(form)
+        return Usual(number, letter, size, size * calcsize(letter), kernel, small)
 
     def settle(self) -> None:
         """Write the numbers of all tensors that came since the last time."""
@@ -208,7 +253,7 @@ class TensorWriter:
             if pictured is None:
                 self._on_devices.drop_picture(index)
                 continue
-            self.log.samples[index] = pictured._replace(picture=None)
+            self.log.samples[index] = pictured.without_picture()
 
     def begin(self, log: TraceLog) -> None:
         """Go on with another log."""

@@ -36,6 +36,9 @@ NOTHING_KNOWN = Statistics(*[float("nan")] * len(Statistics._fields))
 ITS_OWN: Any = object()
 """In place of a shape: that of the one tensor that was given, or returned."""
 
+THEIR_OWN: Any = object()
+"""In place of a shape: those of several tensors, in a tuple."""
+
 ROWS = 1024
 """So many calls are written into the columns at once."""
 
@@ -323,15 +326,22 @@ class TraceLog:
     def _shape_numbers(
         self, shapes: Iterable[Shape], tensors: Iterable[tuple[int, ...]]
     ) -> Iterator[int]:
-        of_forms: dict[int, int] = {}
+        known: dict[Any, int] = {}
+        form = self.tensor_form
         for shape, own in zip(shapes, tensors, strict=True):
-            if shape is not ITS_OWN:
+            key: Any
+            if shape is ITS_OWN:
+                key = form[own[0]]
+                if key not in known:
+                    known[key] = self.shape_index(self.forms[key].shape)
+            elif shape is THEIR_OWN:
+                key = tuple(form[each] for each in own)
+                if key not in known:
+                    known[key] = self.shape_index(tuple(self.forms[each].shape for each in key))
+            else:
                 yield self.shape_index(shape)
                 continue
-            form = self.tensor_form[own[0]]
-            if form not in of_forms:
-                of_forms[form] = self.shape_index(self.forms[form].shape)
-            yield of_forms[form]
+            yield known[key]
 
     def say(self, note: str) -> None:
         """Add a line below the table, unless it is there."""
@@ -423,7 +433,7 @@ class TraceLog:
             self.measured[index] = measured
         return index
 
-    def add_measured(self, form: int, numbers: Statistics, samples: Samples | Folded) -> int:
+    def add_measured(self, form: int, numbers: Iterable[float], samples: Samples | Folded) -> int:
         """Append a tensor of the form of that number; return its own."""
         self.unsettled().extend(numbers)
         self.tensor_form.append(form)
