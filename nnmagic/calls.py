@@ -221,10 +221,8 @@ class _Observers:
     """Those who see the module calls now, and what is changed of the process meanwhile.
 
     The first one makes room on the stack for what observers call, the last one to go takes it
-    back; the same with the stance in which compiled networks run eagerly. All of it hangs on
-    torch's own function, so that nothing is left where no run is observed. What holds the code,
-    such as a traceback, holds this, which therefore lets go of every observer in the end: the
-    garbage collector does not look into code.
+    back; the same with the stance in which compiled networks run eagerly. Threads and tracebacks
+    may hold the code for longer than the run: no observer is left here in the end.
 
     Attributes:
         enter: notes that a call begins; returns the call, or those of several observers, or None.
@@ -235,15 +233,23 @@ class _Observers:
         self.eager: tuple[CallObserver, ...] = ()
         self.alone: CallObserver | None = None
         self.stance: Any = None
-        self.code: CodeType = CALL.__code__
-        self.limit = sys.getrecursionlimit()
+        self.torchs_code: CodeType = CALL.__code__
+        self.limit = 0
         self.enter: Callable[[nn.Module, tuple, dict[str, Any]], Any] = self._enter
+        constants = (
+            self if each == "the observers" else each for each in _observed_call.__code__.co_consts
+        )
+        self.code = _observed_call.__code__.replace(co_consts=tuple(constants))
 
     def add(self, observer: CallObserver, *, eager: bool) -> None:
         """Let an observer see the calls from now on."""
         if not self.observers:
+            self.limit = sys.getrecursionlimit()
             sys.setrecursionlimit(self.limit + HEADROOM)
-            CALL.__code__ = self._observed_code()
+            dynamo = sys.modules.get("torch._dynamo")
+            if dynamo is not None:
+                dynamo.eval_frame.skip_code(self.code)
+            self.torchs_code, CALL.__code__ = CALL.__code__, self.code
         self._set((*self.observers, observer))
         # before torch._dynamo is there nothing can have been compiled, and it takes a second
         if eager and "torch._dynamo" in sys.modules:
@@ -260,7 +266,7 @@ class _Observers:
                 self.stance = None
         if self.observers:
             return
-        CALL.__code__ = self.code
+        CALL.__code__ = self.torchs_code
         if sys.getrecursionlimit() == self.limit + HEADROOM:  # else the user has set another
             sys.setrecursionlimit(self.limit)
 
@@ -268,15 +274,6 @@ class _Observers:
         self.observers = observers
         self.alone = observers[0] if len(observers) == 1 else None
         self.enter = self._enter if self.alone is None else self.alone.enter
-
-    def _observed_code(self) -> CodeType:
-        code = _observed_call.__code__
-        constants = tuple(self if each == "the observers" else each for each in code.co_consts)
-        code = code.replace(co_consts=constants)
-        dynamo = sys.modules.get("torch._dynamo")
-        if dynamo is not None:
-            dynamo.eval_frame.skip_code(code)
-        return code
 
     def _enter(
         self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
@@ -300,9 +297,7 @@ class _Observers:
                 each.observer.fail(each, error)
 
 
-def _observers() -> _Observers | None:
-    found = (each for each in CALL.__code__.co_consts if isinstance(each, _Observers))
-    return next(found, None)
+OBSERVERS = _Observers()
 
 
 @block
@@ -320,9 +315,8 @@ def observed(observer: CallObserver, *, eager: bool = True) -> Iterator[None]:
     takes one; and dynamo, which knows the function, goes on as if nothing were there. Blocks may be
     nested, and end in any order.
     """
-    observers = _observers() or _Observers()
-    observers.add(observer, eager=eager)
+    OBSERVERS.add(observer, eager=eager)
     try:
         yield
     finally:
-        observers.remove(observer)
+        OBSERVERS.remove(observer)

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -163,11 +164,17 @@ def calling_line(frame: FrameType | None = None) -> tuple[str, int]:
     frame = frame or sys._getframe(1)
     while frame is not None and is_no_place(frame.f_code.co_filename):
         frame = frame.f_back
-    if frame is None or NOTEBOOKS.search(frame.f_code.co_filename):
+    if frame is None or _is_a_notebooks_own(frame.f_code.co_filename):
         return "", 0
     return frame.f_code.co_filename, frame.f_lineno
 
 
+@lru_cache
+def _is_a_notebooks_own(path: str) -> bool:
+    return bool(NOTEBOOKS.search(path))
+
+
+@lru_cache
 def is_no_place(path: str) -> bool:
     """Tell whether a file is torch's, the standard library's or nnmagic's own."""
     if path.startswith(OWN_FOLDER):

@@ -6,10 +6,10 @@ layers, with the processor's caches full of other things, that takes four times 
 
 import ctypes
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from math import inf, isnan
-from struct import pack
+from struct import calcsize, pack
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -233,23 +233,56 @@ def numbers_of(values: np.ndarray) -> Statistics | None:
     return Statistics(*numbers)
 
 
-def fill(numbers: array, rows: Sequence[int], letter: str, values: Sequence[bytes]) -> list[int]:
-    """Write the numbers of many tensors into the column of all; return the rows refused.
+class Batch:
+    """Small tensors of one type that wait to be measured together.
 
-    Args:
-        numbers: doubles, those of one tensor after those of the other, NaN in these rows.
-        rows: the numbers of the tensors.
-        letter: NumPy's of their type.
-        values: those of each tensor, at least one.
+    Attributes:
+        letter: NumPy's of the type.
+        bytes: how many bytes wait.
     """
-    kernel = kernel_of(letter)
-    if kernel is None:
-        return list(rows)
-    itemsize = np.dtype(letter).itemsize
-    sizes, places = array("q", [len(each) // itemsize for each in values]), array("q", rows)
-    each_size, each_row, all_rows = (each.buffer_info()[0] for each in (sizes, places, numbers))
-    refused = kernel.many(b"".join(values), each_size, each_row, len(rows), all_rows)
-    return [row for row in rows if isnan(numbers[row * len(NOTHING_KNOWN)])] if refused else []
+
+    __slots__ = ("_waiting", "bytes", "letter")
+
+    def __init__(self, letter: str) -> None:
+        self.letter = letter
+        self.clear()
+
+    def clear(self) -> None:
+        """Let go of all that waits."""
+        self.bytes = 0
+        self._waiting: list[tuple[int, bytes]] = []
+
+    def add(self, row: int, values: bytes) -> int:
+        """Let a tensor of that number wait, of at least one value; return how many bytes do."""
+        self._waiting.append((row, values))
+        self.bytes += len(values)
+        return self.bytes
+
+    def measure(self, numbers: array) -> dict[int, bytes]:
+        """Write the numbers of all that wait into the column of all; return those refused.
+
+        Args:
+            numbers: doubles, those of one tensor after those of the other, NaN where they go.
+        """
+        waited = self._waiting
+        self.clear()
+        kernel = kernel_of(self.letter)
+        if not waited or kernel is None:
+            return dict(waited)
+        itemsize = calcsize(self.letter)
+        rows = array("q", [row for row, _ in waited])
+        sizes = array("q", [len(values) // itemsize for _, values in waited])
+        refused = kernel.many(
+            b"".join([values for _, values in waited]),
+            sizes.buffer_info()[0],
+            rows.buffer_info()[0],
+            len(rows),
+            numbers.buffer_info()[0],
+        )
+        if not refused:
+            return {}
+        width = len(NOTHING_KNOWN)
+        return {row: values for row, values in waited if isnan(numbers[row * width])}
 
 
 @lru_cache

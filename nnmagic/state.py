@@ -7,6 +7,7 @@ import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import wraps
 from itertools import chain
 from operator import attrgetter, is_, itemgetter
@@ -42,11 +43,32 @@ ONLY_TUPLES = frozenset({tuple})
 
 DATA_PTR, NUMPY, VERSION = Tensor.data_ptr, Tensor.numpy, attrgetter("_version")
 
-Marked = list[tuple[tuple[str, str], Any]]
-"""The names of tensors, that of the layer and their own, and what tells whether they are same."""
+MISSING = (None,)
 
 CONTENTS_DEPTH = 4
 """How deep containers and objects within an attribute are put back."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """The tensors of one kind that the layers of a network hold.
+
+    Attributes:
+        layers: for each the name of its layer.
+        names: its own name there.
+        columns: what tells whether it is the same, in one list or several.
+    """
+
+    layers: list[str]
+    names: list[str]
+    columns: tuple[list[Any], ...]
+
+    def by_name(self) -> dict[str, tuple[Any, ...]]:
+        """Return what tells whether each is the same, by its dotted name."""
+        return {
+            f"{layer}.{name}" if layer else name: (*marks,)
+            for layer, name, *marks in zip(self.layers, self.names, *self.columns, strict=True)
+        }
 
 
 class Fingerprint:
@@ -64,17 +86,16 @@ class Fingerprint:
         self.whole = True
         self.parameters, self.buffers = self._now()
 
-    def _now(self) -> tuple[Marked, Marked]:
-        """Return what tells whether each tensor is the same, after its name in two parts."""
+    def _now(self) -> tuple[_Held, _Held]:
         layers = [(name, layer) for name, ref in self.layers if (layer := ref()) is not None]
-        names, parameters = _tensors_in((name, layer._parameters) for name, layer in layers)
+        homes, names, parameters = _tensors_in((name, layer._parameters) for name, layer in layers)
         if not ONLY_PARAMETERS.issuperset(map(type, parameters)):
             self.whole &= all(isinstance(each, nn.Parameter) for each in parameters)
-        marked = list(zip(names, _marks(parameters), strict=True))
-        names, buffers = _tensors_in((name, layer._buffers) for name, layer in layers)
+        held = _Held(homes, names, _marks(parameters))
+        homes, names, buffers = _tensors_in((name, layer._buffers) for name, layer in layers)
         if any(map(devices.is_capturing, buffers)):
             self.whole = False
-        return marked, list(zip(names, _values(buffers), strict=True))
+        return held, _Held(homes, names, (_values(buffers),))
 
     def changes(self) -> list[str] | None:
         """Return the names of what is not as it was.
@@ -87,14 +108,16 @@ class Fingerprint:
             return None
         changed = []
         if parameters != self.parameters:
-            before, now = _named(self.parameters), _named(parameters)
+            before, now = self.parameters.by_name(), parameters.by_name()
             changed += [n for n in before | now if before.get(n) != now.get(n)]
-        if ONLY_TUPLES.issuperset(type(value) for _, value in buffers) and buffers == self.buffers:
+        if ONLY_TUPLES.issuperset(map(type, *buffers.columns)) and buffers == self.buffers:
             return changed
-        before, now = _named(self.buffers), _named(buffers)
+        before, now = self.buffers.by_name(), buffers.by_name()
         try:
             with Unseen():
-                differ = {n: _differ(before.get(n), now.get(n)) for n in before | now}
+                differ = {
+                    n: _differ(*before.get(n, MISSING), *now.get(n, MISSING)) for n in before | now
+                }
                 there = {n: flag for n, flag in differ.items() if isinstance(flag, Tensor)}
                 if there:
                     flags = devices.read_together([*there.values()])
@@ -106,28 +129,25 @@ class Fingerprint:
 
 def _tensors_in(
     registries: Iterable[tuple[str, Mapping[str, Tensor | None]]],
-) -> tuple[list[tuple[str, str]], list[Tensor]]:
-    """Return the names of tensors, that of the layer and their own, and the tensors."""
-    names, tensors = [], []
-    for name, registry in registries:
+) -> tuple[list[str], list[str], list[Tensor]]:
+    """Return the names of the layers that hold tensors, the tensors' own, and the tensors."""
+    layers, names, tensors = [], [], []
+    for layer, registry in registries:
         if registry:
-            for key, tensor in registry.items():
+            for name, tensor in registry.items():
                 if tensor is not None:
-                    names.append((name, key))
+                    layers.append(layer)
+                    names.append(name)
                     tensors.append(tensor)
-    return names, tensors
+    return layers, names, tensors
 
 
-def _named(marked: Marked) -> dict[str, Any]:
-    return {f"{name}.{key}" if name else key: mark for (name, key), mark in marked}
-
-
-def _marks(tensors: list[Tensor]) -> list[Any]:
+def _marks(tensors: list[Tensor]) -> tuple[list[Any], ...]:
+    """Return the identities of tensors, where their memory is, and their version counters."""
     try:
-        marks = zip(map(id, tensors), map(DATA_PTR, tensors), map(VERSION, tensors), strict=True)
-        return list(marks)
+        return [*map(id, tensors)], [*map(DATA_PTR, tensors)], [*map(VERSION, tensors)]
     except (RuntimeError, ValueError, NotImplementedError):
-        return list(map(_mark, tensors))
+        return ([*map(_mark, tensors)],)
 
 
 def _mark(tensor: Tensor) -> Any:

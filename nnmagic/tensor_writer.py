@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Callable
 from ctypes import c_char, string_at
+from functools import lru_cache
 from math import isfinite, prod
 from struct import calcsize
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import torch
 from nnmagic import devices
 from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.devices import Then
-from nnmagic.kernels import Kernel, Row, fill, kernel_of
+from nnmagic.kernels import Batch, Kernel, Row, kernel_of
 from nnmagic.measuring import measure
 from nnmagic.readings import read
 from nnmagic.samples import WHOLE, Kept, offsets_of
@@ -46,20 +47,29 @@ class Usual(NamedTuple):
     """What dense floats of one shape and dtype on the CPU have in common.
 
     Attributes:
-        form: the number of their form; -1 for any other tensors.
+        form: their form; none of its sizes is unknown.
         letter: the format of one value.
-        size: how many values each has.
-        bytes: how many bytes.
-        kernel: what measures them; None for any other tensors.
-        small: where the numbers of small ones wait to be measured together, else None.
+        bytes: how many bytes each tensor has.
+        small: whether all values are kept.
+        kernel: what measures them.
     """
 
-    form: int
+    form: Any
     letter: str
-    size: int
     bytes: int
-    kernel: Kernel | None
-    small: list[int] | None
+    small: bool
+    kernel: Kernel
+
+
+@lru_cache(maxsize=4096)
+def usual(shape: torch.Size, dtype: torch.dtype) -> Usual | None:
+    """Return what such tensors have in common, None where they cannot be read where they are."""
+    letter, size = LETTERS.get(dtype, ""), prod(shape)
+    kernel = kernel_of(letter)
+    if kernel is None or not 0 < size < MOST_VALUES:
+        return None
+    form = Form(tuple(shape), str(dtype).removeprefix("torch."), "cpu", size)
+    return Usual(form, letter, size * calcsize(letter), size <= WHOLE, kernel)
 
 
 class TensorWriter:
@@ -83,10 +93,9 @@ class TensorWriter:
         self.at_most: int | None = None
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._pictures: dict[int, int] = {}
-        self._forms: dict[Any, Usual] = {}
-        self._small: dict[str, list[int]] = {letter: [] for letter in LETTERS.values()}
+        self._forms: dict[Any, tuple[Usual | None, int]] = {}
+        self._small = {letter: Batch(letter) for letter in LETTERS.values()}
         self._numbers = Row()
-        self._waiting = 0
         self._on_devices = DeviceWriter()
         log.settle = self.settle
 
@@ -150,62 +159,57 @@ class TensorWriter:
             return None  # the memory of a functional tensor holds anything but its values
         try:
             key = tensor.shape, tensor.dtype
-            known = self._forms.get(key)
-            if known is None:
-                known = self._forms[key] = self._usual(*key)
-            if known.kernel is None or tensor.is_neg():
+            found = self._forms.get(key)
+            if found is None:
+                found = self._forms[key] = self._form(*key)
+            known, form = found
+            if known is None or tensor.is_neg():
                 return None
             if not tensor.is_contiguous():
-                if known.small is None:
+                if not known.small:
                     return None
                 tensor = tensor.detach().contiguous()
             address = tensor.data_ptr()
             if not address:  # its storage is gone
                 return None
-            if known.small is not None:
-                return self._write_small(string_at(address, known.bytes), known.form, known.small)
-            return self._write_large(tensor, address, known, network, scores)
+            if known.small:
+                values = string_at(address, known.bytes)
+                index = self.log.add_whole(form, values)
+                if self._small[known.letter].add(index, values) > TOGETHER:
+                    self._settle_small()
+                return index
+            return self._write_large(tensor, address, known, form, network, scores)
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
 
-    def _write_small(self, values: bytes, form: int, small: list[int]) -> int:
-        index = self.log.add_whole(form, values)
-        small.append(index)
-        self._waiting += len(values)
-        if self._waiting > TOGETHER:
-            self._settle_small()
-        return index
+    def _form(self, shape: torch.Size, dtype: torch.dtype) -> tuple[Usual | None, int]:
+        known = usual(shape, dtype)
+        return known, -1 if known is None else self.log.form_index(known.form)
 
     def _write_large(
-        self, tensor: torch.Tensor, address: int, usual: "Usual", network: int, scores: bool
+        self,
+        tensor: torch.Tensor,
+        address: int,
+        known: Usual,
+        form: int,
+        network: int,
+        scores: bool,
     ) -> int | None:
-        shape, log = tensor.shape, self.log
-        size = usual.size
-        if (self.at_most is not None and self.at_most < size) or size > MOST_VALUES:
+        shape, numel, letter = known.form.shape, known.form.numel, known.letter
+        if self.at_most is not None and self.at_most < numel:
             return None
-        rows = _rows_of(log.forms[usual.form]) if scores else None
+        rows = _rows_of(known.form) if scores else None
         drawn = len(self._pictures) < MOST_PICTURES
         offsets = offsets_of(shape, rows, drawn)
-        data = (c_char * (offsets.number * calcsize(usual.letter)))()
-        assert usual.kernel is not None
-        refused = usual.kernel.one_and_some(
-            address, size, self._numbers, offsets.address, offsets.number, data
+        data = (c_char * (offsets.number * calcsize(letter)))()
+        refused = known.kernel.one_and_some(
+            address, numel, self._numbers, offsets.address, offsets.number, data
         )
         numbers = statistics_of(read(tensor).pieces()) if refused else self._numbers
-        index = log.add_measured(usual.form, numbers, Kept(usual.letter, shape, rows, drawn, data))
+        index = self.log.add_measured(form, numbers, Kept(letter, shape, rows, drawn, data))
         if drawn:
             self._pictures[index] = network
         return index
-
-    def _usual(self, shape: torch.Size, dtype: torch.dtype) -> "Usual":
-        letter, size = LETTERS.get(dtype, ""), prod(shape)
-        kernel = kernel_of(letter) if size else None
-        if kernel is None:
-            return Usual(-1, letter, size, 0, None, None)
-        form = Form(tuple(shape), str(dtype).removeprefix("torch."), "cpu", size)
-        small = self._small[letter] if size <= WHOLE else None
-        number = self.log.form_index(form)
-        return Usual(number, letter, size, size * calcsize(letter), kernel, small)
 
     def settle(self) -> None:
         """Write the numbers of all tensors that came since the last time."""
@@ -213,16 +217,11 @@ class TensorWriter:
         self._settle_small()
 
     def _settle_small(self) -> None:
-        log, self._waiting = self.log, 0
-        for letter, small in self._small.items():
-            mine = small.copy()
-            small.clear()
-            if not mine:
-                continue
-            values: list[Any] = [log.samples[index] for index in mine]
-            for index in fill(log.unsettled(), mine, letter, values):
-                whole: Any = log.samples[index]
-                log.set_numbers(index, statistics_of([np.frombuffer(whole, dtype=letter)]))
+        for batch in self._small.values():
+            if batch.bytes:
+                for index, values in batch.measure(self.log.unsettled()).items():
+                    found = statistics_of([np.frombuffer(values, dtype=batch.letter)])
+                    self.log.set_numbers(index, found)
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
         """Let small tensors on devices be read together with all else that waits there."""
@@ -260,9 +259,8 @@ class TensorWriter:
         self.log = log
         self._pictures.clear()
         self._forms.clear()
-        for small in self._small.values():
-            small.clear()
-        self._waiting = 0
+        for batch in self._small.values():
+            batch.clear()
         self._on_devices.clear()
         log.settle = self.settle
 

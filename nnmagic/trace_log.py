@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import islice, repeat, starmap
+from itertools import islice, starmap
 from math import hypot, isnan, nan
 from threading import RLock
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -35,6 +35,8 @@ NOTHING_KNOWN = Statistics(*[float("nan")] * len(Statistics._fields))
 
 ITS_OWN: Any = object()
 """In place of a shape: that of the one tensor that was given, or returned."""
+
+NAN = array("d", [nan])
 
 THEIR_OWN: Any = object()
 """In place of a shape: those of several tensors, in a tuple."""
@@ -409,7 +411,7 @@ class TraceLog:
         """Return the numbers of all tensors as they are, NaN where they are to be computed."""
         missing = len(self.samples) * len(NOTHING_KNOWN) - len(self._numbers)
         if missing:
-            self._numbers.extend(repeat(nan, missing))
+            self._numbers.extend(NAN * missing)
         return self._numbers
 
     def set_numbers(self, tensor: int, numbers: Iterable[float]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from nnmagic import kernels
-from nnmagic.kernels import TYPES, fill, numbers_of
+from nnmagic.kernels import TYPES, Batch, numbers_of
 from nnmagic.statistics import statistics_of
 from nnmagic.trace_log import NOTHING_KNOWN, Statistics
 
@@ -128,12 +128,17 @@ def test_each_row_is_filled_with_the_numbers_of_its_tensor(letter, data):
     rows = data.draw(places)
     numbers = array("d", [math.nan]) * (41 * WIDTH)
 
-    refused = fill(numbers, rows, letter, [tensor.tobytes() for tensor in tensors])
+    batch = Batch(letter)
+    for row, tensor in zip(rows, tensors, strict=True):
+        batch.add(row, tensor.tobytes())
+    refused = batch.measure(numbers)
 
     for row, tensor in zip(rows, tensors, strict=True):
         found, alone = numbers[row * WIDTH : (row + 1) * WIDTH], numbers_of(tensor)
-        assert (row in refused) == (alone is None)
+        assert refused.get(row) == (tensor.tobytes() if alone is None else None)
         assert found.tobytes() == array("d", alone or NOTHING_KNOWN).tobytes()
+    assert batch.bytes == 0
+    assert batch.measure(numbers) == {}
     for row in set(range(41)) - set(rows):
         assert all(map(math.isnan, numbers[row * WIDTH : (row + 1) * WIDTH]))
 
@@ -144,5 +149,7 @@ def test_without_llvm_all_is_refused_and_right_all_the_same(monkeypatch):
     values = np.random.default_rng(0).standard_normal(5000)
 
     assert numbers_of(values) is None
-    assert fill(array("d"), [3, 4], "d", [values.tobytes()] * 2) == [3, 4]
+    batch = Batch("d")
+    batch.add(3, values.tobytes())
+    assert batch.measure(array("d")) == {3: values.tobytes()}
     assert statistics_of([values]).std == pytest.approx(values.std(ddof=1), rel=1e-12)
