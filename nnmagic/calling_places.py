@@ -4,7 +4,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from nnmagic import calls
+from nnmagic.calls import OBSERVERS
 from nnmagic.failures import TORCH_FOLDER, calling_line, is_no_place, place_text
 from nnmagic.trace_log import TraceLog
 
@@ -30,13 +30,10 @@ class CallingPlaces:
                 own, such as a Sequential, makes the call.
         """
         frame: Any = sys._getframe(3)  # at most: the recorder, the observer, the layer's call
+        while frame.f_code is not OBSERVERS.code:
+            frame = frame.f_back
+        frame = frame.f_back
         code = frame.f_code
-        while code.co_filename != calls.__file__:
-            frame = frame.f_back
-            code = frame.f_code
-        while code.co_filename == calls.__file__:
-            frame = frame.f_back
-            code = frame.f_code
         key = id(code), frame.f_lasti
         known = self._known.get(key)
         if known is None:

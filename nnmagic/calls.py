@@ -185,7 +185,11 @@ class CallObserver(ABC):
         if call.network is not None:
             with self._lock:
                 self.ended(call, output)
-        del call.stack[call.depth :]
+        stack = call.stack
+        if stack and stack[-1] is call:  # the usual case
+            stack.pop()
+        else:
+            del stack[call.depth :]
 
     def fail(self, call: RunningCall, error: BaseException) -> None:
         """Note that a call is ended by an exception."""

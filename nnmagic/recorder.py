@@ -103,12 +103,12 @@ class Recorder(CallObserver):
         place = self._place(None if parent is None else parent.notes[1])
         if call.stack is not self.running:
             place = self._place_of_starter(place)
-        key = network.index, call.layer, type(module).__name__
-        layer = log.layers_seen.get(key)
-        if layer is None:
-            layer = log.layer_index(*key)
-            if type(module) not in self._torchs_own or module._compiled_call_impl is not None:
-                self._remark(module)
+        known = len(log.layers_seen)
+        layer = log.layer_index(network.index, call.layer, type(module).__name__)
+        if layer == known and (
+            type(module) not in self._torchs_own or module._compiled_call_impl is not None
+        ):
+            self._remark(module)
         index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
         call.notes = index, place, args, kwargs
         if call.recomputed:

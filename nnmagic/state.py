@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import wraps
 from itertools import chain
 from operator import attrgetter, is_, itemgetter
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,23 @@ class _Held:
         }
 
 
+class _Tensors(NamedTuple):
+    """The same with the tensors themselves, for the moment."""
+
+    layers: list[str]
+    names: list[str]
+    tensors: list[Tensor]
+
+    def add(self, layer: str, registry: Mapping[str, Tensor | None]) -> None:
+        """Add what a layer holds."""
+        layers, names, tensors = self
+        for name, tensor in registry.items():
+            if tensor is not None:
+                layers.append(layer)
+                names.append(name)
+                tensors.append(tensor)
+
+
 class Fingerprint:
     """Parameters by identity, storage and version counter, buffers by value.
 
@@ -87,15 +104,22 @@ class Fingerprint:
         self.parameters, self.buffers = self._now()
 
     def _now(self) -> tuple[_Held, _Held]:
-        layers = [(name, layer) for name, ref in self.layers if (layer := ref()) is not None]
-        homes, names, parameters = _tensors_in((name, layer._parameters) for name, layer in layers)
-        if not ONLY_PARAMETERS.issuperset(map(type, parameters)):
-            self.whole &= all(isinstance(each, nn.Parameter) for each in parameters)
-        held = _Held(homes, names, _marks(parameters))
-        homes, names, buffers = _tensors_in((name, layer._buffers) for name, layer in layers)
-        if any(map(devices.is_capturing, buffers)):
+        parameters, buffers = _Tensors([], [], []), _Tensors([], [], [])
+        for name, reference in self.layers:
+            layer = reference()
+            if layer is not None:
+                if layer._parameters:
+                    parameters.add(name, layer._parameters)
+                if layer._buffers:
+                    buffers.add(name, layer._buffers)
+        if not ONLY_PARAMETERS.issuperset(map(type, parameters.tensors)):
+            self.whole &= all(isinstance(each, nn.Parameter) for each in parameters.tensors)
+        if any(map(devices.is_capturing, buffers.tensors)):
             self.whole = False
-        return held, _Held(homes, names, (_values(buffers),))
+        return (
+            _Held(parameters.layers, parameters.names, _marks(parameters.tensors)),
+            _Held(buffers.layers, buffers.names, (_values(buffers.tensors),)),
+        )
 
     def changes(self) -> list[str] | None:
         """Return the names of what is not as it was.
@@ -125,21 +149,6 @@ class Fingerprint:
         except RuntimeError:
             return None
         return changed + [n for n, differs in differ.items() if differs]
-
-
-def _tensors_in(
-    registries: Iterable[tuple[str, Mapping[str, Tensor | None]]],
-) -> tuple[list[str], list[str], list[Tensor]]:
-    """Return the names of the layers that hold tensors, the tensors' own, and the tensors."""
-    layers, names, tensors = [], [], []
-    for layer, registry in registries:
-        if registry:
-            for name, tensor in registry.items():
-                if tensor is not None:
-                    layers.append(layer)
-                    names.append(name)
-                    tensors.append(tensor)
-    return layers, names, tensors
 
 
 def _marks(tensors: list[Tensor]) -> tuple[list[Any], ...]:

@@ -41,8 +41,11 @@ NAN = array("d", [nan])
 THEIR_OWN: Any = object()
 """In place of a shape: those of several tensors, in a tuple."""
 
-ROWS = 1024
-"""So many calls are written into the columns at once."""
+WIDTH = 10
+"""How many columns of calls there are, besides that of the shapes."""
+
+MOST_WAITING = 1024 * WIDTH
+"""So many entries are written into the columns at once."""
 
 T = TypeVar("T")
 
@@ -112,7 +115,7 @@ class Column(Generic[T]):
         self.stored = f"_{name}"
 
     def __get__(self, log: "TraceLog", owner: type | None = None) -> T:
-        if log.rows:
+        if log.waiting:
             log.flush()
         return getattr(log, self.stored)
 
@@ -122,7 +125,7 @@ class TraceLog:
 
     Calls are numbered in the order in which they began, a parent before its children; tensors in
     the order in which they were first seen. A tensor that passes from one layer to the next
-    unchanged is one entry. While a network runs, as little as can be is done: calls wait as rows
+    unchanged is one entry. While a network runs, as little as can be is done: calls wait in a list
     until there are many, or until somebody reads a column.
 
     Args:
@@ -131,7 +134,7 @@ class TraceLog:
 
     Attributes:
         count: how many calls there are.
-        rows: those that are not in the columns yet.
+        waiting: what is not in the columns yet, the entries of a call after those of the other.
         constant: the outermost calls that returned the same for all items of a batch that differ.
         tainted: for a call that made NaN or Inf, which of its parameters and buffers held some.
     """
@@ -168,7 +171,6 @@ class TraceLog:
         "places_seen",
         "raised",
         "recomputed",
-        "rows",
         "samples",
         "settle",
         "shapes_seen",
@@ -176,6 +178,7 @@ class TraceLog:
         "tensor_form",
         "title",
         "unknown",
+        "waiting",
     )
 
     layer = Column[array]()
@@ -198,7 +201,7 @@ class TraceLog:
         self.layers_seen: dict[tuple[int, str, str], int] = {}
         self.shapes_seen: dict[Any, int] = {}
         self.places_seen: dict[tuple[str, int], tuple[int, Callable[[str, int], str]]] = {}
-        self.rows: list[list[Any]] = []
+        self.waiting: list[Any] = []
         self.count = 0
         self._layers: list[Layer] = []
         self._shapes: list[Shape] = []
@@ -298,27 +301,25 @@ class TraceLog:
         Its parent is -1 outside every other call. Calls of several threads may alternate, so that
         the depths alone do not tell it.
         """
-        if len(self.rows) == ROWS:
+        if len(self.waiting) == MOST_WAITING:
             self.flush()
-        self.rows.append(
-            [layer, step, depth, parent, place, input_shape, inputs, None, (), RUNNING]
-        )
+        self.waiting += layer, step, depth, parent, place, input_shape, inputs, None, (), RUNNING
         self.count += 1
         return self.count - 1
 
     def flush(self) -> None:
         """Write what waits into the columns."""
         with self.lock:
-            rows, self.rows = self.rows, []
+            rows, self.waiting = self.waiting, []
             if not rows:  # another thread was here before
                 return
-            layers, steps, depths, parents, places, *shapes, ended = zip(*rows, strict=True)
+            layers, steps, depths, parents, places, *others = (rows[i::WIDTH] for i in range(WIDTH))
             self._layer.extend(layers)
             self._step.extend(steps)
             self._depth.extend(depths)
             self._parent.extend(parents)
             self._place.extend(places)
-            given, inputs, returned, outputs = shapes
+            given, inputs, returned, outputs, ended = others
             self._input_shape.extend(self._shape_numbers(given, inputs))
             self._inputs.extend(inputs)
             self._output_shape.extend(self._shape_numbers(returned, outputs))
@@ -353,8 +354,8 @@ class TraceLog:
     def drop_last(self) -> None:
         """Take back the call that was added last."""
         self.count -= 1
-        if self.rows:
-            self.rows.pop()
+        if self.waiting:
+            del self.waiting[-WIDTH:]
             return
         for column in (self._layer, self._step, self._depth, self._parent, self._place):
             column.pop()
@@ -366,9 +367,10 @@ class TraceLog:
 
     def finish(self, call: int, output_shape: Shape, outputs: tuple[int, ...]) -> None:
         """Note what a call returned."""
-        waiting = call - len(self._layer)
-        if waiting >= 0:
-            self.rows[waiting][-3:] = output_shape, outputs, FINISHED
+        end = (call - len(self._layer) + 1) * WIDTH
+        if end > 0:
+            waiting = self.waiting
+            waiting[end - 3], waiting[end - 2], waiting[end - 1] = output_shape, outputs, FINISHED
             return
         (self._output_shape[call],) = self._shape_numbers((output_shape,), (outputs,))
         self._outputs[call] = outputs
