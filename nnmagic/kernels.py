@@ -22,6 +22,9 @@ KEPT = 2.0**-13
 SMALLEST = 2.0**-664
 """A smaller mean square may have lost squares; one that overflows is not finite."""
 
+MOST = 1 << 31
+"""As many values are too many: zeros and offsets are counted in 32 bits."""
+
 TYPES = {"f": ("float", "fpext float"), "d": ("double", "bitcast double")}
 """By NumPy's letter: LLVM's name of the type, and how it becomes a double."""
 
@@ -48,7 +51,7 @@ loop:
   %index = phi i64 [0, %entry], [%index.next, %loop]
   %low = phi TYPE [%first, %entry], [%low.next, %loop]
   %high = phi TYPE [%first, %entry], [%high.next, %loop]
-  %zeros = phi i64 [0, %entry], [%zeros.next, %loop]
+  %zeros = phi i32 [0, %entry], [%zeros.next, %loop]
   %total = phi double [0.0, %entry], [%total.next, %loop]
   %squares = phi double [0.0, %entry], [%squares.next, %loop]
   %place = getelementptr inbounds TYPE, ptr %values, i64 %index
@@ -58,8 +61,8 @@ loop:
   %higher = fcmp nnan nsz ogt TYPE %value, %high
   %high.next = select nnan nsz i1 %higher, TYPE %value, TYPE %high
   %is.zero = fcmp oeq TYPE %value, 0.0
-  %one = zext i1 %is.zero to i64
-  %zeros.next = add i64 %zeros, %one
+  %one = zext i1 %is.zero to i32
+  %zeros.next = add i32 %zeros, %one
   %wide = WIDEN %value to double
   %distance = fsub double %wide, %center
   %total.next = fadd reassoc nsz double %total, %distance
@@ -71,7 +74,7 @@ loop:
 end:
   %low.wide = WIDEN %low.next to double
   %high.wide = WIDEN %high.next to double
-  %zeros.wide = uitofp i64 %zeros.next to double
+  %zeros.wide = uitofp i32 %zeros.next to double
   %size = uitofp i64 %number to double
   %mean = fdiv double %total.next, %size
   %mean.square = fdiv double %squares.next, %size
@@ -225,7 +228,7 @@ def numbers_of(values: np.ndarray) -> Statistics | None:
         values: at least one.
     """
     kernel = kernel_of(values.dtype.char)
-    if kernel is None or not values.flags.c_contiguous:
+    if kernel is None or not values.flags.c_contiguous or values.size >= MOST:
         return None
     numbers = Row()
     if kernel.one(values.__array_interface__["data"][0], values.size, numbers):

@@ -14,7 +14,7 @@ import torch
 from nnmagic import devices
 from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.devices import Then
-from nnmagic.kernels import Batch, Kernel, Row, kernel_of
+from nnmagic.kernels import MOST, Batch, Kernel, Row, kernel_of
 from nnmagic.measuring import measure
 from nnmagic.readings import read
 from nnmagic.samples import WHOLE, Kept, offsets_of
@@ -27,9 +27,6 @@ SCORES = 4096
 
 LONGEST_SCORES = 32_768
 """How long such a row may be."""
-
-MOST_VALUES = 1 << 31
-"""Of a larger tensor offsets do not fit in 32 bits."""
 
 MOST_PICTURES = 2000
 """Of how many large tensors of the last step a picture is kept: 4,096 values each at most."""
@@ -66,7 +63,7 @@ def usual(shape: torch.Size, dtype: torch.dtype) -> Usual | None:
     """Return what such tensors have in common, None where they cannot be read where they are."""
     letter, size = LETTERS.get(dtype, ""), prod(shape)
     kernel = kernel_of(letter)
-    if kernel is None or not 0 < size < MOST_VALUES:
+    if kernel is None or not 0 < size < MOST:
         return None
     form = Form(tuple(shape), str(dtype).removeprefix("torch."), "cpu", size)
     return Usual(form, letter, size * calcsize(letter), size <= WHOLE, kernel)
