@@ -32,6 +32,18 @@ FORWARDS: Mapping[type, Any] = {
 """Layers of torch whose forward makes no tensor without naming its device."""
 
 
+def has_torchs_forward(layer: nn.Module) -> bool:
+    """Tell whether a layer is one of those, and no code of the user's runs in its call."""
+    kind = type(layer)
+    forward = FORWARDS.get(kind)
+    if forward is None or kind.forward is not forward:
+        return False
+    attributes = layer.__dict__
+    if "forward" in attributes or attributes["_forward_hooks"] or attributes["_forward_pre_hooks"]:
+        return False
+    return not (hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
+
+
 def set_aside(layer: nn.Module) -> DeviceContext | None:
     """Set the default device aside for the call of a layer that has no use for it.
 
@@ -41,14 +53,7 @@ def set_aside(layer: nn.Module) -> DeviceContext | None:
     Returns:
         What to `put_back`, None if nothing was set aside.
     """
-    kind = type(layer)
-    forward = FORWARDS.get(kind)
-    if forward is None or kind.forward is not forward:
-        return None
-    attributes = layer.__dict__
-    if "forward" in attributes or attributes["_forward_hooks"] or attributes["_forward_pre_hooks"]:
-        return None
-    if hooks._global_forward_hooks or hooks._global_forward_pre_hooks:
+    if not has_torchs_forward(layer):
         return None
     if torch._C._len_torch_function_stack() != 1:
         return None

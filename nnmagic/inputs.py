@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from nnmagic.arguments import arguments_of
 from nnmagic.blocks import block
@@ -24,7 +25,7 @@ from nnmagic.guessed import excess, least_vocabulary
 from nnmagic.known_values import known_values
 from nnmagic.layers import Layers
 from nnmagic.meta import is_for_want_of_values, networks_on_meta, on_meta
-from nnmagic.meta_kernels import MetaKernels
+from nnmagic.meta_kernels import meta_kernels
 from nnmagic.naming import Naming
 from nnmagic.state import preserved, random_state_kept
 from nnmagic.units import layer_name
@@ -277,7 +278,7 @@ class _Search:
                 return observer.outcome_of(*empty)
 
         # it takes results from memory and by rule, also where nothing is counted
-        kernels = FlopCounter(MetaKernels().kernel_of)
+        kernels = FlopCounter(meta_kernels(len(flop_registry)).kernel_of)
         layers = Layers(self.network)
         observer = _Refusal(self.network)
         with networks_on_meta(self.network, layers=layers), _quiet(), observed(observer):

@@ -1,7 +1,7 @@
 """Results on the meta device from memory, else by rule, else by torch's own kernels."""
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -54,6 +54,9 @@ class Known:
         )
 
 
+MOST = 4096
+"""So many forms are remembered of each operation, then all of them are forgotten."""
+
 Kernel = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, Known | None]]
 """Gives the result of one operation, and what is remembered of it, for plain tensors."""
 
@@ -66,18 +69,23 @@ class MetaKernels:
     """
 
     def __init__(self) -> None:
-        self._known: dict[Any, dict[Any, Known]] = {}
+        self._kernels: dict[Any, Kernel | None] = {}
 
     def kernel_of(self, func: Any) -> Kernel | None:
         """Return what gives an operation's results for arguments without a tensor subclass.
 
         None if they are never known, as those of a view.
         """
+        if func not in self._kernels:
+            self._kernels[func] = self._kernel_of(func)
+        return self._kernels[func]
+
+    def _kernel_of(self, func: Any) -> Kernel | None:
         rule = RULES.get(func) or BEYOND_META.get(func)
         can_be_known = _can_be_known(func) and func not in NOT_WORTH
         if rule is None and not can_be_known:
             return None
-        memory = self._known.setdefault(func, {})
+        memory: dict[Any, Known] = {}
 
         def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Known | None]:
             __tracebackhide__ = True
@@ -95,10 +103,23 @@ class MetaKernels:
                 with torch._C.DisableTorchFunction():
                     form = _form(output, args, is_new=by_rule)
                 if form is not None:
+                    if len(memory) >= MOST:
+                        memory.clear()
                     known = memory[key] = Known(form)
             return output, known
 
         return kernel
+
+
+@lru_cache(maxsize=1)
+def meta_kernels(formulas: int) -> MetaKernels:
+    """Return the kernels that remember from one run to the next.
+
+    Args:
+        formulas: how many there are to count operations by: what is remembered of those may be
+            another number with more of them.
+    """
+    return MetaKernels()
 
 
 @cache

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import flop_registry
 
 from nnmagic import sealed
 from nnmagic.blocks import block
@@ -17,11 +19,12 @@ from nnmagic.flops import FlopCounter
 from nnmagic.inputs import device_of, takes_no_input, work_out_input
 from nnmagic.known_values import known_values
 from nnmagic.layer_counts import Counts
+from nnmagic.layer_memory import LayerMemory
 from nnmagic.layer_shapes import LayerShapes
 from nnmagic.layers import Layers
 from nnmagic.memory import training_step
 from nnmagic.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
-from nnmagic.meta_kernels import MetaKernels
+from nnmagic.meta_kernels import meta_kernels
 from nnmagic.naming import Naming
 from nnmagic.nesting import tensors_in, tensors_of_call
 from nnmagic.state import uncollected
@@ -51,6 +54,8 @@ class Seen:
     children = failed = False
     device: Any = None
     """The default device, where it is set aside for the call."""
+    key: Any = None
+    """What the layer memory knows the call by."""
 
     def __init__(
         self,
@@ -78,12 +83,16 @@ class ShapeObserver(CallObserver):
         naming: names networks and layers.
         counter: counts the operations.
         sets_aside: whether layers that have no use for a default device run without it.
+
+    Attributes:
+        memory: what to ask before a layer runs; None lets each of them run.
     """
 
     def __init__(self, naming: Naming, counter: FlopCounter, *, sets_aside: bool = False) -> None:
         super().__init__(naming)
         self.counter = counter
         self.sets_aside = sets_aside
+        self.memory: LayerMemory | None = None
         self.seen: list[Seen] = []
         self.failure = ""
         self.error: BaseException | None = None
@@ -108,7 +117,12 @@ class ShapeObserver(CallObserver):
                 seen.input_shape = tuple(args[0].shape)
             else:
                 seen.input_shape, _ = tensors_of_call(args, kwargs)
-        if self.sets_aside:
+            if self.memory is not None and call.stack is self.running:
+                seen.key, known = self.memory.recall(module, args, kwargs)
+                if known is not None:
+                    call.answer, flops = known
+                    counter.total += flops
+        if self.sets_aside and call.answer is None:
             seen.device = set_aside(module)
         call.notes = seen, args, kwargs
         self.seen.append(seen)
@@ -125,8 +139,10 @@ class ShapeObserver(CallObserver):
             else:
                 seen.output_shape, tensors = tensors_in(output)
                 seen.output_bytes = sum(map(bytes_of, tensors))
-        if self.counter.misses == seen.misses:
-            seen.flops = self.counter.total - seen.total
+            if self.counter.misses == seen.misses:
+                seen.flops = self.counter.total - seen.total
+                if seen.key is not None and self.memory is not None:
+                    self.memory.remember(seen.key, call.notes[1][0], output, seen.flops)
         seen.children = len(self.seen) > seen.index + 1
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
@@ -238,9 +254,21 @@ def describe(
         Exception: whatever the forward raises, with a note that names the layer.
     """
     __tracebackhide__ = True
+    again = partial(
+        describe,
+        module,
+        args,
+        kwargs,
+        naming=naming,
+        title=title,
+        call=call,
+        own_input=own_input,
+        notes=notes,
+        optimizer=optimizer,
+    )
     layers = Layers(module)
     counts = Counts(layers)
-    counter = FlopCounter(MetaKernels().kernel_of if by_rule else None)
+    counter = FlopCounter(meta_kernels(len(flop_registry)).kernel_of if by_rule else None)
     observer = ShapeObserver(naming, counter, sets_aside=by_rule)
 
     def summary(failure: str = "") -> Summary:
@@ -278,6 +306,8 @@ def describe(
             meta_args, meta_kwargs = given
             # what is known of values comes first: the counter's kernels know forms only
             known = known_values(layers.modules, (args, kwargs), given, all_small=fakes is not None)
+            if by_rule and fakes is None and isinstance(known, nullcontext):
+                observer.memory = LayerMemory()
             with counter, known, observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
             if counts.lazy:
@@ -286,25 +316,15 @@ def describe(
     except ValuesNeededError as error:
         if fakes is None and takes_fakes(module):
             with suppress(Exception):  # whatever it is, the first error tells more
-                return describe(
-                    module,
-                    args,
-                    kwargs,
-                    naming=naming,
-                    title=title,
-                    call=call,
-                    own_input=own_input,
-                    notes=notes,
-                    by_rule=by_rule,
-                    optimizer=optimizer,
-                    by_name=True,
-                )
+                return again(by_rule=by_rule, by_name=True)
         where = observer.failure or "the network"
         why = "it reads values while it runs, and a run for shapes has none"
         if "device" in str(error):
             why = f"a run for shapes cannot follow it ({error})"
         raise ValuesNeededError(f"{where}: {why}") from error.__cause__
     except BaseException as error:
+        if observer.memory is not None and observer.memory.explains(error):
+            return again(by_rule=False, failed=failed)
         if observer.failure:
             annotate(error, f"raised on the meta device in {observer.failure}")
             failed(summary(observer.failure))

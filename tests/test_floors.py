@@ -22,7 +22,7 @@ FLOORS = {
     11: "widget",
     12: "default_device expectations forms gradients kernels layers "
     "modes networks optimizers pictures sealed shape_rules tensors",
-    13: "devices guessed known_values layer_expectations loss_expectations "
+    13: "devices guessed known_values layer_expectations layer_memory loss_expectations "
     "meta_kernels naming nesting packed statistics unjudged",
     14: "arguments calls device_statistics failures flops readings state",
     15: "calling_places candidates functions meta sameness samples",
