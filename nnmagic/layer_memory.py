@@ -11,12 +11,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
 from nnmagic.default_device import has_torchs_forward
-from nnmagic.layers import ATOMS, EVERY_MODULES
+from nnmagic.layers import ATOMS, FIRST
 from nnmagic.shape_rules import FLOATS, META, is_dense
 from nnmagic.tensors import dispatch_modes, function_modes, transform_level
-
-FIRST = tuple(EVERY_MODULES)
-"""The names of the attributes with which every module begins."""
 
 HASHABLE = ATOMS | {tuple}
 

@@ -13,6 +13,9 @@ ATOMS = frozenset({type(None), bool, int, float, str})
 EVERY_MODULES = MappingProxyType(nn.Module().__dict__)
 """The attributes that every module has."""
 
+FIRST = tuple(EVERY_MODULES)
+"""Their names; the attributes of nearly every module begin with them."""
+
 
 class Layers:
     """The modules of a network, looked through once for all that a run for shapes asks of them.
@@ -33,9 +36,17 @@ class Layers:
 
 def own_attributes(module: nn.Module) -> dict[str, Any]:
     """Return the attributes of a module that only some have, and that may hold something."""
+    attributes = module.__dict__
+    names = tuple(attributes)
+    items: Any = attributes.items()
+    if names[: len(FIRST)] == FIRST:
+        values = tuple(attributes.values())[len(FIRST) :]
+        if ATOMS.issuperset(map(type, values)):  # as those of most layers
+            return {}
+        items = zip(names[len(FIRST) :], values, strict=True)
     return {
         name: value
-        for name, value in module.__dict__.items()
+        for name, value in items
         if (kind := type(value)) not in ATOMS
         and name not in EVERY_MODULES
         and not (kind is tuple and ATOMS.issuperset(map(type, value)))

@@ -194,10 +194,11 @@ def networks_on_meta(
                 for name, tensor in held.items():
                     if tensor is not None:
                         held[name] = twins(tensor)
-            packed |= are_packed(own.values())
-            for name, value in own.items():
-                if _holds_tensor(value):
-                    attributes[name] = _mapped(value, twins)
+            if own:
+                packed |= are_packed(own.values())
+                for name, value in own.items():
+                    if _holds_tensor(value):
+                        attributes[name] = _mapped(value, twins)
         try:
             with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(packed):
                 yield failed_hooks

@@ -320,7 +320,7 @@ class _Contents:
         if every and PLAIN_CONTAINERS.issuperset(map(type, every)):
             self.empty += [each for each in every if not each]
             self.note([each for each in every if each], CONTENTS_DEPTH)
-            for attributes in own:
+            for attributes in filter(None, own):
                 self.note(attributes.values(), CONTENTS_DEPTH)
         else:
             for attributes in modules:
