@@ -12,6 +12,7 @@ from torch.utils.flop_counter import flop_registry
 
 from nnmagic.default_device import has_torchs_forward
 from nnmagic.layers import ATOMS, FIRST
+from nnmagic.meta_kernels import meta_kernels
 from nnmagic.shape_rules import FLOATS, META, is_dense
 from nnmagic.tensors import dispatch_modes, function_modes, transform_level
 
@@ -55,6 +56,12 @@ class _Given:
 _given: dict[Key, _Given | None] = {}
 
 _names: dict[type, tuple[str, ...]] = {}
+
+
+def forget() -> None:
+    """Forget what layers and operations have given, as at the begin of a session."""
+    _given.clear()
+    meta_kernels.cache_clear()
 
 
 class LayerMemory:

@@ -22,9 +22,9 @@ FLOORS = {
     11: "widget",
     12: "default_device expectations forms gradients kernels layers "
     "modes networks optimizers pictures sealed shape_rules tensors",
-    13: "devices guessed known_values layer_expectations layer_memory loss_expectations "
+    13: "devices guessed known_values layer_expectations loss_expectations "
     "meta_kernels naming nesting packed statistics unjudged",
-    14: "arguments calls device_statistics failures flops readings state",
+    14: "arguments calls device_statistics failures flops layer_memory readings state",
     15: "calling_places candidates functions meta sameness samples",
     16: "inputs measuring root_calls weights",
     17: "device_writer layer_counts memory parameters",

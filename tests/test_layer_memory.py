@@ -14,7 +14,7 @@ from nnmagic.structure import describe
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered():
-    layer_memory._given.clear()
+    layer_memory.forget()
 
 
 @pytest.fixture
