@@ -1,10 +1,10 @@
 """Time `nnmagic.summary`, FLOPs included, against `torchinfo.summary`: torchinfo over nnmagic.
 
 Both are called as a user would, in the default grad mode and on the same input, and take turns;
-neither draws its table. nnmagic remembers from one summary to the next what torch's own layers
-give; the note tells what one takes that has nothing to remember, as the first of a session. torchinfo runs the network for real, nnmagic on the meta device. The
-LLaMA-shaped networks are built on the meta device, where torchinfo has nothing to be compared with:
-what they have to reach is a time.
+neither draws its table. torchinfo runs the network for real, nnmagic on the meta device. nnmagic
+remembers from one summary to the next what torch's own layers give: the note tells what one takes
+that has nothing to remember. The LLaMA-shaped networks are built on the meta device, where
+torchinfo has nothing to be compared with: what they have to reach is a time.
 """
 
 from collections.abc import Iterator

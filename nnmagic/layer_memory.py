@@ -35,22 +35,32 @@ class _Given:
     Attributes:
         itself: whether that was its input.
         form: else shape, strides and dtype.
-        model: a tensor of this form that requires a gradient; None where none does.
+        graph: whether it was part of a graph.
         flops: the operations that it took.
     """
 
-    __slots__ = ("flops", "form", "itself", "model")
+    __slots__ = ("_model", "flops", "form", "graph", "itself")
 
     def __init__(self, output: Tensor, itself: bool, flops: int) -> None:
         self.itself = itself
         self.form = output.shape, output.stride(), output.dtype
-        self.model = None
-        if output.requires_grad and not itself:
-            shape, strides, dtype = self.form
-            self.model = torch.empty_strided(
-                shape, strides, dtype=dtype, device=META, requires_grad=True
-            )
+        self.graph = output.requires_grad
         self.flops = flops
+        self._model: Tensor | None = None
+
+    def again(self, value: Tensor) -> Tensor:
+        """Return what the layer gives for another value."""
+        if self.itself:
+            return value
+        with torch._C._DisableTorchDispatch():
+            if self._model is not None:
+                return self._model.clone()
+            shape, strides, dtype = self.form
+            new = torch.empty_strided(shape, strides, dtype=dtype, device=META)
+            if not self.graph:
+                return new
+            self._model = new.requires_grad_()
+            return self._model.clone()  # not a leaf, which could not be written to
 
 
 _given: dict[Key, _Given | None] = {}
@@ -108,17 +118,10 @@ class LayerMemory:
             given = _given.get(key)
         except TypeError:  # something in a tuple has no hash
             return None, None
-        return key, None if given is None else self._made(given, value)
-
-    def _made(self, given: _Given, value: Tensor) -> tuple[Tensor, int]:
-        if given.itself:
-            return value, given.flops
-        with torch._C._DisableTorchDispatch():
-            if given.model is not None:
-                self.leaves_gaps = True
-                return given.model.clone(), given.flops
-            shape, strides, dtype = given.form
-            return torch.empty_strided(shape, strides, dtype=dtype, device=META), given.flops
+        if given is None:
+            return key, None
+        self.leaves_gaps |= given.graph and not given.itself
+        return key, (given.again(value), given.flops)
 
     def remember(self, key: Key, value: Tensor, output: Any, flops: int) -> None:
         """Take note of what a layer gave, unless that shares memory with what it got."""
@@ -129,18 +132,24 @@ class LayerMemory:
         _given[key] = None
         if not (type(output) is Tensor and output.is_meta and is_dense(output)):
             return
-        if output is value:
-            _given[key] = _Given(output, True, flops)
-            return
-        with torch._C._DisableTorchDispatch():
-            as_copied = torch.empty_like(output).stride() == output.stride()
-            storages = {each.untyped_storage()._cdata for each in (output, value)}
-            if as_copied and len(storages) == 2:
-                _given[key] = _Given(output, False, flops)
+        itself = output is value
+        if itself or (_is_copied_as_it_is(output) and not _share_memory(output, value)):
+            _given[key] = _Given(output, itself, flops)
 
     def explains(self, error: BaseException) -> bool:
         """Tell whether an error may come from a gap in the graph."""
         return self.leaves_gaps and isinstance(error, RuntimeError) and CUT in str(error)
+
+
+def _is_copied_as_it_is(tensor: Tensor) -> bool:
+    """Tell whether a clone has the same strides."""
+    if tensor.is_contiguous():
+        return True
+    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage()._cdata == other.untyped_storage()._cdata
 
 
 def _begins_as_every(kind: type, names: tuple[str, ...]) -> bool:
