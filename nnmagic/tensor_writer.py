@@ -91,6 +91,7 @@ class TensorWriter:
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._pictures: dict[int, int] = {}
         self._forms: dict[Any, tuple[Usual | None, int]] = {}
+        kernel_of("f")  # compiled now, not within the first layer
         self._small = {letter: Batch(letter) for letter in LETTERS.values()}
         self._numbers = Row()
         self._on_devices = DeviceWriter()
