@@ -4,10 +4,14 @@ It is remembered above autograd and all dispatch, from one run on the meta devic
 ask again takes a tenth of the time.
 """
 
+import marshal
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as torchs_modules
 from torch.utils.flop_counter import flop_registry
 
 from nnmagic.default_device import has_torchs_forward
@@ -16,21 +20,35 @@ from nnmagic.meta_kernels import meta_kernels
 from nnmagic.shape_rules import FLOATS, META, is_dense
 from nnmagic.tensors import dispatch_modes, function_modes, transform_level
 
-HASHABLE = ATOMS | {tuple}
+MARSHALLED = ATOMS | {tuple}
 
 PLAIN = frozenset({Tensor, nn.Parameter})
 
-CUT = "appears to not have been used in the graph"
-"""What torch says of a gradient with respect to something before a layer that was left out."""
+FUNCTIONS = dict(vars(nn.functional))
+"""What torch's layers call; where the user has replaced any of it, nothing is remembered."""
+
+CONVOLUTIONS: Mapping[type, Any] = {
+    kind: kind._conv_forward for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+}
+
+SIGNS = ("appears to not have been used in the graph", "NoneType")
+"""What errors say of a gradient with respect to something before a layer that was left out."""
 
 MOST = 16_384
 """So many calls are remembered, then all are forgotten."""
 
 Key = tuple[Any, ...]
 
+saved_tensors_hooks = getattr(
+    torch._C._autograd, "_top_saved_tensors_default_hooks", lambda ignore_is_tracing: "unknown"
+)
+"""Tells the hooks that see what is saved for a backward; an older torch does not tell."""
+
 
 class _Given:
     """What a layer gave.
+
+    It holds no tensor.
 
     Attributes:
         itself: whether that was its input.
@@ -39,28 +57,18 @@ class _Given:
         flops: the operations that it took.
     """
 
-    __slots__ = ("_model", "flops", "form", "graph", "itself")
+    __slots__ = ("flops", "form", "graph", "itself")
 
     def __init__(self, output: Tensor, itself: bool, flops: int) -> None:
         self.itself = itself
         self.form = output.shape, output.stride(), output.dtype
         self.graph = output.requires_grad
         self.flops = flops
-        self._model: Tensor | None = None
 
-    def again(self, value: Tensor) -> Tensor:
-        """Return what the layer gives for another value."""
-        if self.itself:
-            return value
-        with torch._C._DisableTorchDispatch():
-            if self._model is not None:
-                return self._model.clone()
-            shape, strides, dtype = self.form
-            new = torch.empty_strided(shape, strides, dtype=dtype, device=META)
-            if not self.graph:
-                return new
-            self._model = new.requires_grad_()
-            return self._model.clone()  # not a leaf, which could not be written to
+    def made(self) -> Tensor:
+        """Return a tensor of this form."""
+        shape, strides, dtype = self.form
+        return torch.empty_strided(shape, strides, dtype=dtype, device=META)
 
 
 _given: dict[Key, _Given | None] = {}
@@ -71,6 +79,7 @@ _names: dict[type, tuple[str, ...]] = {}
 def forget() -> None:
     """Forget what layers and operations have given, as at the begin of a session."""
     _given.clear()
+    _names.clear()
     meta_kernels.cache_clear()
 
 
@@ -79,14 +88,14 @@ class LayerMemory:
 
     A layer that is left out leaves a gap in the graph: its output requires a gradient where it
     would, but does not depend on its input.
-
-    Attributes:
-        leaves_gaps: whether a layer was left out whose output is part of a graph.
     """
 
     def __init__(self) -> None:
         self._run = torch.get_default_dtype(), len(flop_registry)
-        self.leaves_gaps = False
+        self._usual = vars(nn.functional) == FUNCTIONS
+        self._models: dict[_Given, Tensor] = {}
+        self._leaves_gaps = False
+        self._met: list[Tensor] = []
 
     def recall(
         self, layer: nn.Module, args: tuple, kwargs: dict[str, Any]
@@ -105,23 +114,30 @@ class LayerMemory:
         value = args[0]
         if not value.is_meta or value.dtype not in FLOATS or not is_dense(value):
             return None, None
-        if function_modes() != 1 or dispatch_modes() != 1 or transform_level() is not None:
-            return None, None  # somebody besides the run itself follows what layers do
-        if not has_torchs_forward(layer):
+        if not self._usual or not _is_alone(layer) or value.is_inference():
             return None, None
         config = _config(layer)
         if config is None:
             return None, None
         graph = torch.is_grad_enabled(), value.requires_grad, value.requires_grad and value.is_leaf
         key = *config, *self._run, *graph, value.shape, value.stride(), value.dtype
-        try:
-            given = _given.get(key)
-        except TypeError:  # something in a tuple has no hash
-            return None, None
+        given = _given.get(key)
         if given is None:
             return key, None
-        self.leaves_gaps |= given.graph and not given.itself
-        return key, (given.again(value), given.flops)
+        if given.itself and value.requires_grad and value._is_view():
+            return key, None  # to some views nothing may be written
+        return key, (value if given.itself else self._again(given), given.flops)
+
+    def _again(self, given: _Given) -> Tensor:
+        with torch._C._DisableTorchDispatch():
+            if not given.graph:
+                return given.made()
+            self._leaves_gaps = True
+            model = self._models.get(given)
+            if model is None:
+                model = self._models[given] = given.made().requires_grad_()
+                model.register_post_accumulate_grad_hook(self._met.append)
+            return model.clone()  # not a leaf, which could not be written to
 
     def remember(self, key: Key, value: Tensor, output: Any, flops: int) -> None:
         """Take note of what a layer gave, unless that shares memory with what it got."""
@@ -136,9 +152,37 @@ class LayerMemory:
         if itself or (_is_copied_as_it_is(output) and not _share_memory(output, value)):
             _given[key] = _Given(output, itself, flops)
 
-    def explains(self, error: BaseException) -> bool:
-        """Tell whether an error may come from a gap in the graph."""
-        return self.leaves_gaps and isinstance(error, RuntimeError) and CUT in str(error)
+    def misled(self, differentiated: bool, error: BaseException | None = None) -> bool:
+        """Tell whether a run may have gone another way because of a gap in the graph.
+
+        Args:
+            differentiated: whether there was a backward in it.
+            error: what ended it.
+        """
+        if not self._leaves_gaps:
+            return False
+        if isinstance(error, Exception) and any(sign in str(error) for sign in SIGNS):
+            return True
+        return differentiated or bool(self._met)
+
+
+def _is_alone(layer: nn.Module) -> bool:
+    """Tell whether a layer is torch's, and nobody besides the run follows what it does."""
+    attributes, kind = layer.__dict__, type(layer)
+    if not has_torchs_forward(layer) or getattr(kind, "_conv_forward", None) is not (
+        CONVOLUTIONS.get(kind)
+    ):
+        return False
+    if attributes["_backward_hooks"] or attributes["_backward_pre_hooks"]:
+        return False
+    if torchs_modules._global_backward_hooks or torchs_modules._global_backward_pre_hooks:
+        return False
+    return (
+        function_modes() == dispatch_modes() == 1
+        and transform_level() is None
+        and forward_ad._current_level < 0
+        and saved_tensors_hooks(False) is None
+    )
 
 
 def _is_copied_as_it_is(tensor: Tensor) -> bool:
@@ -152,19 +196,22 @@ def _share_memory(one: Tensor, other: Tensor) -> bool:
     return one.untyped_storage()._cdata == other.untyped_storage()._cdata
 
 
-def _begins_as_every(kind: type, names: tuple[str, ...]) -> bool:
-    """Tell whether the first layer of its class that is met has these attributes in this order."""
-    return names[: len(FIRST)] == FIRST and _names.setdefault(kind, names) == names
-
-
 def _config(layer: nn.Module) -> Key | None:
     """Return all that a layer's output may depend on besides its input; None if it is unusual."""
     attributes = layer.__dict__
     kind, names = type(layer), tuple(attributes)
-    if names != _names.get(kind) and not _begins_as_every(kind, names):
-        return None
+    usual = _names.get(kind)
+    if names != usual:
+        if names[: len(FIRST)] != FIRST:
+            return None
+        usual = _names.setdefault(kind, names)
+    others = () if names == usual else names
     own = tuple(attributes.values())[len(FIRST) :]
-    if attributes["_modules"] or not HASHABLE.issuperset(map(type, own)):
+    if attributes["_modules"] or not MARSHALLED.issuperset(map(type, own)):
+        return None
+    try:
+        values = marshal.dumps(own, 2)  # tells 1 from 1.0, and runs no code of the user's
+    except ValueError:  # a tuple that holds something else
         return None
     parameters, buffers = attributes["_parameters"], attributes["_buffers"]
     tensors = (*parameters.values(), *buffers.values()) if buffers else (*parameters.values(),)
@@ -177,4 +224,4 @@ def _config(layer: nn.Module) -> Key | None:
     ]
     if len(forms) < len(tensors):
         return None
-    return kind, attributes["training"], own, *forms
+    return kind, others, attributes["training"], values, *forms

@@ -68,7 +68,7 @@ def why_unreadable(tensor: torch.Tensor) -> str:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return "inside torch.func"
     if kind in PLAIN:
-        return ""
+        return "its memory is given back" if lacks_memory(tensor) else ""
     if _is_distributed(tensor):
         return _spread_over(tensor)
     if _refuses(kind):
@@ -76,6 +76,15 @@ def why_unreadable(tensor: torch.Tensor) -> str:
     if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ and not tensor.is_nested:
         return f"a {kind.__name__} does not show them"
     return ""
+
+
+def lacks_memory(tensor: torch.Tensor) -> bool:
+    """Tell whether a dense tensor's storage is smaller than the tensor, as where it was freed."""
+    if tensor.layout is not torch.strided or tensor.is_nested or not tensor.numel():
+        return False
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in sizes)
+    return tensor.untyped_storage().nbytes() < (last + 1) * tensor.itemsize
 
 
 def _refuses(kind: Any) -> bool:

@@ -154,7 +154,8 @@ class Fingerprint:
 def _marks(tensors: list[Tensor]) -> tuple[list[Any], ...]:
     """Return the identities of tensors, where their memory is, and their version counters."""
     try:
-        return [*map(id, tensors)], [*map(DATA_PTR, tensors)], [*map(VERSION, tensors)]
+        with torch._C.DisableTorchFunction():
+            return [*map(id, tensors)], [*map(DATA_PTR, tensors)], [*map(VERSION, tensors)]
     except (RuntimeError, ValueError, NotImplementedError):
         return ([*map(_mark, tensors)],)
 
@@ -170,7 +171,8 @@ def _values(buffers: list[Tensor]) -> list[Any]:
     if ONLY_TENSORS.issuperset(map(type, buffers)) and not any(
         map(devices.on_accelerator, buffers)
     ):
-        with suppress(TypeError, RuntimeError):  # NumPy cannot read them where they are
+        # NumPy may not be able to read them where they are
+        with suppress(TypeError, RuntimeError), torch._C.DisableTorchFunction():
             return list(map(_copied, map(NUMPY, buffers)))
     return list(map(_value, buffers))
 
@@ -183,7 +185,7 @@ def _copied(values: Any) -> tuple[str, tuple[int, ...], bytes | int]:
 
 
 def _value(buffer: Tensor) -> Any:
-    if buffer.layout is not torch.strided:
+    if buffer.layout is not torch.strided or buffer.is_meta:
         return _mark(buffer)  # torch cannot compare sparse tensors
     try:
         tensor = buffer.detach() if buffer.requires_grad else buffer

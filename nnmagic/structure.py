@@ -12,7 +12,7 @@ from torch.utils.flop_counter import flop_registry
 
 from nnmagic import sealed
 from nnmagic.blocks import block
-from nnmagic.calls import CallObserver, RunningCall, observed
+from nnmagic.calls import OBSERVERS, CallObserver, RunningCall, observed
 from nnmagic.default_device import put_back, set_aside
 from nnmagic.failures import annotate, calling_line, first_line, mismatch, place_text
 from nnmagic.flops import FlopCounter
@@ -117,12 +117,13 @@ class ShapeObserver(CallObserver):
                 seen.input_shape = tuple(args[0].shape)
             else:
                 seen.input_shape, _ = tensors_of_call(args, kwargs)
-            if self.memory is not None and call.stack is self.running:
+            # where others observe the call too, the layer runs for them
+            if self.memory is not None and call.stack is self.running and OBSERVERS.alone is self:
                 seen.key, known = self.memory.recall(module, args, kwargs)
                 if known is not None:
                     call.answer, flops = known
                     counter.total += flops
-        if self.sets_aside and call.answer is None:
+        if self.sets_aside and call.answer is None and call.stack is self.running:
             seen.device = set_aside(module)
         call.notes = seen, args, kwargs
         self.seen.append(seen)
@@ -323,12 +324,14 @@ def describe(
             why = f"a run for shapes cannot follow it ({error})"
         raise ValuesNeededError(f"{where}: {why}") from error.__cause__
     except BaseException as error:
-        if observer.memory is not None and observer.memory.explains(error):
+        if observer.memory is not None and observer.memory.misled(counter.in_backward, error):
             return again(by_rule=False, failed=failed)
         if observer.failure:
             annotate(error, f"raised on the meta device in {observer.failure}")
             failed(summary(observer.failure))
         raise
+    if observer.memory is not None and observer.memory.misled(counter.in_backward):
+        return again(by_rule=False, failed=failed)
     if not optimizer:
         return summary()
     step = training_step(

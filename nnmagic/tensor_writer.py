@@ -16,7 +16,7 @@ from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.devices import Then
 from nnmagic.kernels import MOST, Batch, Kernel, Row, kernel_of
 from nnmagic.measuring import measure
-from nnmagic.readings import read
+from nnmagic.readings import lacks_memory, read
 from nnmagic.samples import WHOLE, Kept, offsets_of
 from nnmagic.statistics import statistics_of
 from nnmagic.tensors import form_of, is_watched, version_of
@@ -196,6 +196,8 @@ class TensorWriter:
         shape, numel, letter = known.form.shape, known.form.numel, known.letter
         if self.at_most is not None and self.at_most < numel:
             return None
+        if lacks_memory(tensor):
+            return None
         rows = _rows_of(known.form) if scores else None
         drawn = len(self._pictures) < MOST_PICTURES
         offsets = offsets_of(shape, rows, drawn)
@@ -211,8 +213,9 @@ class TensorWriter:
 
     def settle(self) -> None:
         """Write the numbers of all tensors that came since the last time."""
-        self._on_devices.read()
-        self._settle_small()
+        with self.log.lock:  # the kernel is given an address, which must stay what it is
+            self._on_devices.read()
+            self._settle_small()
 
     def _settle_small(self) -> None:
         for batch in self._small.values():

@@ -1,15 +1,30 @@
 """Layers that are left out in a run for shapes, as one like them has run before."""
 
+import copy
+import gc
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 import nnmagic
 from nnmagic import layer_memory
 from nnmagic.naming import Naming
 from nnmagic.structure import describe
+
+
+tells_hooks = pytest.mark.skipif(
+    not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"),
+    reason="this torch does not tell which hooks there are, so that all layers run",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +134,7 @@ def test_what_is_remembered_is_what_torch_gives(kind, turned, graph, train):
     assert found[2] == found[0]
 
 
+@tells_hooks
 def test_the_second_of_two_equal_layers_is_left_out_and_so_is_the_next_summary(ran):
     net = nn.Sequential(*[nn.Linear(5, 5) for _ in range(3)])
     x = torch.rand(2, 5, requires_grad=True)
@@ -259,6 +275,210 @@ def test_a_network_that_differentiates_itself_is_run_in_full():
         assert len(found.rows) == 6
 
 
+class TrainingItself(nn.Module):
+    """Adapts its weights while it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(*[nn.Linear(8, 8), nn.ReLU()] * 3)
+
+    def forward(self, x):
+        self.layers(x).sum().backward()
+        return x
+
+
+class Adapting(TrainingItself):
+    """Does without a gradient where there is none."""
+
+    def forward(self, x):
+        x.requires_grad_()
+        (gradient,) = torch.autograd.grad(self.layers(x).sum(), x, allow_unused=True)
+        return x - 0.1 * gradient
+
+
+class Checkpointed(TrainingItself):
+    """Computes its layers again in a backward of its own."""
+
+    def forward(self, x):
+        y = checkpoint(self.layers, x, use_reentrant=False)
+        y.sum().backward()
+        return y.detach()
+
+
+class Keeping(TrainingItself):
+    """Looks at a gradient that a backward without any operation brings."""
+
+    def forward(self, x):
+        x.requires_grad_()
+        self.layers(x).backward(torch.ones(2, 8))
+        return x.clone() if x.grad is None else torch.cat([x, x.grad])
+
+
+@tells_hooks
+@pytest.mark.parametrize("make", [TrainingItself, Adapting, Checkpointed, Keeping, Force])
+def test_a_backward_within_the_run_is_whole(make):
+    net, x = make(), torch.rand(2, 3 if make is Force else 8)
+
+    def found(by_rule):
+        return describe(net, (x,), {}, naming=Naming(), title="", by_rule=by_rule)
+
+    whole = found(by_rule=False)
+    for _ in range(2):
+        assert found(by_rule=True) == whole
+
+
+def test_forward_mode_is_whole():
+    class Dual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+
+        def forward(self, x):
+            with forward_ad.dual_level():
+                y = self.layers(forward_ad.make_dual(x, torch.ones_like(x)))
+                return forward_ad.unpack_dual(y).tangent
+
+    for _ in range(3):
+        assert nnmagic.summary(Dual(), torch.rand(2, 3)).rows[0].output_shape == (2, 3)
+
+
+def test_hooks_that_save_tensors_see_all():
+    saved = []
+
+    class Saving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+
+        def forward(self, x):
+            with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda kept: kept):
+                return self.layers(x)
+
+    nnmagic.summary(Saving(), torch.rand(2, 3))
+    first = len(saved)
+    nnmagic.summary(Saving(), torch.rand(2, 3))
+
+    assert len(saved) == 2 * first > 0
+
+
+def test_operations_count_once_while_others_observe():
+    net, x = nn.Sequential(*[nn.Linear(8, 8) for _ in range(3)]), torch.rand(2, 8)
+    alone = nnmagic.summary(net, x)
+
+    with nnmagic.tracing(nn.Identity()):
+        assert nnmagic.summary(net, x) == alone
+    with nnmagic.tracing() as trace:
+        assert nnmagic.summary(net, x) == alone
+        assert len(trace) == 4
+    with ThreadPoolExecutor(3) as pool:
+        all_there = Barrier(3)  # who begins during a run is part of it
+        list(pool.map(lambda _: all_there.wait(), range(3)))
+        nets = [copy.deepcopy(net) for _ in range(12)]
+        together = list(pool.map(lambda each: nnmagic.summary(each, x), nets))
+
+    assert [each.total_flops for each in together] == [alone.total_flops] * 12
+
+
+@pytest.mark.parametrize("write", [lambda y: nn.functional.relu_(y), lambda y: y.add_(1)])
+def test_what_a_backward_hook_forbids_is_forbidden(write):
+    class Hooked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+            self.layers[2].register_full_backward_hook(lambda *_: None)
+
+        def forward(self, x):
+            return write(self.layers(x))
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="is a view and is being modified inplace"):
+            nnmagic.summary(Hooked(), torch.rand(2, 8))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (nn.MaxPool2d(2), nn.MaxPool2d(2.0)),
+        (nn.PixelShuffle(2), nn.PixelShuffle(2.0)),
+        (nn.AdaptiveAvgPool2d((2, 2)), nn.AdaptiveAvgPool2d((2.0, 2))),
+    ],
+)
+def test_a_number_of_another_type_is_another_number(right, wrong):
+    nnmagic.summary(right, torch.rand(1, 4, 8, 8))
+
+    with pytest.raises((TypeError, RuntimeError)):
+        nnmagic.summary(wrong, torch.rand(1, 4, 8, 8))
+
+
+def test_writing_to_a_view_that_may_not_be_written_to_fails_as_it_does():
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.act = nn.Linear(8, 8), nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            return self.act(self.linear(x).unbind(0)[0])
+
+    nnmagic.summary(nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True)), torch.rand(8))
+
+    with pytest.raises(RuntimeError, match="Output 0 of Unbind"):
+        nnmagic.summary(Writing(), torch.rand(2, 8))
+
+
+def test_functions_that_the_user_has_replaced_are_called(monkeypatch):
+    conv, linear = nn.Conv2d(4, 4, 3), nn.Linear(8, 8)
+    nnmagic.summary(conv, torch.rand(PICTURE))
+    nnmagic.summary(linear, torch.rand(2, 8))
+    forward = nn.Conv2d._conv_forward
+    padded = partial(nn.functional.pad, pad=(1, 1, 1, 1))
+    monkeypatch.setattr(
+        nn.Conv2d, "_conv_forward", lambda self, x, *rest: forward(self, padded(x), *rest)
+    )
+
+    assert nnmagic.summary(conv, torch.rand(PICTURE)).rows[0].output_shape == PICTURE
+
+    monkeypatch.setattr(nn.functional, "linear", lambda x, *_: x[:1])
+
+    assert nnmagic.summary(linear, torch.rand(2, 8)).rows[0].output_shape == (1, 8)
+
+
+class Odd:
+    """What cannot be compared."""
+
+    def __eq__(self, other):
+        raise ValueError("no comparison")
+
+    def __hash__(self):
+        return 1
+
+
+def test_no_code_of_an_attribute_runs_and_none_is_kept():
+    layers = nn.Linear(8, 8), nn.Linear(8, 8)
+    for layer in layers:
+        layer.cache = (Odd(),)
+    net = nn.Sequential(*layers)
+    layers[0].owner = (net,)
+    reference = weakref.ref(net)
+
+    assert len(nnmagic.summary(net, torch.rand(2, 8)).rows) == 3
+
+    del net, layer, layers
+    gc.collect()
+    assert reference() is None
+
+
+@tells_hooks
+def test_an_odd_first_layer_does_not_keep_the_usual_ones_from_being_known(ran):
+    odd = nn.Linear(8, 8)
+    odd.tag = "a"
+    nnmagic.summary(odd, torch.rand(2, 8))
+
+    for _ in range(2):
+        nnmagic.summary(nn.Linear(8, 8), torch.rand(2, 8))
+
+    assert ran == ["Linear", "Linear"]
+
+
 def test_writing_to_a_leaf_that_needs_a_gradient_fails_as_it_does():
     class Writing(nn.Module):
         def __init__(self):
@@ -300,9 +520,6 @@ def test_not_everything_is_remembered_for_ever(monkeypatch):
 
 
 def test_nothing_of_a_network_is_kept_alive():
-    import gc
-    import weakref
-
     net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     nnmagic.summary(net, torch.rand(2, 3))
     references = [weakref.ref(each) for each in (net, net[0], net[0].weight, net[1].running_mean)]

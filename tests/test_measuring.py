@@ -17,6 +17,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import nnmagic
 from nnmagic.measuring import measure
 from nnmagic.samples import WHOLE
 from nnmagic.tensors import form_of, version_of
@@ -495,3 +496,17 @@ def test_a_distributed_tensor_of_which_a_part_is_here_is_blank_with_the_reason()
     assert [each.shape for each in found] == [(12, 4), (6, 4), (6, 4)]
     assert [each.mean is None for each in found] == [True, True, False]
     assert found[0].unknown == "Shard(dim=0) over 2 devices"
+
+
+@pytest.mark.parametrize("left", [0, 4000])
+@pytest.mark.parametrize("size", [10, 2000, 2_000_000])
+def test_a_tensor_whose_memory_is_given_back_is_blank(size, left):
+    tensor = torch.randn(size)
+    if 4 * size <= left:
+        pytest.skip("all of it is there")
+    tensor.untyped_storage().resize_(left)
+
+    (found,) = nnmagic.trace(torch.nn.Identity(), tensor)[""].inputs
+
+    assert found.unknown == "its memory is given back"
+    assert found.mean is None

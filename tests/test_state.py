@@ -74,6 +74,13 @@ def test_of_a_large_buffer_a_checksum_is_kept(dtype):
     assert len(pickle.dumps(fingerprint_of(net).buffers)) < 1000
 
 
+def test_a_buffer_on_meta_has_no_value():
+    net = nn.Module()
+    net.register_buffer("table", torch.zeros(3, device="meta"))
+
+    assert fingerprint_of(net).changes() == []
+
+
 def test_nan_in_a_buffer_is_equal_to_itself():
     net = nn.Module()
     net.register_buffer("table", torch.full((3,), float("nan")))
