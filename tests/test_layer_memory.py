@@ -20,7 +20,6 @@ from nnmagic import layer_memory
 from nnmagic.naming import Naming
 from nnmagic.structure import describe
 
-
 tells_hooks = pytest.mark.skipif(
     not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"),
     reason="this torch does not tell which hooks there are, so that all layers run",
