@@ -313,8 +313,23 @@ class Keeping(TrainingItself):
         return x.clone() if x.grad is None else torch.cat([x, x.grad])
 
 
+class Asking(TrainingItself):
+    """Asks for two gradients, of which it gets one in any case."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Bilinear(8, 8, 3)
+
+    def forward(self, x):
+        x.requires_grad_()
+        y = self.layers(x)
+        loss = self.last(y, y).sum()
+        first, _ = torch.autograd.grad(loss, (x, self.last.weight), allow_unused=True)
+        return x.clone() if first is None else torch.cat([x, first])
+
+
 @tells_hooks
-@pytest.mark.parametrize("make", [TrainingItself, Adapting, Checkpointed, Keeping, Force])
+@pytest.mark.parametrize("make", [TrainingItself, Adapting, Asking, Checkpointed, Keeping, Force])
 def test_a_backward_within_the_run_is_whole(make):
     net, x = make(), torch.rand(2, 3 if make is Force else 8)
 
@@ -422,6 +437,13 @@ def test_writing_to_a_view_that_may_not_be_written_to_fails_as_it_does():
 
     with pytest.raises(RuntimeError, match="Output 0 of Unbind"):
         nnmagic.summary(Writing(), torch.rand(2, 8))
+
+
+def test_a_layer_that_returns_a_view_always_runs(ran):
+    nnmagic.summary(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (2, 8))), torch.rand(2, 8))
+    nnmagic.summary(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (2, 8))), torch.rand(2, 8))
+
+    assert ran == ["Sequential", "Flatten", "Unflatten"] * 2
 
 
 def test_functions_that_the_user_has_replaced_are_called(monkeypatch):

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 import nnmagic
+from nnmagic.kernels import Batch
 from nnmagic.tensor_writer import TensorWriter
 
 
@@ -77,3 +78,18 @@ def test_many_small_tensors_are_measured_before_the_run_ends():
 
     assert numbers[2] == pytest.approx(x.double().mean().item())
     assert all(call.max == x.max() for call in t)
+
+
+def test_no_other_thread_can_move_a_column_while_the_kernel_writes(monkeypatch):
+    held = []
+    measure = Batch.measure
+
+    def noted(self, numbers):
+        held.append(t.log.lock._is_owned())
+        return measure(self, numbers)
+
+    monkeypatch.setattr(Batch, "measure", noted)
+    with nnmagic.tracing() as t:
+        nn.ReLU()(torch.rand(3))
+
+    assert held == [True]
