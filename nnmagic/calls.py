@@ -248,6 +248,7 @@ class _Observers:
         self.eager: tuple[CallObserver, ...] = ()
         self.alone: CallObserver | None = None
         self.stance: Any = None
+        self._lock = RLock()
         self.torchs_code: CodeType = CALL.__code__
         self.limit = 0
         self.enter: Callable[[nn.Module, tuple, dict[str, Any]], Any] = self._enter
@@ -258,6 +259,10 @@ class _Observers:
 
     def add(self, observer: CallObserver, *, eager: bool) -> None:
         """Let an observer see the calls from now on."""
+        with self._lock:
+            self._add(observer, eager=eager)
+
+    def _add(self, observer: CallObserver, *, eager: bool) -> None:
         if not self.observers:
             self.limit = sys.getrecursionlimit()
             sys.setrecursionlimit(self.limit + HEADROOM)
@@ -273,6 +278,10 @@ class _Observers:
 
     def remove(self, observer: CallObserver) -> None:
         """Let it see no more."""
+        with self._lock:
+            self._remove(observer)
+
+    def _remove(self, observer: CallObserver) -> None:
         self._set(tuple(each for each in self.observers if each is not observer))
         if observer in self.eager:
             self.eager = tuple(each for each in self.eager if each is not observer)

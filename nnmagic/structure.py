@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import torch
@@ -358,17 +359,42 @@ def _fakes_for(
     return Fakes(device) if cast or scripted else None, ()
 
 
+class _FastpathOff:
+    """Keeps torch off its fused attention, which packs sequences by a mask's values.
+
+    That is a setting of the whole process: the first of several runs in threads sets it, and the
+    last one puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._runs = 0
+        self._enabled = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._runs:
+                self._enabled = torch.backends.mha.get_fastpath_enabled()
+                torch.backends.mha.set_fastpath_enabled(False)
+            self._runs += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._runs -= 1
+            if not self._runs:
+                torch.backends.mha.set_fastpath_enabled(self._enabled)
+
+
+FASTPATH_OFF = _FastpathOff()
+
+
 @block
 def _mode(*, own_input: bool) -> Iterator[None]:
     """Let a run see every operation: none fused, none whole as in inference mode."""
     without_graph = own_input or torch.is_inference_mode_enabled()
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # it packs sequences by a mask's values
-    try:
-        with torch.inference_mode(False), torch.no_grad() if without_graph else nullcontext():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+    graph = torch.no_grad() if without_graph else nullcontext()
+    with FASTPATH_OFF, torch.inference_mode(False), graph:
+        yield
 
 
 def never_ran(label: str, ran: Set[str], counts: Counts) -> Iterator[tuple[Any, ...]]:

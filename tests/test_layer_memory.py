@@ -391,6 +391,7 @@ def test_operations_count_once_while_others_observe():
         together = list(pool.map(lambda each: nnmagic.summary(each, x), nets))
 
     assert [each.total_flops for each in together] == [alone.total_flops] * 12
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 @pytest.mark.parametrize("write", [lambda y: nn.functional.relu_(y), lambda y: y.add_(1)])
