@@ -498,12 +498,11 @@ def test_a_distributed_tensor_of_which_a_part_is_here_is_blank_with_the_reason()
     assert found[0].unknown == "Shard(dim=0) over 2 devices"
 
 
-@pytest.mark.parametrize("left", [0, 4000])
-@pytest.mark.parametrize("size", [10, 2000, 2_000_000])
+@pytest.mark.parametrize(
+    ("size", "left"), [(10, 0), (2000, 0), (2000, 4000), (2_000_000, 0), (2_000_000, 4000)]
+)
 def test_a_tensor_whose_memory_is_given_back_is_blank(size, left):
     tensor = torch.randn(size)
-    if 4 * size <= left:
-        pytest.skip("all of it is there")
     tensor.untyped_storage().resize_(left)
 
     (found,) = nnmagic.trace(torch.nn.Identity(), tensor)[""].inputs
