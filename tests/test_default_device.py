@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from odd_layers import Own, hooked, hooked_before, replaced
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
@@ -31,28 +32,6 @@ def test_a_known_layer_runs_without_the_device_and_gives_it_back():
         put_back(device)
         assert torch.empty(2).device.type == "meta"
     assert len_of_stack() == 0
-
-
-class Own(nn.ReLU):
-    """A layer of the user's."""
-
-
-def hooked():
-    layer = nn.ReLU()
-    layer.register_forward_hook(lambda *_: None)
-    return layer
-
-
-def hooked_before():
-    layer = nn.ReLU()
-    layer.register_forward_pre_hook(lambda *_: None)
-    return layer
-
-
-def replaced():
-    layer = nn.ReLU()
-    layer.forward = lambda x: x
-    return layer
 
 
 @pytest.mark.parametrize(

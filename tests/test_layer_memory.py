@@ -9,6 +9,7 @@ from threading import Barrier
 
 import pytest
 import torch
+from odd_layers import Own, hooked, hooked_before, replaced
 from torch import nn
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
@@ -165,24 +166,6 @@ def test_a_layer_that_differs_in_anything_runs(kind, ran):
     assert len(ran) == 2
 
 
-def hooked():
-    layer = nn.ReLU()
-    layer.register_forward_hook(lambda *_: None)
-    return layer
-
-
-def hooked_before():
-    layer = nn.ReLU()
-    layer.register_forward_pre_hook(lambda *_: None)
-    return layer
-
-
-def replaced():
-    layer = nn.ReLU()
-    layer.forward = lambda x: x[:, :1]
-    return layer
-
-
 def with_more_attributes():
     layer = nn.ReLU()
     layer.mine = object()
@@ -193,13 +176,6 @@ def with_a_layer_inside():
     layer = nn.ReLU()
     layer.inner = nn.ReLU()
     return layer
-
-
-class Own(nn.ReLU):
-    """A layer of the user's."""
-
-    def forward(self, x):
-        return super().forward(x)
 
 
 @pytest.mark.parametrize(
