@@ -1,5 +1,6 @@
 """Which values of a tensor are kept."""
 
+from ctypes import Array, c_char, sizeof
 from functools import lru_cache
 from itertools import accumulate
 from math import prod
@@ -53,68 +54,78 @@ def samples_of(reading: Reading, keep: str, rows: int | None, drawn: bool) -> Sa
     return Samples(leading, real_sample(thinned(reading.flat, WHOLE)), picture)
 
 
-class Kept(NamedTuple):
-    """What is kept of a large tensor of floats: quick to make, and unfolded when it is read.
+class Kind(NamedTuple):
+    """What large tensors of floats share of which the same is kept.
 
     Attributes:
         format: the format of one number.
-        shape: the tensor's shape.
-        rows: how many rows the leading sample has, each whole; None is a corner.
-        drawn: whether there are values to draw it by.
-        data: the values at `offsets_of`, as bytes.
+        shape: the tensor's shape, of at most 2 ** 31 values.
+        rows: how many rows the leading sample has, each whole; None takes a corner.
+        drawn: whether to keep values to draw it by.
     """
 
     format: str
     shape: tuple[int, ...]
     rows: int | None
     drawn: bool
+
+
+class Kept(NamedTuple):
+    """What is kept of a large tensor of floats: quick to make, and unfolded when it is read.
+
+    Attributes:
+        kind: which values are kept.
+        data: these, as bytes.
+    """
+
+    kind: Kind
     data: Any
 
     def samples(self) -> Samples:
         """Return the same as `samples_of` does."""
-        cuts = _cuts(self.shape, self.rows, self.drawn)
-        sizes = [prod(shape) * calcsize(self.format) for shape, _ in cuts]
+        format, shape, rows, drawn = self.kind
+        cuts = _cuts(shape, rows, drawn)
+        sizes = [prod(shape) * calcsize(format) for shape, _ in cuts]
         ends = list(accumulate(sizes))
         leading, spread, *picture = [
-            Sample(self.format, shape, bytes(self.data[end - size : end]))
+            Sample(format, shape, bytes(self.data[end - size : end]))
             for (shape, _), size, end in zip(cuts, sizes, ends, strict=True)
         ]
-        steps = grid_of(self.shape)[1]
+        steps = grid_of(shape)[1]
         return Samples(leading, spread, *(Picture(sample, steps) for sample in picture))
 
     def without_picture(self) -> "Kept":
         """Return it without the values to draw it by."""
-        number = len(offsets_of(self.shape, self.rows, False).values)
-        data = bytes(self.data[: number * calcsize(self.format)])
-        return self._replace(drawn=False, data=data)
+        offsets = offsets_of(self.kind._replace(drawn=False))
+        return Kept(offsets.kind, bytes(self.data[: sizeof(offsets.room)]))
 
 
 class Offsets(NamedTuple):
     """Where in a tensor the values are that are kept of it.
 
     Attributes:
+        kind: which tensors it holds for.
         values: int32, counted in values from the first one.
         address: of these.
         number: how many there are.
+        room: makes room for the values.
     """
 
+    kind: Kind
     values: np.ndarray
     address: int
     number: int
+    room: type[Array[c_char]]
 
 
 @lru_cache
-def offsets_of(shape: tuple[int, ...], rows: int | None, drawn: bool) -> Offsets:
-    """Return where the values are that `samples_of` keeps of more than `WHOLE`, side by side.
-
-    Args:
-        shape: of at most 2 ** 31 values.
-        rows: how many rows the leading sample has, each whole; None takes a corner.
-        drawn: whether to keep values to draw it by.
-    """
+def offsets_of(kind: Kind) -> Offsets:
+    """Return where the values are that `samples_of` keeps of more than `WHOLE`, side by side."""
+    format, shape, rows, drawn = kind
     found = [offsets for _, offsets in _cuts(shape, rows, drawn)]
     values = np.concatenate(found).astype(np.int32)
-    return Offsets(values, values.ctypes.data, values.size)
+    room = c_char * (values.size * calcsize(format))
+    return Offsets(kind, values, values.ctypes.data, values.size, room)
 
 
 def _cuts(

@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable
-from ctypes import c_char, string_at
+from ctypes import Array, c_char
 from functools import lru_cache
 from math import isfinite, prod
 from struct import calcsize
@@ -14,10 +14,10 @@ import torch
 from nnmagic import devices
 from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.devices import Then
-from nnmagic.kernels import MOST, Batch, Kernel, Row, kernel_of
+from nnmagic.kernels import MOST, Batch, Kernel, kernel_of
 from nnmagic.measuring import measure
 from nnmagic.readings import lacks_memory, read
-from nnmagic.samples import WHOLE, Kept, offsets_of
+from nnmagic.samples import WHOLE, Kept, Kind, Offsets, offsets_of
 from nnmagic.statistics import statistics_of
 from nnmagic.tensors import form_of, is_watched, version_of
 from nnmagic.trace_log import NOTHING_KNOWN, Form, TraceLog
@@ -46,15 +46,19 @@ class Usual(NamedTuple):
     Attributes:
         form: their form; none of its sizes is unknown.
         letter: the format of one value.
-        bytes: how many bytes each tensor has.
-        small: whether all values are kept.
+        itemsize: how many bytes one value has.
+        bytes: how many each tensor has.
+        view: what gives those at an address.
+        drawn: what they are where a picture is kept, None where all values are.
         kernel: what measures them.
     """
 
     form: Any
     letter: str
+    itemsize: int
     bytes: int
-    small: bool
+    view: Callable[[int], Array[c_char]]
+    drawn: Kind | None
     kernel: Kernel
 
 
@@ -65,8 +69,11 @@ def usual(shape: torch.Size, dtype: torch.dtype) -> Usual | None:
     kernel = kernel_of(letter)
     if kernel is None or not 0 < size < MOST:
         return None
-    form = Form(tuple(shape), str(dtype).removeprefix("torch."), "cpu", size)
-    return Usual(form, letter, size * calcsize(letter), size <= WHOLE, kernel)
+    sizes, itemsize = tuple(shape), calcsize(letter)
+    form = Form(sizes, str(dtype).removeprefix("torch."), "cpu", size)
+    drawn = None if size <= WHOLE else Kind(letter, sizes, None, drawn=True)
+    view = (c_char * (size * itemsize)).from_address
+    return Usual(form, letter, itemsize, size * itemsize, view, drawn, kernel)
 
 
 class TensorWriter:
@@ -93,7 +100,6 @@ class TensorWriter:
         self._forms: dict[Any, tuple[Usual | None, int]] = {}
         kernel_of("f")  # compiled now, not within the first layer
         self._small = {letter: Batch(letter) for letter in LETTERS.values()}
-        self._numbers = Row()
         self._on_devices = DeviceWriter()
         log.settle = self.settle
 
@@ -164,19 +170,30 @@ class TensorWriter:
             if known is None or tensor.is_neg():
                 return None
             if not tensor.is_contiguous():
-                if not known.small:
+                if known.drawn is not None or lacks_memory(tensor):
                     return None
                 tensor = tensor.detach().contiguous()
             address = tensor.data_ptr()
-            if not address:  # its storage is gone
-                return None
-            if known.small:
-                values = string_at(address, known.bytes)
+            skipped = tensor.storage_offset() * known.itemsize
+            if not address or tensor.untyped_storage().nbytes() < skipped + known.bytes:
+                return None  # its memory was given back, or is none
+            if known.drawn is None:
+                values = known.view(address).raw
                 index = self.log.add_whole(form, values)
                 if self._small[known.letter].add(index, values) > TOGETHER:
                     self._settle_small()
                 return index
-            return self._write_large(tensor, address, known, form, network, scores)
+            if self.at_most is not None and self.at_most < known.form.numel:
+                return None
+            kind = known.drawn
+            rows = _rows_of(known.form) if scores else None
+            drawn = len(self._pictures) < MOST_PICTURES
+            if rows is not None or not drawn:
+                kind = kind._replace(rows=rows, drawn=drawn)
+            index = self._write_large(tensor, address, known, form, offsets_of(kind))
+            if drawn:
+                self._pictures[index] = network
+            return index
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
 
@@ -185,30 +202,15 @@ class TensorWriter:
         return known, -1 if known is None else self.log.form_index(known.form)
 
     def _write_large(
-        self,
-        tensor: torch.Tensor,
-        address: int,
-        known: Usual,
-        form: int,
-        network: int,
-        scores: bool,
-    ) -> int | None:
-        shape, numel, letter = known.form.shape, known.form.numel, known.letter
-        if self.at_most is not None and self.at_most < numel:
-            return None
-        if lacks_memory(tensor):
-            return None
-        rows = _rows_of(known.form) if scores else None
-        drawn = len(self._pictures) < MOST_PICTURES
-        offsets = offsets_of(shape, rows, drawn)
-        data = (c_char * (offsets.number * calcsize(letter)))()
+        self, tensor: torch.Tensor, address: int, known: Usual, form: int, kept: Offsets
+    ) -> int:
+        log, values = self.log, kept.room()
+        index = log.add_unmeasured(form, Kept(kept.kind, values))
         refused = known.kernel.one_and_some(
-            address, numel, self._numbers, offsets.address, offsets.number, data
+            address, known.form.numel, log.address_of(index), kept.address, kept.number, values
         )
-        numbers = statistics_of(read(tensor).pieces()) if refused else self._numbers
-        index = self.log.add_measured(form, numbers, Kept(letter, shape, rows, drawn, data))
-        if drawn:
-            self._pictures[index] = network
+        if refused:
+            log.set_numbers(index, statistics_of(read(tensor).pieces()))
         return index
 
     def settle(self) -> None:

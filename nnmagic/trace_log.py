@@ -36,7 +36,8 @@ NOTHING_KNOWN = Statistics(*[float("nan")] * len(Statistics._fields))
 ITS_OWN: Any = object()
 """In place of a shape: that of the one tensor that was given, or returned."""
 
-NAN = array("d", [nan])
+ROOM = array("d", [nan] * 64 * len(Statistics._fields))
+"""Room for the numbers of tensors to come."""
 
 THEIR_OWN: Any = object()
 """In place of a shape: those of several tensors, in a tuple."""
@@ -403,18 +404,29 @@ class TraceLog:
         self.samples.append(values)
         return len(self.samples) - 1
 
-    def add_unmeasured(self, form: int) -> int:
-        """Append a tensor, its numbers and samples later; return its number."""
+    def add_unmeasured(self, form: int, samples: Folded | None = None) -> int:
+        """Append a tensor of the form of that number, its numbers later; return its own."""
         self.tensor_form.append(form)
-        self.samples.append(None)
+        self.samples.append(samples)
         return len(self.samples) - 1
 
     def unsettled(self) -> array:
-        """Return the numbers of all tensors as they are, NaN where they are to be computed."""
-        missing = len(self.samples) * len(NOTHING_KNOWN) - len(self._numbers)
-        if missing:
-            self._numbers.extend(NAN * missing)
-        return self._numbers
+        """Return the numbers of all tensors as they are, NaN where they are to be computed.
+
+        Behind them is room for more: also NaN.
+        """
+        numbers, needed = self._numbers, len(self.samples) * len(NOTHING_KNOWN)
+        while len(numbers) < needed:
+            numbers.extend(ROOM)
+        return numbers
+
+    def address_of(self, tensor: int) -> int:
+        """Return where the numbers of a tensor go: good until the lock is let go."""
+        width = len(NOTHING_KNOWN)
+        numbers = self._numbers
+        if len(numbers) < (tensor + 1) * width:
+            self.unsettled()
+        return numbers.buffer_info()[0] + tensor * width * numbers.itemsize
 
     def set_numbers(self, tensor: int, numbers: Iterable[float]) -> None:
         """Set the numbers of a tensor that was added without."""
@@ -430,19 +442,15 @@ class TraceLog:
         measured: int | None = None,
     ) -> int:
         """Append a tensor; return its number."""
-        index = self.add_measured(self.form_index(form), numbers, samples)
+        self.tensor_form.append(self.form_index(form))
+        self.samples.append(samples)
+        index = len(self.samples) - 1
+        self.set_numbers(index, numbers)
         if unknown:
             self.unknown[index] = unknown
         if measured is not None:
             self.measured[index] = measured
         return index
-
-    def add_measured(self, form: int, numbers: Iterable[float], samples: Samples | Folded) -> int:
-        """Append a tensor of the form of that number; return its own."""
-        self.unsettled().extend(numbers)
-        self.tensor_form.append(form)
-        self.samples.append(samples)
-        return len(self.samples) - 1
 
     # Reading.
 
@@ -452,7 +460,10 @@ class TraceLog:
         with self.lock:
             if self.settle is not None:
                 self.settle()
-            return self.unsettled()
+            numbers, known = self.unsettled(), len(self.samples) * len(NOTHING_KNOWN)
+            if len(numbers) > known:
+                del numbers[known:]
+            return numbers
 
     @property
     def layers(self) -> list[Layer]:

@@ -195,8 +195,9 @@ def _numbers_of(log: TraceLog, tensors: np.ndarray) -> np.ndarray:
     width = len(NOTHING_KNOWN)
     if not log.numbers or not len(tensors):
         return np.full((len(tensors), width), nan)
-    known = np.frombuffer(log.numbers, dtype=np.float64).reshape(-1, width)
-    return np.where((tensors >= 0)[:, None], known[tensors], nan)
+    with log.lock:  # nothing can be added to a column that NumPy looks at
+        known = np.frombuffer(log.numbers, dtype=np.float64).reshape(-1, width)
+        return np.where((tensors >= 0)[:, None], known[tensors], nan)
 
 
 def _scores(scores: Sequence[Any]) -> Content | None:

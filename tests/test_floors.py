@@ -20,26 +20,27 @@ FLOORS = {
     9: "trace_records",
     10: "panels trace_sheets",
     11: "widget",
-    12: "default_device expectations forms gradients kernels layers "
+    12: "default_device expectations forms gradients kernel_source layers "
     "modes networks optimizers pictures sealed shape_rules tensors",
-    13: "devices guessed known_values layer_expectations loss_expectations "
-    "meta_kernels naming nesting packed statistics unjudged",
-    14: "arguments calls device_statistics failures flops layer_memory readings state",
-    15: "calling_places candidates functions meta sameness samples",
-    16: "inputs measuring root_calls weights",
-    17: "device_writer layer_counts memory parameters",
-    18: "structure tensor_writer",
-    19: "peers real recorder",
-    20: "function_recorder",
-    21: "recording",
-    22: "subject",
-    23: "watching",
-    24: "displays expression options",
-    25: "cells completions statements words",
-    26: "makers",
-    27: "magics",
-    28: "extension",
-    29: "__init__",
+    13: "devices guessed kernels known_values layer_expectations loss_expectations "
+    "meta_kernels naming nesting packed unjudged",
+    14: "arguments calls failures flops layer_memory state statistics",
+    15: "calling_places candidates device_statistics functions meta readings",
+    16: "inputs sameness samples weights",
+    17: "layer_counts measuring memory root_calls",
+    18: "device_writer parameters structure",
+    19: "peers real tensor_writer",
+    20: "recorder",
+    21: "function_recorder",
+    22: "recording",
+    23: "subject",
+    24: "watching",
+    25: "displays expression options",
+    26: "cells completions statements words",
+    27: "makers",
+    28: "magics",
+    29: "extension",
+    30: "__init__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
@@ -49,7 +50,7 @@ WITHOUT_TORCH = 11
 HOMES = {
     "torch": lambda name: FLOOR[name] > WITHOUT_TORCH,
     "torchvision": lambda name: name == "pictures",
-    "IPython": lambda name: 24 <= FLOOR[name] <= 27,
+    "IPython": lambda name: 25 <= FLOOR[name] <= 28,
     "pandas": lambda name: name == "records",
     "numpy": lambda name: (
         name in ("kernels", "statistics", "readings", "samples", "measuring", "tensor_writer")

@@ -93,3 +93,29 @@ def test_no_other_thread_can_move_a_column_while_the_kernel_writes(monkeypatch):
         nn.ReLU()(torch.rand(3))
 
     assert held == [True]
+
+
+@pytest.mark.parametrize("start", [0, 40])
+@pytest.mark.parametrize("size", [50, 5000])
+def test_a_storage_that_was_cut_is_not_read_past_its_end(size, start):
+    whole = torch.rand(start + size)
+    x = whole[start:]
+    whole.untyped_storage().resize_(4 * (start + size - 1))
+
+    with nnmagic.tracing() as t:
+        nn.Identity()(x)
+
+    assert t[""].mean is None
+    assert t[""].outputs[0].unknown == "its memory is given back"
+
+
+def test_the_numbers_of_many_large_tensors_are_each_ones_own():
+    net = nn.Sequential(*[nn.Threshold(i, i) for i in range(300)])
+
+    with nnmagic.tracing() as t:
+        net(torch.zeros(1100))
+        early = t.log.statistics_of(7)  # leaves no room behind the numbers that are there
+        net(torch.ones(1100))
+
+    assert early.max == 6
+    assert [call.max for call in t if call.layer] == [*range(300), 1, *range(1, 300)]

@@ -1,0 +1,324 @@
+"""What measures floats, in the language of LLVM."""
+
+from math import inf
+from struct import pack
+
+from nnmagic.trace_log import NOTHING_KNOWN
+
+TYPES = {"f": ("float", "fpext float"), "d": ("double", "bitcast double")}
+"""By NumPy's letter: LLVM's name of the type, and how it becomes a double."""
+
+KEPT = 2.0**-13
+"""A variance that is a smaller share of the mean square is summed again, around the mean."""
+
+SMALLEST = 2.0**-664
+"""A smaller mean square may have lost squares; one that overflows is not finite."""
+
+LANES, STEPS = 16, 8
+"""How many float32 are read at once; and how many times, before their sums become doubles."""
+
+ENOUGH = 2.0**-3
+"""A variance that is a smaller share of the mean square has too few digits in such sums."""
+
+SMALL = 2.0**-80
+"""A smaller mean square may have lost squares of float32."""
+
+
+def _literal(value: float) -> str:
+    """Return a double as LLVM reads it without rounding."""
+    return f"0x{pack('>d', value).hex()}"
+
+
+SUMS = "{double, double, double, double, double}"
+"""Low, high, how many are zero, mean and mean square; the last two of the distances from a center.
+
+Where a value is NaN, low and high are anything; where one is not finite, the mean square is not.
+"""
+
+
+FLOATS, DOUBLES, COUNTS, FLAGS = (f"<{LANES} x {t}>" for t in ("float", "double", "i32", "i1"))
+
+
+def _step(i: int) -> str:
+    """Return the source of one step of a round of `@in_lanes`.
+
+    What the steps with even and with odd numbers sum up is kept apart: neither waits for the other,
+    and fewer numbers are added in turn.
+    """
+    total, squares = (f"%{n}.{i - 2}" if i > 1 else "zeroinitializer" for n in ("total", "squares"))
+    return f"""
+  %place.{i} = getelementptr {FLOATS}, ptr %round, i64 {i}
+  %value.{i} = load {FLOATS}, ptr %place.{i}, align 4
+  %lower.{i} = fcmp nnan nsz olt {FLOATS} %value.{i}, %low.{i}
+  %low.{i + 1} = select nnan nsz {FLAGS} %lower.{i}, {FLOATS} %value.{i}, {FLOATS} %low.{i}
+  %higher.{i} = fcmp nnan nsz ogt {FLOATS} %value.{i}, %high.{i}
+  %high.{i + 1} = select nnan nsz {FLAGS} %higher.{i}, {FLOATS} %value.{i}, {FLOATS} %high.{i}
+  %is.zero.{i} = fcmp oeq {FLOATS} %value.{i}, zeroinitializer
+  %one.{i} = zext {FLAGS} %is.zero.{i} to {COUNTS}
+  %zeros.{i + 1} = add {COUNTS} %zeros.{i}, %one.{i}
+  %total.{i} = fadd nsz {FLOATS} %value.{i}, {total}
+  %square.{i} = fmul contract {FLOATS} %value.{i}, %value.{i}
+  %squares.{i} = fadd nsz contract {FLOATS} %square.{i}, {squares}"""
+
+
+QUICKLY = f"""
+declare float @llvm.vector.reduce.fmin.v{LANES}f32({FLOATS})
+declare float @llvm.vector.reduce.fmax.v{LANES}f32({FLOATS})
+declare i32 @llvm.vector.reduce.add.v{LANES}i32({COUNTS})
+declare double @llvm.vector.reduce.fadd.v{LANES}f64(double, {DOUBLES})
+
+define internal {SUMS} @in_lanes(ptr %values, i64 %number) {{
+entry:
+  %first = load {FLOATS}, ptr %values, align 4
+  br label %loop
+loop:
+  %index = phi i64 [0, %entry], [%index.next, %loop]
+  %low.0 = phi {FLOATS} [%first, %entry], [%low.{STEPS}, %loop]
+  %high.0 = phi {FLOATS} [%first, %entry], [%high.{STEPS}, %loop]
+  %zeros.0 = phi {COUNTS} [zeroinitializer, %entry], [%zeros.{STEPS}, %loop]
+  %total = phi {DOUBLES} [zeroinitializer, %entry], [%total.next, %loop]
+  %squares = phi {DOUBLES} [zeroinitializer, %entry], [%squares.next, %loop]
+  %round = getelementptr float, ptr %values, i64 %index
+{"".join(map(_step, range(STEPS)))}
+  %total.round = fadd {FLOATS} %total.{STEPS - 2}, %total.{STEPS - 1}
+  %total.wide = fpext {FLOATS} %total.round to {DOUBLES}
+  %total.next = fadd {DOUBLES} %total, %total.wide
+  %squares.round = fadd {FLOATS} %squares.{STEPS - 2}, %squares.{STEPS - 1}
+  %squares.wide = fpext {FLOATS} %squares.round to {DOUBLES}
+  %squares.next = fadd {DOUBLES} %squares, %squares.wide
+  %index.next = add nuw nsw i64 %index, {LANES * STEPS}
+  %done = icmp eq i64 %index.next, %number
+  br i1 %done, label %end, label %loop
+end:
+  %low = call nnan float @llvm.vector.reduce.fmin.v{LANES}f32({FLOATS} %low.{STEPS})
+  %high = call nnan float @llvm.vector.reduce.fmax.v{LANES}f32({FLOATS} %high.{STEPS})
+  %zeros = call i32 @llvm.vector.reduce.add.v{LANES}i32({COUNTS} %zeros.{STEPS})
+  %total.all = call reassoc double @llvm.vector.reduce.fadd.v{LANES}f64(
+      double 0.0, {DOUBLES} %total.next)
+  %squares.all = call reassoc double @llvm.vector.reduce.fadd.v{LANES}f64(
+      double 0.0, {DOUBLES} %squares.next)
+  %sums = call {SUMS} @sums_of(
+      float %low, float %high, i32 %zeros, double %total.all, double %squares.all, i64 %number)
+  ret {SUMS} %sums
+}}
+
+define internal i64 @quickly(ptr %values, i64 %number, ptr %numbers) {{
+  %left = urem i64 %number, {LANES * STEPS}
+  %is.whole = icmp eq i64 %left, 0
+  br i1 %is.whole, label %whole, label %refused
+whole:
+  %sums = call {SUMS} @in_lanes(ptr %values, i64 %number)
+  %is.exact = call i1 @is_exact({SUMS} %sums, double {_literal(ENOUGH)}, double {_literal(SMALL)})
+  br i1 %is.exact, label %known, label %refused
+known:
+  call void @put({SUMS} %sums, double 0.0, i64 %number, ptr %numbers)
+  ret i64 0
+refused:
+  ret i64 1
+}}
+"""
+
+EXACTLY = f"""
+declare double @llvm.sqrt.f64(double)
+
+define internal {SUMS} @sums(ptr %values, i64 %number, double %center) alwaysinline {{
+entry:
+  %first = load TYPE, ptr %values
+  br label %loop
+loop:
+  %index = phi i64 [0, %entry], [%index.next, %loop]
+  %low = phi TYPE [%first, %entry], [%low.next, %loop]
+  %high = phi TYPE [%first, %entry], [%high.next, %loop]
+  %zeros = phi i32 [0, %entry], [%zeros.next, %loop]
+  %total = phi double [0.0, %entry], [%total.next, %loop]
+  %squares = phi double [0.0, %entry], [%squares.next, %loop]
+  %place = getelementptr inbounds TYPE, ptr %values, i64 %index
+  %value = load TYPE, ptr %place
+  %lower = fcmp nnan nsz olt TYPE %value, %low
+  %low.next = select nnan nsz i1 %lower, TYPE %value, TYPE %low
+  %higher = fcmp nnan nsz ogt TYPE %value, %high
+  %high.next = select nnan nsz i1 %higher, TYPE %value, TYPE %high
+  %is.zero = fcmp oeq TYPE %value, 0.0
+  %one = zext i1 %is.zero to i32
+  %zeros.next = add i32 %zeros, %one
+  %wide = WIDEN %value to double
+  %distance = fsub double %wide, %center
+  %total.next = fadd reassoc nsz double %total, %distance
+  %square = fmul contract double %distance, %distance
+  %squares.next = fadd reassoc nsz contract double %squares, %square
+  %index.next = add nuw nsw i64 %index, 1
+  %done = icmp eq i64 %index.next, %number
+  br i1 %done, label %end, label %loop, !llvm.loop !0
+end:
+  %sums = call {SUMS} @sums_of(
+      TYPE %low.next, TYPE %high.next, i32 %zeros.next, double %total.next, double %squares.next,
+      i64 %number)
+  ret {SUMS} %sums
+}}
+
+define internal {SUMS} @sums_of(TYPE %low, TYPE %high, i32 %zeros, double %total, double %squares,
+    i64 %number) alwaysinline {{
+  %low.wide = WIDEN %low to double
+  %high.wide = WIDEN %high to double
+  %zeros.wide = uitofp i32 %zeros to double
+  %size = uitofp i64 %number to double
+  %mean = fdiv double %total, %size
+  %mean.square = fdiv double %squares, %size
+  %sums.0 = insertvalue {SUMS} poison, double %low.wide, 0
+  %sums.1 = insertvalue {SUMS} %sums.0, double %high.wide, 1
+  %sums.2 = insertvalue {SUMS} %sums.1, double %zeros.wide, 2
+  %sums.3 = insertvalue {SUMS} %sums.2, double %mean, 3
+  %sums.4 = insertvalue {SUMS} %sums.3, double %mean.square, 4
+  ret {SUMS} %sums.4
+}}
+
+define internal i1 @is_finite({SUMS} %sums) alwaysinline {{
+  %mean.square = extractvalue {SUMS} %sums, 4
+  %is.finite = fcmp olt double %mean.square, {_literal(inf)}
+  ret i1 %is.finite
+}}
+
+define internal double @variance_of({SUMS} %sums) alwaysinline {{
+  %mean = extractvalue {SUMS} %sums, 3
+  %mean.square = extractvalue {SUMS} %sums, 4
+  %squared.mean = fmul double %mean, %mean
+  %variance = fsub double %mean.square, %squared.mean
+  ret double %variance
+}}
+
+define internal i1 @is_exact({SUMS} %sums, double %share, double %smallest) alwaysinline {{
+  %mean.square = extractvalue {SUMS} %sums, 4
+  %variance = call double @variance_of({SUMS} %sums)
+  %least = fmul double %mean.square, %share
+  %is.kept = fcmp ogt double %variance, %least
+  %is.large = fcmp ogt double %mean.square, %smallest
+  %is.finite = call i1 @is_finite({SUMS} %sums)
+  %is.safe = and i1 %is.kept, %is.large
+  %is.exact = and i1 %is.safe, %is.finite
+  ret i1 %is.exact
+}}
+
+define internal void @put({SUMS} %sums, double %center, i64 %number, ptr %numbers) {{
+  %low = extractvalue {SUMS} %sums, 0
+  %high = extractvalue {SUMS} %sums, 1
+  %zeros = extractvalue {SUMS} %sums, 2
+  %distance = extractvalue {SUMS} %sums, 3
+  %mean = fadd double %center, %distance
+  %variance = call double @variance_of({SUMS} %sums)
+  %size = uitofp i64 %number to double
+  %freedom = fsub double %size, 1.0
+  %correction = fdiv double %size, %freedom
+  %corrected = fmul double %variance, %correction
+  %std = call double @llvm.sqrt.f64(double %corrected)
+  %share = fdiv double %zeros, %size
+  store double %low, ptr %numbers
+  %at.1 = getelementptr double, ptr %numbers, i64 1
+  store double %high, ptr %at.1
+  %at.2 = getelementptr double, ptr %numbers, i64 2
+  store double %mean, ptr %at.2
+  %at.3 = getelementptr double, ptr %numbers, i64 3
+  store double %std, ptr %at.3
+  %at.4 = getelementptr double, ptr %numbers, i64 4
+  store double %share, ptr %at.4
+  %at.5 = getelementptr double, ptr %numbers, i64 5
+  store <3 x double> zeroinitializer, ptr %at.5, align 8
+  ret void
+}}
+
+define i64 @one_LETTER(ptr %values, i64 %number, ptr %numbers) {{
+entry:
+  %refused.quickly = call i64 @quickly(ptr %values, i64 %number, ptr %numbers)
+  %is.done = icmp eq i64 %refused.quickly, 0
+  br i1 %is.done, label %done, label %first
+first:
+  %sums = call {SUMS} @sums(ptr %values, i64 %number, double 0.0)
+  %is.finite = call i1 @is_finite({SUMS} %sums)
+  br i1 %is.finite, label %finite, label %refused
+finite:
+  %low = extractvalue {SUMS} %sums, 0
+  %high = extractvalue {SUMS} %sums, 1
+  %is.constant = fcmp oeq double %low, %high
+  br i1 %is.constant, label %constant, label %varied
+constant:
+  %no.distance = insertvalue {SUMS} %sums, double 0.0, 3
+  %no.spread = insertvalue {SUMS} %no.distance, double 0.0, 4
+  br label %known
+varied:
+  %is.exact = call i1 @is_exact({SUMS} %sums, double {_literal(KEPT)}, double {_literal(SMALLEST)})
+  br i1 %is.exact, label %known, label %again
+again:
+  %mean = extractvalue {SUMS} %sums, 3
+  %rest = call {SUMS} @sums(ptr %values, i64 %number, double %mean)
+  %is.exact.now = call i1 @is_exact(
+      {SUMS} %rest, double {_literal(KEPT)}, double {_literal(SMALLEST)})
+  br i1 %is.exact.now, label %known, label %refused
+known:
+  %found = phi {SUMS} [%no.spread, %constant], [%sums, %varied], [%rest, %again]
+  %center = phi double [%low, %constant], [0.0, %varied], [%mean, %again]
+  call void @put({SUMS} %found, double %center, i64 %number, ptr %numbers)
+  br label %done
+done:
+  ret i64 0
+refused:
+  ret i64 1
+}}
+
+define i64 @one_and_some_LETTER(ptr %values, i64 %number, ptr %numbers, ptr %offsets, i64 %count,
+    ptr %some) {{
+entry:
+  %refused = call i64 @one_LETTER(ptr %values, i64 %number, ptr %numbers)
+  br label %loop
+loop:
+  %index = phi i64 [0, %entry], [%index.next, %loop]
+  %offset.place = getelementptr inbounds i32, ptr %offsets, i64 %index
+  %offset = load i32, ptr %offset.place
+  %place = getelementptr inbounds TYPE, ptr %values, i32 %offset
+  %value = load TYPE, ptr %place
+  %target = getelementptr inbounds TYPE, ptr %some, i64 %index
+  store TYPE %value, ptr %target
+  %index.next = add nuw nsw i64 %index, 1
+  %done = icmp eq i64 %index.next, %count
+  br i1 %done, label %end, label %loop
+end:
+  ret i64 %refused
+}}
+
+define i64 @many_LETTER(ptr %values, ptr %sizes, ptr %rows, i64 %count, ptr %numbers) {{
+entry:
+  br label %loop
+loop:
+  %index = phi i64 [0, %entry], [%index.next, %loop]
+  %start = phi ptr [%values, %entry], [%start.next, %loop]
+  %refused = phi i64 [0, %entry], [%refused.next, %loop]
+  %size.place = getelementptr i64, ptr %sizes, i64 %index
+  %size = load i64, ptr %size.place
+  %row.place = getelementptr i64, ptr %rows, i64 %index
+  %row = load i64, ptr %row.place
+  %row.start = mul i64 %row, {len(NOTHING_KNOWN)}
+  %row.numbers = getelementptr double, ptr %numbers, i64 %row.start
+  %refuses = call i64 @one_LETTER(ptr %start, i64 %size, ptr %row.numbers)
+  %refused.next = add i64 %refused, %refuses
+  %start.next = getelementptr TYPE, ptr %start, i64 %size
+  %index.next = add i64 %index, 1
+  %done = icmp eq i64 %index.next, %count
+  br i1 %done, label %end, label %loop
+end:
+  ret i64 %refused.next
+}}
+
+!0 = distinct !{{!0, !1}}
+!1 = !{{!"llvm.loop.vectorize.width", i32 16}}
+"""
+
+NOT_QUICKLY = """
+define internal i64 @quickly(ptr %values, i64 %number, ptr %numbers) {
+  ret i64 1
+}
+"""
+
+
+def source_of(letter: str) -> str:
+    """Return the functions of `nnmagic.kernels.Kernel` for a type, by NumPy's letter."""
+    type_name, widen = TYPES[letter]
+    source = EXACTLY + (QUICKLY if letter == "f" else NOT_QUICKLY)
+    return source.replace("TYPE", type_name).replace("WIDEN", widen).replace("LETTER", letter)
