@@ -17,6 +17,12 @@ SMALLEST = 2.0**-664
 LANES, STEPS = 16, 8
 """How many float32 are read at once; and how many times, before their sums become doubles."""
 
+SHARED = 1 << 16
+"""So many values are shared among several threads."""
+
+MOST_THREADS = 64
+"""More would not read faster."""
+
 ENOUGH = 2.0**-3
 """A variance that is a smaller share of the mean square has too few digits in such sums."""
 
@@ -30,11 +36,15 @@ def _literal(value: float) -> str:
 
 
 SUMS = "{double, double, double, double, double}"
-"""Low, high, how many are zero, mean and mean square; the last two of the distances from a center.
+"""Low, high, how many are zero, and of the distances from a center the sums, or means, of these and
+of their squares.
 
-Where a value is NaN, low and high are anything; where one is not finite, the mean square is not.
+Where a value is NaN, low and high are anything; where one is not finite, the squares are not.
 """
 
+
+NO_SUMS = f"{{double {_literal(inf)}, double {_literal(-inf)}, double 0.0, double 0.0, double 0.0}}"
+"""Those of no value at all."""
 
 FLOATS, DOUBLES, COUNTS, FLAGS = (f"<{LANES} x {t}>" for t in ("float", "double", "i32", "i1"))
 
@@ -61,7 +71,7 @@ def _step(i: int) -> str:
   %squares.{i} = fadd nsz contract {FLOATS} %square.{i}, {squares}"""
 
 
-QUICKLY = f"""
+IN_LANES = f"""
 declare float @llvm.vector.reduce.fmin.v{LANES}f32({FLOATS})
 declare float @llvm.vector.reduce.fmax.v{LANES}f32({FLOATS})
 declare i32 @llvm.vector.reduce.add.v{LANES}i32({COUNTS})
@@ -98,30 +108,152 @@ end:
   %squares.all = call reassoc double @llvm.vector.reduce.fadd.v{LANES}f64(
       double 0.0, {DOUBLES} %squares.next)
   %sums = call {SUMS} @sums_of(
-      float %low, float %high, i32 %zeros, double %total.all, double %squares.all, i64 %number)
+      float %low, float %high, i32 %zeros, double %total.all, double %squares.all)
   ret {SUMS} %sums
 }}
 
-define internal i64 @quickly(ptr %values, i64 %number, ptr %numbers) {{
-  %left = urem i64 %number, {LANES * STEPS}
-  %is.whole = icmp eq i64 %left, 0
-  br i1 %is.whole, label %whole, label %refused
-whole:
-  %sums = call {SUMS} @in_lanes(ptr %values, i64 %number)
-  %is.exact = call i1 @is_exact({SUMS} %sums, double {_literal(ENOUGH)}, double {_literal(SMALL)})
-  br i1 %is.exact, label %known, label %refused
-known:
-  call void @put({SUMS} %sums, double 0.0, i64 %number, ptr %numbers)
-  ret i64 0
-refused:
-  ret i64 1
+define internal {SUMS} @part(
+    ptr %values, i64 %number, double %center, i1 %quick) noinline {{
+entry:
+  br i1 %quick, label %quickly, label %exactly
+quickly:
+  %sums.quick = call {SUMS} @in_lanes(ptr %values, i64 %number)
+  ret {SUMS} %sums.quick
+exactly:
+  %sums.exact = call {SUMS} @sums(ptr %values, i64 %number, double %center)
+  ret {SUMS} %sums.exact
+}}
+"""
+
+ONE_BY_ONE = f"""
+define internal {SUMS} @part(
+    ptr %values, i64 %number, double %center, i1 %quick) noinline {{
+  %sums = call {SUMS} @sums(ptr %values, i64 %number, double %center)
+  ret {SUMS} %sums
+}}
+"""
+
+JOB = "{ptr, i64, double, i1, ptr}"
+"""The values, how many there are, the center, whether to sum quickly; where the sums go."""
+
+TOGETHER = f"""
+declare void @GOMP_parallel(ptr, ptr, i32, i32)
+declare i32 @omp_get_thread_num()
+declare i32 @omp_get_num_threads()
+declare i32 @llvm.smin.i32(i32, i32)
+
+define internal void @work(ptr %job) {{
+  %fields = load {JOB}, ptr %job
+  %values = extractvalue {JOB} %fields, 0
+  %number = extractvalue {JOB} %fields, 1
+  %center = extractvalue {JOB} %fields, 2
+  %quick = extractvalue {JOB} %fields, 3
+  %results = extractvalue {JOB} %fields, 4
+  %thread.short = call i32 @omp_get_thread_num()
+  %team.short = call i32 @omp_get_num_threads()
+  %thread = zext i32 %thread.short to i64
+  %team = zext i32 %team.short to i64
+  %rounds = udiv i64 %number, {LANES * STEPS}
+  %rounds.before = mul i64 %rounds, %thread
+  %start.round = udiv i64 %rounds.before, %team
+  %start = mul i64 %start.round, {LANES * STEPS}
+  %next = add i64 %thread, 1
+  %rounds.after = mul i64 %rounds, %next
+  %end.round = udiv i64 %rounds.after, %team
+  %end.whole = mul i64 %end.round, {LANES * STEPS}
+  %is.last = icmp eq i64 %next, %team
+  %end = select i1 %is.last, i64 %number, i64 %end.whole
+  %own.number = sub i64 %end, %start
+  %own.values = getelementptr TYPE, ptr %values, i64 %start
+  %sums = call {SUMS} @part(ptr %own.values, i64 %own.number, double %center, i1 %quick)
+  %result = getelementptr {SUMS}, ptr %results, i64 %thread
+  store {SUMS} %sums, ptr %result
+  ret void
+}}
+
+define internal {SUMS} @read(
+    ptr %values, i64 %number, double %center, i1 %quick, i32 %threads) noinline {{
+entry:
+  %results = alloca {SUMS}, i32 {MOST_THREADS}
+  %job = alloca {JOB}
+  %several = icmp sgt i32 %threads, 1
+  %large = icmp uge i64 %number, {SHARED}
+  %is.shared = and i1 %several, %large
+  br i1 %is.shared, label %shared, label %alone
+alone:
+  %sums.alone = call {SUMS} @part(ptr %values, i64 %number, double %center, i1 %quick)
+  ret {SUMS} %sums.alone
+shared:
+  %most = call i32 @llvm.smin.i32(i32 %threads, i32 {MOST_THREADS})
+  %job.0 = insertvalue {JOB} poison, ptr %values, 0
+  %job.1 = insertvalue {JOB} %job.0, i64 %number, 1
+  %job.2 = insertvalue {JOB} %job.1, double %center, 2
+  %job.3 = insertvalue {JOB} %job.2, i1 %quick, 3
+  %job.4 = insertvalue {JOB} %job.3, ptr %results, 4
+  store {JOB} %job.4, ptr %job
+  br label %clear
+clear:
+  %cleared = phi i32 [0, %shared], [%cleared.next, %clear]
+  %cleared.place = getelementptr {SUMS}, ptr %results, i32 %cleared
+  store {SUMS} {NO_SUMS}, ptr %cleared.place
+  %cleared.next = add i32 %cleared, 1
+  %all.clear = icmp eq i32 %cleared.next, %most
+  br i1 %all.clear, label %run, label %clear
+run:
+  call void @GOMP_parallel(ptr @work, ptr %job, i32 %most, i32 0)
+  br label %add
+add:
+  %added = phi i32 [0, %run], [%added.next, %add]
+  %sums = phi {SUMS} [{NO_SUMS}, %run], [%sums.next, %add]
+  %added.place = getelementptr {SUMS}, ptr %results, i32 %added
+  %others = load {SUMS}, ptr %added.place
+  %sums.next = call {SUMS} @sum_of({SUMS} %sums, {SUMS} %others)
+  %added.next = add i32 %added, 1
+  %all.added = icmp eq i32 %added.next, %most
+  br i1 %all.added, label %done, label %add
+done:
+  ret {SUMS} %sums.next
+}}
+
+define internal {SUMS} @sum_of({SUMS} %a, {SUMS} %b) alwaysinline {{
+  %a.0 = extractvalue {SUMS} %a, 0
+  %a.1 = extractvalue {SUMS} %a, 1
+  %a.2 = extractvalue {SUMS} %a, 2
+  %a.3 = extractvalue {SUMS} %a, 3
+  %a.4 = extractvalue {SUMS} %a, 4
+  %b.0 = extractvalue {SUMS} %b, 0
+  %b.1 = extractvalue {SUMS} %b, 1
+  %b.2 = extractvalue {SUMS} %b, 2
+  %b.3 = extractvalue {SUMS} %b, 3
+  %b.4 = extractvalue {SUMS} %b, 4
+  %is.lower = fcmp olt double %b.0, %a.0
+  %low = select i1 %is.lower, double %b.0, double %a.0
+  %is.higher = fcmp ogt double %b.1, %a.1
+  %high = select i1 %is.higher, double %b.1, double %a.1
+  %zeros = fadd double %a.2, %b.2
+  %total = fadd double %a.3, %b.3
+  %squares = fadd double %a.4, %b.4
+  %sum.0 = insertvalue {SUMS} poison, double %low, 0
+  %sum.1 = insertvalue {SUMS} %sum.0, double %high, 1
+  %sum.2 = insertvalue {SUMS} %sum.1, double %zeros, 2
+  %sum.3 = insertvalue {SUMS} %sum.2, double %total, 3
+  %sum.4 = insertvalue {SUMS} %sum.3, double %squares, 4
+  ret {SUMS} %sum.4
+}}
+"""
+
+ALONE = f"""
+define internal {SUMS} @read(
+    ptr %values, i64 %number, double %center, i1 %quick, i32 %threads) {{
+  %sums = call {SUMS} @part(ptr %values, i64 %number, double %center, i1 %quick)
+  ret {SUMS} %sums
 }}
 """
 
 EXACTLY = f"""
 declare double @llvm.sqrt.f64(double)
 
-define internal {SUMS} @sums(ptr %values, i64 %number, double %center) alwaysinline {{
+define internal {SUMS} @sums(ptr %values, i64 %number, double %center) {{
 entry:
   %first = load TYPE, ptr %values
   br label %loop
@@ -151,60 +283,70 @@ loop:
   br i1 %done, label %end, label %loop, !llvm.loop !0
 end:
   %sums = call {SUMS} @sums_of(
-      TYPE %low.next, TYPE %high.next, i32 %zeros.next, double %total.next, double %squares.next,
-      i64 %number)
+      TYPE %low.next, TYPE %high.next, i32 %zeros.next, double %total.next, double %squares.next)
   ret {SUMS} %sums
 }}
 
-define internal {SUMS} @sums_of(TYPE %low, TYPE %high, i32 %zeros, double %total, double %squares,
-    i64 %number) alwaysinline {{
+define internal {SUMS} @sums_of(
+    TYPE %low, TYPE %high, i32 %zeros, double %total, double %squares) alwaysinline {{
   %low.wide = WIDEN %low to double
   %high.wide = WIDEN %high to double
   %zeros.wide = uitofp i32 %zeros to double
-  %size = uitofp i64 %number to double
-  %mean = fdiv double %total, %size
-  %mean.square = fdiv double %squares, %size
   %sums.0 = insertvalue {SUMS} poison, double %low.wide, 0
   %sums.1 = insertvalue {SUMS} %sums.0, double %high.wide, 1
   %sums.2 = insertvalue {SUMS} %sums.1, double %zeros.wide, 2
-  %sums.3 = insertvalue {SUMS} %sums.2, double %mean, 3
-  %sums.4 = insertvalue {SUMS} %sums.3, double %mean.square, 4
+  %sums.3 = insertvalue {SUMS} %sums.2, double %total, 3
+  %sums.4 = insertvalue {SUMS} %sums.3, double %squares, 4
   ret {SUMS} %sums.4
 }}
 
-define internal i1 @is_finite({SUMS} %sums) alwaysinline {{
-  %mean.square = extractvalue {SUMS} %sums, 4
+define internal {SUMS} @means(
+    ptr %values, i64 %number, double %center, i1 %quick, i32 %threads) {{
+  %sums = call {SUMS} @read(
+      ptr %values, i64 %number, double %center, i1 %quick, i32 %threads)
+  %total = extractvalue {SUMS} %sums, 3
+  %squares = extractvalue {SUMS} %sums, 4
+  %size = uitofp i64 %number to double
+  %mean = fdiv double %total, %size
+  %mean.square = fdiv double %squares, %size
+  %with.mean = insertvalue {SUMS} %sums, double %mean, 3
+  %means = insertvalue {SUMS} %with.mean, double %mean.square, 4
+  ret {SUMS} %means
+}}
+
+define internal i1 @is_finite({SUMS} %means) alwaysinline {{
+  %mean.square = extractvalue {SUMS} %means, 4
   %is.finite = fcmp olt double %mean.square, {_literal(inf)}
   ret i1 %is.finite
 }}
 
-define internal double @variance_of({SUMS} %sums) alwaysinline {{
-  %mean = extractvalue {SUMS} %sums, 3
-  %mean.square = extractvalue {SUMS} %sums, 4
+define internal double @variance_of({SUMS} %means) alwaysinline {{
+  %mean = extractvalue {SUMS} %means, 3
+  %mean.square = extractvalue {SUMS} %means, 4
   %squared.mean = fmul double %mean, %mean
   %variance = fsub double %mean.square, %squared.mean
   ret double %variance
 }}
 
-define internal i1 @is_exact({SUMS} %sums, double %share, double %smallest) alwaysinline {{
-  %mean.square = extractvalue {SUMS} %sums, 4
-  %variance = call double @variance_of({SUMS} %sums)
+define internal i1 @is_exact({SUMS} %means, double %share, double %smallest) alwaysinline {{
+  %mean.square = extractvalue {SUMS} %means, 4
+  %variance = call double @variance_of({SUMS} %means)
   %least = fmul double %mean.square, %share
   %is.kept = fcmp ogt double %variance, %least
   %is.large = fcmp ogt double %mean.square, %smallest
-  %is.finite = call i1 @is_finite({SUMS} %sums)
+  %is.finite = call i1 @is_finite({SUMS} %means)
   %is.safe = and i1 %is.kept, %is.large
   %is.exact = and i1 %is.safe, %is.finite
   ret i1 %is.exact
 }}
 
-define internal void @put({SUMS} %sums, double %center, i64 %number, ptr %numbers) {{
-  %low = extractvalue {SUMS} %sums, 0
-  %high = extractvalue {SUMS} %sums, 1
-  %zeros = extractvalue {SUMS} %sums, 2
-  %distance = extractvalue {SUMS} %sums, 3
+define internal void @put({SUMS} %means, double %center, i64 %number, ptr %numbers) {{
+  %low = extractvalue {SUMS} %means, 0
+  %high = extractvalue {SUMS} %means, 1
+  %zeros = extractvalue {SUMS} %means, 2
+  %distance = extractvalue {SUMS} %means, 3
   %mean = fadd double %center, %distance
-  %variance = call double @variance_of({SUMS} %sums)
+  %variance = call double @variance_of({SUMS} %means)
   %size = uitofp i64 %number to double
   %freedom = fsub double %size, 1.0
   %correction = fdiv double %size, %freedom
@@ -225,48 +367,52 @@ define internal void @put({SUMS} %sums, double %center, i64 %number, ptr %number
   ret void
 }}
 
-define i64 @one_LETTER(ptr %values, i64 %number, ptr %numbers) {{
+define i64 @one_LETTER(ptr %values, i64 %number, ptr %numbers, i32 %threads) {{
 entry:
-  %refused.quickly = call i64 @quickly(ptr %values, i64 %number, ptr %numbers)
-  %is.done = icmp eq i64 %refused.quickly, 0
-  br i1 %is.done, label %done, label %first
-first:
-  %sums = call {SUMS} @sums(ptr %values, i64 %number, double 0.0)
-  %is.finite = call i1 @is_finite({SUMS} %sums)
+  %left = urem i64 %number, {LANES * STEPS}
+  %is.whole = icmp eq i64 %left, 0
+  %is.quick = and i1 %is.whole, QUICK
+  br i1 %is.quick, label %quickly, label %exactly
+quickly:
+  %quick = call {SUMS} @means(ptr %values, i64 %number, double 0.0, i1 true, i32 %threads)
+  %is.enough = call i1 @is_exact({SUMS} %quick, double {_literal(ENOUGH)}, double {_literal(SMALL)})
+  br i1 %is.enough, label %known, label %exactly
+exactly:
+  %means = call {SUMS} @means(ptr %values, i64 %number, double 0.0, i1 false, i32 %threads)
+  %is.finite = call i1 @is_finite({SUMS} %means)
   br i1 %is.finite, label %finite, label %refused
 finite:
-  %low = extractvalue {SUMS} %sums, 0
-  %high = extractvalue {SUMS} %sums, 1
+  %low = extractvalue {SUMS} %means, 0
+  %high = extractvalue {SUMS} %means, 1
   %is.constant = fcmp oeq double %low, %high
   br i1 %is.constant, label %constant, label %varied
 constant:
-  %no.distance = insertvalue {SUMS} %sums, double 0.0, 3
+  %no.distance = insertvalue {SUMS} %means, double 0.0, 3
   %no.spread = insertvalue {SUMS} %no.distance, double 0.0, 4
   br label %known
 varied:
-  %is.exact = call i1 @is_exact({SUMS} %sums, double {_literal(KEPT)}, double {_literal(SMALLEST)})
+  %is.exact = call i1 @is_exact({SUMS} %means, double {_literal(KEPT)}, double {_literal(SMALLEST)})
   br i1 %is.exact, label %known, label %again
 again:
-  %mean = extractvalue {SUMS} %sums, 3
-  %rest = call {SUMS} @sums(ptr %values, i64 %number, double %mean)
+  %mean = extractvalue {SUMS} %means, 3
+  %rest = call {SUMS} @means(ptr %values, i64 %number, double %mean, i1 false, i32 %threads)
   %is.exact.now = call i1 @is_exact(
       {SUMS} %rest, double {_literal(KEPT)}, double {_literal(SMALLEST)})
   br i1 %is.exact.now, label %known, label %refused
 known:
-  %found = phi {SUMS} [%no.spread, %constant], [%sums, %varied], [%rest, %again]
-  %center = phi double [%low, %constant], [0.0, %varied], [%mean, %again]
+  %found = phi {SUMS}
+      [%quick, %quickly], [%no.spread, %constant], [%means, %varied], [%rest, %again]
+  %center = phi double [0.0, %quickly], [%low, %constant], [0.0, %varied], [%mean, %again]
   call void @put({SUMS} %found, double %center, i64 %number, ptr %numbers)
-  br label %done
-done:
   ret i64 0
 refused:
   ret i64 1
 }}
 
 define i64 @one_and_some_LETTER(ptr %values, i64 %number, ptr %numbers, ptr %offsets, i64 %count,
-    ptr %some) {{
+    ptr %some, i32 %threads) {{
 entry:
-  %refused = call i64 @one_LETTER(ptr %values, i64 %number, ptr %numbers)
+  %refused = call i64 @one_LETTER(ptr %values, i64 %number, ptr %numbers, i32 %threads)
   br label %loop
 loop:
   %index = phi i64 [0, %entry], [%index.next, %loop]
@@ -296,7 +442,7 @@ loop:
   %row = load i64, ptr %row.place
   %row.start = mul i64 %row, {len(NOTHING_KNOWN)}
   %row.numbers = getelementptr double, ptr %numbers, i64 %row.start
-  %refuses = call i64 @one_LETTER(ptr %start, i64 %size, ptr %row.numbers)
+  %refuses = call i64 @one_LETTER(ptr %start, i64 %size, ptr %row.numbers, i32 1)
   %refused.next = add i64 %refused, %refuses
   %start.next = getelementptr TYPE, ptr %start, i64 %size
   %index.next = add i64 %index, 1
@@ -310,15 +456,19 @@ end:
 !1 = !{{!"llvm.loop.vectorize.width", i32 16}}
 """
 
-NOT_QUICKLY = """
-define internal i64 @quickly(ptr %values, i64 %number, ptr %numbers) {
-  ret i64 1
-}
-"""
 
+def source_of(letter: str, *, in_lanes: bool, together: bool) -> str:
+    """Return the functions of `nnmagic.kernels.Kernel` for a type.
 
-def source_of(letter: str) -> str:
-    """Return the functions of `nnmagic.kernels.Kernel` for a type, by NumPy's letter."""
+    Args:
+        letter: NumPy's of the type.
+        in_lanes: whether float32 are first summed as float32.
+        together: whether several threads of OpenMP's share what is large.
+    """
     type_name, widen = TYPES[letter]
-    source = EXACTLY + (QUICKLY if letter == "f" else NOT_QUICKLY)
-    return source.replace("TYPE", type_name).replace("WIDEN", widen).replace("LETTER", letter)
+    in_lanes = in_lanes and letter == "f"
+    source = EXACTLY + (IN_LANES if in_lanes else ONE_BY_ONE) + (TOGETHER if together else ALONE)
+    words = {"TYPE": type_name, "WIDEN": widen, "LETTER": letter, "QUICK": str(in_lanes).lower()}
+    for word, text in words.items():
+        source = source.replace(word, text)
+    return source

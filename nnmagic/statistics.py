@@ -6,6 +6,7 @@ from math import frexp, hypot, inf, isfinite, nan, sqrt
 from typing import Any
 
 import numpy as np
+import torch
 
 from nnmagic.kernels import numbers_of
 from nnmagic.trace_log import Statistics
@@ -45,7 +46,7 @@ class Tally:
 
     def add(self, values: np.ndarray, fast: bool) -> None:
         """Count values, at least one."""
-        known = numbers_of(values) if fast else None
+        known = numbers_of(values, torch.get_num_threads()) if fast else None
         if known is not None:
             size = values.size
             self.numel += size

@@ -207,7 +207,13 @@ class TensorWriter:
         log, values = self.log, kept.room()
         index = log.add_unmeasured(form, Kept(kept.kind, values))
         refused = known.kernel.one_and_some(
-            address, known.form.numel, log.address_of(index), kept.address, kept.number, values
+            address,
+            known.form.numel,
+            log.address_of(index),
+            kept.address,
+            kept.number,
+            values,
+            torch.get_num_threads(),
         )
         if refused:
             log.set_numbers(index, statistics_of(read(tensor).pieces()))

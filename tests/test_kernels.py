@@ -4,12 +4,13 @@ from array import array
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from nnmagic import kernel_source, kernels
-from nnmagic.kernel_source import LANES, NOT_QUICKLY, STEPS, TYPES
+from nnmagic import kernels
+from nnmagic.kernel_source import LANES, SHARED, STEPS, TYPES
 from nnmagic.kernels import Batch, numbers_of
 from nnmagic.statistics import statistics_of
 from nnmagic.trace_log import NOTHING_KNOWN, Statistics
@@ -91,9 +92,7 @@ def test_a_spread_far_from_zero_keeps_its_digits(letter, far):
 @pytest.fixture(scope="module")
 def exactly():
     """The functions for float32 without the sums of float32."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel_source, "QUICKLY", NOT_QUICKLY)
-        return kernels._compiled("f")
+    return kernels.compiled("f", in_lanes=False)
 
 
 def hard(draw):
@@ -110,7 +109,7 @@ def hard(draw):
 def test_sums_of_float32_are_used_only_where_they_have_the_digits(exactly, data):
     values = hard(data.draw)
     exact = kernels.Row()
-    refused = exactly.one(values.ctypes.data, values.size, exact)
+    refused = exactly.one(values.ctypes.data, values.size, exact, 1)
 
     found = numbers_of(values)
 
@@ -125,7 +124,7 @@ def test_sums_of_float32_are_used_only_where_they_have_the_digits(exactly, data)
 def test_values_far_from_zero_are_summed_as_doubles(exactly, far, same):
     values = np.random.default_rng(0).standard_normal(4096).astype("f") + np.float32(far)
     exact = kernels.Row()
-    exactly.one(values.ctypes.data, values.size, exact)
+    exactly.one(values.ctypes.data, values.size, exact, 1)
 
     assert (numbers_of(values) == tuple(exact)) == same
 
@@ -158,6 +157,50 @@ def test_a_constant_is_exact_and_a_single_value_has_no_spread(letter):
     assert numbers_of(np.full(7, 0.1, letter)) == Statistics(tenth, tenth, tenth, 0, 0, 0, 0, 0)
     assert numbers_of(np.zeros(3, letter)) == Statistics(0, 0, 0, 0, 1, 0, 0, 0)
     assert math.isnan(numbers_of(np.array([-2.5], letter)).std)
+
+
+@pytest.mark.parametrize("letter", TYPES)
+@pytest.mark.parametrize("size", [SHARED - 1, SHARED, SHARED + 5, 5 * SHARED + 77])
+@pytest.mark.parametrize("threads", [2, 3, 1000])
+def test_threads_share_what_is_large(letter, size, threads):
+    values = np.random.default_rng(0).standard_normal(size).astype(letter)
+
+    for place in {0, size // 2, size - 1, *range(size // 3 - 1, size // 3 + 2)}:
+        changed = values.copy()
+        changed[place] = -100
+        changed[place - 1] = 0
+
+        together, alone = numbers_of(changed, threads), numbers_of(changed)
+        assert together[:2] == alone[:2] == (-100, changed.max())
+        assert together.zeros == alone.zeros == 1 / size
+        assert together[2:4] == pytest.approx(alone[2:4], rel=1e-12)
+        assert_right(together, changed)
+
+        changed[place] = math.nan
+        assert numbers_of(changed, threads) is None
+
+
+def test_threads_share_values_far_from_zero():
+    values = np.random.default_rng(0).standard_normal(4 * SHARED).astype("f") + np.float32(1e4)
+
+    assert_right(numbers_of(values, 2), values)
+    assert numbers_of(np.full(SHARED, 0.1, "f"), 2) == numbers_of(np.full(SHARED, 0.1, "f"))
+
+
+def test_without_openmp_one_thread_reads_all(monkeypatch):
+    values = np.random.default_rng(0).standard_normal(2 * SHARED)
+    monkeypatch.setattr(kernels, "OPENMP", ("no_such_function",))
+    numbers, kernel = kernels.Row(), kernels.compiled("d")
+
+    kernel.one(values.ctypes.data, values.size, numbers, 2)
+
+    assert kernels._openmp() == {}
+    assert Statistics(*numbers) == numbers_of(values)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch's threads are found on Linux only")
+def test_the_threads_are_torchs():
+    assert "OpenMP" not in torch.__config__.parallel_info() or all(kernels._openmp().values())
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int64, np.bool_, np.complex64])
