@@ -9,7 +9,7 @@ import torch
 
 from nnmagic import devices
 from nnmagic.statistics import Tally
-from nnmagic.trace_log import Statistics
+from nnmagic.tensor_numbers import Statistics
 
 LOWEST = -(1 << 63)
 """The least int64."""

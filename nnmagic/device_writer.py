@@ -22,8 +22,9 @@ from nnmagic.readings import (
 from nnmagic.records import Picture, Samples
 from nnmagic.samples import DRAWN, WHOLE, corner_of, grid_of, real_sample, sample, step_of
 from nnmagic.statistics import statistics_of
+from nnmagic.tensor_numbers import NOTHING_KNOWN, Statistics
 from nnmagic.tensors import form_of, unseen
-from nnmagic.trace_log import NOTHING_KNOWN, Statistics, TraceLog
+from nnmagic.trace_log import TraceLog
 
 COPIED = DRAWN
 """A tensor of at most this many values is copied on its device, and measured once it is read."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from math import floor, isnan, log2
 
 from nnmagic import units
-from nnmagic.trace_log import FINISHED, Statistics, TraceLog
+from nnmagic.tensor_numbers import Statistics
+from nnmagic.trace_log import FINISHED, TraceLog
 
 SCALED = (
     "Linear",

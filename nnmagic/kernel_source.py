@@ -3,7 +3,7 @@
 from math import inf
 from struct import pack
 
-from nnmagic.trace_log import NOTHING_KNOWN
+from nnmagic.tensor_numbers import NOTHING_KNOWN
 
 TYPES = {"f": ("float", "fpext float"), "d": ("double", "bitcast double")}
 """By NumPy's letter: LLVM's name of the type, and how it becomes a double."""

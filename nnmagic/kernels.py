@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnmagic.kernel_source import TYPES, source_of
-from nnmagic.trace_log import NOTHING_KNOWN, Statistics
+from nnmagic.tensor_numbers import NOTHING_KNOWN, Statistics
 
 MOST = 1 << 31
 """As many values are too many: zeros and offsets are counted in 32 bits."""

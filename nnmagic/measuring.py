@@ -9,8 +9,8 @@ from nnmagic.readings import Reading, as_array, read, why_unreadable
 from nnmagic.records import Sample, Samples
 from nnmagic.samples import real_sample, sample, samples_of, thinned
 from nnmagic.statistics import statistics_of
+from nnmagic.tensor_numbers import NOTHING_KNOWN, Statistics
 from nnmagic.tensors import unseen
-from nnmagic.trace_log import NOTHING_KNOWN, Statistics
 
 
 def measure(

@@ -1,7 +1,9 @@
 """Where NaN or Inf arose in a run: in which layer, and of what."""
 
 from nnmagic import units
-from nnmagic.trace_log import Statistics, TraceLog
+from nnmagic.nonfinite import first_nonfinite, is_spoiled, nonfinite_in
+from nnmagic.tensor_numbers import Statistics
+from nnmagic.trace_log import TraceLog
 
 BELOW = {"log": 0, "log2": 0, "log10": 0, "sqrt": 0, "rsqrt": 0, "log1p": -1, "pow": 0}
 """The functions that give NaN of a value below this."""
@@ -15,18 +17,18 @@ LARGEST = {"float16": 65_504.0}
 
 def first_to_get_nonfinite(log: TraceLog) -> int | None:
     """Return the outermost call that got NaN or Inf before any call had made some, or None."""
-    first = log.first_nonfinite()
+    first = first_nonfinite(log)
     for call in range(len(log) if first is None else first):
         if log.depth[call] == 0 and not log.is_function(call):
             inputs = log.inputs[call]
-            if log.nonfinite(inputs)[0] or log.spoiled(inputs):
+            if nonfinite_in(log, inputs)[0] or is_spoiled(log, inputs):
                 return call
     return None
 
 
 def origin(log: TraceLog, call: int) -> str:
     """Say what a call made, where, of what, and which code called it."""
-    nan, _ = log.nonfinite(log.outputs[call])
+    nan, _ = nonfinite_in(log, log.outputs[call])
     parts = [f"{'NaN' if nan else 'Inf'}: {log.place_of(call)} ({log.layer_of(call).type})"]
     parts += [f"its {each}" for each in log.tainted.get(call, ())]
     parts += [part for part in (reason(log, call), inputs_text(log, call)) if part]
@@ -52,7 +54,7 @@ def inputs_text(log: TraceLog, call: int) -> str:
     limits = inputs_range(log, call)
     if limits is None:
         return ""
-    _, inf = log.nonfinite(log.inputs[call])
+    _, inf = nonfinite_in(log, log.inputs[call])
     if inf:
         return f"its inputs hold {inf:,} Inf, the others in [{limits[0]}, {limits[1]}]"
     return f"its inputs finite in [{limits[0]}, {limits[1]}]"
@@ -65,7 +67,7 @@ def _between(log: TraceLog, call: int) -> list[str]:
         return []
     for child in inside:
         inputs = log.inputs[child]
-        if log.nonfinite(inputs)[0] or log.spoiled(inputs):
+        if nonfinite_in(log, inputs)[0] or is_spoiled(log, inputs):
             place = log.places[log.place[child]]
             at = f" at {place}" if place else ""
             return [f"in its own code before it calls {log.place_of(child)}{at}"]
@@ -74,7 +76,7 @@ def _between(log: TraceLog, call: int) -> list[str]:
 
 def reason(log: TraceLog, call: int) -> str:
     """Say which operation made NaN or Inf of which values, `""` where that is not known."""
-    nan, inf = log.nonfinite(log.outputs[call])
+    nan, inf = nonfinite_in(log, log.outputs[call])
     output = log.main_output(call)
     if log.is_function(call) and log.inputs[call]:
         name = log.layer_of(call).type.rpartition(".")[2].strip("_")

@@ -10,8 +10,8 @@ from torch import nn
 from nnmagic.measuring import measure
 from nnmagic.params_records import LAZY, ParameterRecord, Params
 from nnmagic.records import VALUES_SHOWN, TensorRecord
+from nnmagic.tensor_numbers import tensor_record
 from nnmagic.tensors import bytes_of, form_of, is_lazy, storage_bytes
-from nnmagic.trace_log import tensor_record
 from nnmagic.weight_records import WeightForm
 from nnmagic.weight_records import named as named_forms
 from nnmagic.weights import weight_forms

@@ -21,7 +21,7 @@ from nnmagic.sheets import (
     statistics_columns,
     text_column,
 )
-from nnmagic.trace_log import NOTHING_KNOWN
+from nnmagic.tensor_numbers import NOTHING_KNOWN
 
 
 def params_sheet(params: Params, view: View, *, static: str = "") -> Sheet:

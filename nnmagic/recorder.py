@@ -18,6 +18,7 @@ from nnmagic.gradients import Gradients
 from nnmagic.measuring import measure
 from nnmagic.naming import Naming, Network
 from nnmagic.nesting import tensors_in, tensors_of_call, tensors_side_by_side
+from nnmagic.nonfinite import makes_nonfinite, nonfinite_in
 from nnmagic.root_calls import RootCalls
 from nnmagic.sameness import ignores_its_input
 from nnmagic.state import Fingerprint, change_text
@@ -232,14 +233,14 @@ class Recorder(CallObserver):
             if network is None:
                 continue
             for calls in unjudged.calls():
-                if any(log.nonfinite(log.outputs[calls.start])):
+                if any(nonfinite_in(log, log.outputs[calls.start])):
                     self._find_what_spoiled(calls, network)
         self._unjudged.clear()
 
     def _find_what_spoiled(self, calls: range, network: nn.Module) -> None:
         log = self.log
         for each in calls:
-            if log.is_function(each) or not log.makes_nonfinite(each):
+            if log.is_function(each) or not makes_nonfinite(log, each):
                 continue
             calls_no_other = each + 1 == len(log) or log.parent[each + 1] != each
             with suppress(AttributeError):  # a layer that the forward makes has no such name

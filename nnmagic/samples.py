@@ -12,7 +12,7 @@ import torch
 
 from nnmagic.readings import Reading, Values, as_array
 from nnmagic.records import Picture, Sample, Samples
-from nnmagic.trace_log import Form
+from nnmagic.tensor_numbers import Form
 
 WHOLE = 1024
 """A tensor of at most this many values is kept whole; of a larger one so many, spread over it."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nnmagic.kernels import numbers_of
-from nnmagic.trace_log import Statistics
+from nnmagic.tensor_numbers import Statistics
 
 PIECE = 1 << 18
 """So many values stay in a processor's cache while they are read several times."""

@@ -20,8 +20,8 @@ from nnmagic.pictures import are_on_disk, fashion_mnist
 from nnmagic.recording import own_run, recording
 from nnmagic.records import Sample
 from nnmagic.root_calls import GoneError, RootCall, RootCalls
+from nnmagic.tensor_numbers import Form
 from nnmagic.tensors import form_of
-from nnmagic.trace_log import Form
 from nnmagic.trace_records import Trace
 
 THUMBNAILS = 30

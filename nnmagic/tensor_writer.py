@@ -19,8 +19,9 @@ from nnmagic.measuring import measure
 from nnmagic.readings import lacks_memory, read
 from nnmagic.samples import WHOLE, Kept, Kind, Offsets, offsets_of
 from nnmagic.statistics import statistics_of
+from nnmagic.tensor_numbers import NOTHING_KNOWN, Form
 from nnmagic.tensors import form_of, is_watched, version_of
-from nnmagic.trace_log import NOTHING_KNOWN, Form, TraceLog
+from nnmagic.trace_log import TraceLog
 
 SCORES = 4096
 """How many values of a network's large output are kept in whole rows, but at least one row."""

@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from nnmagic.trace_log import Form
+from nnmagic.tensor_numbers import Form
 
 PLAIN = (torch.Tensor, nn.Parameter)
 

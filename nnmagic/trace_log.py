@@ -5,32 +5,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice, starmap
-from math import hypot, isnan, nan
+from math import hypot, nan
 from threading import RLock
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from nnmagic import units
 from nnmagic.records import Sample, Samples, TensorRecord
+from nnmagic.tensor_numbers import NOTHING_KNOWN, Form, Statistics, tensor_record
 from nnmagic.units import Shape
 
 RUNNING, FINISHED, FAILED, STOPPED = range(4)
 """How a call ended; a recomputation is stopped once the backward has what it needs of it."""
-
-
-class Statistics(NamedTuple):
-    """The numbers of one tensor as doubles, NaN where unknown; meanings as in `TensorRecord`."""
-
-    min: float
-    max: float
-    mean: float
-    std: float
-    zeros: float
-    nan: float
-    inf: float
-    negative_inf: float
-
-
-NOTHING_KNOWN = Statistics(*[float("nan")] * len(Statistics._fields))
 
 
 ITS_OWN: Any = object()
@@ -57,29 +42,6 @@ class Layer(NamedTuple):
     network: int
     name: str
     type: str
-
-
-class Form(NamedTuple):
-    """What tensors of one kind share."""
-
-    shape: tuple[int | None, ...]
-    dtype: str
-    device: str
-    numel: int
-
-
-def tensor_record(
-    form: Form, numbers: Statistics, samples: Samples, unknown: str, measured: int | None = None
-) -> TensorRecord:
-    """Return the record of a tensor, what is unknown as None."""
-    known: dict[str, Any] = {
-        name: None if isnan(value) else value for name, value in numbers._asdict().items()
-    }
-    for name in ("nan", "inf", "negative_inf"):
-        known[name] = None if known[name] is None else int(known[name])
-    return TensorRecord(
-        **form._asdict(), **known, **samples._asdict(), unknown=unknown, measured=measured
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -581,47 +543,3 @@ class TraceLog:
                 yield running.pop()
             running.append(call)
         yield from reversed(running)
-
-    def holds_nonfinite(self) -> bool:
-        """Tell whether any tensor at all holds NaN or Inf."""
-        width = len(NOTHING_KNOWN)
-        return any(v > 0 for place in (5, 6) for v in self.numbers[place::width])
-
-    def nonfinite(self, tensors: tuple[int, ...]) -> tuple[int, int]:
-        """Return how many values of the tensors are NaN, and how many are infinite."""
-        width, numbers = len(NOTHING_KNOWN), self.numbers
-        bad = infinite = 0.0
-        for tensor in tensors:
-            nans, infs = numbers[tensor * width + 5 : tensor * width + 7]
-            if not isnan(nans):
-                bad, infinite = bad + nans, infinite + infs
-        return int(bad), int(infinite)
-
-    def spoiled(self, tensors: tuple[int, ...]) -> bool:
-        """Tell whether an input is infinite where that means something is wrong.
-
-        An attention mask is not: its infinite values are -Inf, its finite ones at most 0.
-        """
-        for tensor in tensors:
-            numbers = self.statistics_of(tensor)
-            mask = numbers.inf == numbers.negative_inf and numbers.max <= 0
-            if numbers.inf > 0 and not mask:
-                return True
-        return False
-
-    def makes_nonfinite(self, call: int) -> bool:
-        """Tell whether a call returned NaN from inputs without NaN, or Inf from finite ones."""
-        out_nan, out_inf = self.nonfinite(self.outputs[call])
-        if not out_nan and not out_inf:
-            return False
-        in_nan, _ = self.nonfinite(self.inputs[call])
-        if in_nan:
-            return False
-        return bool(out_nan) or not self.spoiled(self.inputs[call])
-
-    def first_nonfinite(self) -> int | None:
-        """Return the call that was the first to return NaN or Inf that it did not get."""
-        if not self.holds_nonfinite():
-            return None
-        calls = self.returned(range(len(self)))
-        return next((call for call in calls if self.makes_nonfinite(call)), None)

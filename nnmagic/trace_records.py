@@ -7,6 +7,7 @@ from math import hypot
 from typing import Any
 
 from nnmagic import units
+from nnmagic.nonfinite import first_nonfinite
 from nnmagic.records import STATISTICS, OfTensor, Record, TensorRecord, data_frame
 from nnmagic.tables import Table
 from nnmagic.trace_log import FAILED, Failure, TraceLog
@@ -213,7 +214,7 @@ class Trace(Record):
     @property
     def first_nonfinite(self) -> LayerCall | None:
         """The first call to return NaN from inputs without NaN, or Inf from finite inputs."""
-        call = self.log.first_nonfinite()
+        call = first_nonfinite(self.log)
         return None if call is None else self.call(call)
 
     def to_frame(self) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnmagic import units
+from nnmagic.nonfinite import first_nonfinite
 from nnmagic.records import View
 from nnmagic.sheets import (
     DIMMED,
@@ -27,7 +28,8 @@ from nnmagic.sheets import (
     text_column,
     with_ancestors,
 )
-from nnmagic.trace_log import FAILED, FINISHED, NOTHING_KNOWN, TraceLog
+from nnmagic.tensor_numbers import NOTHING_KNOWN
+from nnmagic.trace_log import FAILED, FINISHED, TraceLog
 from nnmagic.trace_records import Trace
 from nnmagic.trace_table import TraceTable
 
@@ -114,7 +116,7 @@ def trace_sheet(
     if params is not None:
         meaning = "distinct ones, of the layer and everything below it"
         columns.insert(2, number_column("params", "parameters", meaning, counts))
-    first = log.first_nonfinite()
+    first = first_nonfinite(log)
     row_of = {call: row for row, call in reversed(list(enumerate(entries)))}
     content = {
         "kind": "trace",

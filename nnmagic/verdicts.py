@@ -3,6 +3,13 @@
 from collections.abc import Mapping
 
 from nnmagic import units
+from nnmagic.nonfinite import (
+    first_nonfinite,
+    holds_nonfinite,
+    is_spoiled,
+    makes_nonfinite,
+    nonfinite_in,
+)
 from nnmagic.origins import first_to_get_nonfinite, inputs_range, origin, reason
 from nnmagic.trace_log import FAILED, FINISHED, STOPPED, TraceLog
 
@@ -29,11 +36,11 @@ class Verdicts:
         self.findings = findings
         self.parent = parent
         self.last_child = {p: call for call, p in parent.items() if p is not None}
-        self.spoiled = log.holds_nonfinite()
+        self.spoiled = holds_nonfinite(log)
         self.makers = {
             call
             for call in (parent if self.spoiled else ())
-            if log.makes_nonfinite(call) and not log.spoiled(log.inputs[call])
+            if makes_nonfinite(log, call) and not is_spoiled(log, log.inputs[call])
         }
         self.came_in = first_to_get_nonfinite(log) if self.spoiled else None
         self.failing = self._around_the_failure()
@@ -78,7 +85,7 @@ class Verdicts:
 
     def inherits(self, call: int) -> bool:
         """Tell whether what a call returned is NaN or Inf because what it got was."""
-        nan, inf = self.log.nonfinite(self.log.outputs[call])
+        nan, inf = nonfinite_in(self.log, self.log.outputs[call])
         spoiled = bool(nan or inf)
         return spoiled and call not in self.makers and call not in self.above_maker
 
@@ -90,7 +97,7 @@ class Verdicts:
             zeros: the share of zeros in its main output.
             unknown: why its numbers are unknown, if they are.
         """
-        nan, inf = self.log.nonfinite(self.log.outputs[call]) if self.spoiled else (0, 0)
+        nan, inf = nonfinite_in(self.log, self.log.outputs[call]) if self.spoiled else (0, 0)
         words = [f"{number:,} {name}" for number, name in ((nan, "NaN"), (inf, "Inf")) if number]
         if words:
             if call in self.above_maker:
@@ -107,7 +114,7 @@ class Verdicts:
     def notes(self) -> list[str]:
         """Return the lines below the table."""
         notes = []
-        first = self.log.first_nonfinite()
+        first = first_nonfinite(self.log)
         if first is not None:
             notes.append(f"first {origin(self.log, first)}{self._at_step(first)}")
         if self.came_in is not None:
@@ -150,6 +157,6 @@ class Verdicts:
 
     def _came_in(self, call: int) -> str:
         """Say that an outermost call got NaN or Inf."""
-        nan, inf = self.log.nonfinite(self.log.inputs[call])
+        nan, inf = nonfinite_in(self.log, self.log.inputs[call])
         held = " and ".join(f"{n:,} {name}" for n, name in ((nan, "NaN"), (inf, "Inf")) if n)
         return f"the input of {self.log.place_of(call)} held {held} already"

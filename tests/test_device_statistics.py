@@ -14,8 +14,9 @@ from nnmagic import device_statistics, device_writer, devices
 from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.measuring import measure
 from nnmagic.samples import WHOLE
+from nnmagic.tensor_numbers import tensor_record
 from nnmagic.tensors import form_of
-from nnmagic.trace_log import TraceLog, tensor_record
+from nnmagic.trace_log import TraceLog
 
 WIDE = [torch.float64, torch.float32]
 NARROW = [dtype for dtype in INTEGERS + FLOATS if dtype is not torch.float64]

@@ -13,44 +13,46 @@ FLOORS = {
     2: "glyphs layer_shapes",
     3: "html text",
     4: "records",
-    5: "params_records sheets summary_records trace_log",
-    6: "findings origins params_sheets scores summary_sheets",
-    7: "verdicts",
-    8: "trace_table",
-    9: "trace_records",
-    10: "panels trace_sheets",
-    11: "widget",
-    12: "default_device expectations forms gradients kernel_source layers "
+    5: "params_records sheets summary_records tensor_numbers",
+    6: "params_sheets summary_sheets trace_log",
+    7: "findings nonfinite scores",
+    8: "origins",
+    9: "verdicts",
+    10: "trace_table",
+    11: "trace_records",
+    12: "panels trace_sheets",
+    13: "widget",
+    14: "default_device expectations forms gradients kernel_source layers "
     "modes networks optimizers pictures sealed shape_rules tensors",
-    13: "devices guessed kernels known_values layer_expectations loss_expectations "
+    15: "devices guessed kernels known_values layer_expectations loss_expectations "
     "meta_kernels naming nesting packed unjudged",
-    14: "arguments calls failures flops layer_memory state statistics",
-    15: "calling_places candidates device_statistics functions meta readings",
-    16: "inputs sameness samples weights",
-    17: "layer_counts measuring memory root_calls",
-    18: "device_writer parameters structure",
-    19: "peers real tensor_writer",
-    20: "recorder",
-    21: "function_recorder",
-    22: "recording",
-    23: "subject",
-    24: "watching",
-    25: "displays expression options",
-    26: "cells completions statements words",
-    27: "makers",
-    28: "magics",
-    29: "extension",
-    30: "__init__",
+    16: "arguments calls failures flops layer_memory state statistics",
+    17: "calling_places candidates device_statistics functions meta readings",
+    18: "inputs sameness samples weights",
+    19: "layer_counts measuring memory root_calls",
+    20: "device_writer parameters structure",
+    21: "peers real tensor_writer",
+    22: "recorder",
+    23: "function_recorder",
+    24: "recording",
+    25: "subject",
+    26: "watching",
+    27: "displays expression options",
+    28: "cells completions statements words",
+    29: "makers",
+    30: "magics",
+    31: "extension",
+    32: "__init__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
-WITHOUT_TORCH = 11
+WITHOUT_TORCH = 13
 """The highest floor of the views, which read records and never see a module."""
 
 HOMES = {
     "torch": lambda name: FLOOR[name] > WITHOUT_TORCH,
     "torchvision": lambda name: name == "pictures",
-    "IPython": lambda name: 25 <= FLOOR[name] <= 28,
+    "IPython": lambda name: 27 <= FLOOR[name] <= 30,
     "pandas": lambda name: name == "records",
     "numpy": lambda name: (
         name in ("kernels", "statistics", "readings", "samples", "measuring", "tensor_writer")

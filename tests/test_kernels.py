@@ -13,7 +13,7 @@ from nnmagic import kernels
 from nnmagic.kernel_source import LANES, SHARED, STEPS, TYPES
 from nnmagic.kernels import Batch, numbers_of
 from nnmagic.statistics import statistics_of
-from nnmagic.trace_log import NOTHING_KNOWN, Statistics
+from nnmagic.tensor_numbers import NOTHING_KNOWN, Statistics
 
 WIDTH = len(NOTHING_KNOWN)
 

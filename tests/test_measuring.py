@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import nnmagic
 from nnmagic.measuring import measure
 from nnmagic.samples import WHOLE
+from nnmagic.tensor_numbers import NOTHING_KNOWN, tensor_record
 from nnmagic.tensors import form_of, version_of
-from nnmagic.trace_log import NOTHING_KNOWN, tensor_record
 
 INTEGERS = [
     torch.bool,

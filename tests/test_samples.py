@@ -3,8 +3,8 @@ import torch
 
 from nnmagic.measuring import first_items, measure
 from nnmagic.samples import LEADING, WHOLE, restored
+from nnmagic.tensor_numbers import tensor_record
 from nnmagic.tensors import form_of
-from nnmagic.trace_log import tensor_record
 
 
 def record(tensor, **options):

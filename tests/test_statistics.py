@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnmagic.statistics import PIECE, moments, statistics_of
-from nnmagic.trace_log import Statistics
+from nnmagic.tensor_numbers import Statistics
 
 
 def truth(values):
