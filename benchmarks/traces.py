@@ -178,10 +178,14 @@ def _many_calls(calls: int = 100_000) -> Iterator[Figure]:
 
 def bytes_a_call(trace: nnmagic.Trace) -> float:
     """Return the bytes that a trace's columns take a call, the samples of values aside."""
-    log = trace.log
     seen: set[int] = set()
     total = 0
-    pending = [getattr(log, name) for name in log.__slots__ if name not in ("samples", "settle")]
+    pending = [
+        getattr(log, name)
+        for log in (trace.log, trace.log.tensors)
+        for name in log.__slots__
+        if name not in ("samples", "settle", "tensors")
+    ]
     while pending:
         value = pending.pop()
         if id(value) in seen:

@@ -22,9 +22,9 @@ from nnmagic.readings import (
 from nnmagic.records import Picture, Samples
 from nnmagic.samples import DRAWN, WHOLE, corner_of, grid_of, real_sample, sample, step_of
 from nnmagic.statistics import statistics_of
+from nnmagic.tensor_log import TensorLog
 from nnmagic.tensor_numbers import NOTHING_KNOWN, Statistics
 from nnmagic.tensors import form_of, unseen
-from nnmagic.trace_log import TraceLog
 
 COPIED = DRAWN
 """A tensor of at most this many values is copied on its device, and measured once it is read."""
@@ -61,7 +61,7 @@ class DeviceWriter:
         self.unread = devices.Unread()
         self._undrawn: set[int] = set()
 
-    def write(self, log: TraceLog, tensor: torch.Tensor, wanted: Wanted) -> int | None:
+    def write(self, log: TensorLog, tensor: torch.Tensor, wanted: Wanted) -> int | None:
         """Write a tensor; return its number, None where it has to be read at once.
 
         That is so of all tensors on the host; of those on a device, of sparse, nested and quantised
@@ -87,7 +87,7 @@ class DeviceWriter:
                 _put(log, index, NOTHING_KNOWN, Samples(None, None), reason)
             return index
 
-    def _begin(self, log: TraceLog, index: int, tensor: torch.Tensor, wanted: Wanted) -> None:
+    def _begin(self, log: TensorLog, index: int, tensor: torch.Tensor, wanted: Wanted) -> None:
         picture = None
         if tensor.numel() <= COPIED:
             kept, finish = _begin_copy(tensor, wanted)
@@ -104,7 +104,7 @@ class DeviceWriter:
 
     def _finish(
         self,
-        log: TraceLog,
+        log: TensorLog,
         index: int,
         finish: Callable[[list[torch.Tensor]], Known],
         values: list[torch.Tensor],
@@ -145,7 +145,7 @@ def _is_dense(tensor: torch.Tensor) -> bool:
     )
 
 
-def _put(log: TraceLog, index: int, numbers: Statistics, samples: Samples, reason: str) -> None:
+def _put(log: TensorLog, index: int, numbers: Statistics, samples: Samples, reason: str) -> None:
     log.set_numbers(index, numbers)
     log.samples[index] = samples
     if reason:
@@ -216,7 +216,7 @@ def _begin_in_full(tensor: torch.Tensor, wanted: Wanted) -> Begun:
 
 
 def _draw(
-    log: TraceLog,
+    log: TensorLog,
     index: int,
     steps: tuple[int, ...],
     values: list[torch.Tensor],

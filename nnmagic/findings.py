@@ -61,7 +61,7 @@ class Findings:
         self.flags: dict[int, list[str]] = {}
         self.notes: list[str] = []
         self._look_for_pictures()
-        if any(form.dtype in SIGNIFICANT_BITS for form in log.forms):
+        if any(form.dtype in SIGNIFICANT_BITS for form in log.tensors.forms):
             self._look_for_precision()
         for call in sorted(log.constant & set(parent)):
             self._tell_of_constant(call)
@@ -80,7 +80,7 @@ class Findings:
             inputs = log.inputs[call]
             if layer.type not in SCALED or not inputs:
                 continue
-            numbers = log.statistics_of(inputs[0])
+            numbers = log.tensors.statistics_of(inputs[0])
             if numbers.min >= 0 and BRIGHT <= numbers.max <= BRIGHTEST and self._is_raw(inputs[0]):
                 text = f"got values up to {numbers.max:.0f}: scale pictures to 0 … 1"
                 self._flag(call, text)
@@ -89,8 +89,8 @@ class Findings:
 
     def _is_raw(self, tensor: int) -> bool:
         """Tell whether all kept values are whole numbers, as those of a picture's file are."""
-        spread = self.log.samples_of(tensor).spread
-        if spread is None or self.log.form_of(tensor).dtype.startswith("complex"):
+        spread = self.log.tensors.samples_of(tensor).spread
+        if spread is None or self.log.tensors.form_of(tensor).dtype.startswith("complex"):
             return False
         return all(value == floor(value) for value in spread.flat())
 
@@ -102,18 +102,18 @@ class Findings:
             if tensor is None or tensor in seen or log.ended[call] != FINISHED:
                 continue
             seen.add(tensor)
-            dtype = log.form_of(tensor).dtype
+            dtype = log.tensors.form_of(tensor).dtype
             if dtype in SIGNIFICANT_BITS:
-                text = _precision(dtype, log.statistics_of(tensor))
+                text = _precision(dtype, log.tensors.statistics_of(tensor))
                 if text:
                     self._flag(call, text)
 
     def _tell_of_constant(self, root: int) -> None:
         log = self.log
         tensor = log.main_output(root)
-        if tensor is None or log.statistics_of(tensor).zeros == 1:
+        if tensor is None or log.tensors.statistics_of(tensor).zeros == 1:
             return
-        batch = log.form_of(tensor).shape[0]
+        batch = log.tensors.form_of(tensor).shape[0]
         if batch is None:
             return
         items = units.plural(batch, "item")
@@ -137,14 +137,16 @@ class Findings:
             output = log.main_output(call)
             if call not in inside or output is None or not self._rows_alike(output, batch):
                 continue
-            inputs = [each for each in log.inputs[call] if log.form_of(each).shape[:1] == (batch,)]
+            form_of = log.tensors.form_of
+            inputs = [each for each in log.inputs[call] if form_of(each).shape[:1] == (batch,)]
             if inputs and self._rows_alike(inputs[0], batch) is False:
                 return call
         return None
 
     def _rows_alike(self, tensor: int, batch: int) -> bool | None:
         """Tell whether the kept rows of a batch are alike; None where they cannot tell."""
-        leading, form = self.log.samples_of(tensor).leading, self.log.form_of(tensor)
+        tensors = self.log.tensors
+        leading, form = tensors.samples_of(tensor).leading, tensors.form_of(tensor)
         if leading is None or form.shape[:1] != (batch,) or leading.numel < 2:
             return None
         first, *others = leading.tolist()

@@ -9,12 +9,12 @@ from nnmagic.trace_log import TraceLog
 def holds_nonfinite(log: TraceLog) -> bool:
     """Tell whether any tensor at all holds NaN or Inf."""
     width = len(NOTHING_KNOWN)
-    return any(v > 0 for place in (5, 6) for v in log.numbers[place::width])
+    return any(v > 0 for place in (5, 6) for v in log.tensors.numbers[place::width])
 
 
 def nonfinite_in(log: TraceLog, tensors: tuple[int, ...]) -> tuple[int, int]:
     """Return how many values of the tensors are NaN, and how many are infinite."""
-    width, numbers = len(NOTHING_KNOWN), log.numbers
+    width, numbers = len(NOTHING_KNOWN), log.tensors.numbers
     bad = infinite = 0.0
     for tensor in tensors:
         nans, infs = numbers[tensor * width + 5 : tensor * width + 7]
@@ -29,7 +29,7 @@ def is_spoiled(log: TraceLog, tensors: tuple[int, ...]) -> bool:
     An attention mask is not: its infinite values are -Inf, its finite ones at most 0.
     """
     for tensor in tensors:
-        numbers = log.statistics_of(tensor)
+        numbers = log.tensors.statistics_of(tensor)
         mask = numbers.inf == numbers.negative_inf and numbers.max <= 0
         if numbers.inf > 0 and not mask:
             return True

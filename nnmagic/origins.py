@@ -39,7 +39,7 @@ def origin(log: TraceLog, call: int) -> str:
 
 def inputs_range(log: TraceLog, call: int) -> tuple[str, str] | None:
     """Return the least and the greatest finite value that a call got, as texts."""
-    known = [log.tensor(tensor) for tensor in log.inputs[call]]
+    known = [log.tensors.record(tensor) for tensor in log.inputs[call]]
     ranges = [
         (each.min, each.max) for each in known if each.min is not None and each.max is not None
     ]
@@ -80,13 +80,13 @@ def reason(log: TraceLog, call: int) -> str:
     output = log.main_output(call)
     if log.is_function(call) and log.inputs[call]:
         name = log.layer_of(call).type.rpartition(".")[2].strip("_")
-        inputs = [log.statistics_of(tensor) for tensor in log.inputs[call]]
+        inputs = [log.tensors.statistics_of(tensor) for tensor in log.inputs[call]]
         known = _operation(name, inputs, bool(nan), bool(inf))
         if known:
             return known
     if output is None or not inf:
         return ""
-    largest = LARGEST.get(log.form_of(output).dtype)
+    largest = LARGEST.get(log.tensors.form_of(output).dtype)
     return "" if largest is None or nan else f"beyond the {largest:,.0f} of float16"
 
 

@@ -64,7 +64,7 @@ class Recorder(CallObserver):
         log.lock = self._lock
         log.graded = grad
         self.gradients = Gradients(log, self._gradient) if grad else None
-        self.tensors = TensorWriter(log, keep)
+        self.tensors = TensorWriter(log.tensors, keep)
         self._place = CallingPlaces(log)
         self.roots = RootCalls(log)
         self._torchs_own: dict[type[nn.Module], bool] = {}
@@ -253,10 +253,10 @@ class Recorder(CallObserver):
         """Say which maps the features that a layer refused were flattened from, if they were."""
         log = self.log
         (refused, *_) = [*log.inputs[index], None]
-        wanted = None if refused is None else log.form_of(refused).shape
+        wanted = None if refused is None else log.tensors.form_of(refused).shape
         for call in range(index - 1, max(-1, index - 4), -1):
             for tensor in (*log.outputs[call], *log.inputs[call]):
-                shape = log.form_of(tensor).shape
+                shape = log.tensors.form_of(tensor).shape
                 sizes = [size for size in shape if size is not None]
                 if len(sizes) == len(shape) > 2 and wanted == (sizes[0], prod(sizes[1:])):
                     return f"; flattened from {shape}: pictures of another size?"

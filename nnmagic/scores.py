@@ -57,7 +57,7 @@ class ScoreReader:
             tensor = log.main_output(root)
             if root in log.recomputed or tensor is None or log.ended[root] != FINISHED:
                 continue
-            form, leading = log.form_of(tensor), log.samples_of(tensor).leading
+            form, leading = log.tensors.form_of(tensor), log.tensors.samples_of(tensor).leading
             last_type = log.layer_of(last).type
             ends_in_scores = root != last and last_type in SCORE_LAYERS
             if not (self.known or self.view.classes or ends_in_scores):

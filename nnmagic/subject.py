@@ -149,7 +149,7 @@ class Subject:
         log, call = self.trace.log, self.call
         if call is None or not log.inputs[call.index]:
             return None
-        return log.form_of(log.inputs[call.index][0])
+        return log.tensors.form_of(log.inputs[call.index][0])
 
     def run(self, asked: dict[str, Any]) -> Trace:
         """Run the network as its recorded call did, on what was asked for.
@@ -226,7 +226,7 @@ class Subject:
         """Tell whether the network's output has one value for each class of the pictures."""
         assert self.call is not None
         outputs = self.trace.log.outputs[self.call.index]
-        shape = self.trace.log.form_of(outputs[0]).shape if outputs else ()
+        shape = self.trace.log.tensors.form_of(outputs[0]).shape if outputs else ()
         return len(shape) == 2 and shape[1] == len(pictures.classes)
 
     def _noise(self, form: Form, seed: int) -> torch.Tensor:
@@ -237,7 +237,7 @@ class Subject:
             drawn = torch.complex64 if dtype.is_complex else torch.float32
             noise = torch.rand(_sizes(form), generator=generator, dtype=drawn, device="cpu")
         else:
-            main = self.trace.log.tensor(self.trace.log.inputs[self.call.index][0])
+            main = self.trace.log.tensors.record(self.trace.log.inputs[self.call.index][0])
             low, high = int(main.min or 0), int(main.max or 0)
             noise = torch.randint(low, high + 1, _sizes(form), generator=generator, device="cpu")
         return noise.to(form.device, dtype)

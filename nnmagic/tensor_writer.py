@@ -19,9 +19,9 @@ from nnmagic.measuring import measure
 from nnmagic.readings import lacks_memory, read
 from nnmagic.samples import WHOLE, Kept, Kind, Offsets, offsets_of
 from nnmagic.statistics import statistics_of
+from nnmagic.tensor_log import TensorLog
 from nnmagic.tensor_numbers import NOTHING_KNOWN, Form
 from nnmagic.tensors import form_of, is_watched, version_of
-from nnmagic.trace_log import TraceLog
 
 SCORES = 4096
 """How many values of a network's large output are kept in whole rows, but at least one row."""
@@ -92,7 +92,7 @@ class TensorWriter:
         at_most: how many values of a tensor are measured, spread evenly; None is all.
     """
 
-    def __init__(self, log: TraceLog, keep: str) -> None:
+    def __init__(self, log: TensorLog, keep: str) -> None:
         self.log = log
         self.keep = keep
         self.at_most: int | None = None
@@ -156,7 +156,7 @@ class TensorWriter:
         thinned = None
         if self.at_most is not None and self.at_most < form.numel:
             thinned = self.at_most
-        return self.log.add_tensor(form, statistics, samples, unknown, thinned)
+        return self.log.add(form, statistics, samples, unknown, thinned)
 
     def _write_plain(self, tensor: torch.Tensor, network: int, scores: bool) -> int | None:
         """Write a tensor of the usual kind and return its number, None for any other tensor."""
@@ -264,7 +264,7 @@ class TensorWriter:
                 continue
             self.log.samples[index] = pictured.without_picture()
 
-    def begin(self, log: TraceLog) -> None:
+    def begin(self, log: TensorLog) -> None:
         """Go on with another log."""
         self.log = log
         self._pictures.clear()

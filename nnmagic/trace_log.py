@@ -1,28 +1,22 @@
-"""The columns of a run: one entry a call, one entry a tensor that was seen."""
+"""The calls of a run: one entry each, with the numbers of their tensors in the log of those."""
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice, starmap
-from math import hypot, nan
-from threading import RLock
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from math import hypot
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from nnmagic import units
-from nnmagic.records import Sample, Samples, TensorRecord
-from nnmagic.tensor_numbers import NOTHING_KNOWN, Form, Statistics, tensor_record
+from nnmagic.tensor_log import TensorLog
 from nnmagic.units import Shape
 
 RUNNING, FINISHED, FAILED, STOPPED = range(4)
 """How a call ended; a recomputation is stopped once the backward has what it needs of it."""
 
-
 ITS_OWN: Any = object()
 """In place of a shape: that of the one tensor that was given, or returned."""
-
-ROOM = array("d", [nan] * 64 * len(Statistics._fields))
-"""Room for the numbers of tensors to come."""
 
 THEIR_OWN: Any = object()
 """In place of a shape: those of several tensors, in a tuple."""
@@ -63,14 +57,6 @@ class Failure:
     cause: str = ""
 
 
-class Folded(Protocol):
-    """What is kept of a tensor's values, in another form."""
-
-    def samples(self) -> Samples:
-        """Return the samples."""
-        ...
-
-
 class Column(Generic[T]):
     """A column of calls, complete whenever it is read."""
 
@@ -98,6 +84,7 @@ class TraceLog:
     Attributes:
         count: how many calls there are.
         waiting: what is not in the columns yet, the entries of a call after those of the other.
+        tensors: what they got and returned.
         constant: the outermost calls that returned the same for all items of a batch that differ.
         tainted: for a call that made NaN or Inf, which of its parameters and buffers held some.
     """
@@ -109,7 +96,6 @@ class TraceLog:
         "_inputs",
         "_layer",
         "_layers",
-        "_numbers",
         "_output_shape",
         "_outputs",
         "_parent",
@@ -120,27 +106,20 @@ class TraceLog:
         "constant",
         "count",
         "failures",
-        "forms",
-        "forms_seen",
         "functions",
         "graded",
         "gradients",
         "layers_seen",
-        "lock",
-        "measured",
         "networks",
         "notes",
         "parameter_gradients",
         "places_seen",
         "raised",
         "recomputed",
-        "samples",
-        "settle",
         "shapes_seen",
         "tainted",
-        "tensor_form",
+        "tensors",
         "title",
-        "unknown",
         "waiting",
     )
 
@@ -158,7 +137,7 @@ class TraceLog:
 
     def __init__(self, title: str, lock: AbstractContextManager[Any] | None = None) -> None:
         self.title = title
-        self.lock = lock or RLock()
+        self.tensors = TensorLog(lock)
         self.notes: list[str] = []
         self.networks: list[str] = []
         self.layers_seen: dict[tuple[int, str, str], int] = {}
@@ -188,46 +167,35 @@ class TraceLog:
         self.graded = False
         self.gradients: dict[int, int] = {}
         self.parameter_gradients: dict[int, dict[str, int | None]] = {}
-        self.forms: list[Form] = []
-        self.forms_seen: dict[Form, int] = {}
-        self.tensor_form = array("l")
-        self._numbers = array("d")
-        self.samples: list[Samples | Folded | bytes | None] = []
-        self.settle: Callable[[], None] | None = None
-        self.measured: dict[int, int] = {}
-        self.unknown: dict[int, str] = {}
         self.shape_index(None)
 
     def __len__(self) -> int:
         return self.count
 
     def __getstate__(self) -> dict[str, Any]:
-        # what is still to be written
-        self.numbers, self.layer, self.layers, self.places  # noqa: B018
-        return {name: getattr(self, name) for name in self.__slots__} | {
-            "lock": None,
-            "settle": None,
-            "places_seen": {},
-            "samples": [
-                each if isinstance(each, bytes) else self.samples_of(index)
-                for index, each in enumerate(self.samples)
-            ],
-        }
+        self.layer, self.layers, self.places  # noqa: B018 - what is still to be written
+        return {name: getattr(self, name) for name in self.__slots__} | {"places_seen": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
-        self.lock = RLock()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TraceLog):
             return NotImplemented
-        mine, theirs = self.__getstate__(), other.__getstate__()
-        mine["_numbers"], theirs["_numbers"] = self.numbers.tobytes(), other.numbers.tobytes()
-        return mine == theirs
+        return self.__getstate__() == other.__getstate__()
 
     def __hash__(self) -> int:
         return hash(self.title)
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """What the recorder holds while it writes; others may read from another thread."""
+        return self.tensors.lock
+
+    @lock.setter
+    def lock(self, lock: AbstractContextManager[Any]) -> None:
+        self.tensors.lock = lock
 
     # Writing: for recorders only.
 
@@ -293,17 +261,17 @@ class TraceLog:
         self, shapes: Iterable[Shape], tensors: Iterable[tuple[int, ...]]
     ) -> Iterator[int]:
         known: dict[Any, int] = {}
-        form = self.tensor_form
+        form, forms = self.tensors.form, self.tensors.forms
         for shape, own in zip(shapes, tensors, strict=True):
             key: Any
             if shape is ITS_OWN:
                 key = form[own[0]]
                 if key not in known:
-                    known[key] = self.shape_index(self.forms[key].shape)
+                    known[key] = self.shape_index(forms[key].shape)
             elif shape is THEIR_OWN:
                 key = tuple(form[each] for each in own)
                 if key not in known:
-                    known[key] = self.shape_index(tuple(self.forms[each].shape for each in key))
+                    known[key] = self.shape_index(tuple(forms[each].shape for each in key))
             else:
                 yield self.shape_index(shape)
                 continue
@@ -348,84 +316,7 @@ class TraceLog:
         """Note that a recomputation ended before it returned."""
         self.ended[call] = STOPPED
 
-    def form_index(self, form: Form) -> int:
-        """Return the number of a form, a new one at the first sight."""
-        index = self.forms_seen.setdefault(form, len(self.forms))
-        if index == len(self.forms):
-            self.forms.append(form)
-        return index
-
-    def add_whole(self, form: int, values: bytes) -> int:
-        """Append a small tensor, all of its values at once, its numbers later; return its number.
-
-        Args:
-            form: the number of its form, of float32 or float64 values.
-            values: the values.
-        """
-        self.tensor_form.append(form)
-        self.samples.append(values)
-        return len(self.samples) - 1
-
-    def add_unmeasured(self, form: int, samples: Folded | None = None) -> int:
-        """Append a tensor of the form of that number, its numbers later; return its own."""
-        self.tensor_form.append(form)
-        self.samples.append(samples)
-        return len(self.samples) - 1
-
-    def unsettled(self) -> array:
-        """Return the numbers of all tensors as they are, NaN where they are to be computed.
-
-        Behind them is room for more: also NaN.
-        """
-        numbers, needed = self._numbers, len(self.samples) * len(NOTHING_KNOWN)
-        while len(numbers) < needed:
-            numbers.extend(ROOM)
-        return numbers
-
-    def address_of(self, tensor: int) -> int:
-        """Return where the numbers of a tensor go: good until the lock is let go."""
-        width = len(NOTHING_KNOWN)
-        numbers = self._numbers
-        if len(numbers) < (tensor + 1) * width:
-            self.unsettled()
-        return numbers.buffer_info()[0] + tensor * width * numbers.itemsize
-
-    def set_numbers(self, tensor: int, numbers: Iterable[float]) -> None:
-        """Set the numbers of a tensor that was added without."""
-        width = len(NOTHING_KNOWN)
-        self.unsettled()[tensor * width : (tensor + 1) * width] = array("d", numbers)
-
-    def add_tensor(
-        self,
-        form: Form,
-        numbers: Statistics,
-        samples: Samples,
-        unknown: str,
-        measured: int | None = None,
-    ) -> int:
-        """Append a tensor; return its number."""
-        self.tensor_form.append(self.form_index(form))
-        self.samples.append(samples)
-        index = len(self.samples) - 1
-        self.set_numbers(index, numbers)
-        if unknown:
-            self.unknown[index] = unknown
-        if measured is not None:
-            self.measured[index] = measured
-        return index
-
     # Reading.
-
-    @property
-    def numbers(self) -> array:
-        """The numbers of all tensors, one after the other; what is still missing is computed."""
-        with self.lock:
-            if self.settle is not None:
-                self.settle()
-            numbers, known = self.unsettled(), len(self.samples) * len(NOTHING_KNOWN)
-            if len(numbers) > known:
-                del numbers[known:]
-            return numbers
 
     @property
     def layers(self) -> list[Layer]:
@@ -445,31 +336,6 @@ class TraceLog:
                 self._places.extend(text(*place) for place, (_, text) in new)
         return self._places
 
-    def samples_of(self, tensor: int) -> Samples:
-        """Return what is kept of a tensor's values."""
-        samples = self.samples[tensor]
-        if samples is None and self.settle is not None:
-            with self.lock:
-                self.settle()
-            samples = self.samples[tensor]
-        if samples is None:  # an interrupt came before anything was computed
-            return Samples(None, None)
-        if not isinstance(samples, bytes):
-            return samples if isinstance(samples, Samples) else samples.samples()
-        whole = self.whole(tensor)
-        return Samples(whole, whole)
-
-    def whole(self, tensor: int) -> Sample:
-        """Return all values of a tensor that was added whole."""
-        form, values = self.form_of(tensor), self.samples[tensor]
-        assert isinstance(values, bytes)
-        shape = tuple(size for size in form.shape if size is not None)  # none of them is nested
-        return Sample(self.letter(tensor), shape, values)
-
-    def letter(self, tensor: int) -> str:
-        """Return the format of the values of a tensor that was added whole."""
-        return "f" if self.form_of(tensor).dtype == "float32" else "d"
-
     def is_function(self, call: int) -> bool:
         """Tell whether a call is one of a tensor function, not of a module."""
         return self.layer[call] in self.functions
@@ -482,7 +348,7 @@ class TraceLog:
     def own_gradient(self, call: int) -> float | None:
         """Return the norm of the gradients of a layer's own parameters, None without any."""
         own = self.parameter_gradients.get(self.layer[call], {})
-        norms = [self.tensor(each).norm for each in own.values() if each is not None]
+        norms = [self.tensors.record(each).norm for each in own.values() if each is not None]
         return None if not norms or None in norms else hypot(*(norm or 0.0 for norm in norms))
 
     def layer_of(self, call: int) -> Layer:
@@ -494,30 +360,11 @@ class TraceLog:
         layer = self.layer_of(call)
         return units.layer_name(self.networks[layer.network], layer.name)
 
-    def form_of(self, tensor: int) -> Form:
-        """Return what a tensor shares with others of its kind."""
-        return self.forms[self.tensor_form[tensor]]
-
-    def statistics_of(self, tensor: int) -> Statistics:
-        """Return the numbers of a tensor."""
-        width = len(NOTHING_KNOWN)
-        return Statistics(*self.numbers[tensor * width : (tensor + 1) * width])
-
-    def tensor(self, index: int) -> TensorRecord:
-        """Return the record of a tensor."""
-        return tensor_record(
-            self.form_of(index),
-            self.statistics_of(index),
-            self.samples_of(index),
-            self.unknown.get(index, ""),
-            self.measured.get(index),
-        )
-
     def main_output(self, call: int) -> int | None:
         """Return the output tensor that a row is about: the first numeric one, else the first."""
         outputs = self.outputs[call]
         for tensor in outputs:
-            if self.form_of(tensor).dtype.startswith(("float", "bfloat", "complex")):
+            if self.tensors.form_of(tensor).dtype.startswith(("float", "bfloat", "complex")):
                 return tensor
         return outputs[0] if outputs else None
 

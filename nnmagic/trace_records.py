@@ -190,8 +190,8 @@ class Trace(Record):
             failed=log.ended[call] == FAILED,
             failure=log.failures.get(call),
             recomputed=call in log.recomputed,
-            inputs=tuple(map(log.tensor, log.inputs[call])),
-            outputs=tuple(map(log.tensor, log.outputs[call])),
+            inputs=tuple(map(log.tensors.record, log.inputs[call])),
+            outputs=tuple(map(log.tensors.record, log.outputs[call])),
             gradients=tuple(self._known(log.gradients.get(each)) for each in log.outputs[call]),
             parameter_gradients={
                 name: self._known(gradient)
@@ -200,7 +200,7 @@ class Trace(Record):
         )
 
     def _known(self, tensor: int | None) -> TensorRecord | None:
-        return None if tensor is None else self.log.tensor(tensor)
+        return None if tensor is None else self.log.tensors.record(tensor)
 
     def of_default_network(self) -> "Trace":
         """Return the same trace, its output to be read as class scores."""

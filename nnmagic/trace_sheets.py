@@ -88,11 +88,11 @@ def trace_sheet(
             index = log.main_output(call)
             if index is not None:
                 tensors[row] = index
-                form = log.form_of(index)
+                form = log.tensors.form_of(index)
                 shape += f" {form.dtype}" if form.dtype != usual_dtype else ""
                 shape += f" {form.device}" if form.device != usual_device else ""
-                zeros = log.numbers[index * len(NOTHING_KNOWN) + 4]
-                words = verdicts.flags(call, zeros, log.unknown.get(index, ""))
+                zeros = log.tensors.numbers[index * len(NOTHING_KNOWN) + 4]
+                words = verdicts.flags(call, zeros, log.tensors.unknown.get(index, ""))
                 if call in log.recomputed:
                     words = ["recomputed in the backward", *words]
             bits |= STRONG if call in verdicts.makers else 0
@@ -102,7 +102,7 @@ def trace_sheet(
         shapes.add(shape)
         flags.add(", ".join(words))
     numbers = _numbers_of(log, tensors)
-    samples = [None if index < 0 else log.samples_of(index).spread for index in tensors.tolist()]
+    samples = [None if i < 0 else log.tensors.samples_of(i).spread for i in tensors.tolist()]
     scores = table.scores()
     columns = [
         text_column("type", "type", "the class of the layer", types),
@@ -159,9 +159,9 @@ def _gradient_columns(log: TraceLog, calls: Sequence[int]) -> list[Content]:
 
 
 def _sampled(log: TraceLog) -> list[str]:
-    if not log.measured:
+    if not log.tensors.measured:
         return []
-    most = max(log.measured.values())
+    most = max(log.tensors.measured.values())
     return [f"large tensors are measured by samples of {most:,} values, not to slow the run down"]
 
 
@@ -195,10 +195,10 @@ def _keys(
 
 def _numbers_of(log: TraceLog, tensors: np.ndarray) -> np.ndarray:
     width = len(NOTHING_KNOWN)
-    if not log.numbers or not len(tensors):
+    if not log.tensors.numbers or not len(tensors):
         return np.full((len(tensors), width), nan)
     with log.lock:  # nothing can be added to a column that NumPy looks at
-        known = np.frombuffer(log.numbers, dtype=np.float64).reshape(-1, width)
+        known = np.frombuffer(log.tensors.numbers, dtype=np.float64).reshape(-1, width)
         return np.where((tensors >= 0)[:, None], known[tensors], nan)
 
 

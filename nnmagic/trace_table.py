@@ -136,7 +136,7 @@ class TraceTable:
         for call in self.calls:
             tensor = self.log.main_output(call)
             if tensor is not None:
-                form = self.log.form_of(tensor)
+                form = self.log.tensors.form_of(tensor)
                 forms[form.dtype, form.device] += 1
         return forms.most_common(1)[0][0] if forms else ("", "")
 
@@ -257,7 +257,7 @@ class TraceTable:
         index = log.main_output(call)
         if index is None:
             return replace(row, cells=(*row.cells, "no tensor"))
-        tensor = log.tensor(index)
+        tensor = log.tensors.record(index)
         shape = units.shape(log.shapes[log.output_shape[call]])
         usual_dtype, usual_device = self.usual
         shape += f" {tensor.dtype}" if tensor.dtype != usual_dtype else ""
@@ -283,7 +283,7 @@ class TraceTable:
 
     def _gradients(self, call: int) -> tuple[Pair | str | None, ...]:
         gradient, own = self.log.gradient_of(call), self.own_gradient(call)
-        return None if gradient is None else self.log.tensor(gradient).mean_and_std, own
+        return None if gradient is None else self.log.tensors.record(gradient).mean_and_std, own
 
     def own_gradient(self, call: int) -> str:
         """Return the norm of the gradients of a layer's own parameters, and which got none."""

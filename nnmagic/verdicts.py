@@ -59,7 +59,7 @@ class Verdicts:
 
     def _all_zeros(self, call: int) -> bool:
         tensor = self.log.main_output(call)
-        return tensor is not None and self.log.statistics_of(tensor).zeros == 1
+        return tensor is not None and self.log.tensors.statistics_of(tensor).zeros == 1
 
     def unfinished(self, call: int) -> str:
         """Return what a row says in place of values: that the call failed, or runs."""

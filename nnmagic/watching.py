@@ -119,7 +119,7 @@ class Watcher(Recorder):
                 self._measured_at, self._spent = begin, 0.0
             self.log = TraceLog(f"{self.home.label} · call {call.step + 1:,}", self._lock)
             self.roots = RootCalls(self.log)
-            self.tensors.begin(self.log)
+            self.tensors.begin(self.log.tensors)
             self._place = CallingPlaces(self.log)
             self._torchs_own.clear()
         super().began(call, args, kwargs)

@@ -14,9 +14,9 @@ from nnmagic import device_statistics, device_writer, devices
 from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.measuring import measure
 from nnmagic.samples import WHOLE
+from nnmagic.tensor_log import TensorLog
 from nnmagic.tensor_numbers import tensor_record
 from nnmagic.tensors import form_of
-from nnmagic.trace_log import TraceLog
 
 WIDE = [torch.float64, torch.float32]
 NARROW = [dtype for dtype in INTEGERS + FLOATS if dtype is not torch.float64]
@@ -39,10 +39,10 @@ def device(*, wide=torch.float64, copied=0, piece=devices.PIECE):
 
 
 def record(tensor, **wanted):
-    log, writer = TraceLog(""), DeviceWriter()
+    log, writer = TensorLog(), DeviceWriter()
     index = writer.write(log, tensor, Wanted(**wanted))
     writer.read()
-    return log.tensor(index)
+    return log.record(index)
 
 
 def on_the_host(tensor, **wanted):

@@ -16,7 +16,7 @@ from nnmagic import device_writer, devices
 from nnmagic.device_statistics import row_of
 from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.samples import WHOLE, step_of
-from nnmagic.trace_log import TraceLog
+from nnmagic.tensor_log import TensorLog
 
 READS = ("item", "cpu", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__")
 """The methods of a tensor that give the host its values."""
@@ -108,7 +108,7 @@ def test_no_operation_depends_on_the_values(dtype, layout, reads):
 
     with profile() as seen:
         for wanted in (Wanted(drawn=True), Wanted(rows=3), Wanted(at_most=256)):
-            writer.write(TraceLog(""), tensor, wanted)
+            writer.write(TensorLog(), tensor, wanted)
 
     assert reads == []
     assert not WAITS & {event.name for event in seen.function_events}
@@ -123,8 +123,8 @@ def test_an_interrupted_measurement_is_blank(on_a_device):
     with pytest.raises(KeyboardInterrupt), nnmagic.tracing() as trace:
         nn.ReLU()(torch.randn(100, 100))
 
-    assert trace.log.tensor(0).mean is None
-    assert trace.log.tensor(0).values is None
+    assert trace.log.tensors.record(0).mean is None
+    assert trace.log.tensors.record(0).values is None
 
 
 def test_tensors_of_the_host_that_are_measured_meanwhile_make_it_read_nothing(reads):
@@ -138,8 +138,8 @@ def test_tensors_of_the_host_that_are_measured_meanwhile_make_it_read_nothing(re
         inside = [*reads]
 
     assert "cpu" not in inside
-    assert trace.log.tensor(0).std == pytest.approx(here.std().item())
-    assert trace.log.tensor(2).std == pytest.approx(there.double().std().item())
+    assert trace.log.tensors.record(0).std == pytest.approx(here.std().item())
+    assert trace.log.tensors.record(2).std == pytest.approx(there.double().std().item())
 
 
 def test_all_is_read_by_one_copy_and_the_buffers_by_another(reads):
@@ -220,7 +220,7 @@ def test_a_trace_that_is_read_while_it_fills_has_values_and_numbers(numel, on_a_
 
     with nnmagic.tracing() as trace:
         nn.Identity()(x)
-        samples = trace.log.samples_of(0)
+        samples = trace.log.tensors.samples_of(0)
         mean = trace[""].mean
 
     assert samples.spread.flat() == x[:: step_of(numel, WHOLE)].tolist()
@@ -234,7 +234,7 @@ def test_what_waits_is_bounded(on_a_device):
     with nnmagic.tracing() as trace:
         for step in range(20):
             nn.ReLU()(torch.full((5000,), float(step)))
-            waiting.append(len(trace.log.settle.__self__._on_devices.unread._entries))
+            waiting.append(len(trace.log.tensors.settle.__self__._on_devices.unread._entries))
 
     assert max(waiting) < 5
     assert trace.to_frame()["mean"].tolist() == list(range(20))
@@ -247,7 +247,7 @@ def test_what_waits_takes_a_bounded_memory(on_a_device):
     with nnmagic.tracing() as trace:
         for step in range(20):
             nn.ReLU()(torch.full((5000,), float(step)))
-            waiting.append(trace.log.settle.__self__._on_devices.unread._bytes)
+            waiting.append(trace.log.tensors.settle.__self__._on_devices.unread._bytes)
 
     assert max(waiting) <= 50_000
     assert trace.to_frame()["mean"].tolist() == list(range(20))
@@ -403,7 +403,7 @@ def test_numbers_are_taken_in_every_grad_mode_and_leave_no_graph(mode, on_a_devi
     with nnmagic.tracing() as trace:
         with mode():
             y = nn.Linear(100, 100)(torch.randn(100, 100))
-        waiting = [*trace.log.settle.__self__._on_devices.unread._entries.values()]
+        waiting = [*trace.log.tensors.settle.__self__._on_devices.unread._entries.values()]
 
     assert trace[""].std == pytest.approx(y.std().item(), rel=1e-5)
     assert not any(tensor.requires_grad for tensors, _ in waiting for tensor in tensors)
@@ -414,7 +414,7 @@ def test_a_tangent_is_no_part_of_the_numbers(on_a_device):
 
     with fwAD.dual_level(), nnmagic.tracing() as trace:
         y = nn.Tanh()(fwAD.make_dual(x, tangent))
-        waiting = [*trace.log.settle.__self__._on_devices.unread._entries.values()]
+        waiting = [*trace.log.tensors.settle.__self__._on_devices.unread._entries.values()]
         tangents = [fwAD.unpack_dual(each).tangent for tensors, _ in waiting for each in tensors]
 
     assert set(tangents) == {None}
@@ -473,9 +473,9 @@ def test_nothing_waits_after_the_run(on_a_device):
 
     with nnmagic.tracing(net) as trace:
         net(x)
-        writer = trace.log.settle.__self__
+        writer = trace.log.tensors.settle.__self__
 
-    assert trace.log.settle is None
+    assert trace.log.tensors.settle is None
     assert not writer._on_devices.unread._entries
 
 

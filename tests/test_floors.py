@@ -14,45 +14,46 @@ FLOORS = {
     3: "html text",
     4: "records",
     5: "params_records sheets summary_records tensor_numbers",
-    6: "params_sheets summary_sheets trace_log",
-    7: "findings nonfinite scores",
-    8: "origins",
-    9: "verdicts",
-    10: "trace_table",
-    11: "trace_records",
-    12: "panels trace_sheets",
-    13: "widget",
-    14: "default_device expectations forms gradients kernel_source layers "
+    6: "params_sheets summary_sheets tensor_log",
+    7: "trace_log",
+    8: "findings nonfinite scores",
+    9: "origins",
+    10: "verdicts",
+    11: "trace_table",
+    12: "trace_records",
+    13: "panels trace_sheets",
+    14: "widget",
+    15: "default_device expectations forms gradients kernel_source layers "
     "modes networks optimizers pictures sealed shape_rules tensors",
-    15: "devices guessed kernels known_values layer_expectations loss_expectations "
+    16: "devices guessed kernels known_values layer_expectations loss_expectations "
     "meta_kernels naming nesting packed unjudged",
-    16: "arguments calls failures flops layer_memory state statistics",
-    17: "calling_places candidates device_statistics functions meta readings",
-    18: "inputs sameness samples weights",
-    19: "layer_counts measuring memory root_calls",
-    20: "device_writer parameters structure",
-    21: "peers real tensor_writer",
-    22: "recorder",
-    23: "function_recorder",
-    24: "recording",
-    25: "subject",
-    26: "watching",
-    27: "displays expression options",
-    28: "cells completions statements words",
-    29: "makers",
-    30: "magics",
-    31: "extension",
-    32: "__init__",
+    17: "arguments calls failures flops layer_memory state statistics",
+    18: "calling_places candidates device_statistics functions meta readings",
+    19: "inputs sameness samples weights",
+    20: "layer_counts measuring memory root_calls",
+    21: "device_writer parameters structure",
+    22: "peers real tensor_writer",
+    23: "recorder",
+    24: "function_recorder",
+    25: "recording",
+    26: "subject",
+    27: "watching",
+    28: "displays expression options",
+    29: "cells completions statements words",
+    30: "makers",
+    31: "magics",
+    32: "extension",
+    33: "__init__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
-WITHOUT_TORCH = 13
+WITHOUT_TORCH = 14
 """The highest floor of the views, which read records and never see a module."""
 
 HOMES = {
     "torch": lambda name: FLOOR[name] > WITHOUT_TORCH,
     "torchvision": lambda name: name == "pictures",
-    "IPython": lambda name: 27 <= FLOOR[name] <= 30,
+    "IPython": lambda name: 28 <= FLOOR[name] <= 31,
     "pandas": lambda name: name == "records",
     "numpy": lambda name: (
         name in ("kernels", "statistics", "readings", "samples", "measuring", "tensor_writer")

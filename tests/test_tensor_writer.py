@@ -74,7 +74,7 @@ def test_many_small_tensors_are_measured_before_the_run_ends():
 
     with nnmagic.tracing() as t:
         net(x)
-        numbers = t.log._numbers.tolist()
+        numbers = t.log.tensors._numbers.tolist()
 
     assert numbers[2] == pytest.approx(x.double().mean().item())
     assert all(call.max == x.max() for call in t)
@@ -114,7 +114,7 @@ def test_the_numbers_of_many_large_tensors_are_each_ones_own():
 
     with nnmagic.tracing() as t:
         net(torch.zeros(1100))
-        early = t.log.statistics_of(7)  # leaves no room behind the numbers that are there
+        early = t.log.tensors.statistics_of(7)  # leaves no room behind the numbers that are there
         net(torch.ones(1100))
 
     assert early.max == 6
