@@ -56,7 +56,8 @@ def __getattr__(name: str) -> Any:
         return version("nnmagic")
     if name not in HOMES:
         raise AttributeError(f"module 'nnmagic' has no attribute {name!r}")
-    return getattr(import_module(f"nnmagic.{HOMES[name]}"), name)
+    value = globals()[name] = getattr(import_module(f"nnmagic.{HOMES[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

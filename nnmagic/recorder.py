@@ -93,9 +93,10 @@ class Recorder(CallObserver):
         shape: Shape
         if len(args) == 1 and not kwargs and type(args[0]) is torch.Tensor:
             shape = ITS_OWN
+            tensors: Sequence[torch.Tensor] | None = args
             inputs: tuple[int, ...] = (self.tensors.write(args[0], network.index),)
         else:
-            tensors: Sequence[torch.Tensor] | None = tensors_side_by_side(args, kwargs)
+            tensors = tensors_side_by_side(args, kwargs)
             shape = THEIR_OWN
             if not tensors:
                 shape, tensors = tensors_of_call(args, kwargs)
@@ -111,11 +112,11 @@ class Recorder(CallObserver):
         ):
             self._remark(module)
         index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
-        call.notes = index, place, args, kwargs
+        call.notes = index, place, args, kwargs, tensors
         if call.recomputed:
             log.recomputed.add(index)
         elif call.depth == 0:
-            self.roots.note(call, index, args, kwargs)
+            self.roots.note(call)
 
     def _remark(self, module: nn.Module) -> None:
         """Say what is special about a layer of a class that is met for the first time."""
@@ -135,14 +136,14 @@ class Recorder(CallObserver):
         if new and self._torchs_own.get(type(module)):
             new = bool(module._forward_hooks or module._forward_pre_hooks or hooks_of_all())
         network, outermost = call.network.index, call.depth == 0
-        indices = self.finish(index, network, output, new=new, scores=outermost)
+        tensors, indices = self.finish(index, network, output, new=new, scores=outermost)
         if outermost and not call.recomputed:
-            self._judge(call, output, indices)
+            self._judge(call, tensors, indices)
 
     def finish(
         self, index: int, network: int, output: Any, *, new: bool = False, scores: bool = False
-    ) -> tuple[int, ...]:
-        """Write what a call, or a function, returned; return the numbers of the tensors in it.
+    ) -> tuple[Sequence[torch.Tensor], tuple[int, ...]]:
+        """Write what a call, or a function, returned; return the tensors in it and their numbers.
 
         Args:
             index: the number of the call.
@@ -167,7 +168,7 @@ class Recorder(CallObserver):
         if self.gradients is not None:
             for tensor, number in zip(tensors, indices, strict=True):
                 self.gradients.follow(tensor, number)
-        return indices
+        return tensors, indices
 
     def stopped(self, call: RunningCall) -> None:
         """Write that the backward has what it needed of a recomputation."""
@@ -175,7 +176,7 @@ class Recorder(CallObserver):
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
         """Write that an exception passes through the call, innermost first."""
-        index, place, args, kwargs = call.notes
+        index, place, args, kwargs, _ = call.notes
         # the same exception may be raised again elsewhere, by a network that keeps and reuses it
         innermost = error is not self._error or self.log.parent[self._reached] != index
         self._reached = index
@@ -202,11 +203,12 @@ class Recorder(CallObserver):
         starter = self.running[-1]
         return place if starter.network is None else starter.notes[1]
 
-    def _judge(self, call: RunningCall, output: Any, indices: tuple[int, ...]) -> None:
+    def _judge(
+        self, call: RunningCall, outputs: Sequence[torch.Tensor], indices: tuple[int, ...]
+    ) -> None:
         """Note what is known of an outermost call only now: what it ignored, what spoiled it."""
-        index, _, args, kwargs = call.notes
-        outputs = tensors_in(output)[1]
-        ignores = ignores_its_input(tensors_of_call(args, kwargs)[1], outputs)
+        index, *_, inputs = call.notes
+        ignores = ignores_its_input(inputs, outputs)
         if isinstance(ignores, list):
             self.tensors.read_later(ignores, partial(_note_constant, self.log, index))
         elif ignores:

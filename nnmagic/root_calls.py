@@ -10,7 +10,6 @@ from torch import nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nnmagic.calls import RunningCall
-from nnmagic.nesting import tensors_of_call
 from nnmagic.samples import restored
 from nnmagic.tensors import version_of
 from nnmagic.trace_log import TraceLog
@@ -45,14 +44,12 @@ class RootCall:
     """The last call of one root: weak references to what was called and to its tensors.
 
     Args:
-        call: the call in progress.
-        index: its number in the log.
-        args: its positional arguments.
-        kwargs: its keyword arguments.
+        call: the call in progress, with the notes of a recorder.
     """
 
-    def __init__(self, call: RunningCall, index: int, args: tuple, kwargs: dict[str, Any]) -> None:
+    def __init__(self, call: RunningCall) -> None:
         assert call.network is not None
+        index, _, args, kwargs, tensors = call.notes
         self.network = call.network.module
         self.called = weakref.ref(call.module)
         self.index = index
@@ -61,7 +58,7 @@ class RootCall:
         else:
             leaves, self._form = tree_flatten((args, kwargs))
         self._leaves = [_kept(leaf) for leaf in leaves]
-        self._order = [id(tensor) for tensor in tensors_of_call(args, kwargs)[1]]
+        self._order = [*map(id, tensors)]
         self._places = [id(leaf) for leaf in leaves]
 
     def arguments(self, log: TraceLog, main: torch.Tensor | None = None) -> tuple[tuple, dict]:
@@ -129,10 +126,10 @@ class RootCalls:
         self.remake: Callable[[nn.Module], tuple[tuple, dict[str, Any]]] | None = None
         self.last: dict[int, RootCall] = {}
 
-    def note(self, call: RunningCall, index: int, args: tuple, kwargs: dict[str, Any]) -> None:
+    def note(self, call: RunningCall) -> None:
         """Note a call that has no other around it."""
         assert call.network is not None
-        self.last[call.network.index] = RootCall(call, index, args, kwargs)
+        self.last[call.network.index] = RootCall(call)
 
     def __call__(self) -> nn.Module | None:
         """Return the network that the run is about, None where it is gone."""

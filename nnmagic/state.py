@@ -168,6 +168,8 @@ def _mark(tensor: Tensor) -> Any:
 
 
 def _values(buffers: list[Tensor]) -> list[Any]:
+    if not buffers:
+        return []
     if ONLY_TENSORS.issuperset(map(type, buffers)) and not any(
         map(devices.on_accelerator, buffers)
     ):

@@ -22,7 +22,9 @@ def net():
 def settled(widget):
     """Wait until what is under way has been sent."""
     end = time.monotonic() + 5
-    while widget.watcher._latest is not None and time.monotonic() < end:
+    watcher = widget.watcher
+    while watcher._latest is not None or watcher._sending.locked():
+        assert time.monotonic() < end
         time.sleep(0.02)
     return widget
 
