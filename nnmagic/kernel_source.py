@@ -376,7 +376,16 @@ entry:
 quickly:
   %quick = call {SUMS} @means(ptr %values, i64 %number, double 0.0, i1 true, i32 %threads)
   %is.enough = call i1 @is_exact({SUMS} %quick, double {_literal(ENOUGH)}, double {_literal(SMALL)})
-  br i1 %is.enough, label %known, label %exactly
+  br i1 %is.enough, label %known, label %doubted
+doubted:
+  %quick.low = extractvalue {SUMS} %quick, 0
+  %quick.high = extractvalue {SUMS} %quick, 1
+  %quick.mean = extractvalue {SUMS} %quick, 3
+  %quick.is.finite = call i1 @is_finite({SUMS} %quick)
+  br i1 %quick.is.finite, label %centered, label %exactly
+centered:
+  %quick.is.constant = fcmp oeq double %quick.low, %quick.high
+  br i1 %quick.is.constant, label %constant, label %again
 exactly:
   %means = call {SUMS} @means(ptr %values, i64 %number, double 0.0, i1 false, i32 %threads)
   %is.finite = call i1 @is_finite({SUMS} %means)
@@ -387,14 +396,17 @@ finite:
   %is.constant = fcmp oeq double %low, %high
   br i1 %is.constant, label %constant, label %varied
 constant:
-  %no.distance = insertvalue {SUMS} %means, double 0.0, 3
+  %same = phi {SUMS} [%quick, %centered], [%means, %finite]
+  %value = extractvalue {SUMS} %same, 0
+  %no.distance = insertvalue {SUMS} %same, double 0.0, 3
   %no.spread = insertvalue {SUMS} %no.distance, double 0.0, 4
   br label %known
 varied:
+  %exact.mean = extractvalue {SUMS} %means, 3
   %is.exact = call i1 @is_exact({SUMS} %means, double {_literal(KEPT)}, double {_literal(SMALLEST)})
   br i1 %is.exact, label %known, label %again
 again:
-  %mean = extractvalue {SUMS} %means, 3
+  %mean = phi double [%quick.mean, %centered], [%exact.mean, %varied]
   %rest = call {SUMS} @means(ptr %values, i64 %number, double %mean, i1 false, i32 %threads)
   %is.exact.now = call i1 @is_exact(
       {SUMS} %rest, double {_literal(KEPT)}, double {_literal(SMALLEST)})
@@ -402,7 +414,7 @@ again:
 known:
   %found = phi {SUMS}
       [%quick, %quickly], [%no.spread, %constant], [%means, %varied], [%rest, %again]
-  %center = phi double [0.0, %quickly], [%low, %constant], [0.0, %varied], [%mean, %again]
+  %center = phi double [0.0, %quickly], [%value, %constant], [0.0, %varied], [%mean, %again]
   call void @put({SUMS} %found, double %center, i64 %number, ptr %numbers)
   ret i64 0
 refused:

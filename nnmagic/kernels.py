@@ -9,6 +9,7 @@ is shared among the threads with which torch has just computed it.
 """
 
 import ctypes
+import os
 from array import array
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,6 +18,7 @@ from struct import calcsize
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from nnmagic.kernel_source import TYPES, source_of
 from nnmagic.tensor_numbers import NOTHING_KNOWN, Statistics
@@ -52,6 +54,13 @@ POINTER, LENGTH, THREADS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 
 OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 """What GNU's and LLVM's OpenMP have in common."""
+
+PROCESS = os.getpid()
+
+
+def readers() -> int:
+    """Return how many threads may read: torch's, which a process that was forked does not have."""
+    return torch.get_num_threads() if os.getpid() == PROCESS else 1
 
 
 def numbers_of(values: np.ndarray, threads: int = 1) -> Statistics | None:

@@ -6,9 +6,8 @@ from math import frexp, hypot, inf, isfinite, nan, sqrt
 from typing import Any
 
 import numpy as np
-import torch
 
-from nnmagic.kernels import numbers_of
+from nnmagic.kernels import numbers_of, readers
 from nnmagic.tensor_numbers import Statistics
 
 PIECE = 1 << 18
@@ -46,7 +45,7 @@ class Tally:
 
     def add(self, values: np.ndarray, fast: bool) -> None:
         """Count values, at least one."""
-        known = numbers_of(values, torch.get_num_threads()) if fast else None
+        known = numbers_of(values, readers()) if fast else None
         if known is not None:
             size = values.size
             self.numel += size

@@ -14,7 +14,7 @@ import torch
 from nnmagic import devices
 from nnmagic.device_writer import DeviceWriter, Wanted
 from nnmagic.devices import Then
-from nnmagic.kernels import MOST, Batch, Kernel, kernel_of
+from nnmagic.kernels import MOST, Batch, Kernel, kernel_of, readers
 from nnmagic.measuring import measure
 from nnmagic.readings import lacks_memory, read
 from nnmagic.samples import WHOLE, Kept, Kind, Offsets, offsets_of
@@ -214,7 +214,7 @@ class TensorWriter:
             kept.address,
             kept.number,
             values,
-            torch.get_num_threads(),
+            readers(),
         )
         if refused:
             log.set_numbers(index, statistics_of(read(tensor).pieces()))
