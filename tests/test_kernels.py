@@ -100,7 +100,7 @@ def exactly():
 def hard(draw):
     """Return float32 of which sums of float32 lose what they can lose: few values, far from 0."""
     size = LANES * STEPS * draw(st.integers(1, 4))
-    width = draw(st.sampled_from([1.0, 1e-3, 1e-15, 1e-30, 1e15, 1e30]))
+    width = draw(st.sampled_from([1.0, 1e-3, 2e-9, 5e-10, 1e-15, 1e-30, 1e15, 1e30]))
     few = draw(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=5))
     seed = draw(st.integers(0, 9))
     return np.float32(width) * np.random.default_rng(seed).choice(np.float32(few), size)
