@@ -56,6 +56,7 @@ OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 """What GNU's and LLVM's OpenMP have in common."""
 
 PROCESS = os.getpid()
+"""Which process has the threads."""
 
 
 def readers() -> int:
