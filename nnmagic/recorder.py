@@ -19,7 +19,7 @@ from nnmagic.measuring import measure
 from nnmagic.naming import Naming, Network
 from nnmagic.nesting import tensors_in, tensors_of_call, tensors_side_by_side
 from nnmagic.nonfinite import makes_nonfinite, nonfinite_in
-from nnmagic.root_calls import RootCalls
+from nnmagic.root_calls import RootCall, RootCalls
 from nnmagic.sameness import ignores_its_input
 from nnmagic.state import Fingerprint, change_text
 from nnmagic.tensor_writer import TensorWriter
@@ -93,10 +93,10 @@ class Recorder(CallObserver):
         shape: Shape
         if len(args) == 1 and not kwargs and type(args[0]) is torch.Tensor:
             shape = ITS_OWN
-            tensors: Sequence[torch.Tensor] | None = args
+            tensors: Sequence[torch.Tensor] = args
             inputs: tuple[int, ...] = (self.tensors.write(args[0], network.index),)
         else:
-            tensors = tensors_side_by_side(args, kwargs)
+            tensors = tensors_side_by_side(args, kwargs) or ()
             shape = THEIR_OWN
             if not tensors:
                 shape, tensors = tensors_of_call(args, kwargs)
@@ -116,7 +116,7 @@ class Recorder(CallObserver):
         if call.recomputed:
             log.recomputed.add(index)
         elif call.depth == 0:
-            self.roots.note(call)
+            self.roots.note(call, RootCall(call, index, args, kwargs, tensors))
 
     def _remark(self, module: nn.Module) -> None:
         """Say what is special about a layer of a class that is met for the first time."""

@@ -2,7 +2,7 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -44,12 +44,22 @@ class RootCall:
     """The last call of one root: weak references to what was called and to its tensors.
 
     Args:
-        call: the call in progress, with the notes of a recorder.
+        call: the call in progress.
+        index: its number in the log.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        tensors: those in both.
     """
 
-    def __init__(self, call: RunningCall) -> None:
+    def __init__(
+        self,
+        call: RunningCall,
+        index: int,
+        args: tuple,
+        kwargs: dict[str, Any],
+        tensors: Iterable[torch.Tensor],
+    ) -> None:
         assert call.network is not None
-        index, _, args, kwargs, tensors = call.notes
         self.network = call.network.module
         self.called = weakref.ref(call.module)
         self.index = index
@@ -126,10 +136,10 @@ class RootCalls:
         self.remake: Callable[[nn.Module], tuple[tuple, dict[str, Any]]] | None = None
         self.last: dict[int, RootCall] = {}
 
-    def note(self, call: RunningCall) -> None:
+    def note(self, call: RunningCall, root: RootCall) -> None:
         """Note a call that has no other around it."""
         assert call.network is not None
-        self.last[call.network.index] = RootCall(call)
+        self.last[call.network.index] = root
 
     def __call__(self) -> nn.Module | None:
         """Return the network that the run is about, None where it is gone."""

@@ -96,22 +96,20 @@ class Kept(NamedTuple):
 
     def without_picture(self) -> "Kept":
         """Return it without the values to draw it by."""
-        offsets = offsets_of(self.kind._replace(drawn=False))
-        return Kept(offsets.kind, bytes(self.data[: sizeof(offsets.room)]))
+        kind = self.kind._replace(drawn=False)
+        return Kept(kind, bytes(self.data[: sizeof(offsets_of(kind).room)]))
 
 
 class Offsets(NamedTuple):
     """Where in a tensor the values are that are kept of it.
 
     Attributes:
-        kind: which tensors it holds for.
         values: int32, counted in values from the first one.
         address: of these.
         number: how many there are.
         room: makes room for the values.
     """
 
-    kind: Kind
     values: np.ndarray
     address: int
     number: int
@@ -125,7 +123,7 @@ def offsets_of(kind: Kind) -> Offsets:
     found = [offsets for _, offsets in _cuts(shape, rows, drawn)]
     values = np.concatenate(found).astype(np.int32)
     room = c_char * (values.size * calcsize(format))
-    return Offsets(kind, values, values.ctypes.data, values.size, room)
+    return Offsets(values, values.ctypes.data, values.size, room)
 
 
 def _cuts(

@@ -126,11 +126,8 @@ class TensorLog:
 
     def address_of(self, tensor: int) -> int:
         """Return where the numbers of a tensor go: good until the lock is let go."""
-        width = len(NOTHING_KNOWN)
-        numbers = self._numbers
-        if len(numbers) < (tensor + 1) * width:
-            self.unsettled()
-        return numbers.buffer_info()[0] + tensor * width * numbers.itemsize
+        numbers = self.unsettled()
+        return numbers.buffer_info()[0] + tensor * len(NOTHING_KNOWN) * numbers.itemsize
 
     def set_numbers(self, tensor: int, numbers: Iterable[float]) -> None:
         """Set the numbers of a tensor that was added without."""

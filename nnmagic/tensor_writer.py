@@ -17,7 +17,7 @@ from nnmagic.devices import Then
 from nnmagic.kernels import MOST, Batch, Kernel, kernel_of, readers
 from nnmagic.measuring import measure
 from nnmagic.readings import lacks_memory, read
-from nnmagic.samples import WHOLE, Kept, Kind, Offsets, offsets_of
+from nnmagic.samples import WHOLE, Kept, Kind, offsets_of
 from nnmagic.statistics import statistics_of
 from nnmagic.tensor_log import TensorLog
 from nnmagic.tensor_numbers import NOTHING_KNOWN, Form
@@ -191,7 +191,7 @@ class TensorWriter:
             drawn = len(self._pictures) < MOST_PICTURES
             if rows is not None or not drawn:
                 kind = kind._replace(rows=rows, drawn=drawn)
-            index = self._write_large(tensor, address, known, form, offsets_of(kind))
+            index = self._write_large(tensor, address, known, form, kind)
             if drawn:
                 self._pictures[index] = network
             return index
@@ -203,10 +203,11 @@ class TensorWriter:
         return known, -1 if known is None else self.log.form_index(known.form)
 
     def _write_large(
-        self, tensor: torch.Tensor, address: int, known: Usual, form: int, kept: Offsets
+        self, tensor: torch.Tensor, address: int, known: Usual, form: int, kind: Kind
     ) -> int:
-        log, values = self.log, kept.room()
-        index = log.add_unmeasured(form, Kept(kept.kind, values))
+        log, kept = self.log, offsets_of(kind)
+        values = kept.room()
+        index = log.add_unmeasured(form, Kept(kind, values))
         refused = known.kernel.one_and_some(
             address,
             known.form.numel,

@@ -1,4 +1,4 @@
-"""The calls of a run: one entry each, with the numbers of their tensors in the log of those."""
+"""The calls of a run: one entry each."""
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
