@@ -23,8 +23,9 @@ SHARED = 1 << 16
 MOST_THREADS = 64
 """More would not read faster."""
 
-ENOUGH = 2.0**-3
-"""A variance that is a smaller share of the mean square has too few digits in such sums."""
+ENOUGH = 0.2
+"""A variance that is a smaller share of the mean square has less than six digits in such sums; that
+of values spread evenly from 0 on is a quarter of it."""
 
 SMALL = 2.0**-60
 """A smaller mean square may have lost squares of float32."""
@@ -42,16 +43,15 @@ of their squares.
 Where a value is NaN, low and high are anything; where one is not finite, the squares are not.
 """
 
-
 NO_SUMS = f"{{double {_literal(inf)}, double {_literal(-inf)}, double 0.0, double 0.0, double 0.0}}"
 """Those of no value at all."""
 
 FLOATS, DOUBLES, COUNTS, FLAGS = (f"<{LANES} x {t}>" for t in ("float", "double", "i32", "i1"))
 
-
 LITTLE = f"<{', '.join([f'float {_literal(2.0**-60)}'] * LANES)}>"
 """What is added to a value before it is squared: an operation on subnormal numbers, or one that
-gives some, takes many processors a hundred times as long. Next to `SMALL` it is nothing."""
+gives some, takes many processors a hundred times as long. Beside the root of `SMALL`, 2 ** -30, it
+is nothing."""
 
 
 def _step(i: int) -> str:
@@ -130,6 +130,7 @@ exactly:
   ret {SUMS} %sums.exact
 }}
 """
+"""`@part`, which sums a thread's part: float32 in lanes where it may."""
 
 ONE_BY_ONE = f"""
 define internal {SUMS} @part(
@@ -138,6 +139,7 @@ define internal {SUMS} @part(
   ret {SUMS} %sums
 }}
 """
+"""`@part` without lanes."""
 
 JOB = "{ptr, i64, double, i1, ptr}"
 """The values, how many there are, the center, whether to sum quickly; where the sums go."""
@@ -247,6 +249,7 @@ define internal {SUMS} @sum_of({SUMS} %a, {SUMS} %b) alwaysinline {{
   ret {SUMS} %sum.4
 }}
 """
+"""`@read`, which sums all: by several threads where there are enough values."""
 
 ALONE = f"""
 define internal {SUMS} @read(
@@ -255,8 +258,9 @@ define internal {SUMS} @read(
   ret {SUMS} %sums
 }}
 """
+"""`@read` by one thread."""
 
-EXACTLY = f"""
+KERNEL = f"""
 declare double @llvm.sqrt.f64(double)
 
 define internal {SUMS} @sums(ptr %values, i64 %number, double %center) {{
@@ -473,6 +477,7 @@ end:
 !0 = distinct !{{!0, !1}}
 !1 = !{{!"llvm.loop.vectorize.width", i32 16}}
 """
+"""All else: the sums in doubles, what becomes of them, and the functions that are called."""
 
 
 def source_of(letter: str, *, in_lanes: bool, together: bool) -> str:
@@ -485,7 +490,7 @@ def source_of(letter: str, *, in_lanes: bool, together: bool) -> str:
     """
     type_name, widen = TYPES[letter]
     in_lanes = in_lanes and letter == "f"
-    source = EXACTLY + (IN_LANES if in_lanes else ONE_BY_ONE) + (TOGETHER if together else ALONE)
+    source = KERNEL + (IN_LANES if in_lanes else ONE_BY_ONE) + (TOGETHER if together else ALONE)
     words = {"TYPE": type_name, "WIDEN": widen, "LETTER": letter, "QUICK": str(in_lanes).lower()}
     for word, text in words.items():
         source = source.replace(word, text)

@@ -33,10 +33,10 @@ def assert_right(found, values):
     """Compare numbers with exact sums of doubles; mean and spread may differ in the last digits.
 
     Sums of float32 keep fewer digits: the mean is wrong by at most 4 * 2 ** -24 of that of the
-    absolute values, the mean square by 5 * 2 ** -24 of itself, which is at most 8 variances.
+    absolute values, the mean square by 5 * 2 ** -24 of itself, which is at most 5 variances.
     """
     quick = values.dtype == np.float32 and values.size % (LANES * STEPS) == 0
-    mean_error, std_error = (2.5e-7, 1.3e-6) if quick else (1e-13, 1e-9)
+    mean_error, std_error = (2.5e-7, 7.6e-7) if quick else (1e-13, 1e-9)
     exact = statistics_of([values], fast=False)
     assert (found.min, found.max, found.zeros) == (exact.min, exact.max, exact.zeros)
     assert (found.nan, found.inf, found.negative_inf) == (0, 0, 0)
@@ -224,11 +224,11 @@ def test_without_openmp_one_thread_reads_all(monkeypatch):
     assert Statistics(*numbers) == numbers_of(values)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="torch's threads are found on Linux only")
+@pytest.mark.skipif(
+    sys.platform != "linux" or "backend: OpenMP" not in torch.__config__.parallel_info(),
+    reason="torch's threads are others here, or not to be found",
+)
 def test_the_threads_are_torchs():
-    if "backend: OpenMP" not in torch.__config__.parallel_info():
-        pytest.skip("this torch has threads of another kind")
-
     assert set(kernels._openmp()) == set(kernels.OPENMP)
 
 
