@@ -211,6 +211,22 @@ class CallObserver(ABC):
         del call.stack[call.depth :]
 
 
+class CallCounter:
+    """Counts the module calls of the thread that made it, and of threads that begin meanwhile."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._others = sys._current_frames().keys() - {get_ident()}
+
+    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Count a call; there is nothing to tell of its end."""
+        if get_ident() not in self._others:
+            self.calls += 1
+
+
+Observer = CallObserver | CallCounter
+
+
 def _observed_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     __tracebackhide__ = True
     observers: Any = "the observers"  # a constant that is exchanged: the code has torch's globals
@@ -244,9 +260,9 @@ class _Observers:
     """
 
     def __init__(self) -> None:
-        self.observers: tuple[CallObserver, ...] = ()
-        self.eager: tuple[CallObserver, ...] = ()
-        self.alone: CallObserver | None = None
+        self.observers: tuple[Observer, ...] = ()
+        self.eager: tuple[Observer, ...] = ()
+        self.alone: Observer | None = None
         self.stance: Any = None
         self._lock = RLock()
         self.torchs_code: CodeType = CALL.__code__
@@ -257,12 +273,12 @@ class _Observers:
         )
         self.code = _observed_call.__code__.replace(co_consts=tuple(constants))
 
-    def add(self, observer: CallObserver, *, eager: bool) -> None:
+    def add(self, observer: Observer, *, eager: bool) -> None:
         """Let an observer see the calls from now on."""
         with self._lock:
             self._add(observer, eager=eager)
 
-    def _add(self, observer: CallObserver, *, eager: bool) -> None:
+    def _add(self, observer: Observer, *, eager: bool) -> None:
         if not self.observers:
             self.limit = sys.getrecursionlimit()
             sys.setrecursionlimit(self.limit + HEADROOM)
@@ -276,12 +292,12 @@ class _Observers:
             self.eager += (observer,)
             self.stance = self.stance or torch.compiler.set_stance("force_eager")
 
-    def remove(self, observer: CallObserver) -> None:
+    def remove(self, observer: Observer) -> None:
         """Let it see no more."""
         with self._lock:
             self._remove(observer)
 
-    def _remove(self, observer: CallObserver) -> None:
+    def _remove(self, observer: Observer) -> None:
         self._set(tuple(each for each in self.observers if each is not observer))
         if observer in self.eager:
             self.eager = tuple(each for each in self.eager if each is not observer)
@@ -294,7 +310,7 @@ class _Observers:
         if sys.getrecursionlimit() == self.limit + HEADROOM:  # else the user has set another
             sys.setrecursionlimit(self.limit)
 
-    def _set(self, observers: tuple[CallObserver, ...]) -> None:
+    def _set(self, observers: tuple[Observer, ...]) -> None:
         self.observers = observers
         self.alone = observers[0] if len(observers) == 1 else None
         self.enter = self._enter if self.alone is None else self.alone.enter
@@ -306,7 +322,7 @@ class _Observers:
     def leave(self, call: RunningCall | list[RunningCall], output: Any) -> None:
         """Tell those who observe a call that it returned."""
         if isinstance(call, RunningCall) and call.observer is self.alone:
-            self.alone.leave(call, output)
+            call.observer.leave(call, output)
             return
         for each in call if isinstance(call, list) else (call,):
             if each.observer in self.observers:  # a thread may outlive the run
@@ -323,7 +339,7 @@ OBSERVERS = _Observers()
 
 
 @block
-def observed(observer: CallObserver, *, eager: bool = True) -> Iterator[None]:
+def observed(observer: Observer, *, eager: bool = True) -> Iterator[None]:
     """Let the observer see every module call for the length of the block.
 
     Args:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from math import floor, isnan, log2
 
 from nnmagic import units
+from nnmagic.tensor_log import TensorLog
 from nnmagic.tensor_numbers import Statistics
 from nnmagic.trace_log import FINISHED, TraceLog
 
@@ -53,6 +54,7 @@ class Findings:
     Attributes:
         flags: the words for each call that deserves a look.
         notes: the lines for the foot of the table.
+        bad_gradients: `"NaN"` or `"Inf"` where gradients hold some, else `""`.
     """
 
     def __init__(self, log: TraceLog, parent: Mapping[int, int | None]) -> None:
@@ -65,6 +67,7 @@ class Findings:
             self._look_for_precision()
         for call in sorted(log.constant & set(parent)):
             self._tell_of_constant(call)
+        self.bad_gradients = self._look_for_bad_gradients()
 
     def _flag(self, call: int, text: str) -> None:
         self.flags.setdefault(call, []).append(text)
@@ -86,6 +89,21 @@ class Findings:
                 self._flag(call, text)
                 where = f"{log.place_of(call)} ({layer.type})"
                 self.notes.append(f"the first layer with weights, {where}, {text}, type x / 255")
+
+    def _look_for_bad_gradients(self) -> str:
+        """Flag the calls that got a gradient with NaN or Inf, and those whose parameters did."""
+        log, found = self.log, set[str]()
+        for call in self.parent:
+            output = log.gradient_of(call)
+            own = log.parameter_gradients.get(log.layer[call], {})
+            named = [("its output", output), *own.items()]
+            bad = {name: _nonfinite(log.tensors, each) for name, each in named if each is not None}
+            for what in ("NaN", "Inf"):
+                names = [name for name, holds in bad.items() if holds == what]
+                if names:
+                    self._flag(call, f"{what} in the gradient of {', '.join(names)}")
+                    found.add(what)
+        return max(found, default="")
 
     def _is_raw(self, tensor: int) -> bool:
         """Tell whether all kept values are whole numbers, as those of a picture's file are."""
@@ -153,6 +171,12 @@ class Findings:
         if any(row != first for row in others):
             return False
         return True if others and (leading.numel == form.numel or len(form.shape) == 2) else None
+
+
+def _nonfinite(tensors: TensorLog, tensor: int) -> str:
+    """Return `"NaN"` or `"Inf"`, whichever is worse in a tensor, else `""`."""
+    numbers = tensors.statistics_of(tensor)
+    return "NaN" if numbers.nan > 0 else "Inf" if numbers.inf > 0 else ""
 
 
 def _precision(dtype: str, numbers: Statistics) -> str:

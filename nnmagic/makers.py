@@ -9,6 +9,7 @@ from IPython.display import display
 from torch import nn
 
 from nnmagic.blocks import block
+from nnmagic.calls import CallCounter, observed
 from nnmagic.cells import CellBody
 from nnmagic.displays import is_kernel
 from nnmagic.expression import Expression, described
@@ -131,7 +132,8 @@ def _asked(words: Words) -> _Asked:
         default = words.default_network()
         return _alone(words, default, "NeuralNetwork", words.default_input(default))
     expression = words.python()
-    with recording("", words.naming(expression.names), keep="none") as recorder:
+    counter = CallCounter()
+    with observed(counter):
         call = expression.parts()
     network = None if call is None else call.network
     if call is not None and network is not None:
@@ -148,8 +150,8 @@ def _asked(words: Words) -> _Asked:
             title=words.expression,
             optimizer=words.given.optimizer,
         )
-    value, ran = _evaluated(words, expression, call)
-    if ran or len(recorder.log):
+    value, ran = _evaluated(expression, call)
+    if ran or counter.calls:
         raise UsageError(
             f"{words.expression!r} gives {described(value)}; type a network or a call of one, "
             f"such as net(x), or --real to run any expression for real"
@@ -222,14 +224,13 @@ def _cross_checked(asked: _Asked) -> Summary:
     return compared(theirs, ours)
 
 
-def _evaluated(
-    words: Words, expression: Expression, call: Callable[[], Any] | None
-) -> tuple[Any, bool]:
+def _evaluated(expression: Expression, call: Callable[[], Any] | None) -> tuple[Any, bool]:
     """Return the value of an expression, and whether a module ran in it."""
     __tracebackhide__ = True
-    with recording("", words.naming(expression.names), keep="none") as recorder:
+    counter = CallCounter()
+    with observed(counter):
         value = expression.value() if call is None else call()
-    return value, len(recorder.log) > 0
+    return value, counter.calls > 0
 
 
 def params_of(words: Words) -> Params:
@@ -244,7 +245,7 @@ def params_of(words: Words) -> Params:
     if call is not None and isinstance(call.function, nn.Module):
         function = words.expression.partition("(")[0]
         raise UsageError(f"{words.expression!r} is a call; type the network alone: {function}")
-    value, ran = _evaluated(words, expression, call)
+    value, ran = _evaluated(expression, call)
     if ran or not isinstance(value, nn.Module | Mapping):
         raise UsageError(
             f"{words.expression!r} gives {described(value)}; type a network or a state dict"

@@ -1,7 +1,6 @@
 """The maker of parameter records."""
 
 from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
 from typing import Any
 
 import torch
@@ -15,9 +14,6 @@ from nnmagic.tensors import bytes_of, form_of, is_lazy, storage_bytes
 from nnmagic.weight_records import WeightForm
 from nnmagic.weight_records import named as named_forms
 from nnmagic.weights import weight_forms
-
-SMALLEST, LARGEST = 1e-150, 1e150
-"""Between these a norm's square is in float64's range."""
 
 
 def params(
@@ -72,7 +68,7 @@ def params(
         record = _record(tensor, values, at_most)
         gradient = _gradient_of(tensor) if grad else None
         if gradient is not None and key not in norms:
-            norms[key] = norm_of(gradient)
+            norms[key] = _norm_of(gradient)
         lazy = is_lazy(tensor)
         rows.append(
             ParameterRecord(
@@ -138,38 +134,9 @@ def _gradient_of(tensor: torch.Tensor) -> torch.Tensor | None:
     return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
 
 
-def norm_of(gradient: torch.Tensor) -> float | None:
-    """Return the Euclidean norm of all values, computed in float64; None where it has no values.
-
-    Inf and NaN among them make it such. Where the squares leave float64's range the values are
-    scaled first.
-    """
-    try:
-        with torch.no_grad():
-            return _norm(_dense(gradient.detach()))
-    except Exception:  # noqa: BLE001 - an observer observes: a tensor may refuse to be read
-        return None
-
-
-def _dense(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the values in float64 or complex128, of a sparse tensor those that it holds."""
-    if tensor.layout is torch.sparse_coo:
-        tensor = tensor.coalesce().values()
-    elif tensor.layout is not torch.strided:
-        tensor = tensor.to_dense()
-    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
-
-
-def _norm(values: torch.Tensor) -> float | None:
-    if values.is_meta:
-        return None
-    norm = float(torch.linalg.vector_norm(values))
-    if SMALLEST < norm < LARGEST or not values.numel():
-        return norm
-    scale = float(values.abs().max())
-    if scale == 0 or not isfinite(scale):
-        return norm if scale == 0 else scale
-    return float(torch.linalg.vector_norm(values / scale)) * scale
+def _norm_of(gradient: torch.Tensor) -> float | None:
+    statistics, samples, unknown = measure(gradient, "none")
+    return tensor_record(form_of(gradient), statistics, samples, unknown).norm
 
 
 def _record(tensor: torch.Tensor, rows: int, at_most: int | None) -> TensorRecord:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import hypot, inf, isinf, isnan
+from math import inf, isinf, isnan
 from typing import Any, ClassVar, Self
 
 from nnmagic import units
@@ -14,6 +14,7 @@ from nnmagic.records import (
     TensorRecord,
     View,
     data_frame,
+    joint_norm,
     leading_rows,
 )
 from nnmagic.tables import Column, Row, Table
@@ -36,7 +37,7 @@ GRADIENT = Column(
     title="gradient",
     right=True,
     rank=2,
-    meaning="the Euclidean norm of .grad as it is now, in float64",
+    meaning="the Euclidean norm of .grad as it is now",
 )
 
 LAZY = "not initialized yet"
@@ -189,16 +190,16 @@ class Params(Record):
     def _gradients(self) -> list[str]:
         if not self.graded or not self.rows:
             return []
-        norms = [
+        norm = joint_norm(
             row.grad_norm for row in self.rows if row.tied_to is None and row.grad_norm is not None
-        ]
+        )
         without = [row.name for row in self.rows if self.lacks_gradient(row)]
         if not any(row.has_grad for row in self.rows):
             why = "run a backward first, such as loss_fn(net(x), y).backward()"
             if self.noun != "parameter":
                 why = "a state dict holds none, so type the network itself"
             return [f"no {self.noun} has a gradient: {why}"]
-        lines = [f"gradients: norm {_number(hypot(*norms))} together"] if norms else []
+        lines = [f"gradients: norm {_number(norm)} together"] if norm is not None else []
         if without:
             of = f"{len(without)} of {units.plural(len(self.rows), self.noun)}"
             lines.append(f"no gradient: {of}: {_listed(without)}")

@@ -2,10 +2,10 @@
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
-from math import hypot, isfinite, prod, sqrt
+from math import hypot, inf, isfinite, isnan, nan, prod, sqrt
 from typing import Any, ClassVar, NamedTuple, Self
 
 from nnmagic import units
@@ -201,11 +201,12 @@ class TensorRecord:
 
     @property
     def norm(self) -> float | None:
-        """The Euclidean norm of the finite values."""
+        """The Euclidean norm, as `torch.linalg.vector_norm`: NaN or Inf where a value is."""
+        if self.nan or self.inf:
+            return nan if self.nan else inf
         if self.mean is None:
-            return None
-        finite = self.numel - (self.nan or 0) - (self.inf or 0)
-        return hypot(self.mean * sqrt(finite), (self.std or 0.0) * sqrt(max(0, finite - 1)))
+            return 0.0 if self.zeros is None and self.nan == 0 else None
+        return hypot(self.mean * sqrt(self.numel), (self.std or 0.0) * sqrt(self.numel - 1))
 
     @property
     def is_numeric(self) -> bool:
@@ -241,6 +242,15 @@ class TensorRecord:
         if self.leading is not None and self.leading.numel < self.numel:
             return f"{text}, {self.leading.numel:,} of {self.numel:,} values kept"
         return text
+
+
+def joint_norm(norms: Iterable[float | None]) -> float | None:
+    """Return the Euclidean norm of all tensors together; None if that of one, or of all, is."""
+    known = list(norms)
+    if not known or None in known:
+        return None
+    finite = [norm for norm in known if norm is not None]
+    return nan if any(map(isnan, finite)) else hypot(*finite)
 
 
 def _joined(texts: tuple[str, ...], joiner: str) -> tuple[str, str, str]:

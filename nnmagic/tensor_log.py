@@ -175,6 +175,13 @@ class TensorLog:
         width = len(NOTHING_KNOWN)
         return Statistics(*self.numbers[tensor * width : (tensor + 1) * width])
 
+    def are_same(self, one: int, other: int) -> bool:
+        """Tell whether two entries are of one tensor; a large output has a second, with rows."""
+        if one == other:
+            return True
+        alike = self.form[one] == self.form[other]
+        return alike and self.statistics_of(one) == self.statistics_of(other)
+
     def record(self, index: int) -> TensorRecord:
         """Return the record of a tensor."""
         return tensor_record(

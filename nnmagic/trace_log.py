@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice, starmap
-from math import hypot
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from nnmagic import units
+from nnmagic.records import joint_norm
 from nnmagic.tensor_log import TensorLog
 from nnmagic.units import Shape
 
@@ -346,10 +346,11 @@ class TraceLog:
         return None if output is None else self.gradients.get(output)
 
     def own_gradient(self, call: int) -> float | None:
-        """Return the norm of the gradients of a layer's own parameters, None without any."""
+        """Return the norm of the gradients of a layer's own parameters, None if unknown."""
         own = self.parameter_gradients.get(self.layer[call], {})
-        norms = [self.tensors.record(each).norm for each in own.values() if each is not None]
-        return None if not norms or None in norms else hypot(*(norm or 0.0 for norm in norms))
+        return joint_norm(
+            self.tensors.record(each).norm for each in own.values() if each is not None
+        )
 
     def layer_of(self, call: int) -> Layer:
         """Return the layer of a call."""

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import hypot
 from typing import Any
 
 from nnmagic import units
 from nnmagic.nonfinite import first_nonfinite
-from nnmagic.records import STATISTICS, OfTensor, Record, TensorRecord, data_frame
+from nnmagic.records import STATISTICS, OfTensor, Record, TensorRecord, data_frame, joint_norm
 from nnmagic.tables import Table
 from nnmagic.trace_log import FAILED, Failure, TraceLog
 from nnmagic.trace_table import TraceTable
@@ -106,8 +105,8 @@ class LayerCall(OfTensor):
     @property
     def own_grad_norm(self) -> float | None:
         """The Euclidean norm of the gradients of its own parameters."""
-        norms = [each.norm for each in self.parameter_gradients.values() if each is not None]
-        return hypot(*(norm or 0.0 for norm in norms)) if norms else None
+        own = self.parameter_gradients.values()
+        return joint_norm(each.norm for each in own if each is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, weakref_slot=True)

@@ -292,9 +292,9 @@ class TraceTable:
             return ""
         norm = self.log.own_gradient(call)
         without = [name for name, gradient in own.items() if gradient is None]
-        if norm is None:
+        if len(without) == len(own):
             return "none"
-        text = units.numbers(norm)[0]
+        text = "unknown" if norm is None else units.numbers(norm)[0]
         return f"{text}, {', '.join(without)} none" if without else text
 
     def _details(self, call: int, tensor: TensorRecord) -> tuple[str, ...]:
@@ -334,6 +334,8 @@ class TraceTable:
             parts.append("NaN or Inf arose")
         elif self.verdicts.came_in in self.parent:
             parts.append("NaN or Inf came in")
+        if self.findings.bad_gradients:
+            parts.append(f"{self.findings.bad_gradients} in the gradients")
         return " · ".join(parts)
 
     def scores(self) -> list[ItemScores]:

@@ -1,5 +1,6 @@
 import gc
 import sys
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from nnmagic.calls import CallObserver, observed
+from nnmagic.calls import CallCounter, CallObserver, observed
 from nnmagic.naming import Naming
 
 
@@ -298,3 +299,17 @@ def test_compiled_networks_are_as_before_in_whatever_order_observers_end(order):
 
     assert torch._dynamo.eval_frame._stance.stance == stance
     assert net(torch.rand(1, 2)).shape == (1, 2)
+
+
+def test_a_counter_counts_the_calls_of_its_own_thread_and_of_new_ones():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    counter = CallCounter()
+
+    with observed(counter):
+        net(torch.rand(1, 2))
+        thread = threading.Thread(target=net, args=(torch.rand(1, 2),))
+        thread.start()
+        thread.join()
+    net(torch.rand(1, 2))
+
+    assert counter.calls == 6

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import torch
 from torch import nn
 
@@ -57,3 +60,17 @@ def test_the_extension_names_its_public_surface():
     assert isinstance(nnmagic.NeuralNetwork(), nn.Module)
     assert nnmagic.__version__
     assert torch is not None
+
+
+def test_a_summary_in_a_fresh_session_compiles_nothing():
+    code = (
+        "import sys; from IPython.testing.globalipapp import start_ipython; ip = start_ipython(); "
+        "ip.run_line_magic('load_ext', 'nnmagic'); ip.run_cell('from torch import nn'); "
+        "ip.run_cell('net = nn.Linear(3, 2)'); "
+        "s = ip.run_line_magic('nnsummary', 'net'); "
+        "assert s.total_params == 8; print('llvmlite' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split()[-1] == "False", done.stderr

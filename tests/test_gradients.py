@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -156,3 +157,39 @@ def test_a_gradient_that_overflows_is_counted():
 
     assert t[""].gradient.inf == 1
     assert t[""].parameter_gradients["weight"].inf == 2
+
+
+class RootOfZero(nn.Module):
+    """Ends in a function whose gradient at zero is infinite: times zero that is NaN."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return torch.sqrt(self.fc(x) * 0)
+
+
+def test_nan_in_the_gradients_is_shown_alike_by_trace_and_params():
+    net = RootOfZero()
+
+    with nnmagic.tracing(net, grad=True) as t:
+        net(torch.rand(2, 3)).sum().backward()
+
+    assert net.fc.weight.grad.isnan().all()
+    assert math.isnan(t["fc"].own_grad_norm)
+    assert math.isnan(nnmagic.params(net, grad=True)["fc.weight"].grad_norm)
+    assert "NaN in the gradient of its output, weight, bias" in str(t)
+    heading, *_ = str(t).splitlines()
+    assert "NaN in the gradients" in heading
+    assert "own gradient: none" not in str(t)
+
+
+def test_a_gradient_with_inf_has_an_infinite_norm_and_a_flag():
+    net = nn.Linear(2, 1, bias=False)
+
+    with nnmagic.tracing(net, grad=True) as t:
+        (net(torch.ones(1, 2)) * torch.inf).sum().backward()
+
+    assert t[""].own_grad_norm == math.inf
+    assert "Inf in the gradient of its output, weight" in str(t)

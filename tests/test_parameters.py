@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.parameters import norm_of
 from nnmagic.params_sheets import params_sheet
 
 
@@ -331,7 +330,9 @@ def test_a_tensor_that_is_no_leaf_is_asked_for_no_gradient():
     ],
 )
 def test_a_norm_is_exact_for_every_dtype_and_range(gradient, norm):
-    assert norm_of(gradient) == pytest.approx(norm, rel=1e-12, abs=0, nan_ok=True)
+    found = nnmagic.params({"gradient": gradient})["gradient"].tensor.norm
+
+    assert found == pytest.approx(norm, rel=1e-12, abs=0, nan_ok=True)
 
 
 def test_a_gradient_without_values_has_no_norm():

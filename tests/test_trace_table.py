@@ -194,6 +194,19 @@ def test_scores_are_not_read_where_they_are_unlikely():
         assert "class scores" not in str(nnmagic.trace(net, x))
 
 
+class RootOfScores(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return torch.sqrt(self.fc(x) ** 2)
+
+
+def test_what_a_function_makes_of_a_linears_output_is_not_read_as_class_scores():
+    assert "class scores" not in str(nnmagic.trace(RootOfScores(), torch.rand(2, 3)))
+
+
 def test_class_names_stand_on_the_scores():
     net = nn.Sequential(nn.Softmax(1))
 
