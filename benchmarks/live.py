@@ -19,8 +19,8 @@ import torchvision
 from torch import nn
 
 import nnmagic
-from nnmagic.records import View
-from nnmagic.trace_sheets import trace_sheet
+from nnmagic.records.record import View
+from nnmagic.widget.trace_sheet import trace_sheet
 
 STEPS = 20
 BLOCKS = 3

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnmagic.measuring import measure
-from nnmagic.readings import read
-from nnmagic.statistics import statistics_of
+from nnmagic.tensors.measure import measure
+from nnmagic.tensors.statistics import statistics_of
+from nnmagic.tensors.values import read
 
 SIZES = (10, 512, 16_384, 200_704, 802_816, 3_000_000)
 

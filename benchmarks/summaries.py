@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import nnmagic
 from benchmarks.timing import Figure, threads, timed
-from nnmagic.layer_memory import forget
+from nnmagic.structure.layer_memory import forget
 
 TABLE = "torchinfo over nnmagic"
 

@@ -9,29 +9,27 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nnmagic.networks import NeuralNetwork, default_input, default_network
-    from nnmagic.parameters import params
-    from nnmagic.params_records import Params
-    from nnmagic.pictures import fashion_mnist
-    from nnmagic.recording import trace, tracing
-    from nnmagic.structure import summary
-    from nnmagic.summary_records import Summary
-    from nnmagic.trace_records import Trace
-    from nnmagic.watching import watch
+    from nnmagic.api import summary, trace, tracing
+    from nnmagic.records.params import Params
+    from nnmagic.records.summary import Summary
+    from nnmagic.records.trace import Trace
+    from nnmagic.structure.parameters import params
+    from nnmagic.tutorial import NeuralNetwork, default_input, default_network, fashion_mnist
+    from nnmagic.widget.watching import watch
 
 HOMES = {
-    "NeuralNetwork": "networks",
-    "Params": "params_records",
-    "Summary": "summary_records",
-    "Trace": "trace_records",
-    "default_input": "networks",
-    "default_network": "networks",
-    "fashion_mnist": "pictures",
-    "params": "parameters",
-    "summary": "structure",
-    "trace": "recording",
-    "tracing": "recording",
-    "watch": "watching",
+    "NeuralNetwork": "tutorial",
+    "Params": "records.params",
+    "Summary": "records.summary",
+    "Trace": "records.trace",
+    "default_input": "tutorial",
+    "default_network": "tutorial",
+    "fashion_mnist": "tutorial",
+    "params": "structure.parameters",
+    "summary": "api",
+    "trace": "api",
+    "tracing": "api",
+    "watch": "widget.watching",
 }
 """The module of each public name; it is imported when the name is first used."""
 
@@ -66,13 +64,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """Load the magics; IPython calls this for `%load_ext nnmagic`."""
-    from nnmagic.extension import load
+    from nnmagic.magics.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Take the magics away; IPython calls this for `%unload_ext nnmagic`."""
-    from nnmagic.extension import unload
+    from nnmagic.magics.extension import unload
 
     unload(shell)

@@ -13,7 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from lab import CHROMIUM, Lab
 from torch import nn
 
-from nnmagic.widget import close_all
+from nnmagic.widget.widget import close_all
 
 
 class Session:

@@ -1,5 +1,6 @@
-"""Layers of torch in whose calls code of the user's runs."""
+"""Layers in whose calls code of the user's runs, or that hold parameters in odd ways."""
 
+import torch
 from torch import nn
 
 
@@ -26,3 +27,18 @@ def replaced():
     layer = nn.ReLU()
     layer.forward = lambda x: x[:1]
     return layer
+
+
+class Owning(nn.Module):
+    """Holds a parameter of its own, a tied weight, and a layer that never runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(5))
+        self.embedding = nn.Embedding(10, 4)
+        self.head = nn.Linear(4, 10, bias=False)
+        self.head.weight = self.embedding.weight
+        self.unused = nn.Linear(3, 3)
+
+    def forward(self, ids):
+        return self.head(self.embedding(ids)) * self.scale[0]

@@ -1,7 +1,7 @@
 // The texts are those of nnmagic/units.py; the expected ones were written by it or by hand.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { count, fixed, indexText, numbers, percent, plural, scientific, size, valueText } from "../../nnmagic/static/format.js";
+import { count, fixed, indexText, numbers, percent, plural, scientific, size, valueText } from "../../nnmagic/widget/static/format.js";
 
 test("counts are in full up to a million and then in three digits", () => {
   assert.deepEqual([0, 999, 669706, 999999, 1e6, 1337344, 25.6e6, 999.6e6, 1.5e15, NaN].map(count),

@@ -1,8 +1,8 @@
 // Colours, pooling, and where the parts of a picture go.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { colorAt, mapEnds, oddness, placeOf, pooled } from "../../nnmagic/static/colors.js";
-import { barsPath, layoutOf, trueIndex, valueAt } from "../../nnmagic/static/pictures.js";
+import { colorAt, mapEnds, oddness, placeOf, pooled } from "../../nnmagic/widget/static/colors.js";
+import { barsPath, layoutOf, trueIndex, valueAt } from "../../nnmagic/widget/static/pictures.js";
 
 test("a diverging map is centred on zero", () => {
   const ends = mapEnds({ low: -1, high: 3, diverging: true });

@@ -1,7 +1,7 @@
 // A network with a block called many times:  0 root · 1 a · 2 b (many) · 3 b.x · 4 b.x · 5 head
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decoded, familyOf, foldedBelow, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, typed, unfoldAbove, withValues } from "../../nnmagic/static/rows.js";
+import { decoded, familyOf, foldedBelow, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, typed, unfoldAbove, withValues } from "../../nnmagic/widget/static/rows.js";
 
 const view = (array) => new DataView(array.buffer);
 const level = [0, 1, 1, 2, 2, 1];

@@ -1,0 +1,105 @@
+"""The Python interface beside the magics: run and record, or describe without a run."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from nnmagic.contexts import block
+from nnmagic.inputs.search import takes_no_input, work_out_input
+from nnmagic.network.naming import Naming
+from nnmagic.recording.run import own_run, recording
+from nnmagic.records.summary import Summary
+from nnmagic.records.trace import Trace
+from nnmagic.structure.shape_run import describe
+
+
+def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
+    """Return the structure of a call of a module, without running it.
+
+    All arguments go to the module; tensors may be on the meta device. Without any, the input is
+    worked out, and the structure is that in eval mode.
+
+    Raises:
+        InputError: if no argument is given and no input can be worked out.
+        ValuesNeededError: if the network reads values while it runs.
+        Exception: whatever the forward raises, with a note that names the layer.
+    """
+    __tracebackhide__ = True
+    name = type(module).__name__
+    naming = Naming(lambda: [(name, module)])
+    if args or kwargs or takes_no_input(module):
+        return describe(module, args, kwargs, naming=naming, title=name)
+    given = work_out_input(module, for_shapes=True)
+    return describe(
+        module,
+        given.args,
+        dict(given.kwargs),
+        naming=naming,
+        title=f"{name} on {given.text}",
+        own_input=True,
+        notes=(f"input: {given.text}, since {given.reason}",),
+    )
+
+
+KEEPS = ("none", "sample", "all")
+
+
+def trace(module: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
+    """Call a module and return what every layer inside got and returned.
+
+    All arguments go to the module. Without any, it runs on an input that nnmagic works out, in
+    eval mode and without a graph; otherwise in the caller's own modes.
+
+    Raises:
+        InputError: if no argument is given and no input can be worked out.
+        Exception: whatever the forward raises, the same object, with a note that names the layer.
+    """
+    __tracebackhide__ = True
+    naming = Naming(lambda: [(type(module).__name__, module)])
+    name = type(module).__name__
+    if args or kwargs or takes_no_input(module):
+        with recording(name, naming) as recorder:
+            output = module(*args, **kwargs)
+    else:
+        given = work_out_input(module)
+        with own_run(module), recording(f"{name} on {given.text}", naming) as recorder:
+            output = module(*given.args, **given.kwargs)
+        recorder.log.notes.append(f"input: {given.text}, since {given.reason}")
+        recorder.roots.remake = lambda network: work_out_input(network).call
+    return Trace(log=recorder.log, output=output, root=recorder.roots)
+
+
+@block
+def tracing(
+    *modules: nn.Module,
+    every: int = 1,
+    keep: str = "sample",
+    grad: bool = False,
+    ops: bool = False,
+) -> Iterator[Trace]:
+    """Record every module call in the block, or those of the given networks only.
+
+    Args:
+        *modules: the networks to record; none records all that run.
+        every: record the steps 0, every, 2 * every, ... of each network only.
+        keep: what to keep of each tensor's values: `"none"`, a bounded `"sample"`, or `"all"`.
+        grad: whether to note the gradients of a backward in the block, of what the layers return
+            and of their parameters.
+        ops: whether to record the tensor functions that a forward, or the block, calls itself.
+
+    Yields:
+        The trace, which fills as the block runs; it keeps what ran before an exception.
+
+    Raises:
+        ValueError: if `every` is not positive, or `keep` is none of the three.
+    """
+    if every < 1:
+        raise ValueError(f"every must be at least 1, it is {every}")
+    if keep not in KEEPS:
+        raise ValueError(f"keep must be one of {', '.join(KEEPS)}, it is {keep!r}")
+    naming = Naming(
+        lambda: [(type(module).__name__, module) for module in modules], only=bool(modules)
+    )
+    with recording("tracing", naming, every=every, keep=keep, grad=grad, ops=ops) as recorder:
+        yield Trace(log=recorder.log, root=recorder.roots)

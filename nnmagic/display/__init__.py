@@ -1,0 +1,1 @@
+"""A neutral table as text and as HTML, and quantities as text."""

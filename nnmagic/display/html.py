@@ -1,0 +1,93 @@
+"""A table as HTML that needs no script and no style sheet, and reads with every style stripped.
+
+Rows are lines of fixed-width text whose spaces do not collapse, so that the columns stand where
+they stand in a terminal also on a code host that removes styles. Nesting is ``<details>``.
+"""
+
+from html import escape
+
+from nnmagic.display.lines import Aligned, aligned, histogram_glyphs
+from nnmagic.display.table import Row, Table
+from nnmagic.display.units import printable
+
+BLOCK = "font:12px/1.45 monospace;white-space:nowrap;overflow-x:auto"
+DIMMED = ' style="opacity:.6"'
+PLAIN = ' style="font:inherit"'
+STRONG = ' style="font-weight:bold"'
+
+
+MARKER = "  "
+"""As wide as the triangle that opens a row."""
+
+
+def table_html(table: Table, mark: str = "") -> str:
+    """Return the table as one ``<div>``; all text in it is escaped.
+
+    Args:
+        table: the table.
+        mark: what the widget that stands for the table finds it by.
+    """
+    marked = f' data-nnmagic="{escape(mark)}"' if mark else ""
+    heading = f'<div style="white-space:normal"><b>{_escaped(table.heading)}</b></div>'
+    parts = [f'<div{marked} style="{BLOCK}">{heading}']
+    if table.rows:
+        drawn = aligned(table, histogram_glyphs)
+        meanings = [
+            f"{column.title}: {column.meaning}"
+            for column in (table.label, *table.columns)
+            if column.meaning
+        ]
+        parts.append(_opening(drawn.header, STRONG, opened=False))
+        parts += (f"<div>{_unbroken(MARKER)}{escape(meaning)}</div>" for meaning in meanings)
+        parts.append("</details>")
+        parts.append(_rows(table, drawn))
+    parts += (f'<div style="white-space:normal">{_escaped(note)}</div>' for note in table.notes)
+    parts.append("</div>")
+    return "".join(parts)
+
+
+def page_html(table: Table, title: str) -> str:
+    """Return a page of its own that holds the table."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title></head><body>{table_html(table)}</body></html>\n"
+    )
+
+
+def _rows(table: Table, drawn: Aligned) -> str:
+    parts: list[str] = []
+    open_rows: list[Row] = []
+
+    def close_down_to(level: int) -> None:
+        while open_rows and open_rows[-1].level >= level:
+            parts.append("</details>")
+            open_rows.pop()
+
+    levels = [row.level for row in table.rows]
+    for i, row in enumerate(table.rows):
+        close_down_to(row.level)
+        has_children = i + 1 < len(levels) and levels[i + 1] > row.level
+        style = STRONG if row.strong else DIMMED if row.dimmed else ""
+        opened = row.opened if has_children else table.show_details
+        parts.append(_opening(drawn.lines[i], style, opened=opened))
+        if row.details and (table.show_details or not has_children):
+            stem = MARKER + drawn.stems[i]
+            text = "<br>".join(_unbroken(stem + detail) for detail in row.details)
+            parts.append(f"<samp{PLAIN}>{text}</samp>")
+        open_rows.append(row)
+    close_down_to(0)
+    return "".join(parts)
+
+
+def _opening(line: str, style: str, *, opened: bool) -> str:
+    state = " open" if opened else ""
+    return f"<details{state}><summary{style}><samp{PLAIN}>{_unbroken(line)}</samp></summary>"
+
+
+def _unbroken(text: str) -> str:
+    return _escaped(text).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _escaped(text: str) -> str:
+    return escape(printable(text))

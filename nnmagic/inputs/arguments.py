@@ -1,0 +1,244 @@
+"""What the arguments of a forward are, by their names, their hints and the network's config.
+
+The field gives an argument the same name in most networks: `input_ids` are the ids of tokens,
+`pixel_values` a picture, `lengths` the lengths of sequences. Where the network has a `config`, as
+those of transformers and diffusers do, it says how large they are.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from nnmagic.inputs.first_layers import SEQUENCE, least_vocabulary, pictures_of
+from nnmagic.inputs.specs import Constant, Form, Size
+
+SECOND_OF_SOUND = 16_000
+FRAMES = 64
+LIST_OF_TENSORS = re.compile(r"\b(list|List|Sequence)\[(torch\.)?Tensor\b")
+CONSTANTS = {"bool": False, "int": 1, "float": 1.0, "str": ""}
+PARTS = ("text_config", "vision_config", "image_config", "audio_config", "encoder", "decoder")
+"""The parts of a config that has one for each kind of input."""
+
+
+def arguments_of(network: nn.Module) -> list[inspect.Parameter]:
+    """Return the parameters of a network's forward."""
+    try:
+        return list(inspect.signature(network.forward).parameters.values())
+    except (TypeError, ValueError):
+        return [inspect.Parameter("input", inspect.Parameter.POSITIONAL_ONLY)]
+
+
+def required_arguments(network: nn.Module) -> list[inspect.Parameter]:
+    """Return those of the forward's parameters that every call has to give."""
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        each
+        for each in arguments_of(network)
+        if each.kind not in variable and each.default is inspect.Parameter.empty
+    ]
+
+
+def main_arguments(network: nn.Module) -> list[str]:
+    """Return what a network of transformers names its main input; empty for any other network."""
+    name = getattr(network, "main_input_name", None)
+    names = [name] if isinstance(name, str) else list(name) if isinstance(name, list) else []
+    return [each for each in names if isinstance(each, str)]
+
+
+def forms_of(parameter: inspect.Parameter, network: nn.Module) -> list[Form]:
+    """Return what an argument may be, the likeliest first; empty if its name tells nothing."""
+    return [
+        replace(form, reason=f"{parameter.name} means {form.reason}")
+        for form in _meaning(parameter, network)
+    ]
+
+
+def _meaning(parameter: inspect.Parameter, network: nn.Module) -> Iterator[Form]:
+    hint = parameter.annotation
+    hint = hint.__name__ if isinstance(hint, type) else str(hint)
+    if LIST_OF_TENSORS.search(hint):
+        for size in pictures_of(network)[:3]:
+            yield Size(shape=size.shape[1:], listed=1, reason="a list of pictures")
+    elif hint in CONSTANTS:
+        yield Constant(value=CONSTANTS[hint], reason=f"a value of {hint}")
+    elif parameter.name in MEANINGS:
+        yield from MEANINGS[parameter.name](_Config(network))
+
+
+class _Config:
+    """What a network tells of itself: its config, the parts of that, or its own attributes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        config = _value(network, "config")
+        self.whole = config is not None
+        parts = [_value(config, part) for part in PARTS] if self.whole else []
+        self.holders = [each for each in (config, *parts, network.__dict__) if each is not None]
+
+    def __call__(self, *names: str) -> Any:
+        """Return the first of the values that is there, None if none is."""
+        values = (_value(holder, name) for name in names for holder in self.holders)
+        return next((value for value in values if value is not None), None)
+
+    def number(self, *names: str) -> int | None:
+        """Return the first of the values that is a positive whole number."""
+        values = (_value(holder, name) for name in names for holder in self.holders)
+        return next((value for value in values if type(value) is int and value > 0), None)
+
+    def special_ids(self) -> Iterator[int]:
+        """Yield the ids of tokens that mean more than a word, such as where a picture stands."""
+        for holder in self.holders:
+            for name, value in list(getattr(holder, "__dict__", {}).items()):
+                if name.endswith(("token_id", "token_index")) and type(value) is int:
+                    yield value
+
+
+def _value(holder: Any, name: str) -> Any:
+    try:
+        return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+    except Exception:  # noqa: BLE001 - a property of the user's that fails tells nothing
+        return None
+
+
+def _ids(config: _Config) -> Iterator[Form]:
+    vocabulary = config.number("vocab_size") or least_vocabulary(config.network) or 2
+    special = [each for each in config.special_ids() if SEQUENCE < each < vocabulary]
+    below = min(special, default=vocabulary)
+    reason = f"ids of tokens below {below}"
+    books = config.number("num_codebooks")
+    if books is not None:
+        yield Size(shape=(books, _length(config)), below=below, reason=reason)
+    yield Size(shape=(1, _length(config)), below=below, reason=reason)
+
+
+def _length(config: _Config) -> int:
+    longest = config.number("max_position_embeddings", "n_positions", "block_size", "max_seq_len")
+    return min(SEQUENCE, longest or SEQUENCE)
+
+
+def _ones(config: _Config) -> Iterator[Form]:
+    yield Size(shape=(1, _length(config)), fill=1, reason="a mask that leaves every token")
+
+
+def _states(config: _Config) -> Iterator[Form]:
+    features = config.number("cross_attention_dim", "hidden_size", "d_model")
+    if features is not None:
+        yield Size(shape=(1, SEQUENCE, features), reason=f"states of {features} features")
+
+
+def _pictures(config: _Config) -> Iterator[Form]:
+    side = config("image_size", "img_size", "crop_size", "sample_size", "input_size")
+    if not config.whole or side is None:
+        for size in pictures_of(config.network):
+            yield replace(size, reason="a picture")
+        return
+    channels = config.number("num_channels", "in_channels", "in_chans") or 3
+    sides = _sides(side)
+    frames = config.number("num_frames", "frames_per_clip")
+    reason = f"a picture of {' × '.join(map(str, sides))}"
+    if frames is not None:
+        yield Size(shape=(1, frames, channels, *sides), reason=f"{frames} pictures in a row")
+    yield Size(shape=(1, channels, *sides), reason=reason)
+
+
+def _sides(declared: Any) -> tuple[int, ...]:
+    if isinstance(declared, Mapping):
+        declared = [declared.get("height"), declared.get("width")]
+    sides = tuple(declared) if isinstance(declared, tuple | list) else (declared, declared)
+    whole = all(type(side) is int and side > 0 for side in sides)
+    return sides[-2:] if whole and len(sides) > 1 else (224, 224)
+
+
+def _sound(config: _Config) -> Iterator[Form]:
+    bins, frames = config.number("num_mel_bins"), config.number("max_length")
+    if config.whole and bins is not None and frames is not None:
+        yield Size(shape=(1, frames, bins), reason=f"{frames} frames of {bins} mel bins")
+    reason = "a second of sound at 16 kHz"
+    yield Size(shape=(1, SECOND_OF_SOUND), reason=reason)
+    yield Size(shape=(1, 1, SECOND_OF_SOUND), reason=reason)
+
+
+def _spectrum(config: _Config) -> Iterator[Form]:
+    bins = config.number("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim")
+    bins = bins or config.number("input_dim", "feature_size", "n_mels") or 80
+    longest = config.number("max_source_positions")
+    if longest is not None:
+        frames = 2 * longest  # its two convolutions halve them once
+        yield Size(shape=(1, bins, frames), reason=f"{bins} mel bins of {frames} frames")
+    yield Size(shape=(1, FRAMES, bins), reason=f"{FRAMES} frames of {bins} features")
+    yield Size(shape=(1, bins, FRAMES), reason=f"{bins} features of {FRAMES} frames")
+
+
+def _steps(config: _Config) -> Iterator[Form]:
+    below = least_vocabulary(config.network) or 1000
+    yield Size(shape=(1,), below=below, reason="a number for each item")
+
+
+def _hidden(config: _Config) -> Iterator[Form]:
+    for layer in config.network.modules():
+        if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
+            pair = 2 * isinstance(layer, nn.LSTM | nn.LSTMCell)
+            rows = (_rows(layer),) if isinstance(layer, nn.RNNBase) else ()
+            yield Size(shape=(*rows, 1, layer.hidden_size), listed=pair, reason="its state")
+            return
+    size = config.number("hidden_size", "hidden_dim")
+    if size is not None:
+        yield Size(shape=(1, size), reason="its state")
+
+
+def _rows(layer: nn.RNNBase) -> int:
+    return layer.num_layers * (2 if layer.bidirectional else 1)
+
+
+def _boxes(config: _Config) -> Iterator[Form]:
+    yield Size(shape=(1, SEQUENCE, 4), fill=0, reason="a box for each token")
+
+
+def _lengths(config: _Config) -> Iterator[Form]:
+    yield Size(shape=(1,), fill=SEQUENCE, reason="the length of each item")
+
+
+def _offsets(config: _Config) -> Iterator[Form]:
+    yield Size(shape=(1,), fill=0, reason="where each item begins")
+
+
+def _labels(config: _Config) -> Iterator[Form]:
+    yield Size(shape=(1,), below=2, reason="a class for each item")
+
+
+def _edges(config: _Config) -> Iterator[Form]:
+    yield Size(shape=(2, 2 * SEQUENCE), below=SEQUENCE, reason="edges between 16 nodes")
+
+
+def _series(config: _Config) -> Iterator[Form]:
+    length = config.number("context_length") or FRAMES
+    channels = config.number("num_input_channels") or 1
+    yield Size(shape=(1, length, channels), reason=f"{length} steps of {channels} channels")
+    yield Size(shape=(1, length), reason=f"{length} steps")
+
+
+MEANINGS: dict[str, Callable[[_Config], Iterator[Form]]] = {
+    name: meaning
+    for meaning, names in {
+        _ids: "input_ids decoder_input_ids ids token_ids tokens text src_tokens prev_output_tokens",
+        _ones: "attention_mask decoder_attention_mask",
+        _states: "encoder_hidden_states",
+        _pictures: "pixel_values pixel_values_videos image images img picture video sample",
+        _sound: "input_values waveform waveforms audio wav",
+        _spectrum: "input_features mel mels spectrogram",
+        _steps: "t step steps time timestep timesteps",
+        _hidden: "hidden hidden_state hx h0 h_0 state",
+        _boxes: "bbox",
+        _lengths: "length lengths seq_len seq_lens seq_length seq_lengths x_lengths src_lengths",
+        _offsets: "offsets",
+        _labels: "label labels target targets y class_labels",
+        _edges: "edge_index",
+        _series: "past_values",
+    }.items()
+    for name in names.split()
+}
+"""What each name of an argument means in the field."""

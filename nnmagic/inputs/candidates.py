@@ -1,0 +1,189 @@
+"""The inputs to try on a network where none is given, the likeliest first."""
+
+import inspect
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, islice, product
+from typing import Any, TypeVar
+
+from torch import nn
+
+from nnmagic.inputs.arguments import arguments_of, forms_of, main_arguments, required_arguments
+from nnmagic.inputs.first_layers import (
+    EVERY_SIDE,
+    LARGEST,
+    SEQUENCE,
+    few,
+    first_layer_sizes,
+    least_vocabulary,
+    smallest_picture,
+)
+from nnmagic.inputs.specs import Candidate, Constant, Form, Input, Size
+
+COMBINATIONS = 8
+MIXTURES = 64
+MASKS = ("attention_mask", "decoder_attention_mask")
+COMPANIONS = ("decoder_input_ids", "input_ids", "pixel_values", "input_features", "input_values")
+F = TypeVar("F", Size, Form)
+
+WITHOUT_BATCH = ("offsets", "edge_index")
+"""Arguments beside which the others have no batch axis."""
+
+
+def candidates(
+    network: nn.Module, declared: Sequence[Input | Candidate]
+) -> Generator[Input | Candidate, int, None]:
+    """Yield all inputs to try, and be sent by how much each was too large.
+
+    Args:
+        network: the network.
+        declared: what it declares itself.
+    """
+    likely = chain(declared, named_candidates(network), guessed_candidates(network))
+    yield from (each for each in likely)  # a chain takes no sent values, a generator does
+    yield from fitted_candidates(network)
+
+
+def declared_inputs(network: nn.Module) -> Iterator[Input | Candidate]:
+    """Yield the inputs that a network declares.
+
+    These are `example_input_array` of Lightning, `dummy_inputs` of transformers, and the input size
+    in `pretrained_cfg` or `default_cfg` of timm.
+    """
+    for name in ("example_input_array", "dummy_inputs"):
+        value = _attribute(network, name)
+        if value is None:
+            continue
+        args = () if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
+        kwargs = value if isinstance(value, Mapping) else {}
+        yield Input(args=args, kwargs=kwargs, text=f"its {name}", reason="the network declares it")
+    for name in ("pretrained_cfg", "default_cfg"):
+        value = _attribute(network, name)
+        size = value.get("input_size") if isinstance(value, Mapping) else None
+        if size:
+            yield Candidate(args=(Size(shape=(1, *size)),), reason=f"its {name} declares this size")
+
+
+def _attribute(network: nn.Module, name: str) -> Any:
+    try:
+        return getattr(network, name, None)
+    except Exception:  # noqa: BLE001 - a property of the user's that fails declares nothing
+        return None
+
+
+def named_candidates(network: nn.Module) -> Iterator[Candidate]:
+    """Yield what the arguments of a network of transformers mean, its main input first.
+
+    Its forward takes many inputs and requires few: the main one may need a companion, such as the
+    picture beside a text or the first tokens of the answer. A mask spares it to look for padding.
+    """
+    main = main_arguments(network)
+    taken = {each.name: each for each in arguments_of(network)}
+    needed = dict.fromkeys([*main, *(each.name for each in required_arguments(network))])
+    if not main or not set(needed) <= set(taken):
+        return
+    others = [name for name in COMPANIONS if name in taken and name not in needed]
+    masks = [name for name in MASKS if name in taken]
+    choices = [[], *([other] for other in others), others]
+    tried = set[tuple[str, ...]]()
+    for companions in choices:
+        for mask in ([], masks[:1], masks):
+            names = (*needed, *companions, *mask)
+            if names not in tried:
+                tried.add(names)
+                yield from _combined(network, [taken[name] for name in names])
+
+
+def _combined(network: nn.Module, parameters: Sequence[inspect.Parameter]) -> Iterator[Candidate]:
+    names = [each.name for each in parameters]
+    forms = [forms_of(each, network) for each in parameters]
+    for combination in islice(product(*forms), COMBINATIONS):
+        kwargs = dict(zip(names, combination, strict=True))
+        reasons = (form.reason for name, form in kwargs.items() if name not in MASKS)
+        yield Candidate(kwargs=kwargs, reason=" and ".join(reasons))
+
+
+def guessed_candidates(network: nn.Module) -> Iterator[Candidate]:
+    """Yield what the first layers with weights take, in the arguments that a call has to give.
+
+    An argument whose name or hint tells what it is gets that; every other one what a layer takes.
+    """
+    parameters = _to_give(network)
+    meant = [forms_of(each, network) for each in parameters]
+    layers = first_layer_sizes(network)
+    least = least_vocabulary(network) or 2
+    if len(parameters) > 1:
+        layers = [[_within(size, least) for size in sizes] for sizes in layers]
+    if any(each.name in WITHOUT_BATCH for each in parameters):
+        layers = [[_without_batch(size) for size in sizes] for sizes in layers]
+        meant = [
+            forms if each.name in WITHOUT_BATCH else [_without_batch(form) for form in forms]
+            for each, forms in zip(parameters, meant, strict=True)
+        ]
+    taken = [size for sizes in layers for size in sizes]
+    if any(meant):
+        for size in taken[:1] if all(meant) else taken:
+            for forms in islice(product(*(each or [size] for each in meant)), COMBINATIONS):
+                yield _given(parameters, forms)
+    constants = [each[:1] if each and isinstance(each[0], Constant) else [] for each in meant]
+    for size in taken:
+        yield _given(parameters, [each[0] if each else size for each in constants])
+    if len(parameters) > 1:
+        ids = Size(shape=(1,), below=least, reason="a number for each item")
+        some = [*few(layers), ids]
+        mixtures = product(*(each or some for each in constants))
+        for mixed in islice(mixtures, MIXTURES):
+            if len(set(mixed)) > 1:
+                yield _given(parameters, mixed)
+    if not required_arguments(network):
+        yield Candidate(reason="its forward requires no input")
+
+
+def _to_give(network: nn.Module) -> list[inspect.Parameter]:
+    named = [each for each in arguments_of(network) if each.kind is not each.VAR_KEYWORD]
+    return required_arguments(network) or named[:1]
+
+
+def _within(size: Size, least: int) -> Size:
+    """Return the size with ids that every embedding has, since any of them may get any input."""
+    return size if size.below is None else replace(size, below=min(size.below, least))
+
+
+def _without_batch(form: F) -> F:
+    """Return the items of a sequence as a batch of their own."""
+    if isinstance(form, Size) and len(form.shape) > 1:
+        return replace(form, shape=(SEQUENCE, *form.shape[2:]))
+    return form
+
+
+def _given(parameters: Sequence[inspect.Parameter], forms: Sequence[Form]) -> Candidate:
+    pairs = list(zip(parameters, forms, strict=True))
+    return Candidate(
+        args=tuple(form for each, form in pairs if each.kind is not each.KEYWORD_ONLY),
+        kwargs={each.name: form for each, form in pairs if each.kind is each.KEYWORD_ONLY},
+        reason=" and ".join(dict.fromkeys(form.reason for form in forms)),
+    )
+
+
+def fitted_candidates(network: nn.Module) -> Generator[Candidate, int, None]:
+    """Yield pictures for the first convolution, smaller or larger as the last one was refused.
+
+    A Linear after convolutions fits pictures of one size only, which halving finds in a few steps.
+    """
+    smallest = smallest_picture(network)
+    parameters = _to_give(network)
+    if smallest is None or not parameters:
+        return
+
+    def of_side(side: int) -> Candidate:
+        size = replace(smallest, shape=(*smallest.shape[:2], *[side] * axes))
+        return _given(parameters, [size] * len(parameters))
+
+    axes = len(smallest.shape) - 2
+    low, high = 1, LARGEST[axes]
+    while low < high:
+        middle = (low + high) // 2
+        excess = yield of_side(middle)
+        low, high = (middle + 1, high) if excess < 0 else (low, middle)
+    for side in (low, *EVERY_SIDE):
+        yield of_side(side)

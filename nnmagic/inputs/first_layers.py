@@ -1,0 +1,197 @@
+"""What a network may take, read off its first layers that hold weights."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from math import isqrt
+from typing import Any
+
+from torch import nn
+
+from nnmagic.inputs.specs import Size
+
+LAYERS_TRIED = 4
+SEQUENCE = 16
+SHORT = 4
+SIZES = (224, 32, 64, 28, 96, 128, 256, 299, 384, 512)
+SMALL_SIZES = (28, 32, 64, 224, 96, 128, 256)
+GROWING_SIZES = (1, 4, 7, 8, 16, 28, 32)
+LENGTHS = (128, 1024, 16_000)
+CLIPS = ((16, 112, 112), (16, 224, 224), (16, 16, 16), (32, 32, 32), (64, 64, 64), (112, 112, 112))
+BLOCKS = ((16, 16, 16), (32, 32, 32), (64, 64, 64), (112, 112, 112), (16, 112, 112))
+EVERY_SIDE = (*range(32, 1025, 32), *range(2, 161))
+LARGEST = {1: 1 << 20, 2: 4096, 3: 256}
+SIDES = ("image_size", "img_size", "input_size", "input_resolution")
+
+
+def weighted_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the layers that hold parameters of their own, with their names."""
+    for name, module in network.named_modules():
+        if any(True for _ in module.parameters(recurse=False)):
+            yield name, module
+
+
+def first_layer_sizes(network: nn.Module) -> list[list[Size]]:
+    """Return for each of the first layers with weights what it takes, the likeliest first."""
+    sides = _sides(network)
+    layers = (
+        list(_sizes_for(layer, f"{name or 'it'} ({type(layer).__name__})", sides))
+        for name, layer in weighted_layers(network)
+    )
+    known = list(islice(filter(None, layers), LAYERS_TRIED))
+    reason = "no layer says what it takes"
+    anything = [
+        Size(shape=shape, reason=reason) for shape in ((1, 28, 28), (1, 3, 32, 32), (1, 16))
+    ]
+    return known or [anything]
+
+
+def least_vocabulary(network: nn.Module) -> int | None:
+    """Return how many ids every embedding of the network has; None if it has no embedding."""
+    tables = (m for m in network.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag))
+    return min((table.num_embeddings for table in tables), default=None)
+
+
+def pictures_of(network: nn.Module) -> list[Size]:
+    """Return the pictures that the first two-dimensional convolution may take."""
+    sides = _sides(network)
+    for name, layer in weighted_layers(network):
+        if isinstance(layer, nn.Conv2d):
+            return list(_sizes_for(layer, f"{name} ({type(layer).__name__})", sides))
+    return [Size(shape=(1, 3, 224, 224), reason="a picture")]
+
+
+def smallest_picture(network: nn.Module) -> Size | None:
+    """Return an input of side 1 for the first convolution; None if the network has none."""
+    for name, layer in weighted_layers(network):
+        if isinstance(layer, nn.modules.conv._ConvNd) and not _is_lazy(layer):
+            channels = layer.in_channels
+            reason = (
+                f"{name or 'it'} ({type(layer).__name__}) takes {channels} channels, "
+                f"and this size fits the layers after it"
+            )
+            return Size(shape=(1, channels, *[1] * len(layer.kernel_size)), reason=reason)
+    return None
+
+
+SHAPE_REFUSED = re.compile(r"shape '\[.*?(\d+)\]' is invalid for input of size (\d+)")
+BROADCAST_REFUSED = re.compile(r"dimension of length (\d+) at (-\d+)!.* to \[([\d, ]+)\]")
+SIZE_REFUSED = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
+
+
+def excess(layer: nn.Module | None, got: Sequence[int], message: str) -> int:
+    """Return by how much an input was too large for the layer that refused it.
+
+    A Linear after convolutions, a `view` of a fixed size and an embedding of positions fit pictures
+    of one size only.
+
+    Args:
+        layer: the layer that refused.
+        got: the shape that it got.
+        message: the first line of the error.
+    """
+    if isinstance(layer, nn.Linear) and got and got[-1] != layer.in_features:
+        return got[-1] - layer.in_features
+    if match := SHAPE_REFUSED.search(message):
+        wanted, numel = map(int, match.groups())
+        return numel - wanted
+    if match := SIZE_REFUSED.search(message):
+        size, fixed = map(int, match.groups())
+        return size - fixed
+    if match := BROADCAST_REFUSED.search(message):
+        smaller, axis, shape = match.groups()
+        return int(shape.split(",")[int(axis)]) - int(smaller)
+    return -1
+
+
+def _is_lazy(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.modules.lazy.LazyModuleMixin)
+
+
+def _sides(network: nn.Module) -> list[int]:
+    values = (network.__dict__.get(name) for name in SIDES)
+    numbers = (value[-1] if isinstance(value, tuple | list) else value for value in values if value)
+    return [number for number in numbers if type(number) is int and number > 0]
+
+
+def _sizes_for(layer: nn.Module, name: str, sides: Sequence[int]) -> Iterator[Size]:
+    if _is_lazy(layer):
+        yield from _lazy_sizes(layer, f"{name} is lazy")
+    elif isinstance(layer, nn.Linear):
+        yield from _linear_sizes(layer.in_features, f"{name} takes {layer.in_features} features")
+    elif isinstance(layer, nn.modules.conv._ConvNd):
+        axes, channels = len(layer.kernel_size), layer.in_channels
+        reason = f"{name} takes {channels} channels"
+        for side in sides:
+            shape = (1, channels, *[side] * axes)
+            yield Size(shape=shape, reason=f"{reason}, and the network names {side} as its size")
+        for size in _usual_sizes(layer):
+            yield Size(shape=(1, channels, *size), reason=reason)
+    elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        reason = f"{name} takes ids below {layer.num_embeddings}"
+        for shape in ((1, SEQUENCE), (1,), (1, SHORT), (SEQUENCE, 1)):
+            yield Size(shape=shape, below=layer.num_embeddings, reason=reason)
+    elif isinstance(layer, nn.RNNBase):
+        reason = f"{name} takes {layer.input_size} features"
+        first = (1, SEQUENCE) if layer.batch_first else (SEQUENCE, 1)
+        yield Size(shape=(*first, layer.input_size), reason=reason)
+    elif isinstance(layer, nn.RNNCellBase):
+        reason = f"{name} takes {layer.input_size} features"
+        yield Size(shape=(1, layer.input_size), reason=reason)
+    elif isinstance(layer, nn.MultiheadAttention):
+        reason = f"{name} takes {layer.embed_dim} features"
+        first = (1, SEQUENCE) if layer.batch_first else (SEQUENCE, 1)
+        yield Size(shape=(*first, layer.embed_dim), reason=reason)
+    elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        yield from _channel_sizes(layer.num_features, f"{name} takes {layer.num_features} channels")
+    elif isinstance(layer, nn.GroupNorm):
+        yield from _channel_sizes(layer.num_channels, f"{name} takes {layer.num_channels} channels")
+    elif isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        shape = tuple(layer.normalized_shape)
+        reason = f"{name} takes {shape} at the end"
+        yield Size(shape=(1, SEQUENCE, *shape), reason=reason)
+        yield Size(shape=(1, *shape), reason=reason)
+    elif isinstance(layer, nn.Bilinear):
+        for features in (layer.in1_features, layer.in2_features):
+            yield Size(shape=(1, features), reason=f"{name} takes {features} features")
+
+
+def _linear_sizes(features: int, reason: str) -> Iterator[Size]:
+    yield Size(shape=(1, features), reason=reason)
+    yield Size(shape=(1, SEQUENCE, features), reason=reason)
+    for channels in (1, 3):
+        side = isqrt(features // channels)
+        if features > 16 and channels * side * side == features:
+            yield Size(shape=(1, channels, side, side), reason=reason)
+            if channels == 1:
+                yield Size(shape=(1, side, side), reason=reason)
+
+
+def _channel_sizes(channels: int, reason: str) -> Iterator[Size]:
+    yield Size(shape=(1, channels), reason=reason)
+    yield Size(shape=(1, channels, SEQUENCE), reason=reason)
+    yield Size(shape=(1, channels, 32, 32), reason=reason)
+
+
+def _lazy_sizes(layer: nn.Module, reason: str) -> Iterator[Size]:
+    axes = len(getattr(layer, "kernel_size", ()))
+    if axes:
+        yield Size(shape=(1, 3, *[32] * axes), reason=reason)
+    else:
+        yield Size(shape=(1, SEQUENCE), reason=reason)
+        yield Size(shape=(1, 3, 32, 32), reason=reason)
+
+
+def _usual_sizes(layer: Any) -> Sequence[tuple[int, ...]]:
+    axes = len(layer.kernel_size)
+    if layer.transposed:
+        return [(size,) * axes for size in GROWING_SIZES]
+    if axes == 3:
+        return CLIPS if layer.in_channels == 3 else BLOCKS
+    sizes = LENGTHS if axes == 1 else SIZES if layer.in_channels == 3 else SMALL_SIZES
+    return [(size,) * axes for size in sizes]
+
+
+def few(layers: Sequence[Sequence[Size]]) -> list[Size]:
+    """Return the two likeliest sizes of each layer."""
+    return list(chain.from_iterable(sizes[:2] for sizes in layers))

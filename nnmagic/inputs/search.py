@@ -1,0 +1,355 @@
+"""An input for a network, where none is given."""
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from itertools import islice, product
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from nnmagic.contexts import block
+from nnmagic.display.units import layer_name
+from nnmagic.inputs.arguments import arguments_of
+from nnmagic.inputs.candidates import candidates, declared_inputs
+from nnmagic.inputs.first_layers import excess, least_vocabulary
+from nnmagic.inputs.specs import Candidate, Input, Size
+from nnmagic.network.calls import CallObserver, RunningCall, observed
+from nnmagic.network.failures import first_line, mismatch
+from nnmagic.network.layers import Layers, device_of, dtype_of
+from nnmagic.network.naming import Naming
+from nnmagic.network.state import preserved, random_state_kept
+from nnmagic.structure.flops import FlopCounter
+from nnmagic.structure.meta import is_for_want_of_values, networks_on_meta, on_meta
+from nnmagic.structure.meta_cache import meta_kernels
+from nnmagic.structure.meta_values import known_values
+
+META = torch.device("meta")
+
+SECONDS = 2.0
+"""How long candidates are tried on meta."""
+
+TRIED_AT_LEAST = 12
+"""How many candidates are tried on meta however long that takes."""
+
+AFTER_PLAUSIBLE = 6
+"""How many more are tried once meta could not tell of one."""
+
+REAL_TRIALS = 4
+"""How many candidates are tried for real where meta cannot tell."""
+
+
+class InputError(ValueError):
+    """No input goes through a network."""
+
+
+def takes_no_input(network: nn.Module) -> bool:
+    """Tell whether a network's forward has no parameters at all."""
+    return not arguments_of(network)
+
+
+def work_out_input(
+    network: nn.Module, device: torch.device | None = None, *, for_shapes: bool = False
+) -> Input:
+    """Return an input that goes through the network on the meta device.
+
+    What the network declares comes first (`example_input_array`, `dummy_inputs`, the input size of
+    its `default_cfg`), then what the names of its arguments mean in the field, then what its first
+    layers with weights take, the likeliest first. Where meta cannot tell, since the network reads
+    values or takes ids, the likeliest are tried for real.
+
+    Args:
+        network: the network.
+        device: where the input is to be; default: the network's device.
+        for_shapes: whether the input is for a run for shapes: nothing is tried for real, and only
+            ids and other integers have values.
+
+    Raises:
+        InputError: if nothing goes through; the text names the layer that refused, and what it got.
+    """
+    device = device or device_of(network)
+    usual = dtype_of(network)
+    if takes_no_input(network):
+        return Input(args=(), text="", reason="its forward takes no input")
+    search = _Search(network)
+    is_real = not for_shapes and META not in (device, device_of(network))
+
+    def made(found: Input | Candidate) -> Input:
+        return found.for_shapes(usual) if for_shapes else found.on(device, usual)
+
+    while (found := search.next()) is not None:
+        given = made(found)
+        if not is_real or not found.hangs_on_values or search.runs(found, given):
+            return given
+    for found in islice(search.plausible(refused_too=is_real), REAL_TRIALS):
+        given = made(found)
+        if not is_real or search.runs(found, given):
+            return given
+    raise InputError(search.refusal())
+
+
+def input_of_sizes(
+    network: nn.Module,
+    shapes: Sequence[tuple[int, ...]],
+    dtypes: Sequence[torch.dtype] = (),
+    device: torch.device | None = None,
+    *,
+    for_shapes: bool = False,
+) -> Input:
+    """Return noise of the shapes that the user gave, one tensor a shape.
+
+    Args:
+        network: the network that is to take it.
+        shapes: the shapes, batch included.
+        dtypes: one for each shape, or one for all; default: the network's dtype or, where that is
+            refused, integers.
+        device: default: the network's.
+        for_shapes: whether the input is for a run for shapes, without values.
+
+    Raises:
+        InputError: if the network does not take it.
+    """
+    device = device or device_of(network)
+    usual = dtype_of(network)
+    given = list(dtypes) * len(shapes) if len(dtypes) == 1 else list(dtypes)
+    below = least_vocabulary(network) or 2
+    kinds: list[tuple[torch.dtype | None, int | None]]
+    if given:
+        if len(given) != len(shapes):
+            raise InputError(
+                f"{len(shapes)} sizes and {len(given)} dtypes; give one dtype, or one a size"
+            )
+        kinds = [
+            (each, None if each.is_floating_point or each.is_complex else below) for each in given
+        ]
+        choices = [kinds]
+    else:
+        choices = [
+            [(None, each) for each in kind] for kind in product((None, below), repeat=len(shapes))
+        ]
+    search = _Search(network)
+    text = ""
+    with search.on_meta() as attempt:
+        for kinds in choices:
+            candidate = _of_sizes(network, shapes, kinds)
+            outcome = attempt(candidate)
+            if outcome.through is not False:
+                return candidate.for_shapes(usual) if for_shapes else candidate.on(device, usual)
+            text = text or f"{candidate.on(META, usual).text}: {outcome.refusal}"
+    raise InputError(f"the network refuses {text}")
+
+
+def _of_sizes(
+    network: nn.Module,
+    shapes: Sequence[tuple[int, ...]],
+    kinds: Sequence[tuple[torch.dtype | None, int | None]],
+) -> Candidate:
+    sizes = [
+        Size(shape=shape, dtype=dtype, below=below)
+        for shape, (dtype, below) in zip(shapes, kinds, strict=True)
+    ]
+    parameters = arguments_of(network)
+    by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    positional = len(sizes) if not by_name else len(parameters) - len(by_name)
+    return Candidate(
+        args=tuple(sizes[:positional]),
+        kwargs=dict(zip(by_name, sizes[positional:], strict=False)),
+        reason="the size that was given",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What came of a call.
+
+    Attributes:
+        through: whether it succeeded; None where meta tensors cannot tell.
+        calls: how many layers were called.
+        refusal: the innermost layer that refused, and what it got.
+        excess: by how much the input was too large; negative where it was too small, or if no one
+            can tell.
+    """
+
+    through: bool | None
+    calls: int
+    refusal: str = ""
+    excess: int = -1
+
+
+class _Search:
+    """Tries inputs of a network, in eval mode and without a graph, and remembers who refused them.
+
+    Attributes:
+        network: the network, which every trial leaves as it was.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self._usual = dtype_of(network)
+        declared = list(declared_inputs(network))  # made before tensors are made on meta
+        self._candidates = candidates(network, declared)
+        self._started = time.monotonic()
+        self._tried = 0
+        self._excess: Any = None
+        self._refused: list[tuple[_Outcome, Input | Candidate]] = []
+        self._unsure: list[Input | Candidate] = []
+        self._odd: list[Input | Candidate] = []
+        self._last = 0
+
+    def next(self) -> Input | Candidate | None:
+        """Return the next candidate that goes through on meta, None if no further one does."""
+        with self.on_meta() as attempt:
+            while self._has_time():
+                try:
+                    candidate = self._candidates.send(self._excess)
+                except StopIteration:
+                    break
+                outcome = attempt(candidate)
+                self._tried += 1
+                self._excess = outcome.excess
+                if outcome.through and outcome.excess <= 0:
+                    return candidate
+                if outcome.through:
+                    self._odd.append(candidate)
+                elif outcome.through is None:
+                    self._unsure.append(candidate)
+                    self._last = self._last or self._tried + AFTER_PLAUSIBLE
+                else:
+                    self._refused.append((outcome, candidate))
+        return None
+
+    def _has_time(self) -> bool:
+        if self._last and self._tried >= self._last:
+            return False
+        return self._tried < TRIED_AT_LEAST or time.monotonic() - self._started < SECONDS
+
+    def plausible(self, *, refused_too: bool) -> Iterator[Input | Candidate]:
+        """Yield the candidates of which meta could not tell, then those that are odd.
+
+        Args:
+            refused_too: whether those that came furthest before meta refused them follow.
+        """
+        yield from self._unsure
+        yield from self._odd
+        if refused_too:
+            yield from (each for _, each in sorted(self._refused, key=lambda one: -one[0].calls))
+
+    def runs(self, candidate: Input | Candidate, given: Input) -> bool:
+        """Tell whether a call succeeds for real."""
+        observer = _Refusal(self.network)
+        with preserved(self.network), random_state_kept(seed=0), _quiet(), observed(observer):
+            self.network.eval()
+            outcome = observer.outcome_of(given.args, dict(given.kwargs))
+        if not outcome.through:
+            self._refused.append((outcome, candidate))
+        return outcome.through is True
+
+    @block
+    def on_meta(self) -> Iterator[Any]:
+        """Put the network on meta for the length of the block.
+
+        Yields:
+            A function that tries a candidate and returns its outcome.
+        """
+
+        def attempt(candidate: Input | Candidate) -> _Outcome:
+            real = candidate.for_shapes(self._usual).call
+            empty = on_meta(real)
+            with kernels, known_values(layers.modules, real, empty, all_small=True):
+                return observer.outcome_of(*empty)
+
+        # it takes results from memory and by rule, also where nothing is counted
+        kernels = FlopCounter(meta_kernels(len(flop_registry)).kernel_of)
+        layers = Layers(self.network)
+        observer = _Refusal(self.network)
+        with networks_on_meta(self.network, layers=layers), _quiet(), observed(observer):
+            self.network.eval()
+            yield attempt
+
+    def refusal(self) -> str:
+        """Return a line that names the layer that refused, what it got, and what to give."""
+        if not self._refused:
+            return (
+                "no layer says what input the network takes; call it, "
+                "or give --input-size 1,3,224,224"
+            )
+        outcome, candidate = max(self._refused, key=lambda each: each[0].calls)
+        text = candidate.on(META, self._usual).text
+        sizes = candidate.shapes if isinstance(candidate, Candidate) else None
+        shapes = (",".join(map(str, shape)) for shape in sizes or ())
+        size = " ".join(f"--input-size {shape}" for shape in shapes)
+        more = f", or give a size such as {size}" if size else ", such as net(x)"
+        return f"no input found: on {text}, {outcome.refusal}; call the network on one{more}"
+
+
+@block
+def _quiet() -> Iterator[None]:
+    """Let trials print nothing and warn of nothing."""
+    with redirect_stdout(StringIO()), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class _Refusal(CallObserver):
+    """Finds the innermost layer that refuses an input."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(Naming(lambda: [("", network)]))
+        self.called = network
+        self.network = type(network).__name__
+        self.calls = 0
+        self.error: BaseException | None = None
+        self.text = ""
+        self.excess = -1
+
+    def outcome_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Outcome:
+        """Call the network and return what comes of it."""
+        self.calls, self.error, self.text, self.excess = 0, None, "", -1
+        try:
+            output = self.called(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever a forward raises refuses the input
+            text = self.text or f"{self.network} {first_line(error)}"
+            through = None if is_for_want_of_values(error) else False
+            self.error = None
+            return _Outcome(through=through, calls=self.calls, refusal=text, excess=self.excess)
+        return _Outcome(through=True, calls=self.calls, excess=_batch_grown((args, kwargs), output))
+
+    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+        self.calls += 1
+        call.notes = args, kwargs
+
+    def ended(self, call: RunningCall, output: Any) -> None:
+        pass
+
+    def raised(self, call: RunningCall, error: BaseException) -> None:
+        if error is self.error:
+            return
+        self.error = error
+        args, kwargs = call.notes
+        message = first_line(error)
+        reads = isinstance(error, Exception) and is_for_want_of_values(error)
+        got = "" if reads else mismatch(call.module, args, kwargs, error)
+        where = layer_name(self.network, call.layer)
+        self.text = f"{where} ({type(call.module).__name__}) {got or message}"
+        tensor = next((each for each in args if isinstance(each, torch.Tensor)), None)
+        self.excess = excess(call.module, () if tensor is None else tensor.shape, message)
+
+
+def _batch_grown(given: Any, output: Any) -> int:
+    """Return by how many items an output is longer than the batch of one that was given.
+
+    A `view(-1, 400)` takes what is left of a picture that is too large for more items.
+    """
+    before, after = (
+        next((leaf for leaf in tree_leaves(each) if isinstance(leaf, torch.Tensor)), None)
+        for each in (given, output)
+    )
+    if before is None or after is None or before.dim() < 3 or before.shape[0] != 1:
+        return 0
+    return after.shape[0] - 1 if after.dim() > 1 else 0

@@ -1,0 +1,60 @@
+"""Tab completion: the options of the magics, and the networks in the notebook."""
+
+import re
+from typing import Any
+
+from IPython.core.completer import (
+    CompletionContext,
+    SimpleCompletion,
+    SimpleMatcherResult,
+    context_matcher,
+)
+from torch import nn
+
+from nnmagic.magics.options import choices_of, takes_value
+
+MAGIC_LINE = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%%?(nn\w+)\s(.*)$", re.DOTALL)
+
+
+class MagicCompletions:
+    """Completes what is typed after one of the magics.
+
+    Args:
+        shell: the IPython shell.
+        magics: the magics' functions by name.
+    """
+
+    def __init__(self, shell: Any, magics: dict[str, Any]) -> None:
+        self.shell = shell
+        self.magics = magics
+
+        @context_matcher(identifier="nnmagic")
+        def matcher(context: CompletionContext) -> SimpleMatcherResult:
+            return self.matches(context)
+
+        self.matcher = matcher
+
+    def matches(self, context: CompletionContext) -> SimpleMatcherResult:
+        """Return the completions of the word before the cursor."""
+        found = MAGIC_LINE.match(context.text_until_cursor)
+        nothing = SimpleMatcherResult(completions=[])
+        if found is None or found[1] not in self.magics:
+            return nothing
+        magic, typed = self.magics[found[1]], found[2]
+        before, _, word = typed.rpartition(" ")
+        previous = before.split()[-1] if before.split() else ""
+        if word.startswith("-"):
+            words = [flag for flag in sorted(takes_value(magic)) if flag.startswith("--")]
+        elif previous.startswith("-"):
+            words = list(choices_of(magic, previous))
+        else:
+            names = list(self.shell.user_ns.items())
+            words = [n for n, v in names if isinstance(v, nn.Module) and not n.startswith("_")]
+        words = [each for each in words if each.startswith(word)]
+        if not words:
+            return nothing
+        return SimpleMatcherResult(
+            completions=[SimpleCompletion(text=each, type="param") for each in words],
+            matched_fragment=word,
+            suppress=word.startswith("-") or previous.startswith("-"),
+        )

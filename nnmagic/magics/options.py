@@ -1,0 +1,298 @@
+"""The options of the magics: one definition each, and what their words mean."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from IPython.core.error import UsageError
+from IPython.core.magic_arguments import argument
+
+from nnmagic.records.record import View
+from nnmagic.structure.optimizers import optimizer_names
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isdecimal() else -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"takes a whole number, 0 or more, not {text!r}")
+    return number
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes a whole number, 1 or more, not {text!r}")
+    return int(text)
+
+
+def _size(text: str) -> tuple[int, ...]:
+    parts = text.strip("()[] ").removesuffix(",").split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"takes whole numbers with commas, the batch first, such as 1,3,224,224, not {text!r}"
+        )
+    return tuple(map(int, parts))
+
+
+def _dtype(text: str) -> torch.dtype:
+    dtype = getattr(torch, text.removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype):
+        raise argparse.ArgumentTypeError(f"takes a dtype such as float16 or int64, not {text!r}")
+    return dtype
+
+
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)
+        if device.type == "meta":
+            raise NotImplementedError("it holds no values")
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).partition("\n")[0]
+        raise argparse.ArgumentTypeError(f"cannot use the device {text!r}: {why}") from None
+    return device
+
+
+def _name(text: str) -> str:
+    if not text.isidentifier():
+        raise argparse.ArgumentTypeError(f"takes a variable's name, not {text!r}")
+    return text
+
+
+OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "output": (
+        ("-o", "--output"),
+        {
+            "metavar": "NAME",
+            "type": _name,
+            "help": "store the result under this name, a partial one too if the run fails: -o t",
+        },
+    ),
+    "depth": (
+        ("--depth",),
+        {
+            "metavar": "N",
+            "type": _count,
+            "help": "show N levels of nesting below the outermost: --depth 2 "
+            "(default: 3 in a terminal, all of them, folded, in a notebook)",
+        },
+    ),
+    "layers": (
+        ("--layers",),
+        {
+            "metavar": "GLOB",
+            "action": "append",
+            "help": "show only the layers whose dotted name matches, may be repeated: "
+            '--layers "layer1.*" (default: all)',
+        },
+    ),
+    "sort": (
+        ("--sort",),
+        {
+            "metavar": "COLUMN",
+            "help": "show the rows by a column of to_frame(), largest first: --sort {sort} "
+            "(default: execution order)",
+        },
+    ),
+    "top": (
+        ("--top",),
+        {"metavar": "N", "type": _positive, "help": "show the first N rows only: --top 5"},
+    ),
+    "values": (
+        ("--values",),
+        {
+            "metavar": "N",
+            "type": _count,
+            "help": "open every row and show its N leading rows of values: --values 3 "
+            "(default: 2, as in param[:2], where a row is opened)",
+        },
+    ),
+    "input_size": (
+        ("--input-size",),
+        {
+            "metavar": "SIZE",
+            "type": _size,
+            "action": "append",
+            "help": "run on noise of this shape, batch included, once for each input: "
+            "--input-size 1,3,224,224 (default: worked out from the first layers)",
+        },
+    ),
+    "dtype": (
+        ("--dtype",),
+        {
+            "metavar": "DTYPE",
+            "type": _dtype,
+            "action": "append",
+            "help": "the dtype of that noise, one for all inputs or one for each: --dtype int64 "
+            "(default: the network's)",
+        },
+    ),
+    "device": (
+        ("--device",),
+        {
+            "metavar": "D",
+            "type": _device,
+            "help": "the device of the default network and of inputs made here: --device cpu "
+            "(default: the network's own; for the default network cuda or mps if there is one)",
+        },
+    ),
+    "optimizer": (
+        ("--optimizer",),
+        {
+            "metavar": "NAME",
+            "type": str.lower,
+            "choices": optimizer_names(),
+            "default": "",
+            "help": "tell the memory of a training step with this class of torch.optim, in lower "
+            "case, or momentum for SGD with momentum: --optimizer adam (default: none)",
+        },
+    ),
+    "every": (
+        ("--every",),
+        {
+            "metavar": "N",
+            "type": _positive,
+            "default": 1,
+            "help": "in a cell, record the steps 0, N, 2N, ... of each network: --every 10 "
+            "(default: 1)",
+        },
+    ),
+    "step": (
+        ("--step",),
+        {
+            "metavar": "N",
+            "type": _count,
+            "help": "show step N, the calls of a network counted from 0: --step 0 "
+            "(default: the last)",
+        },
+    ),
+    "classes": (
+        ("--classes",),
+        {
+            "metavar": "NAMES",
+            "help": "names for the class scores, or the name of a list of them: "
+            "--classes cat,dog (default: numbers)",
+        },
+    ),
+    "keep": (
+        ("--keep",),
+        {
+            "choices": ("none", "sample", "all"),
+            "default": "sample",
+            "help": "what to keep of each tensor's values: nothing, a bounded sample or a full "
+            "copy: --keep all (default: sample)",
+        },
+    ),
+    "grad": (
+        ("--grad",),
+        {
+            "action": "store_true",
+            "help": "gradients too, of what the layers return and of their parameters, for a "
+            "backward in the expression or the cell: --grad loss_fn(net(x), y).backward()",
+        },
+    ),
+    "param_grad": (
+        ("--grad",),
+        {
+            "action": "store_true",
+            "help": "the norm of each parameter's gradient, as it is after the expression, and "
+            "which got none: --grad",
+        },
+    ),
+    "real": (
+        ("--real",),
+        {
+            "action": "store_true",
+            "help": "run for real, for a network that reads values while it runs and for any "
+            "expression: --real loss_fn(net(x), y)",
+        },
+    ),
+    "engine": (
+        ("--engine",),
+        {
+            "choices": ("nnmagic", "torchinfo"),
+            "default": "nnmagic",
+            "help": "whose figures to show; those of torchinfo come with the lines in which they "
+            "differ from nnmagic's: --engine torchinfo (default: nnmagic)",
+        },
+    ),
+    "ops": (
+        ("--ops",),
+        {
+            "action": "store_true",
+            "help": "a row for each tensor function that a forward calls itself, such as an "
+            "addition or F.relu: --ops",
+        },
+    ),
+    "static": (
+        ("--static",),
+        {"action": "store_true", "help": "show the static table only, no widget: --static"},
+    ),
+    "live": (
+        ("--live",),
+        {
+            "action": "store_true",
+            "help": "show a widget that follows every later call of the network until it is "
+            "closed: --live",
+        },
+    ),
+}
+
+
+def options(*names: str, sort: str = "") -> Callable[[Any], Any]:
+    """Return a decorator that gives a magic these options, in this order in its help."""
+
+    def decorate(magic: Any) -> Any:
+        for name in reversed(names):
+            flags, keywords = OPTIONS[name]
+            keywords = keywords | {"help": keywords["help"].replace("{sort}", sort)}
+            magic = argument(*flags, **keywords)(magic)
+        return magic
+
+    return decorate
+
+
+def takes_value(magic: Any) -> dict[str, bool]:
+    """Return the options of a magic, each with whether a value follows it."""
+    return {
+        flag: action.nargs != 0
+        for action in magic.parser._actions
+        for flag in action.option_strings
+    }
+
+
+def choices_of(magic: Any, flag: str) -> tuple[str, ...]:
+    """Return the values that an option of a magic can have, where they are few."""
+    for action in magic.parser._actions:
+        if flag in action.option_strings:
+            return tuple(action.choices or ())
+    return ()
+
+
+def view_of(words: argparse.Namespace, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the display options among those of a line."""
+    given = vars(words)
+    names = set(View.__dataclass_fields__) - {"classes"}
+    shown = {name: given[name] for name in names if given.get(name) is not None}
+    return shown | ({"classes": classes} if classes else {})
+
+
+def class_names(text: str | None, look_up: Callable[[str], Any]) -> tuple[str, ...]:
+    """Return the class names that were given, or those of the list that was named.
+
+    Raises:
+        UsageError: if the name is not that of a list.
+    """
+    if not text:
+        return ()
+    if "," in text:
+        return tuple(part.strip() for part in text.split(","))
+    first, *attributes = text.split(".")
+    value = look_up(first)
+    for attribute in attributes:
+        value = getattr(value, attribute, None)
+    if not isinstance(value, list | tuple):
+        raise UsageError(
+            f"--classes takes names with commas, or the name of a list; {text!r} is none"
+        )
+    return tuple(map(str, value))

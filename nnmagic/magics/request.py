@@ -1,0 +1,105 @@
+"""The words of a line, and the namespace that gives them a meaning."""
+
+import argparse
+from typing import Any
+
+from IPython.core.error import UsageError
+from torch import nn
+
+from nnmagic.inputs.search import input_of_sizes, work_out_input
+from nnmagic.inputs.specs import Input
+from nnmagic.magics.expression import Expression, networks_named
+from nnmagic.magics.line import split_line
+from nnmagic.magics.options import class_names, takes_value, view_of
+from nnmagic.network.naming import Naming
+from nnmagic.records.record import Record
+from nnmagic.tutorial import default_input, default_network
+
+DEFAULT_TEXT = "torch.rand(1, 28, 28)"
+
+
+class Words:
+    """The words of a line, and the namespace that gives them a meaning.
+
+    Attributes:
+        given: the options.
+        expression: the Python that is left.
+    """
+
+    def __init__(self, magic: Any, line: str, shell: Any, local: dict[str, Any] | None) -> None:
+        self.shell = shell
+        self.local = shell.user_ns if local is None else local
+        split = split_line(line, takes_value(magic))
+        self.expression = split.expression
+        self.silenced = split.silenced
+        self.given: argparse.Namespace = magic.parser.parse_args(split.options)
+        names = class_names(getattr(self.given, "classes", None), self.look_up)
+        self.view = view_of(self.given, names)
+        if getattr(self.given, "dtype", None) and not self.given.input_size:
+            raise UsageError("--dtype goes with --input-size")
+
+    def look_up(self, name: str) -> Any:
+        """Return what a name is bound to, None where it is not."""
+        return self.local.get(name, self.shell.user_ns.get(name))
+
+    def python(self) -> Expression:
+        """Return the expression, parsed."""
+        return Expression(self.expression, self.shell, self.local)
+
+    def naming(self, names: tuple[str, ...], *, only: bool = False) -> Naming:
+        """Return what names the networks of a run, these names of the line first."""
+        return Naming(lambda: networks_named(names, self.look_up), self._name_of, only=only)
+
+    def _name_of(self, network: nn.Module) -> str | None:
+        for namespace in (self.local, self.shell.user_ns):
+            for name, value in list(namespace.items()):
+                if value is network and not name.startswith("_"):
+                    return name
+        return None
+
+    def input_for(self, network: nn.Module, *, for_shapes: bool = False) -> Input:
+        """Return the input of a network that runs without one of the user's.
+
+        Args:
+            network: the network.
+            for_shapes: whether it is for a run for shapes, without values.
+
+        Raises:
+            InputError: if the network takes none.
+        """
+        given = self.given
+        if given.input_size:
+            sizes, dtypes = given.input_size, given.dtype or ()
+            return input_of_sizes(network, sizes, dtypes, given.device, for_shapes=for_shapes)
+        return work_out_input(network, given.device, for_shapes=for_shapes)
+
+    def default_network(self) -> nn.Module:
+        """Return the FashionMNIST network, on the device that was asked for."""
+        network = default_network()
+        return network if self.given.device is None else network.to(self.given.device)
+
+    def default_input(self, network: nn.Module) -> Input:
+        """Return the input of the FashionMNIST network."""
+        if self.given.input_size:
+            return self.input_for(network)
+        return Input(args=(default_input(),), text=DEFAULT_TEXT, reason="")
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a run is to record."""
+        names = ("every", "keep", "grad", "ops")
+        return {name: getattr(self.given, name) for name in names}
+
+    def shown(self, record: Record) -> Record:
+        """Return the record with the display options of the line, stored where it asks for it."""
+        try:
+            record = record.show(**self.view)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        if self.given.output:
+            self.shell.user_ns[self.given.output] = record
+        return record
+
+    def result(self, record: Record) -> Any:
+        """Return what the magic returns: nothing after a trailing semicolon."""
+        shown = self.shown(record)
+        return None if self.silenced else shown

@@ -1,0 +1,332 @@
+"""What a layer expects of a tensor, in words: its axes, its dtype, its device."""
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+Given = Mapping[str, Any]
+"""The arguments of a call, by the names of the forward's parameters."""
+
+AXES = ("depth", "height", "width")
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return a dtype without its prefix."""
+    return str(dtype).removeprefix("torch.")
+
+
+def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Return a shape as a plain tuple."""
+    return tuple(tensor.shape)
+
+
+def picture_axes(spatial: int) -> str:
+    """Return the names of the axes of a batch with so many spatial ones."""
+    return ", ".join(("batch", "channels", *AXES[-spatial:]))
+
+
+def is_integer(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor holds integers, bools left out."""
+    kinds = tensor.is_floating_point(), tensor.is_complex(), tensor.dtype is torch.bool
+    return not any(kinds)
+
+
+def axis(got: torch.Tensor, place: int, wanted: int, expects: str, name: str) -> str:
+    """Say that one axis has not the wanted size, `""` if it has."""
+    if got.dim() == 0 or got.dim() < -place:
+        return f"got {shape_of(got)}, {expects}: it has no {name}"
+    if got.shape[place] != wanted:
+        return (
+            f"got {shape_of(got)}, {expects}: the {name} must be {wanted}, it is {got.shape[place]}"
+        )
+    return ""
+
+
+def number_of_axes(got: torch.Tensor, spatial: int, expects: str = "") -> str:
+    """Say that a picture has too many or too few axes for a batch, and how to add them."""
+    wanted = spatial + 2
+    text = f"got {shape_of(got)}{expects}: it takes ({picture_axes(spatial)}), {wanted} axes"
+    text += f", it got {got.dim()}"
+    if got.dim() == wanted - 1:
+        text += "; one item becomes a batch with .unsqueeze(0)"
+    return text
+
+
+def home(module: nn.Module, got: torch.Tensor) -> str:
+    """Say that a tensor has not the device or dtype of the layer's own parameters."""
+    weight = next(module.parameters(recurse=False), None)
+    if weight is None:
+        return ""
+    text = elsewhere(weight, got)
+    if text:
+        return text
+    if weight.dtype == got.dtype or not weight.is_floating_point():
+        return ""
+    if got.is_complex() or torch.is_autocast_enabled(got.device.type):
+        return ""
+    wanted = name_of(weight.dtype)
+    text = f"got {name_of(got.dtype)}, its parameters are {wanted}: convert the input with "
+    if got.dtype is torch.uint8:
+        return f"{text}.to(torch.{wanted}) / 255 if it is a picture"
+    return f"{text}.to(torch.{wanted})"
+
+
+def elsewhere(weight: torch.Tensor, got: torch.Tensor) -> str:
+    """Say that a tensor is not on the device of a parameter."""
+    if weight.device == got.device:
+        return ""
+    text = f"got a tensor on {got.device}, its parameters are on {weight.device}"
+    if weight.is_meta or got.is_meta:
+        return text
+    return f"{text}: move the input with .to({str(weight.device)!r})"
+
+
+def home_of_layer(module: nn.Module, got: torch.Tensor, given: Given) -> str:
+    """Say what `home` says, of a layer of which nothing else is known."""
+    return home(module, got)
+
+
+def argument(given: Given, name: str) -> torch.Tensor | None:
+    """Return the argument of this name if it is a tensor."""
+    value = given.get(name)
+    return value if isinstance(value, torch.Tensor) else None
+
+
+POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+
+
+def linear(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say what is wrong with the input of a Linear."""
+    text = axis(got, -1, module.in_features, f"weight is {shape_of(module.weight)}", "last axis")
+    if text and got.dim() > 2 and prod(got.shape[1:]) == module.in_features:
+        text += "; flatten the input with .flatten(1)"
+    elif text and got.dim() > 2 and got.shape[-2] == module.in_features:
+        text += "; the features stand second to last, move them with .mT"
+    return text or home(module, got)
+
+
+def convolution(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say what is wrong with the input of a convolution."""
+    spatial, channels = len(module.kernel_size), module.in_channels
+    weight = f"weight is {shape_of(module.weight)}"
+    if got.dim() not in (spatial + 1, spatial + 2):
+        return number_of_axes(got, spatial, f", {weight}")
+    text = axis(got, -spatial - 1, channels, weight, "channel axis")
+    if text and got.shape[-1] == channels:
+        text += "; the channels stand last, move them with .movedim(-1, 1)"
+    elif text and channels == 1 and got.dim() == spatial + 1:
+        text += "; a batch without its channel axis gets one with .unsqueeze(1)"
+    elif text and channels == 3 and got.shape[-spatial - 1] == 1:
+        repeated = ", ".join(["3"] + ["1"] * spatial)
+        text += f"; grey becomes colour with .repeat(1, {repeated})"
+    return text or home(module, got) or _kernel(module, got, spatial)
+
+
+def _kernel(module: Any, got: torch.Tensor, spatial: int) -> str:
+    if module.transposed or isinstance(module.padding, str):
+        return ""
+    reach = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    padded = [n + 2 * p for n, p in zip(got.shape[-spatial:], module.padding, strict=True)]
+    if all(size >= needed for size, needed in zip(padded, reach, strict=True)):
+        return ""
+    names = ", ".join(AXES[-spatial:])
+    return (
+        f"got {shape_of(got)}: the kernel reaches over {tuple(reach)} ({names}), "
+        f"the padded input is only {tuple(padded)}; use a larger picture"
+    )
+
+
+def pool(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say that a picture has become too small to pool."""
+    spatial = int(type(module).__name__[-2]) if type(module) in POOLS else 2
+    if got.dim() not in (spatial + 1, spatial + 2):
+        return number_of_axes(got, spatial)
+    size, padding = (
+        each if isinstance(each, tuple) else (each,) * spatial
+        for each in (module.kernel_size, module.padding)
+    )
+    padded = tuple(n + 2 * p for n, p in zip(got.shape[-spatial:], padding, strict=True))
+    if all(n >= k for n, k in zip(padded, size, strict=True)):
+        return ""
+    return f"got {shape_of(got)}: its window is {size}, larger than that; use a larger picture"
+
+
+def embedding(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say which ids an embedding has no row for."""
+    rows = module.num_embeddings
+    if got.dtype not in (torch.int64, torch.int32):
+        return (
+            f"got {name_of(got.dtype)}, it takes the ids of its {rows:,} rows: "
+            f"integers, convert them with .long()"
+        )
+    if got.numel() and not got.is_meta:
+        low, high = int(got.min()), int(got.max())
+        if low < 0 or high >= rows:
+            return f"got ids {low} … {high}, it has rows 0 … {rows - 1}"
+    return elsewhere(module.weight, got)
+
+
+def recurrent(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say what is wrong with the input, or the hidden state, of a recurrent layer."""
+    whole = isinstance(module, nn.RNNBase)
+    most = 3 if whole else 2
+    if got.dim() not in (most - 1, most):
+        order = "batch, time" if getattr(module, "batch_first", False) else "time, batch"
+        axes = f"{order}, features" if whole else "batch, features"
+        return f"got {shape_of(got)}: it takes ({axes}), it got {got.dim()} axes"
+    text = axis(got, -1, module.input_size, f"input_size is {module.input_size}", "last axis")
+    return text or home(module, got) or _hidden(module, got, given.get("hx"))
+
+
+def _hidden(module: Any, got: torch.Tensor, state: Any) -> str:
+    if state is None:
+        return ""
+    width = module.hidden_size
+    pair = isinstance(module, nn.LSTM | nn.LSTMCell)
+    if pair and not isinstance(state, tuple | list):
+        return f"got the hidden state {shape_of(state)}: it takes a pair of them, (h, c)"
+    if isinstance(module, nn.RNNBase):
+        batched = got.dim() == 3
+        batch = (got.shape[0 if module.batch_first else 1],) if batched else ()
+        layers = module.num_layers * (2 if module.bidirectional else 1)
+        wanted = [(layers, *batch, module.proj_size or width), (layers, *batch, width)]
+        axes = "layers, batch, features" if batched else "layers, features"
+    else:
+        wanted = [(*got.shape[:-1], width)] * 2
+        axes = "batch, features"
+    states = state if isinstance(state, tuple | list) else (state,)
+    for each, size in zip(states, wanted, strict=False):
+        if shape_of(each) != size:
+            return f"got a hidden state {shape_of(each)}: it must be {size}, that is ({axes})"
+        text = home(module, each)
+        if text:
+            return text.replace("the input", "the hidden state")
+    return ""
+
+
+def batch_norm(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say what is wrong with the input of a batch norm."""
+    spatial = {"BatchNorm2d": 2, "BatchNorm3d": 3}.get(type(module).__name__)
+    if spatial is not None and got.dim() != spatial + 2:
+        return number_of_axes(got, spatial)
+    if got.dim() < 2:
+        return (
+            f"got {shape_of(got)}: it takes (batch, {module.num_features}, …); "
+            f"one item becomes a batch with .unsqueeze(0)"
+        )
+    expects = f"num_features is {module.num_features}"
+    text = axis(got, 1, module.num_features, expects, "channel axis")
+    if not text and module.training and got.numel() == got.shape[1]:
+        return (
+            f"got {shape_of(got)}: in train mode it needs more than one value a channel; "
+            f"use a larger batch, or net.eval()"
+        )
+    return text or home(module, got)
+
+
+def layer_norm(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say what is wrong with the input of a layer norm."""
+    wanted = tuple(module.normalized_shape)
+    if shape_of(got)[-len(wanted) :] == wanted:
+        return home(module, got)
+    return f"got {shape_of(got)}: the last axes must be {wanted}"
+
+
+def group_norm(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say what is wrong with the input of a group norm."""
+    channels = module.num_channels
+    text = axis(got, 1, channels, f"num_channels is {channels}", "channel axis")
+    return text or home(module, got)
+
+
+def attention(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say what is wrong with the query, key, value or masks of an attention."""
+    query, key, value = (argument(given, name) for name in ("query", "key", "value"))
+    if query is None or key is None or value is None:
+        return ""
+    widths = {"query": module.embed_dim, "key": module.kdim, "value": module.vdim}
+    for name, tensor in (("query", query), ("key", key), ("value", value)):
+        wanted = widths[name]
+        expects = f"embed_dim is {wanted}" if name == "query" else f"the width of its {name}s"
+        text = axis(tensor, -1, wanted, expects, "last axis")
+        if text:
+            return text
+    place = 0 if module.batch_first else 1
+    if query.dim() == 3 and not query.shape[place] == key.shape[place] == value.shape[place]:
+        return (
+            f"got query {shape_of(query)}, key {shape_of(key)}, value {shape_of(value)}: "
+            f"axis {place} is the batch and must be the same"
+        )
+    text = masks(module, query, key, given, "attn_mask", "key_padding_mask")
+    return text or home(module, query)
+
+
+def encoder(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say what is wrong with the input or the masks of an encoder, or of one of its layers."""
+    whole = isinstance(module, nn.TransformerEncoder)
+    layer: Any = module.layers[0] if whole else module
+    if not isinstance(getattr(layer, "self_attn", None), nn.MultiheadAttention):
+        return ""
+    inside = layer.self_attn
+    width = inside.embed_dim
+    mask = "mask" if whole else "src_mask"
+    return (
+        axis(got, -1, width, f"d_model is {width}", "last axis")
+        or masks(inside, got, got, given, mask, "src_key_padding_mask")
+        or home(inside, got)
+    )
+
+
+def masks(
+    module: Any, query: torch.Tensor, key: torch.Tensor, given: Given, mask: str, padding: str
+) -> str:
+    """Say what is wrong with the masks of an attention.
+
+    Args:
+        module: the attention.
+        query: what asks.
+        key: what is asked.
+        given: the arguments of the call.
+        mask: the name of the argument that masks pairs of places.
+        padding: the name of the argument that masks places.
+    """
+    batched = query.dim() == 3
+    time = 1 if batched and module.batch_first else 0
+    length, source = query.shape[time], key.shape[time]
+    batch = query.shape[1 - time] if batched else 1
+    pairs, places = argument(given, mask), argument(given, padding)
+    several = (batch * module.num_heads, length, source)
+    for name, tensor in ((mask, pairs), (padding, places)):
+        if tensor is not None and is_integer(tensor):
+            return f"got {name} {name_of(tensor.dtype)}: it must be bool, convert it with .bool()"
+    if pairs is not None and shape_of(pairs) not in ((length, source), several):
+        return (
+            f"got {mask} {shape_of(pairs)}: it must be {(length, source)} or {several}, "
+            f"that is (batch · heads, queries, keys)"
+        )
+    wanted = (batch, source) if batched else (source,)
+    if places is not None and shape_of(places) != wanted:
+        axes = "(batch, keys)" if batched else "(keys,)"
+        return f"got {padding} {shape_of(places)}: it must be {wanted}, that is {axes}"
+    return ""
+
+
+LAYERS = (
+    (nn.Linear, linear),
+    (_ConvNd, convolution),
+    (POOLS, pool),
+    ((nn.Embedding, nn.EmbeddingBag), embedding),
+    (RECURRENT, recurrent),
+    (nn.MultiheadAttention, attention),
+    ((nn.TransformerEncoder, nn.TransformerEncoderLayer), encoder),
+    (_BatchNorm, batch_norm),
+    (nn.LayerNorm, layer_norm),
+    (nn.GroupNorm, group_norm),
+)
+"""For each kind of layer what explains why it refuses its input."""

@@ -1,0 +1,89 @@
+"""What the losses of torch expect of scores and targets, and what they got instead."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnmagic.network.expected_inputs import Given, argument, is_integer, name_of, shape_of
+
+
+def class_loss(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say what is wrong with the targets of a loss over classes."""
+    scores, target = argument(given, "input"), argument(given, "target")
+    if scores is None or target is None or not scores.dim():
+        return ""
+    ids = scores.shape[:1] + scores.shape[2:] if scores.dim() > 1 else ()
+    both = f"got scores {shape_of(scores)} and targets {shape_of(target)}"
+    chances = isinstance(module, nn.CrossEntropyLoss) and target.shape == scores.shape
+    if chances:
+        if target.is_floating_point():
+            return _device(scores, target)
+        return f"{both} {name_of(target.dtype)}: make them class ids with .argmax(1)"
+    if tuple(ids) != shape_of(target):
+        text = f"{both}: the targets must be {tuple(ids)}, one class id for each item"
+        if shape_of(target) == (*ids, 1):
+            return f"{text}; type targets.squeeze(-1)"
+        if scores.dim() > 2 and target.shape == scores.shape[:-1]:
+            return f"{text}; the classes stand last, move them with scores.movedim(-1, 1)"
+        return text
+    if target.dtype not in (torch.int64, torch.uint8):
+        return f"got targets {name_of(target.dtype)}: class ids are int64, type targets.long()"
+    return _range(module, scores, target) or _device(scores, target)
+
+
+def _range(module: Any, scores: torch.Tensor, target: torch.Tensor) -> str:
+    classes = scores.shape[1] if scores.dim() > 1 else scores.shape[0]
+    known = target[target != module.ignore_index]
+    if not known.numel() or known.is_meta:
+        return ""
+    low, high = int(known.min()), int(known.max())
+    if low >= 0 and high < classes:
+        return ""
+    return f"got targets {low} … {high}: the scores are of {classes} classes, 0 … {classes - 1}"
+
+
+def pair_loss(module: Any, got: torch.Tensor, given: Given) -> str:
+    """Say what is wrong with the targets of a loss that compares value by value."""
+    scores, target = argument(given, "input"), argument(given, "target")
+    if scores is None or target is None:
+        return ""
+    if scores.shape != target.shape:
+        text = f"got {shape_of(scores)} and targets {shape_of(target)}: they must have one shape"
+        if shape_of(scores) == (*target.shape, 1):
+            return f"{text}; type targets.unsqueeze(-1)"
+        return text
+    binary = isinstance(module, nn.BCELoss | nn.BCEWithLogitsLoss)
+    if binary and (is_integer(target) or target.dtype is torch.bool):
+        return f"got targets {name_of(target.dtype)}: they must be numbers, type targets.float()"
+    if isinstance(module, nn.BCELoss) and scores.numel() and not scores.is_meta:
+        low, high = float(scores.min()), float(scores.max())
+        if low < 0 or high > 1:
+            return (
+                f"got {low:.3g} … {high:.3g}: it takes probabilities in 0 … 1; "
+                f"nn.BCEWithLogitsLoss takes scores"
+            )
+    return _device(scores, target)
+
+
+def _device(scores: torch.Tensor, target: torch.Tensor) -> str:
+    if scores.device == target.device:
+        return ""
+    text = f"got scores on {scores.device} and targets on {target.device}"
+    if scores.is_meta or target.is_meta:
+        return text
+    return f"{text}: move the targets with .to({str(scores.device)!r})"
+
+
+PAIRWISE = (
+    nn.BCELoss,
+    nn.BCEWithLogitsLoss,
+    nn.MSELoss,
+    nn.L1Loss,
+    nn.SmoothL1Loss,
+    nn.HuberLoss,
+    nn.KLDivLoss,
+)
+
+LOSSES = (((nn.CrossEntropyLoss, nn.NLLLoss), class_loss), (PAIRWISE, pair_loss))
+"""For each kind of loss what explains why it refuses its input."""

@@ -1,0 +1,128 @@
+"""Which network a call belongs to, and what its layer is called there."""
+
+import weakref
+from collections.abc import Callable, Iterable
+
+from torch import nn
+
+from nnmagic.network.layers import layers_of
+
+Candidates = Callable[[], Iterable[tuple[str, nn.Module]]]
+"""Gives the networks that the user named, with those names."""
+
+
+class Network:
+    """A root network that ran: its label, and the names of its layers.
+
+    Attributes:
+        index: its number among the networks of one run.
+        label: what it is called, unique in the run.
+        steps: how many outermost calls it has had.
+    """
+
+    __slots__ = ("index", "label", "module", "names", "steps")
+
+    def __init__(self, index: int, label: str, module: nn.Module | None) -> None:
+        self.index = index
+        self.label = label
+        self.module = (lambda: None) if module is None else weakref.ref(module)
+        self.steps = 0
+        named = {} if module is None else layers_of(module)
+        self.names = {id(m): (name, weakref.ref(m)) for name, m in named.items()}
+
+    def layers(self) -> list[tuple[str, weakref.ref[nn.Module]]]:
+        """Return the layers that are known, with their names, weakly referenced."""
+        return list(self.names.values())
+
+    def name_of(self, module: nn.Module, parent: nn.Module | None, parent_name: str) -> str:
+        """Return the layer's dotted name in `named_modules()`, `""` for the network itself.
+
+        A layer that was added during the run is looked up in its parent; one that is in no
+        network, such as a Softmax made inside a `forward`, is called by its class in brackets.
+        """
+        known = self.names.get(id(module))
+        if known is not None and known[1]() is module:
+            return known[0]
+        own = f"({type(module).__name__})"
+        if parent is not None:
+            added = (key for key, child in parent._modules.items() if child is module)
+            own = next(added, own)
+        name = f"{parent_name}.{own}" if parent_name else own
+        self.names[id(module)] = (name, weakref.ref(module))
+        return name
+
+
+class Naming:
+    """Finds the network of each call that is made outside every other call.
+
+    It keeps no module alive.
+
+    Args:
+        candidates: the networks that the user named in the expression, the cell or the line; the
+            largest one that holds a called layer is the layer's network.
+        label_of: the name that the notebook has for a network, if any.
+        only: whether a layer that none of the candidates holds is left out.
+    """
+
+    def __init__(
+        self,
+        candidates: Candidates = tuple,
+        label_of: Callable[[nn.Module], str | None] = lambda module: None,
+        *,
+        only: bool = False,
+    ) -> None:
+        self.candidates = candidates
+        self.label_of = label_of
+        self.only = only
+        self.networks: list[Network] = []
+        self._roots: dict[int, Network] = {}
+        self._labels: dict[str, int] = {}
+        self._outside = ""
+        self._homes: dict[int, tuple[weakref.ref[nn.Module], Network]] = {}
+
+    def network_of(self, module: nn.Module) -> Network | None:
+        """Return the network that an outermost call belongs to; None where it is left out."""
+        known = self._homes.get(id(module))
+        if known is not None and known[0]() is module:
+            return known[1]
+        holders = [
+            (name, candidate)
+            for name, candidate in self.candidates()
+            if candidate is module or any(each is module for each in candidate.modules())
+        ]
+        if self.only and not holders:
+            return None
+        name, root = holders[0] if holders else (None, module)
+        if len(holders) > 1:
+            name, root = max(holders, key=lambda each: sum(1 for _ in each[1].modules()))
+        network = self._roots.get(id(root))
+        if network is None or network.module() is not root:
+            label = self._unique(name or self.label_of(root) or type(root).__name__)
+            network = Network(len(self.networks), label, root)
+            self.networks.append(network)
+            self._roots[id(root)] = network
+        self._homes[id(module)] = (weakref.ref(module), network)
+        return network
+
+    def home_of(self, module: nn.Module) -> Network | None:
+        """Return the network that ran last of those that hold a layer, else as `network_of`."""
+        for network in reversed(self.networks):
+            known = network.names.get(id(module))
+            if known is not None and known[1]() is module:
+                return network
+        return self.network_of(module)
+
+    def outside(self, label: str) -> Network:
+        """Return what stands for a network where something runs outside all modules."""
+        found = (each for each in self.networks if each.label == self._outside)
+        network = next(found, None)
+        if network is None:
+            self._outside = self._unique(label)
+            network = Network(len(self.networks), self._outside, None)
+            self.networks.append(network)
+        return network
+
+    def _unique(self, label: str) -> str:
+        number = self._labels.get(label, 0) + 1
+        self._labels[label] = number
+        return label if number == 1 else f"{label}#{number}"

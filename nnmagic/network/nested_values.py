@@ -1,0 +1,114 @@
+"""The shapes of nested values, and the tensors in them."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from nnmagic.display.units import Shape
+from nnmagic.tensors.metadata import PLAIN, shape_of
+
+LEAVES = frozenset((type(None), bool, int, float, complex, str, bytes))
+"""What holds no tensor: a list of a million of them is passed over quickly."""
+
+NONE_NAMED: Mapping[str, Any] = MappingProxyType({})
+
+DEEPEST = 64
+"""What is nested deeper is not looked for."""
+
+
+FLAT = LEAVES | {torch.Tensor}
+
+
+def tensors_side_by_side(
+    values: tuple[Any, ...], named: Mapping[str, Any] = NONE_NAMED
+) -> list[torch.Tensor] | None:
+    """Return the tensors of a tuple in which each is one value; None where that is not so.
+
+    Args:
+        values: the tuple.
+        named: further values, none of which may be a tensor or a container.
+    """
+    if FLAT.issuperset(map(type, values)) and LEAVES.issuperset(map(type, named.values())):
+        return [value for value in values if type(value) is torch.Tensor]
+    return None
+
+
+def tensors_in(value: Any) -> tuple[Shape, tuple[torch.Tensor, ...]]:
+    """Return the nested shapes of a value, and its tensors in the order of the nesting.
+
+    Tuples, lists and named tuples become tuples; mappings and dataclasses become dicts; what holds
+    no tensor is dropped. A value without any tensor has the shape None.
+    """
+    if type(value) in PLAIN:
+        return shape_of(value), (value,)
+    found: list[torch.Tensor] = []
+    return _shapes(value, found, set()), tuple(found)
+
+
+def tensors_of_call(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Shape, tuple[torch.Tensor, ...]]:
+    """Return the nested shapes of a call's arguments, and their tensors.
+
+    One positional tensor: its shape. Otherwise a tuple of the positional ones, with a dict of the
+    keyword ones last if there are any.
+    """
+    if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor):
+        return shape_of(args[0]), args
+    if not kwargs:
+        return tensors_in(args)
+    found: list[torch.Tensor] = []
+    positional = _shapes(args, found, set()) or ()
+    keyword = _shapes(kwargs, found, set())
+    shape = positional if keyword is None else (*positional, keyword)
+    return shape or None, tuple(found)
+
+
+def _shapes(value: Any, found: list[torch.Tensor], parents: set[int]) -> Shape:
+    kind = type(value)  # `isinstance` would ask the value for its class, which may raise
+    if issubclass(kind, torch.Tensor):
+        found.append(value)
+        return shape_of(value)
+    if id(value) in parents or len(parents) > DEEPEST:
+        return None  # a container that holds itself, or all but does
+    parents.add(id(value))
+    known = []
+    for key, part in _parts(value):
+        shape = _shapes(part, found, parents)
+        if shape is not None:
+            known.append((key, shape))
+    parents.discard(id(value))
+    if not known:
+        return None
+    if issubclass(kind, tuple | list):
+        return tuple(shape for _, shape in known)
+    return {key if isinstance(key, str | int) else _key_text(key): shape for key, shape in known}
+
+
+def _key_text(key: Any) -> str:
+    """Return a text for a key that may hold the user's objects."""
+    plain = key is None or isinstance(key, float | bytes)
+    return repr(key) if plain else f"{type(key).__name__} at {id(key):#x}"
+
+
+def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return what a container holds, its leaves left out.
+
+    A container of the user's that cannot be read holds nothing; so does any other object.
+    """
+    try:
+        if isinstance(value, tuple | list):
+            parts: Iterable[tuple[Any, Any]] = enumerate(value)
+        elif isinstance(value, Mapping):
+            parts = value.items()
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            names = (each.name for each in dataclasses.fields(value))
+            parts = ((name, getattr(value, name, None)) for name in names)
+        else:
+            return []
+        return [(key, part) for key, part in parts if type(part) not in LEAVES]
+    except Exception:  # noqa: BLE001 - it is the user's code that fails here
+        return []

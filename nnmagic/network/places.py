@@ -1,0 +1,105 @@
+"""The places in the code from which the layers of a run are called."""
+
+import linecache
+import os
+import re
+import sys
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from nnmagic import tutorial
+from nnmagic.network.calls import OBSERVERS
+from nnmagic.records.call_log import TraceLog
+
+TORCH_FOLDER = str(Path(torch.__file__).parent) + os.sep
+OWN_FOLDER = str(Path(__file__).parent.parent) + os.sep
+STANDARD_LIBRARY = str(Path(os.__file__).parent) + os.sep
+NOTEBOOKS = re.compile(r"[/\\\\](IPython|ipykernel|ipywidgets|traitlets|comm)[/\\\\]")
+"""What runs the magics and the widget's requests."""
+
+
+def calling_line(frame: FrameType | None = None) -> tuple[str, int]:
+    """Return the path and line of the code that called the layer at hand, torch's own left out.
+
+    A call that a magic made itself has no place, which is ``("", 0)``.
+
+    Args:
+        frame: where to begin; None is the caller's.
+    """
+    frame = frame or sys._getframe(1)
+    while frame is not None and is_no_place(frame.f_code.co_filename):
+        frame = frame.f_back
+    if frame is None or _is_a_notebooks_own(frame.f_code.co_filename):
+        return "", 0
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+@lru_cache
+def _is_a_notebooks_own(path: str) -> bool:
+    return bool(NOTEBOOKS.search(path))
+
+
+@lru_cache
+def is_no_place(path: str) -> bool:
+    """Tell whether a file is torch's, the standard library's or nnmagic's own."""
+    if path.startswith(OWN_FOLDER):
+        return path != tutorial.__file__
+    if path.startswith(TORCH_FOLDER):
+        return True
+    return path.startswith(STANDARD_LIBRARY) and "site-packages" not in path
+
+
+def place_text(path: str, line: int) -> str:
+    """Return how a place in the code is shown: `model.py:12`, a notebook's by its source line."""
+    if not path:
+        return ""
+    if os.path.exists(path) and "ipykernel" not in path:
+        return f"{os.path.basename(path)}:{line}"
+    source = linecache.getline(path, line).strip()
+    return f"“{source}”" if source else ""
+
+
+TORCHS_LAYERS = TORCH_FOLDER + "nn/modules"
+
+
+class CallingPlaces:
+    """Finds the line that called the layer at hand, each line of code once.
+
+    Args:
+        log: the columns that hold the places.
+    """
+
+    def __init__(self, log: TraceLog) -> None:
+        self.log = log
+        self._known: dict[tuple[int, int], tuple[Any, int | None]] = {}
+
+    def __call__(self, parents: int | None) -> int:
+        """Return the number of the place that calls the layer at hand.
+
+        Args:
+            parents: the place of the call around it; that is the place too where a layer of torch's
+                own, such as a Sequential, makes the call.
+        """
+        frame: Any = sys._getframe(3)  # at most: the recorder, the observer, the layer's call
+        while frame.f_code is not OBSERVERS.code:
+            frame = frame.f_back
+        frame = frame.f_back
+        code = frame.f_code
+        key = id(code), frame.f_lasti
+        known = self._known.get(key)
+        if known is None:
+            inside_torch = code.co_filename.startswith(TORCHS_LAYERS)
+            if not inside_torch and is_no_place(code.co_filename):
+                return self._found(frame)  # such code is called from many places
+            known = self._known[key] = code, None if inside_torch else self._found(frame)
+        place = known[1]
+        if place is None:
+            place = self._found(frame) if parents is None else parents
+        return place
+
+    def _found(self, frame: FrameType) -> int:
+        return self.log.place_index(*calling_line(frame), place_text)

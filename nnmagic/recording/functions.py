@@ -1,0 +1,253 @@
+"""Seeing the tensor functions that run between the modules."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
+
+from nnmagic.contexts import block
+from nnmagic.display.units import Shape
+from nnmagic.network.calls import RunningCall
+from nnmagic.network.nested_values import tensors_in, tensors_of_call
+from nnmagic.network.places import TORCH_FOLDER, calling_line, place_text
+from nnmagic.recording.recorder import Recorder
+from nnmagic.tensors.metadata import version_of
+
+FUSING = (nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
+"""Layers that leave their fused path, and so their arithmetic, where a function mode is active."""
+
+HOMES = {"F": torch.nn.functional, "torch": torch, "Tensor": torch.Tensor}
+
+VIEWS = frozenset({"H", "T", "imag", "mH", "mT", "real"})
+"""The attributes of a tensor that are functions of its values."""
+
+PASSED_THROUGH = frozenset(
+    {"_contextlib.py", "_device.py", "_tensor.py", "functional.py", "overrides.py"}
+)
+"""The files of torch through which a function comes that somebody else called."""
+
+
+class FunctionMode(TorchFunctionMode):
+    """Hands every tensor function of the thread that enters it to an observer.
+
+    What a function calls itself is part of it. What does not return tensors, or returns the very
+    tensor that it got and left it as it was, is passed over.
+
+    Args:
+        inputs: takes note of the tensors among the arguments; returns what `note` gets of them.
+        note: takes note of a function: its name, its name with its home, inputs and output.
+    """
+
+    def __init__(
+        self, inputs: Callable[[Any], Any], note: Callable[[str, str, Any, Any], None]
+    ) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.note = note
+        self.resting = False
+
+    @block
+    def at_rest(self) -> Iterator[None]:
+        """Pass everything over: what an observer calls is nothing that the network does."""
+        before, self.resting = self.resting, True
+        try:
+            yield
+        finally:
+            self.resting = before
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a function, and have note taken of it."""
+        __tracebackhide__ = True
+        kwargs = kwargs or {}
+        name = _name(func)
+        if self.resting or not name:
+            return func(*args, **kwargs)
+        seen = None
+        if _may_write(func, name, kwargs):
+            with self.at_rest():
+                seen = self.inputs((args, kwargs))
+        given = tensors_in((args, kwargs))[1] if name != "__setitem__" else ()
+        versions = [version_of(tensor) for tensor in given]
+        output = func(*args, **kwargs)
+        with self.at_rest():
+            result = args[0] if name == "__setitem__" else output
+            returned = tensors_in(result)[1]
+            same = [
+                any(each is tensor and version_of(each) == version >= 0 for each in returned)
+                for tensor, version in zip(given, versions, strict=True)
+            ]
+            if returned and not (any(same) and len(returned) == 1):
+                seen = self.inputs((args, kwargs)) if seen is None else seen
+                shown = name.strip("_") + "_" * (name.endswith("_") and not name.endswith("__"))
+                self.note(shown, _with_home(func, shown), seen, result)
+        return output
+
+    def step_aside(self, layer: nn.Module) -> bool:
+        """Leave torch for the length of a call that may take a fused path; tell whether it did."""
+        if not isinstance(layer, FUSING) or layer.training:
+            return False
+        if torch.is_grad_enabled() and any(p.requires_grad for p in layer.parameters()):
+            return False
+        if torch._C._len_torch_function_stack() != 1 or self.resting:
+            return False  # with a mode of the user's there is no fused path
+        if torch._C._get_function_stack_at(0) is not self:
+            return False
+        _pop_mode()
+        return True
+
+    def come_back(self) -> None:
+        """Go on after `step_aside`."""
+        _push_mode(self)
+
+
+def _name(func: Any) -> str:
+    """Return a function's name, `""` for what asks a tensor for something else than values."""
+    name = getattr(func, "__name__", "")
+    if name == "__get__":
+        name = func.__self__.__name__
+        return name if name in VIEWS else ""
+    return "" if name == "__set__" else name
+
+
+def _with_home(func: Any, name: str) -> str:
+    homes = (home for home, place in HOMES.items() if getattr(place, name, None) is func)
+    of_tensors = name in VIEWS or "Tensor" in getattr(func, "__qualname__", "")
+    return f"{next(homes, 'Tensor' if of_tensors else 'torch')}.{name}"
+
+
+def _may_write(func: Any, name: str, kwargs: dict[str, Any]) -> bool:
+    """Tell whether a function may write over its arguments."""
+    if name.endswith("__"):
+        return name == "__setitem__"
+    in_place = name.endswith("_") or "out" in kwargs
+    return in_place or getattr(func, "__module__", None) == "torch.nn.functional"
+
+
+def called_by_torch() -> bool:
+    """Tell whether torch itself calls the function at hand, as an optimizer does."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path.startswith(TORCH_FOLDER):
+            if Path(path).name not in PASSED_THROUGH:
+                return True
+        elif path != __file__ and path != sys._getframe(1).f_code.co_filename:
+            return False
+        frame = frame.f_back
+    return False
+
+
+OUTSIDE = "functions"
+"""What the functions that run outside every module belong to, as layers to a network."""
+
+
+class FunctionRecorder(Recorder):
+    """Writes a row for every tensor function that a forward, or the expression, calls itself.
+
+    The mode that sees them holds for the thread that enters it. A layer of torch's own that is one
+    function is one row.
+
+    Attributes:
+        mode: sees the functions while it is active.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.mode = FunctionMode(self._inputs, self._function)
+        self._aside: RunningCall | None = None
+
+    @block
+    def observing(self) -> Iterator[None]:
+        """See all calls, and the functions of this thread, for the length of the block."""
+        with super().observing(), self.mode:
+            try:
+                yield
+            finally:
+                self._come_back(self._aside)
+
+    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> RunningCall | None:
+        """Note that a call begins; follow no functions where that would change its arithmetic."""
+        with self.mode.at_rest():
+            call = super().enter(module, args, kwargs)
+        follows = call is not None and self._aside is None and call.stack is self.running
+        if follows and self.mode.step_aside(module):
+            self._aside = call
+            note = f"no functions inside {type(module).__name__}: torch may run it as one"
+            self.log.say(note)
+        return call
+
+    def leave(self, call: RunningCall, output: Any) -> None:
+        """Note that a call returned."""
+        self._come_back(call)
+        with self.mode.at_rest():
+            super().leave(call, output)
+
+    def fail(self, call: RunningCall, error: BaseException) -> None:
+        """Note that a call is ended by an exception."""
+        self._come_back(call)
+        with self.mode.at_rest():
+            super().fail(call, error)
+
+    def ended(self, call: RunningCall, output: Any) -> None:
+        """Write what the call returned, and leave out the function that all of it is."""
+        super().ended(call, output)
+        index = call.notes[0]
+        last = len(self.log) - 1
+        only = last == index + 1 and self.log.is_function(last)
+        torchs_own = type(call.module).__module__.startswith("torch.nn.")
+        if only and torchs_own and self.log.outputs[last] == self.log.outputs[index]:
+            self.log.drop_last()
+
+    def _come_back(self, call: RunningCall | None) -> None:
+        if call is not None and call is self._aside:
+            self._aside = None
+            self.mode.come_back()
+
+    def _inputs(self, given: tuple[tuple, dict[str, Any]]) -> tuple[Shape, tuple[int, ...]]:
+        shape, tensors = tensors_of_call(*given)
+        home = self.running[-1].network if self.running else None
+        index = -1 if home is None else home.index
+        return shape, tuple(self.tensors.write(tensor, index) for tensor in tensors)
+
+    def _function(
+        self, name: str, type_name: str, inputs: tuple[Shape, tuple[int, ...]], output: Any
+    ) -> None:
+        parent = self.running[-1] if self.running else None
+        if parent is not None:
+            if parent.network is None:
+                return
+            network, step, above = parent.network.index, parent.step, parent.notes[0]
+            layer = f"{parent.layer}.{name}()" if parent.layer else f"{name}()"
+        else:
+            if self.naming.only or called_by_torch():
+                return
+            begun = max((each.steps for each in self.naming.networks), default=0)
+            step = max(0, begun - 1)
+            if step % self.every:
+                return
+            network, above, layer = self._outside(), -1, f"{name}()"
+        with self._lock:
+            index = self.log.add_call(
+                self.log.layer_index(network, layer, type_name),
+                step,
+                len(self.running),
+                above,
+                self.log.place_index(*calling_line(), place_text),
+                *inputs,
+            )
+            self.log.functions.add(self.log.layer[index])
+            if parent is not None and parent.recomputed:
+                self.log.recomputed.add(index)
+            self.finish(index, network, output)
+
+    def _outside(self) -> int:
+        network = self.naming.outside(OUTSIDE)
+        if network.index == len(self.log.networks):
+            self.log.networks.append(network.label)
+        return network.index

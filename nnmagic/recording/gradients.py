@@ -1,0 +1,78 @@
+"""The gradients of a run: of what the layers returned, and of the parameters."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from nnmagic.records.call_log import TraceLog
+
+
+class Gradients:
+    """Follows a backward through hooks on tensors, which leave every gradient as it is.
+
+    A tensor's hook gets the gradient of the values that it had when the hook was set, also where a
+    later layer writes over them in place; full backward hooks of modules refuse such networks.
+
+    Args:
+        log: the columns of the run.
+        add: adds a tensor to the log; returns its number.
+    """
+
+    def __init__(self, log: TraceLog, add: Callable[[torch.Tensor], int]) -> None:
+        self.log = log
+        self.add = add
+        self._hooks: dict[int, torch.utils.hooks.RemovableHandle] = {}
+
+    def follow(self, tensor: torch.Tensor, index: int) -> None:
+        """Note the gradient of a tensor of the log when a backward comes by."""
+        if index in self._hooks or not tensor.requires_grad:
+            return
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return  # torch.func differentiates without hooks
+
+        def note(gradient: torch.Tensor) -> None:
+            self.log.gradients[index] = self.add(gradient)
+
+        self._hooks[index] = tensor.register_hook(note)
+
+    def conclude(self, networks: list[nn.Module | None]) -> None:
+        """Take the hooks away, and note the gradients that the parameters have now."""
+        for hook in self._hooks.values():
+            hook.remove()
+        layers = {(layer.network, layer.name): i for i, layer in enumerate(self.log.layers)}
+        measured: dict[int, int] = {}
+        for number, network in enumerate(networks):
+            modules = () if network is None else network.named_modules(remove_duplicate=False)
+            for name, module in modules:
+                layer = layers.get((number, name))
+                own = {
+                    key: _measured(parameter, measured, self.add)
+                    for key, parameter in module._parameters.items()
+                    if parameter is not None and parameter.requires_grad
+                }
+                if layer is not None and own:
+                    self.log.parameter_gradients[layer] = own
+        self.log.notes.append(self._note())
+
+    def _note(self) -> str:
+        of_parameters = (
+            gradient for own in self.log.parameter_gradients.values() for gradient in own.values()
+        )
+        if not self.log.gradients and all(gradient is None for gradient in of_parameters):
+            return (
+                "no backward ran here, so there are no gradients: call .backward() inside; "
+                "one in a later cell is not seen"
+            )
+        return "gradients: of the last backward in here; one in a later cell is not seen"
+
+
+def _measured(
+    parameter: torch.Tensor, measured: dict[int, int], add: Callable[[torch.Tensor], int]
+) -> int | None:
+    gradient = parameter.grad
+    if gradient is None:
+        return None
+    if id(parameter) not in measured:
+        measured[id(parameter)] = add(gradient)
+    return measured[id(parameter)]

@@ -1,0 +1,180 @@
+"""What is left of the outermost calls of a run: enough to make them again, nothing kept alive."""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from nnmagic.network.calls import RunningCall
+from nnmagic.records.call_log import TraceLog
+from nnmagic.tensors.metadata import version_of
+from nnmagic.tensors.samples import restored
+
+PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, type(None), slice, range)
+
+
+class GoneError(ValueError):
+    """A call cannot be made again; the text says why."""
+
+
+class _Tensor:
+    """The place of a tensor among a call's arguments."""
+
+    __slots__ = ("live", "version")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.live = weakref.ref(tensor)
+        self.version = version_of(tensor)
+
+
+class _Lost:
+    """The place of an argument that a record cannot keep."""
+
+    __slots__ = ("type",)
+
+    def __init__(self, value: Any) -> None:
+        self.type = type(value).__name__
+
+
+class RootCall:
+    """The last call of one root: weak references to what was called and to its tensors.
+
+    Args:
+        call: the call in progress.
+        index: its number in the log.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        tensors: those in both.
+    """
+
+    def __init__(
+        self,
+        call: RunningCall,
+        index: int,
+        args: tuple,
+        kwargs: dict[str, Any],
+        tensors: Iterable[torch.Tensor],
+    ) -> None:
+        assert call.network is not None
+        self.network = call.network.module
+        self.called = weakref.ref(call.module)
+        self.index = index
+        if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor):
+            leaves, self._form = [args[0]], None
+        else:
+            leaves, self._form = tree_flatten((args, kwargs))
+        self._leaves = [_kept(leaf) for leaf in leaves]
+        self._order = [*map(id, tensors)]
+        self._places = [id(leaf) for leaf in leaves]
+
+    def arguments(self, log: TraceLog, main: torch.Tensor | None = None) -> tuple[tuple, dict]:
+        """Return the arguments of the call once more.
+
+        Args:
+            log: the columns of the run, which hold the values of small tensors.
+            main: what stands in place of the first tensor; None is that tensor's own value.
+
+        Raises:
+            GoneError: if an argument is gone.
+        """
+        seen = log.inputs[self.index]
+        leaves = []
+        first = main is not None
+        for leaf, identity in zip(self._leaves, self._places, strict=True):
+            if isinstance(leaf, _Lost):
+                raise GoneError(f"an argument of the call, a {leaf.type}, is not kept")
+            if not isinstance(leaf, _Tensor):
+                leaves.append(leaf)
+            elif first:
+                leaves.append(main)
+                first = False
+            else:
+                index = seen[self._order.index(identity)] if identity in self._order else None
+                leaves.append(_value(leaf, log, index))
+        if first:
+            raise GoneError("the call takes no tensor")
+        if self._form is None:
+            return (leaves[0],), {}
+        return tree_unflatten(leaves, self._form)
+
+
+def _kept(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return _Tensor(leaf)
+    return leaf if isinstance(leaf, PLAIN) else _Lost(leaf)
+
+
+def _value(leaf: _Tensor, log: TraceLog, index: int | None) -> torch.Tensor:
+    """Return a tensor with the values that an argument had: itself, unless it has changed."""
+    tensor = leaf.live()
+    if tensor is not None and version_of(tensor) == leaf.version:
+        return tensor
+    whole = None if index is None else log.tensors.samples_of(index).leading
+    if index is not None and whole is not None and whole.numel == log.tensors.form_of(index).numel:
+        return restored(whole, log.tensors.form_of(index))
+    what = "is gone" if tensor is None else "has changed since"
+    shape = "" if index is None else f" {log.tensors.form_of(index).shape}"
+    raise GoneError(f"the input{shape} {what}, and only a sample of it was kept")
+
+
+class RootCalls:
+    """The last outermost call of each network of a run.
+
+    Args:
+        log: the columns of the run.
+
+    Attributes:
+        remake: makes the arguments of a run that nnmagic started, for the network.
+    """
+
+    def __init__(self, log: TraceLog) -> None:
+        self.log = log
+        self.remake: Callable[[nn.Module], tuple[tuple, dict[str, Any]]] | None = None
+        self.last: dict[int, RootCall] = {}
+
+    def note(self, call: RunningCall, root: RootCall) -> None:
+        """Note a call that has no other around it."""
+        assert call.network is not None
+        self.last[call.network.index] = root
+
+    def __call__(self) -> nn.Module | None:
+        """Return the network that the run is about, None where it is gone."""
+        main = self.main()
+        return None if main is None else main.network()
+
+    def main(self) -> RootCall | None:
+        """Return the last call of the network with the most calls, the first of those."""
+        if len(self.last) < 2:
+            return next(iter(self.last.values()), None)
+        calls = Counter[int]()
+        for layer, times in Counter(self.log.layer).items():
+            calls[self.log.layers[layer].network] += times
+        return self.last.get(max(sorted(calls), key=lambda network: calls[network]))
+
+    def arguments(self, main: torch.Tensor | None = None) -> tuple[tuple, dict[str, Any]]:
+        """Return the arguments of the main call once more.
+
+        Args:
+            main: what stands in place of the first tensor; None is that tensor's own value.
+
+        Raises:
+            GoneError: if an argument is gone, and nnmagic did not make it.
+        """
+        call, network = self.main(), self()
+        if call is None or network is None:
+            raise GoneError("the network is gone")
+        try:
+            return call.arguments(self.log, main)
+        except GoneError:
+            if main is not None or self.remake is None:
+                raise
+            return self.remake(network)
+
+    @property
+    def loose(self) -> bool:
+        """Whether several networks ran, none of which called a layer of its own."""
+        return len(self.log.networks) > 1 and not any(self.log.depth)

@@ -1,0 +1,292 @@
+"""What is known of one tensor: its form, its statistics, the kept values."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import hypot, inf, isnan, nan, prod, sqrt
+from typing import Any, NamedTuple
+
+from nnmagic.display import units
+from nnmagic.display.table import Histogram, Pair
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Some of a tensor's values, as bytes.
+
+    Attributes:
+        format: the `struct` format of one number; `"Zd"` for complex values, two doubles each.
+        shape: the shape of the values held here.
+        data: the values, row by row.
+    """
+
+    format: str
+    shape: tuple[int, ...]
+    data: bytes = field(repr=False)
+
+    @property
+    def numel(self) -> int:
+        """How many values are held."""
+        return prod(self.shape)
+
+    def tolist(self) -> Any:
+        """Return the values as lists nested like the shape, or the one value of a 0-d tensor."""
+        if self.numel == 0:
+            return _nested([], self.shape)
+        if self.format == "Zd":
+            parts = memoryview(self.data).cast("d").tolist()
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            return _nested([complex(real, imag) for real, imag in pairs], self.shape)
+        return self._numbers(self.shape)
+
+    def flat(self) -> list[float]:
+        """Return the values in one list; complex ones by absolute value."""
+        if self.numel == 0:
+            return []
+        if self.format == "Zd":
+            parts = memoryview(self.data).cast("d").tolist()
+            return [abs(complex(*pair)) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        return self._numbers((self.numel,))
+
+    def _numbers(self, shape: tuple[int, ...]) -> Any:
+        view: Any = memoryview(self.data)
+        return view.cast(self.format, shape).tolist()
+
+
+def _nested(values: list, shape: Sequence[int]) -> Any:
+    if not shape:
+        return values[0]
+    step = prod(shape[1:])
+    return [_nested(values[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0])]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Values taken in a grid from a large tensor, enough to draw it.
+
+    Attributes:
+        sample: the values; of more than two axes the first item, of more than three its first
+            channels.
+        steps: for each axis, how far apart neighbours lie in the tensor.
+    """
+
+    sample: Sample
+    steps: tuple[int, ...]
+
+
+class Samples(NamedTuple):
+    """What is kept of a tensor's values.
+
+    Attributes:
+        leading: the values at the front of every axis; the whole tensor where it is small.
+        spread: values taken evenly from the whole tensor; the whole tensor where it is small.
+        picture: values to draw a large tensor by; of the last step of a run only.
+    """
+
+    leading: Sample | None
+    spread: Sample | None
+    picture: Picture | None = None
+
+    def without_picture(self) -> "Samples":
+        """Return these without the values to draw the tensor by."""
+        return self._replace(picture=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorRecord:
+    """What is known of one tensor at one moment.
+
+    Attributes:
+        shape: the tensor's shape.
+        dtype: its dtype without the prefix, `"float32"`.
+        device: `"cpu"`, `"cuda:0"`.
+        numel: how many values it has.
+        min: the least finite value; complex numbers count by absolute value; None if there is none.
+        max: the greatest finite value.
+        mean: the mean of the finite values.
+        std: their standard deviation, correction 1 as `torch.std`; None for fewer than two.
+        zeros: the fraction of the values that are exactly zero, in 0..1; None for an empty tensor.
+        nan: how many values are NaN.
+        inf: how many values are +Inf or -Inf.
+        negative_inf: how many of those are -Inf.
+        leading: the values at the front of every axis; the whole tensor where it is small.
+        spread: values taken evenly from the whole tensor; the whole tensor where it is small.
+        picture: values to draw a large tensor by, or None.
+        measured: how many of the values, spread evenly, the numbers are over; None is all.
+        unknown: why the numbers are None, where they are.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    numel: int
+    min: float | None = None
+    max: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    zeros: float | None = None
+    nan: int | None = None
+    inf: int | None = None
+    negative_inf: int | None = None
+    leading: Sample | None = None
+    spread: Sample | None = None
+    picture: Picture | None = None
+    measured: int | None = None
+    unknown: str = ""
+
+    @property
+    def values(self) -> Any:
+        """The kept values as nested lists: all of a small tensor, of a large one those in front."""
+        return None if self.leading is None else self.leading.tolist()
+
+    @property
+    def norm(self) -> float | None:
+        """The Euclidean norm, as `torch.linalg.vector_norm`: NaN or Inf where a value is."""
+        if self.nan or self.inf:
+            return nan if self.nan else inf
+        if self.mean is None:
+            return 0.0 if self.zeros is None and self.nan == 0 else None
+        return hypot(self.mean * sqrt(self.numel), (self.std or 0.0) * sqrt(self.numel - 1))
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the dtype is a floating-point or complex one."""
+        return self.dtype.startswith(("float", "bfloat", "complex"))
+
+    @property
+    def histogram(self) -> Histogram | None:
+        """The distribution of the finite values, of the sample where the tensor is large."""
+        if self.spread is None or self.min is None or self.max is None:
+            return None
+        return Histogram.of(self.spread.flat(), self.min, self.max)
+
+    @property
+    def mean_and_std(self) -> Pair | None:
+        """The mean and the standard deviation as a cell."""
+        if self.mean is None:
+            return None
+        mean, std = units.numbers(self.mean, self.std)
+        return Pair(mean, "±", std)
+
+    @property
+    def min_and_max(self) -> Pair | None:
+        """The range of the finite values as a cell."""
+        if self.min is None:
+            return None
+        return Pair(*_joined(units.numbers(self.min, self.max), "…"))
+
+    @property
+    def caption(self) -> str:
+        """The shape and the dtype, and how much of the tensor is kept."""
+        text = f"{self.shape} {self.dtype}"
+        if self.leading is not None and self.leading.numel < self.numel:
+            return f"{text}, {self.leading.numel:,} of {self.numel:,} values kept"
+        return text
+
+
+def _joined(texts: tuple[str, ...], joiner: str) -> tuple[str, str, str]:
+    left, right = texts
+    return left, joiner, right
+
+
+STATISTICS = ("min", "max", "mean", "std", "zeros", "nan", "inf")
+"""The numbers of a tensor that a frame has columns for."""
+
+
+class OfTensor(ABC):
+    """Something with one main tensor, whose dtype, device and statistics it shows as its own."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def main(self) -> TensorRecord | None:
+        """The tensor that the statistics are of."""
+
+    def _of_main(self, name: str) -> Any:
+        return None if self.main is None else getattr(self.main, name)
+
+    @property
+    def dtype(self) -> str | None:
+        """The dtype without the prefix, `"float32"`."""
+        return self._of_main("dtype")
+
+    @property
+    def device(self) -> str | None:
+        """The device."""
+        return self._of_main("device")
+
+    @property
+    def min(self) -> float | None:
+        """The least finite value."""
+        return self._of_main("min")
+
+    @property
+    def max(self) -> float | None:
+        """The greatest finite value."""
+        return self._of_main("max")
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the finite values."""
+        return self._of_main("mean")
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation (correction 1) of the finite values."""
+        return self._of_main("std")
+
+    @property
+    def zeros(self) -> float | None:
+        """The fraction of the values that are exactly zero, in 0..1."""
+        return self._of_main("zeros")
+
+    @property
+    def nan(self) -> int | None:
+        """How many values are NaN."""
+        return self._of_main("nan")
+
+    @property
+    def inf(self) -> int | None:
+        """How many values are infinite."""
+        return self._of_main("inf")
+
+
+class Statistics(NamedTuple):
+    """The numbers of one tensor as doubles, NaN where unknown; meanings as in `TensorRecord`."""
+
+    min: float
+    max: float
+    mean: float
+    std: float
+    zeros: float
+    nan: float
+    inf: float
+    negative_inf: float
+
+
+NOTHING_KNOWN = Statistics(*[nan] * len(Statistics._fields))
+"""Those of a tensor that cannot be read."""
+
+
+class Form(NamedTuple):
+    """What tensors of one kind share."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+    device: str
+    numel: int
+
+
+def tensor_record(
+    form: Form, numbers: Statistics, samples: Samples, unknown: str, measured: int | None = None
+) -> TensorRecord:
+    """Return the record of a tensor, what is unknown as None."""
+    known: dict[str, Any] = {
+        name: None if isnan(value) else value for name, value in numbers._asdict().items()
+    }
+    for name in ("nan", "inf", "negative_inf"):
+        known[name] = None if known[name] is None else int(known[name])
+    return TensorRecord(
+        **form._asdict(), **known, **samples._asdict(), unknown=unknown, measured=measured
+    )

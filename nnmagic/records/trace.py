@@ -1,0 +1,251 @@
+"""The record of a run: its calls, and what they got and returned."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from nnmagic.display import units
+from nnmagic.display.table import Table
+from nnmagic.display.units import Shape
+from nnmagic.records.call_log import FAILED, Failure, TraceLog
+from nnmagic.records.record import Record, data_frame, joint_norm
+from nnmagic.records.tensor import STATISTICS, OfTensor, TensorRecord
+from nnmagic.records.trace_nonfinite import first_nonfinite
+from nnmagic.records.trace_table import TraceTable
+
+FRAME_COLUMNS = (
+    "network",
+    "step",
+    "call",
+    "layer",
+    "type",
+    "depth",
+    "input_shape",
+    "output_shape",
+    "dtype",
+    "device",
+    *STATISTICS,
+    "failed",
+    "recomputed",
+)
+
+GRADIENT_COLUMNS = ("grad_norm", "grad_mean", "grad_std", "own_grad_norm")
+"""What a frame has besides after `--grad`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCall(OfTensor):
+    """One call of one layer; a layer that is used twice has two.
+
+    The statistics, dtype and device are those of the first floating-point or complex tensor that
+    it returned, else of the first tensor. Shapes are nested as the values were.
+
+    Attributes:
+        network: the name of the network.
+        step: which outermost call of the network it belongs to, from 0.
+        call: its number in the trace, in the order in which the calls began.
+        layer: the dotted name in `named_modules()`, `""` for the network itself.
+        type: the class name.
+        depth: how many other calls were in progress.
+        place: the file and line, or the source line, of the code that called it.
+        failed: whether it ended by an exception, caught or not.
+        failure: why, or None.
+        recomputed: whether it ran again in a backward, as the layers of a checkpoint do.
+        inputs: the tensors that it got, in the order of the nesting.
+        outputs: the tensors that it returned.
+        gradients: the gradients of those in the last backward, None where there is none.
+        parameter_gradients: those of its own parameters after the run, by name; None for one that
+            got none.
+    """
+
+    network: str
+    step: int
+    call: int
+    layer: str
+    type: str
+    depth: int
+    place: str
+    input_shape: Shape = field(hash=False)
+    output_shape: Shape = field(hash=False)
+    failed: bool
+    failure: Failure | None
+    recomputed: bool
+    inputs: tuple[TensorRecord, ...]
+    outputs: tuple[TensorRecord, ...]
+    gradients: tuple[TensorRecord | None, ...] = ()
+    parameter_gradients: dict[str, TensorRecord | None] = field(default_factory=dict, hash=False)
+
+    @property
+    def main(self) -> TensorRecord | None:
+        """The output that the statistics are of."""
+        numeric = (output for output in self.outputs if output.is_numeric)
+        return next(numeric, self.outputs[0] if self.outputs else None)
+
+    @property
+    def gradient(self) -> TensorRecord | None:
+        """The gradient of the output that the statistics are of."""
+        outputs = zip(self.outputs, self.gradients, strict=True)
+        return next((gradient for output, gradient in outputs if output is self.main), None)
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The Euclidean norm of that gradient."""
+        return None if self.gradient is None else self.gradient.norm
+
+    @property
+    def grad_mean(self) -> float | None:
+        """The mean of that gradient."""
+        return None if self.gradient is None else self.gradient.mean
+
+    @property
+    def grad_std(self) -> float | None:
+        """The standard deviation (correction 1) of that gradient."""
+        return None if self.gradient is None else self.gradient.std
+
+    @property
+    def own_grad_norm(self) -> float | None:
+        """The Euclidean norm of the gradients of its own parameters."""
+        own = self.parameter_gradients.values()
+        return joint_norm(each.norm for each in own if each is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, weakref_slot=True)
+class Trace(Record):
+    """One real run: what every module call got and returned.
+
+    Attributes:
+        log: the columns of the run.
+        output: the very object that the expression returned; not compared, not pickled.
+        root: a weak reference to the network that ran, or to that with the most calls; not
+            compared, not pickled.
+        default: whether the network is nnmagic's own, whose output is read as class scores.
+    """
+
+    log: TraceLog
+    output: Any = field(default=None, compare=False, repr=False)
+    root: Any = field(default=None, compare=False, repr=False)
+    default: bool = field(default=False, compare=False, repr=False)
+
+    def __reduce__(self) -> Any:
+        return partial(Trace, log=self.log, view=self.view, default=self.default), ()
+
+    def brief(self) -> str:
+        """Return a few words that name the record."""
+        return f"<Trace of {self.log.title}: {units.plural(len(self.log), 'call')}>"
+
+    def __len__(self) -> int:
+        """Return the number of calls."""
+        return len(self.log)
+
+    def __iter__(self) -> Iterator[LayerCall]:
+        """Yield the calls in the order in which they began."""
+        return map(self.call, range(len(self.log)))
+
+    def __getitem__(self, name: str) -> LayerCall:
+        """Return the last call of a layer.
+
+        Args:
+            name: the layer's dotted name, `"network:layer"` where several networks have it.
+
+        Raises:
+            KeyError: if no layer of that name ran, or if several networks have one.
+        """
+        return self.call(self._calls_named(name)[-1])
+
+    def calls(self, name: str) -> tuple[LayerCall, ...]:
+        """Return all calls of a layer, named as for `trace[name]`; recomputations are none."""
+        return tuple(map(self.call, self._calls_named(name)))
+
+    def _calls_named(self, name: str) -> list[int]:
+        log = self.log
+        keys = {
+            index: (log.networks[layer.network], layer.name)
+            for index, layer in enumerate(log.layers)
+        }
+        found = {index: key for index, key in keys.items() if key[1] == name}
+        if not found:
+            found = {i: key for i, key in keys.items() if f"{key[0]}:{key[1]}" == name}
+        if not found:
+            raise KeyError(f"no layer named {name!r} ran; there are {_listed(keys.values())}")
+        if len(set(found.values())) > 1:
+            raise KeyError(f"several networks have {name!r}: {_listed(found.values())}")
+        calls = [call for call, layer in enumerate(log.layer) if layer in found]
+        return [call for call in calls if call not in log.recomputed] or calls
+
+    def call(self, call: int) -> LayerCall:
+        """Return the call of this number."""
+        log = self.log
+        layer = log.layer_of(call)
+        return LayerCall(
+            network=log.networks[layer.network],
+            step=log.step[call],
+            call=call,
+            layer=layer.name,
+            type=layer.type,
+            depth=log.depth[call],
+            place=log.places[log.place[call]],
+            input_shape=log.shapes[log.input_shape[call]],
+            output_shape=log.shapes[log.output_shape[call]],
+            failed=log.ended[call] == FAILED,
+            failure=log.failures.get(call),
+            recomputed=call in log.recomputed,
+            inputs=tuple(map(log.tensors.record, log.inputs[call])),
+            outputs=tuple(map(log.tensors.record, log.outputs[call])),
+            gradients=tuple(self._known(log.gradients.get(each)) for each in log.outputs[call]),
+            parameter_gradients={
+                name: self._known(gradient)
+                for name, gradient in log.parameter_gradients.get(log.layer[call], {}).items()
+            },
+        )
+
+    def _known(self, tensor: int | None) -> TensorRecord | None:
+        return None if tensor is None else self.log.tensors.record(tensor)
+
+    def of_default_network(self) -> "Trace":
+        """Return the same trace, its output to be read as class scores."""
+        return replace(self, default=True)
+
+    @property
+    def failed(self) -> LayerCall | None:
+        """The innermost call that raised an exception which nobody caught, or None."""
+        return None if self.log.raised is None else self.call(self.log.raised)
+
+    @property
+    def first_nonfinite(self) -> LayerCall | None:
+        """The first call to return NaN from inputs without NaN, or Inf from finite inputs."""
+        call = first_nonfinite(self.log)
+        return None if call is None else self.call(call)
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with one row a call, in the order in which they began."""
+        columns = FRAME_COLUMNS + (GRADIENT_COLUMNS if self.log.graded else ())
+        return data_frame(list(self), columns)
+
+    def history(self) -> Any:
+        """Return a tidy DataFrame of every call: network, step, layer, quantity, value."""
+        rows = [
+            _Quantity(call.network, call.step, call.layer, quantity, getattr(call, quantity))
+            for call in self
+            for quantity in STATISTICS + (GRADIENT_COLUMNS if self.log.graded else ())
+        ]
+        return data_frame(rows, list(_Quantity.__slots__))
+
+    def table(self, *, text: bool) -> Table:
+        """Return the table of the shown step."""
+        return TraceTable(self.log, self.view, text=text, scores=self.default).table()
+
+
+@dataclass(frozen=True, slots=True)
+class _Quantity:
+    network: str
+    step: int
+    layer: str
+    quantity: str
+    value: float | None
+
+
+def _listed(keys: Any) -> str:
+    names = [f"{network}:{layer}" for network, layer in dict.fromkeys(keys)]
+    shown = ", ".join(names[:8])
+    return f"{shown}, … ({len(names)} in all)" if len(names) > 8 else shown

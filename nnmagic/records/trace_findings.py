@@ -1,0 +1,192 @@
+"""What raises nothing but misleads: unscaled pictures, lost precision, a constant output."""
+
+from collections.abc import Mapping
+from math import floor, isnan, log2
+
+from nnmagic.display import units
+from nnmagic.records.call_log import FINISHED, TraceLog
+from nnmagic.records.tensor import Statistics
+from nnmagic.records.tensor_log import TensorLog
+
+SCALED = (
+    "Linear",
+    "LazyLinear",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "RNN",
+    "LSTM",
+    "GRU",
+)
+"""Layers whose inputs should be of the order of 1."""
+
+WEIGHTED = (
+    *SCALED,
+    "Embedding",
+    "EmbeddingBag",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "LayerNorm",
+    "RMSNorm",
+    "GroupNorm",
+    "MultiheadAttention",
+)
+
+BRIGHT, BRIGHTEST = 128, 255
+"""The greatest value of a picture that nobody scaled lies between these."""
+
+LARGEST_HALF = 65_504
+SIGNIFICANT_BITS = {"float16": 10, "bfloat16": 7}
+"""How many bits of the significand are stored."""
+
+
+class Findings:
+    """Looks for what misleads in the calls of one step.
+
+    Args:
+        log: the columns of the run.
+        parent: the calls of the step in their order, each with the call that it was made in.
+
+    Attributes:
+        flags: the words for each call that deserves a look.
+        notes: the lines for the foot of the table.
+        bad_gradients: `"NaN"` or `"Inf"` where gradients hold some, else `""`.
+    """
+
+    def __init__(self, log: TraceLog, parent: Mapping[int, int | None]) -> None:
+        self.log = log
+        self.parent = parent
+        self.flags: dict[int, list[str]] = {}
+        self.notes: list[str] = []
+        self._look_for_pictures()
+        if any(form.dtype in SIGNIFICANT_BITS for form in log.tensors.forms):
+            self._look_for_precision()
+        for call in sorted(log.constant & set(parent)):
+            self._tell_of_constant(call)
+        self.bad_gradients = self._look_for_bad_gradients()
+
+    def _flag(self, call: int, text: str) -> None:
+        self.flags.setdefault(call, []).append(text)
+
+    def _look_for_pictures(self) -> None:
+        """Flag the first layer with weights of each network that gets values up to 255."""
+        log, seen = self.log, set[int]()
+        for call in self.parent:
+            layer = log.layer_of(call)
+            if layer.network in seen or layer.type not in WEIGHTED:
+                continue
+            seen.add(layer.network)
+            inputs = log.inputs[call]
+            if layer.type not in SCALED or not inputs:
+                continue
+            numbers = log.tensors.statistics_of(inputs[0])
+            if numbers.min >= 0 and BRIGHT <= numbers.max <= BRIGHTEST and self._is_raw(inputs[0]):
+                text = f"got values up to {numbers.max:.0f}: scale pictures to 0 … 1"
+                self._flag(call, text)
+                where = f"{log.place_of(call)} ({layer.type})"
+                self.notes.append(f"the first layer with weights, {where}, {text}, type x / 255")
+
+    def _look_for_bad_gradients(self) -> str:
+        """Flag the calls that got a gradient with NaN or Inf, and those whose parameters did."""
+        log, found = self.log, set[str]()
+        for call in self.parent:
+            output = log.gradient_of(call)
+            own = log.parameter_gradients.get(log.layer[call], {})
+            named = [("its output", output), *own.items()]
+            bad = {name: _nonfinite(log.tensors, each) for name, each in named if each is not None}
+            for what in ("NaN", "Inf"):
+                names = [name for name, holds in bad.items() if holds == what]
+                if names:
+                    self._flag(call, f"{what} in the gradient of {', '.join(names)}")
+                    found.add(what)
+        return max(found, default="")
+
+    def _is_raw(self, tensor: int) -> bool:
+        """Tell whether all kept values are whole numbers, as those of a picture's file are."""
+        spread = self.log.tensors.samples_of(tensor).spread
+        if spread is None or self.log.tensors.form_of(tensor).dtype.startswith("complex"):
+            return False
+        return all(value == floor(value) for value in spread.flat())
+
+    def _look_for_precision(self) -> None:
+        """Flag the calls that made values too large, or too close together, for their dtype."""
+        log, seen = self.log, set[int]()
+        for call in log.returned(self.parent):
+            tensor = log.main_output(call)
+            if tensor is None or tensor in seen or log.ended[call] != FINISHED:
+                continue
+            seen.add(tensor)
+            dtype = log.tensors.form_of(tensor).dtype
+            if dtype in SIGNIFICANT_BITS:
+                text = _precision(dtype, log.tensors.statistics_of(tensor))
+                if text:
+                    self._flag(call, text)
+
+    def _tell_of_constant(self, root: int) -> None:
+        log = self.log
+        tensor = log.main_output(root)
+        if tensor is None or log.tensors.statistics_of(tensor).zeros == 1:
+            return
+        batch = log.tensors.form_of(tensor).shape[0]
+        if batch is None:
+            return
+        items = units.plural(batch, "item")
+        text = f"the same for all {items} of the batch"
+        self._flag(root, text)
+        note = f"the output of {log.place_of(root)} is {text}, though the inputs differ"
+        first = self._first_constant(root, batch)
+        if first is not None and first != root:
+            self._flag(first, text)
+            note += f": from {log.place_of(first)} ({log.layer_of(first).type}) on"
+        self.notes.append(note)
+
+    def _first_constant(self, root: int, batch: int) -> int | None:
+        """Return the first call whose kept output is constant while its kept input is not."""
+        log = self.log
+        inside = {root}
+        for call, parent in self.parent.items():
+            if parent in inside:
+                inside.add(call)
+        for call in log.returned(self.parent):
+            output = log.main_output(call)
+            if call not in inside or output is None or not self._rows_alike(output, batch):
+                continue
+            form_of = log.tensors.form_of
+            inputs = [each for each in log.inputs[call] if form_of(each).shape[:1] == (batch,)]
+            if inputs and self._rows_alike(inputs[0], batch) is False:
+                return call
+        return None
+
+    def _rows_alike(self, tensor: int, batch: int) -> bool | None:
+        """Tell whether the kept rows of a batch are alike; None where they cannot tell."""
+        tensors = self.log.tensors
+        leading, form = tensors.samples_of(tensor).leading, tensors.form_of(tensor)
+        if leading is None or form.shape[:1] != (batch,) or leading.numel < 2:
+            return None
+        first, *others = leading.tolist()
+        if any(row != first for row in others):
+            return False
+        return True if others and (leading.numel == form.numel or len(form.shape) == 2) else None
+
+
+def _nonfinite(tensors: TensorLog, tensor: int) -> str:
+    """Return `"NaN"` or `"Inf"`, whichever is worse in a tensor, else `""`."""
+    numbers = tensors.statistics_of(tensor)
+    return "NaN" if numbers.nan > 0 else "Inf" if numbers.inf > 0 else ""
+
+
+def _precision(dtype: str, numbers: Statistics) -> str:
+    """Say that values are too large, or too close together, for their dtype."""
+    largest = max(-numbers.min, numbers.max)
+    if dtype == "float16" and largest > LARGEST_HALF / 2:
+        return f"up to {largest:,.0f}, float16 ends at {LARGEST_HALF:,}"
+    if isnan(numbers.std) or numbers.std == 0 or numbers.mean == 0:
+        return ""
+    step = 2.0 ** (floor(log2(abs(numbers.mean))) - SIGNIFICANT_BITS[dtype])
+    if numbers.std >= step:
+        return ""
+    return f"spread of {numbers.std:.2g}, but {dtype} has steps of {step:.2g} there"

@@ -1,0 +1,156 @@
+"""Which calls of a run made NaN or Inf, and which only passed it on."""
+
+from math import isnan
+
+from nnmagic.display import units
+from nnmagic.records.call_log import TraceLog
+from nnmagic.records.tensor import NOTHING_KNOWN, Statistics
+
+
+def holds_nonfinite(log: TraceLog) -> bool:
+    """Tell whether any tensor at all holds NaN or Inf."""
+    width = len(NOTHING_KNOWN)
+    return any(v > 0 for place in (5, 6) for v in log.tensors.numbers[place::width])
+
+
+def nonfinite_in(log: TraceLog, tensors: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many values of the tensors are NaN, and how many are infinite."""
+    width, numbers = len(NOTHING_KNOWN), log.tensors.numbers
+    bad = infinite = 0.0
+    for tensor in tensors:
+        nans, infs = numbers[tensor * width + 5 : tensor * width + 7]
+        if not isnan(nans):
+            bad, infinite = bad + nans, infinite + infs
+    return int(bad), int(infinite)
+
+
+def is_spoiled(log: TraceLog, tensors: tuple[int, ...]) -> bool:
+    """Tell whether an input is infinite where that means something is wrong.
+
+    An attention mask is not: its infinite values are -Inf, its finite ones at most 0.
+    """
+    for tensor in tensors:
+        numbers = log.tensors.statistics_of(tensor)
+        mask = numbers.inf == numbers.negative_inf and numbers.max <= 0
+        if numbers.inf > 0 and not mask:
+            return True
+    return False
+
+
+def makes_nonfinite(log: TraceLog, call: int) -> bool:
+    """Tell whether a call returned NaN from inputs without NaN, or Inf from finite ones."""
+    out_nan, out_inf = nonfinite_in(log, log.outputs[call])
+    if not out_nan and not out_inf:
+        return False
+    in_nan, _ = nonfinite_in(log, log.inputs[call])
+    if in_nan:
+        return False
+    return bool(out_nan) or not is_spoiled(log, log.inputs[call])
+
+
+def first_nonfinite(log: TraceLog) -> int | None:
+    """Return the call that was the first to return NaN or Inf that it did not get."""
+    if not holds_nonfinite(log):
+        return None
+    calls = log.returned(range(len(log)))
+    return next((call for call in calls if makes_nonfinite(log, call)), None)
+
+
+BELOW = {"log": 0, "log2": 0, "log10": 0, "sqrt": 0, "rsqrt": 0, "log1p": -1, "pow": 0}
+"""The functions that give NaN of a value below this."""
+
+AT_ZERO = ("log", "log2", "log10", "rsqrt", "reciprocal")
+"""The functions that give Inf of zero."""
+
+DIVISIONS = ("div", "truediv", "divide", "true_divide")
+LARGEST = {"float16": 65_504.0}
+
+
+def first_to_get_nonfinite(log: TraceLog) -> int | None:
+    """Return the outermost call that got NaN or Inf before any call had made some, or None."""
+    first = first_nonfinite(log)
+    for call in range(len(log) if first is None else first):
+        if log.depth[call] == 0 and not log.is_function(call):
+            inputs = log.inputs[call]
+            if nonfinite_in(log, inputs)[0] or is_spoiled(log, inputs):
+                return call
+    return None
+
+
+def origin(log: TraceLog, call: int) -> str:
+    """Say what a call made, where, of what, and which code called it."""
+    nan, _ = nonfinite_in(log, log.outputs[call])
+    parts = [f"{'NaN' if nan else 'Inf'}: {log.place_of(call)} ({log.layer_of(call).type})"]
+    parts += [f"its {each}" for each in log.tainted.get(call, ())]
+    parts += [part for part in (reason(log, call), inputs_text(log, call)) if part]
+    parts += _between(log, call)
+    place = log.places[log.place[call]]
+    return ", ".join([*parts, f"called at {place}"] if place else parts)
+
+
+def inputs_range(log: TraceLog, call: int) -> tuple[str, str] | None:
+    """Return the least and the greatest finite value that a call got, as texts."""
+    known = [log.tensors.record(tensor) for tensor in log.inputs[call]]
+    ranges = [
+        (each.min, each.max) for each in known if each.min is not None and each.max is not None
+    ]
+    if not ranges:
+        return None
+    least, greatest = units.numbers(min(low for low, _ in ranges), max(high for _, high in ranges))
+    return least, greatest
+
+
+def inputs_text(log: TraceLog, call: int) -> str:
+    """Return the range of a call's inputs, and how many of their values are infinite."""
+    limits = inputs_range(log, call)
+    if limits is None:
+        return ""
+    _, inf = nonfinite_in(log, log.inputs[call])
+    if inf:
+        return f"its inputs hold {inf:,} Inf, the others in [{limits[0]}, {limits[1]}]"
+    return f"its inputs finite in [{limits[0]}, {limits[1]}]"
+
+
+def _between(log: TraceLog, call: int) -> list[str]:
+    """Say between which of its layers a call made NaN or Inf in its own code."""
+    inside = [each for each in range(call + 1, len(log)) if log.parent[each] == call]
+    if not inside:
+        return []
+    for child in inside:
+        inputs = log.inputs[child]
+        if nonfinite_in(log, inputs)[0] or is_spoiled(log, inputs):
+            place = log.places[log.place[child]]
+            at = f" at {place}" if place else ""
+            return [f"in its own code before it calls {log.place_of(child)}{at}"]
+    return [f"in its own code after it called {log.place_of(inside[-1])}"]
+
+
+def reason(log: TraceLog, call: int) -> str:
+    """Say which operation made NaN or Inf of which values, `""` where that is not known."""
+    nan, inf = nonfinite_in(log, log.outputs[call])
+    output = log.main_output(call)
+    if log.is_function(call) and log.inputs[call]:
+        name = log.layer_of(call).type.rpartition(".")[2].strip("_")
+        inputs = [log.tensors.statistics_of(tensor) for tensor in log.inputs[call]]
+        known = _operation(name, inputs, bool(nan), bool(inf))
+        if known:
+            return known
+    if output is None or not inf:
+        return ""
+    largest = LARGEST.get(log.tensors.form_of(output).dtype)
+    return "" if largest is None or nan else f"beyond the {largest:,.0f} of float16"
+
+
+def _operation(name: str, inputs: list[Statistics], nan: bool, inf: bool) -> str:
+    low, high = inputs[0].min, inputs[0].max
+    if nan and low < BELOW.get(name, low):
+        return f"{name} of values down to {units.numbers(low)[0]}"
+    if inf and name in ("rdiv", "rtruediv") and inputs[0].zeros > 0:
+        return "division by zero"
+    if inf and name in AT_ZERO and inputs[0].zeros > 0:
+        return f"{name} of zero"
+    if inf and name in ("exp", "expm1"):
+        return f"{name} of values up to {units.numbers(high)[0]}"
+    if name in DIVISIONS and len(inputs) > 1 and inputs[1].zeros > 0:
+        return "division by zero"
+    return ""

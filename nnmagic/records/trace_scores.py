@@ -1,0 +1,126 @@
+"""The outputs of a run, read as class scores where that is likely."""
+
+from collections.abc import Sequence
+from math import exp, isfinite
+from typing import NamedTuple
+
+from nnmagic.records.call_log import FINISHED, TraceLog
+from nnmagic.records.record import View
+from nnmagic.records.tensor import Sample
+
+BEST_CLASSES = 5
+ITEMS_SHOWN = 3
+LEAST_CHANCE = 0.0005
+
+SCORE_LAYERS = {"Linear", "LazyLinear", "Softmax", "LogSoftmax"}
+
+
+class ItemScores(NamedTuple):
+    """One item of an output that is read as class scores.
+
+    Attributes:
+        item: its number in the batch.
+        items: how many there are.
+        classes: how many classes there are.
+        how: how the scores became probabilities.
+        best: the likeliest classes, each with its probability.
+    """
+
+    item: int
+    items: int
+    classes: int
+    how: str
+    best: tuple[tuple[str, float], ...]
+
+
+class ScoreReader:
+    """Reads the outputs of one step of a run.
+
+    Args:
+        log: the columns of the run.
+        view: the display options, which may name the classes.
+        known: whether the output is known to be class scores.
+    """
+
+    def __init__(self, log: TraceLog, view: View, *, known: bool) -> None:
+        self.log = log
+        self.view = view
+        self.known = known
+
+    def read(self, ends: dict[int, int]) -> list[ItemScores]:
+        """Return what the outputs say.
+
+        Args:
+            ends: for each outermost call the last call inside it that calls no other.
+        """
+        log, found = self.log, list[ItemScores]()
+        for root, last in ends.items():
+            tensor = log.main_output(root)
+            if root in log.recomputed or tensor is None or log.ended[root] != FINISHED:
+                continue
+            form, leading = log.tensors.form_of(tensor), log.tensors.samples_of(tensor).leading
+            # nothing is known of another tensor than the one that the last layer returned
+            last_output = log.main_output(last)
+            is_last_output = last_output is not None and log.tensors.are_same(last_output, tensor)
+            last_type = log.layer_of(last).type if is_last_output else ""
+            ends_in_scores = root != last and last_type in SCORE_LAYERS
+            if not (self.known or self.view.classes or ends_in_scores):
+                continue
+            match form.shape:
+                case int(items), int(classes) if items > 0 and classes > 1:
+                    pass
+                case _:
+                    continue
+            whole = leading is not None and leading.shape[1:] == form.shape[1:]
+            if leading is not None and whole and form.dtype.startswith(("float", "bfloat")):
+                found += self._read_items(leading, items, classes, last_type)
+        return found
+
+    def notes(self, scores: Sequence[ItemScores]) -> list[str]:
+        """Return the lines that say what the outputs are, read as class scores."""
+        notes = []
+        for item in scores:
+            (best, chance), *others = item.best
+            which = "" if item.items == 1 else f"item {item.item} "
+            likely = [(name, p) for name, p in others if p >= LEAST_CHANCE]
+            then = ", ".join(f"{name} {100 * p:.1f} %" for name, p in likely)
+            notes.append(
+                f"{which}read as class scores: {best} is the largest of {item.classes} "
+                f"({100 * chance:.1f} % {item.how})" + (f", then {then}" if then else "")
+            )
+        if scores and scores[0].items > len(scores):
+            notes.append(f"the first {len(scores)} of {scores[0].items} items are read")
+        named = len(self.view.classes)
+        notes += [
+            f"{named} class names for {count} scores"
+            for count in dict.fromkeys(item.classes for item in scores)
+            if named not in (0, count)
+        ]
+        return notes
+
+    def _read_items(
+        self, leading: Sample, items: int, classes: int, last_type: str
+    ) -> list[ItemScores]:
+        how = {"Softmax": "as it is", "LogSoftmax": "after exp"}.get(last_type, "after softmax")
+        found = []
+        for item, row in enumerate(leading.tolist()[:ITEMS_SHOWN]):
+            if not all(map(isfinite, row)):
+                continue
+            chances = _probabilities(row, last_type)
+            best = sorted(range(classes), key=lambda i: -chances[i])[:BEST_CLASSES]
+            names = tuple((self._class_name(i), chances[i]) for i in best)
+            found.append(ItemScores(item, items, classes, how, names))
+        return found
+
+    def _class_name(self, index: int) -> str:
+        names = self.view.classes
+        return names[index] if index < len(names) else str(index)
+
+
+def _probabilities(row: Sequence[float], last_type: str) -> list[float]:
+    if last_type == "Softmax":
+        return list(row)
+    top = 0.0 if last_type == "LogSoftmax" else max(row)
+    weights = [exp(score - top) for score in row]
+    total = 1.0 if last_type == "LogSoftmax" else sum(weights)
+    return [weight / total for weight in weights]

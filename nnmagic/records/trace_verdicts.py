@@ -1,0 +1,165 @@
+"""What is said of a step of a run: what failed, what made NaN or Inf, what deserves a look."""
+
+from collections.abc import Mapping
+
+from nnmagic.display import units
+from nnmagic.records.call_log import FAILED, FINISHED, STOPPED, TraceLog
+from nnmagic.records.trace_nonfinite import (
+    first_nonfinite,
+    first_to_get_nonfinite,
+    holds_nonfinite,
+    inputs_range,
+    is_spoiled,
+    makes_nonfinite,
+    nonfinite_in,
+    origin,
+    reason,
+)
+
+
+class Verdicts:
+    """Judges the calls of one step.
+
+    Args:
+        log: the columns of the run.
+        parent: the calls of the step in their order, each with the call that it was made in.
+        findings: what else deserves a look, by call.
+
+    Attributes:
+        makers: the calls that made NaN or Inf of inputs without.
+        above_maker: the calls that those were made in.
+        last_child: the last call that was made in each.
+        came_in: the outermost call that got NaN or Inf before any call made some, or None.
+    """
+
+    def __init__(
+        self, log: TraceLog, parent: Mapping[int, int | None], findings: Mapping[int, list[str]]
+    ) -> None:
+        self.log = log
+        self.findings = findings
+        self.parent = parent
+        self.last_child = {p: call for call, p in parent.items() if p is not None}
+        self.spoiled = holds_nonfinite(log)
+        self.makers = {
+            call
+            for call in (parent if self.spoiled else ())
+            if makes_nonfinite(log, call) and not is_spoiled(log, log.inputs[call])
+        }
+        self.came_in = first_to_get_nonfinite(log) if self.spoiled else None
+        self.failing = self._around_the_failure()
+        self.above_maker = set[int]()
+        for call in self.makers:
+            step = parent[call]
+            while step is not None and step not in self.above_maker:
+                self.above_maker.add(step)
+                step = parent[step]
+
+    def is_flagged(self, call: int) -> bool:
+        """Tell whether a call deserves a look."""
+        if call in self.makers or call in self.findings or self.log.ended[call] == FAILED:
+            return True
+        return self._all_zeros(call)
+
+    def _all_zeros(self, call: int) -> bool:
+        tensor = self.log.main_output(call)
+        return tensor is not None and self.log.tensors.statistics_of(tensor).zeros == 1
+
+    def unfinished(self, call: int) -> str:
+        """Return what a row says in place of values: that the call failed, or runs."""
+        if self.log.ended[call] == STOPPED:
+            return "recomputed in the backward, as far as needed"
+        failure = self.log.failures.get(call)
+        if failure is None:
+            return "running"
+        if self.log.raised is None:
+            return f"FAILED, caught: {failure.type}"
+        if call == self.log.raised:
+            return f"FAILED {failure.mismatch or failure.type}"
+        return "FAILED inside" if call in self.failing else f"FAILED, caught: {failure.type}"
+
+    def _around_the_failure(self) -> set[int]:
+        """Return the calls that the exception passed through on its way out."""
+        around = set[int]()
+        step = self.log.raised
+        while step is not None and step not in around:
+            around.add(step)
+            step = self.parent.get(step)
+        return around
+
+    def inherits(self, call: int) -> bool:
+        """Tell whether what a call returned is NaN or Inf because what it got was."""
+        nan, inf = nonfinite_in(self.log, self.log.outputs[call])
+        spoiled = bool(nan or inf)
+        return spoiled and call not in self.makers and call not in self.above_maker
+
+    def flags(self, call: int, zeros: float | None, unknown: str) -> list[str]:
+        """Return what deserves a look, in words.
+
+        Args:
+            call: the call.
+            zeros: the share of zeros in its main output.
+            unknown: why its numbers are unknown, if they are.
+        """
+        nan, inf = nonfinite_in(self.log, self.log.outputs[call]) if self.spoiled else (0, 0)
+        words = [f"{number:,} {name}" for number, name in ((nan, "NaN"), (inf, "Inf")) if number]
+        if words:
+            if call in self.above_maker:
+                words.append("made inside")
+            else:
+                words.append(self._made_here(call) if call in self.makers else "inherited")
+        words += self.findings.get(call, ())
+        if zeros == 1:
+            words.append("all zeros")
+        if unknown:
+            words.append(f"no values: {unknown}")
+        return words
+
+    def notes(self) -> list[str]:
+        """Return the lines below the table."""
+        notes = []
+        first = first_nonfinite(self.log)
+        if first is not None:
+            notes.append(f"first {origin(self.log, first)}{self._at_step(first)}")
+        if self.came_in is not None:
+            notes.append(f"{self._came_in(self.came_in)}{self._at_step(self.came_in)}")
+        if any(self._is_fused(call) for call in self.parent if call not in self.last_child):
+            notes.append(
+                "TransformerEncoderLayer ran as one fused operation (torch's fast path in eval "
+                "mode), so that the layers inside were not called"
+            )
+        compiled = [c for c in self.parent if self.log.layer_of(c).type == "OptimizedModule"]
+        if any(call in self.last_child for call in compiled):
+            notes.append("compiled networks run eagerly while they are traced")
+        elif compiled:
+            notes.append("a compiled network that is watched runs as it is: one row")
+        raised = self.log.raised
+        if raised is not None:
+            failure, layer = self.log.failures[raised], self.log.layer_of(raised)
+            where = self.log.place_of(raised)
+            got = units.shape(self.log.shapes[self.log.input_shape[raised]]) or "no tensor"
+            text = f"{where} ({layer.type}) {failure.mismatch or f'got {got}'}"
+            notes.append(f"{text}, called at {failure.place}" if failure.place else text)
+            after = f"; after {failure.cause}" if failure.cause else ""
+            notes.append(f"{failure.type}: {failure.message}{after}")
+        return notes
+
+    def _is_fused(self, call: int) -> bool:
+        is_encoder = self.log.layer_of(call).type == "TransformerEncoderLayer"
+        return is_encoder and self.log.ended[call] == FINISHED
+
+    def _at_step(self, call: int) -> str:
+        return "" if call in self.parent else f", at step {self.log.step[call]}"
+
+    def _made_here(self, call: int) -> str:
+        tainted = self.log.tainted.get(call)
+        why = f"its {tainted[0]}" if tainted else reason(self.log, call)
+        if why:
+            return f"made here: {why}"
+        limits = inputs_range(self.log, call)
+        return f"made here of {' … '.join(limits)}" if limits else "made here"
+
+    def _came_in(self, call: int) -> str:
+        """Say that an outermost call got NaN or Inf."""
+        nan, inf = nonfinite_in(self.log, self.log.inputs[call])
+        held = " and ".join(f"{n:,} {name}" for n, name in ((nan, "NaN"), (inf, "Inf")) if n)
+        return f"the input of {self.log.place_of(call)} held {held} already"

@@ -1,0 +1,1 @@
+"""A network without a run: its layers, shapes, parameters, FLOPs and memory."""

@@ -1,0 +1,238 @@
+"""Running a network on the meta device: shapes without values, and nothing left on the network."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_map
+
+from nnmagic.contexts import block
+from nnmagic.network.failures import first_line
+from nnmagic.network.layers import ATOMS, Layers
+from nnmagic.network.state import preserved, random_state_kept
+from nnmagic.structure.meta_rules import FLOATS, META
+from nnmagic.structure.packed import are_packed, holds_packed, packed_on_meta
+from nnmagic.tensors.metadata import is_lazy
+
+SIGNS = (
+    "meta tensors",
+    "meta tensor;",
+    "meta device type tensor",
+    "'meta' backend",
+    "on meta device",
+    "device meta",
+    "meta is not on the expected device",
+    "data-independent implementation does not exist",
+    "should be a 1d cpu int64 tensor",
+)
+"""Pieces of what torch says where an operation cannot be done on the meta device."""
+
+
+NUMBERS = FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+"""The dtypes of ordinary tensors that are not complex, which may be conjugated."""
+
+
+class ValuesNeededError(RuntimeError):
+    """A network reads values while it runs, which the meta device does not have."""
+
+
+class Fakes:
+    """Makes tensors without values that are on a real device by name.
+
+    Which kernels torch takes, and what it casts under autocast, goes by the device.
+
+    Args:
+        device: the network's device; tensors on the meta device get it, or the CPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = torch.device("cpu") if device.type == "meta" else device
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the twin of a tensor."""
+        if not (tensor.is_inference() or tensor.is_meta):
+            return self.mode.from_tensor(tensor)
+        device = self.device if tensor.is_meta else tensor.device
+        with self.mode:
+            twin = torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
+            )
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(twin, requires_grad=tensor.requires_grad)
+        return twin.requires_grad_(tensor.requires_grad)
+
+
+def takes_fakes(network: nn.Module) -> bool:
+    """Tell whether a network runs on fakes.
+
+    It does not if it may pack sequences, if its weights are packed, or if the run makes parameters.
+    """
+    return not any(isinstance(m, nn.RNNBase) or holds_packed(m) for m in network.modules()) and (
+        not any(map(is_lazy, network.parameters()))
+    )
+
+
+def on_meta(value: Any, fakes: Fakes | None = None) -> Any:
+    """Return the value with every tensor in it replaced by one of its form on the meta device.
+
+    With `fakes` given it makes those tensors.
+    """
+    return _mapped(value, _Twins(fakes))
+
+
+def _mapped(value: Any, twins: "_Twins") -> Any:
+    if isinstance(value, torch.Tensor):
+        return twins(value)
+
+    def twin(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return twins(leaf)
+        if isinstance(leaf, PackedSequence):  # the lengths in it stay where they can be read
+            return leaf._replace(
+                data=twins(leaf.data),
+                sorted_indices=_mapped(leaf.sorted_indices, twins),
+                unsorted_indices=_mapped(leaf.unsorted_indices, twins),
+            )
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            copied = copy.copy(leaf)
+            for each in dataclasses.fields(leaf):
+                object.__setattr__(copied, each.name, _mapped(getattr(leaf, each.name), twins))
+            return copied
+        return leaf
+
+    kind = type(value)
+    if kind is tuple or kind is list:  # as torch has it, but at once
+        return kind(_mapped(each, twins) for each in value)
+    if kind is dict:
+        return {key: _mapped(each, twins) for key, each in value.items()}
+    return tree_map(twin, value, is_leaf=lambda each: isinstance(each, PackedSequence))
+
+
+class _Twins:
+    """Gives every tensor one twin on the meta device, so that tied tensors stay tied."""
+
+    def __init__(self, fakes: Fakes | None) -> None:
+        self._fakes = fakes
+        self._twins: dict[int, torch.Tensor] = {}
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        twin = self._twins.get(id(tensor))
+        if twin is None:
+            made = self._made if self._fakes is None or is_lazy(tensor) else self._fakes
+            twin = self._twins[id(tensor)] = made(tensor)
+        return twin
+
+    @staticmethod
+    def _made(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_meta:
+            return tensor
+        kind = type(tensor)
+        if (
+            (kind is nn.Parameter or kind is torch.Tensor)
+            and tensor.dtype in NUMBERS
+            and tensor.layout is torch.strided
+            and not tensor.is_nested
+            and tensor.is_contiguous()
+        ):  # all there is to know of its form; made in a third of the time that tensor.to takes
+            new = torch.empty_like(tensor, device=META)
+            if kind is nn.Parameter:
+                return torch.Tensor._make_subclass(nn.Parameter, new, tensor.requires_grad)
+            return new.requires_grad_() if tensor.requires_grad else new
+        if is_lazy(tensor):
+            lazy: Any = kind
+            return lazy(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
+        if tensor.is_nested and tensor.layout is torch.strided:
+            raise ValuesNeededError("no nested tensor can be on the device meta")
+        twin = tensor.detach().to(META)
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(twin, requires_grad=tensor.requires_grad)
+        return twin.requires_grad_(tensor.requires_grad) if tensor.requires_grad else twin
+
+
+@block
+def networks_on_meta(
+    network: nn.Module, fakes: Fakes | None = None, layers: Layers | None = None
+) -> Iterator[list[str]]:
+    """Give the network meta tensors for the length of the block, and put everything back.
+
+    Tensors that a forward makes without naming a device are made on meta too. No random number is
+    drawn from the session's generator. A hook of the user's that fails on meta is passed over.
+
+    Args:
+        network: the network.
+        fakes: makes those tensors, for the network and in its forward.
+        layers: the network's layers as they are now, where they are at hand.
+
+    Yields:
+        A list that fills with what to say of such hooks.
+
+    Raises:
+        ValuesNeededError: where the forward fails only because meta tensors have no values.
+    """
+    twins, failed_hooks = _Twins(fakes), list[str]()
+    kept = preserved(network, buffers=fakes is not None, layers=layers)
+    with kept as layers, random_state_kept():
+        packed = False
+        for module, own in zip(layers.modules, layers.own, strict=True):
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # its tensors are held elsewhere
+            attributes = module.__dict__
+            for hooks in (attributes["_forward_hooks"], attributes["_forward_pre_hooks"]):
+                if hooks:
+                    hooks.update({k: _tolerant(v, failed_hooks) for k, v in hooks.items()})
+            for held in (attributes["_parameters"], attributes["_buffers"]):
+                for name, tensor in held.items():
+                    if tensor is not None:
+                        held[name] = twins(tensor)
+            if own:
+                packed |= are_packed(own.values())
+                for name, value in own.items():
+                    if _holds_tensor(value):
+                        attributes[name] = _mapped(value, twins)
+        try:
+            with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(packed):
+                yield failed_hooks
+        except Exception as error:
+            if is_for_want_of_values(error):
+                raise ValuesNeededError(first_line(error)) from error
+            raise
+
+
+def _tolerant(hook: Any, failed: list[str]) -> Any:
+    def tolerant(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return hook(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - a hook may read values, and has none to read
+            name = getattr(hook, "__qualname__", type(hook).__name__)
+            failed.append(f"the hook {name} fails on meta tensors: {first_line(error)}")
+            return None
+
+    return tolerant
+
+
+def _holds_tensor(value: Any) -> bool:
+    if type(value) in ATOMS:
+        return False
+    if isinstance(value, torch.Tensor):
+        return True
+    if type(value) in (list, tuple):
+        return any(map(_holds_tensor, value))
+    return type(value) is dict and any(map(_holds_tensor, value.values()))
+
+
+def is_for_want_of_values(error: Exception) -> bool:
+    """Tell whether a forward failed only because meta tensors have no values or no real device."""
+    if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
+        return True
+    text = str(error).lower() if isinstance(error, RuntimeError | TypeError) else ""
+    return any(sign in text for sign in SIGNS)

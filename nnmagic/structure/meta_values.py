@@ -1,0 +1,166 @@
+"""Small integers that keep their values in a run for shapes: lengths, masks, the ids of tokens."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._mode_utils import no_dispatch
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakIdKeyDictionary
+
+from nnmagic.structure.modes import LightMode
+
+MOST_VALUES = 4096
+"""A tensor of more values is as unknown as any other in a run for shapes."""
+
+PACKING = "aten::_pack_padded_sequence"
+
+LIFTED = torch.ops.aten.lift_fresh.default
+
+CONSTANTS = frozenset({"aten::full", "aten::ones", "aten::zeros"})
+
+
+class _KnownValues(LightMode):
+    """Computes what follows from known tensors, beside a run without values.
+
+    A tensor without values that is known is the twin of a real one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: Any = WeakIdKeyDictionary()
+        self._ids: set[int] = set()  # of all twins that there were, to pass over the rest at once
+
+    def know(self, twin: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Take note of the value of a twin, and return the twin."""
+        if value.numel() <= MOST_VALUES:
+            self.values[twin] = value
+            self._ids.add(id(twin))
+        return twin
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        __tracebackhide__ = True
+        kwargs = kwargs or {}
+        if func is LIFTED and not _is_empty(args[0]):
+            lifted = func(*args)  # made of the numbers in a list
+            return self.know(lifted, args[0]) if _is_named(lifted) else lifted
+        if func.namespace == "prim" or (not kwargs and not self._touches(args)):
+            return func(*args, **kwargs)
+        name = func._schema.name
+        if name == PACKING:
+            return func(args[0], self.values.get(args[1], args[1]), *args[2:])
+        got = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        twins = [each for each in got if _is_empty(each)]
+        device = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
+        to_meta = device is not None and device.type == "meta"
+        real = [self._value(each) for each in twins]
+        if any(value is None for value in real):
+            if func._schema.is_mutable:
+                for each in twins:
+                    self.values.pop(each, None)
+            return func(*args, **kwargs)
+        if not twins and not (
+            to_meta and (_are_small(got) if got else _is_made(name, args, kwargs))
+        ):
+            return func(*args, **kwargs)
+        with no_dispatch():
+            found = func(*self._real(args), **self._real(kwargs))
+        if device is not None and not to_meta and not any(map(_is_named, twins)):
+            return found
+        same = {id(value): twin for value, twin in zip(real, twins, strict=True)}
+        place = device or next((twin.device for twin in twins), None)
+
+        def twin_of(value: torch.Tensor) -> torch.Tensor:
+            twin = same.get(id(value))
+            if twin is not None:
+                return twin
+            return self.know(
+                torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=place),
+                value,
+            )
+
+        return tree_map_only(torch.Tensor, twin_of, found)
+
+    def _value(self, twin: torch.Tensor) -> torch.Tensor | None:
+        known = self.values.get(twin)
+        return getattr(twin, "constant", None) if known is None else known
+
+    def _touches(self, args: tuple) -> bool:
+        ids = self._ids
+        for each in args:
+            if id(each) in ids:
+                return True
+            if type(each) in (list, tuple) and any(id(one) in ids for one in each):
+                return True
+        return False
+
+    def _real(self, value: Any) -> Any:
+        def real(each: torch.Tensor) -> torch.Tensor:
+            known = self._value(each)
+            return each if known is None else known
+
+        found = tree_map_only(torch.Tensor, real, value)
+        placed = isinstance(found, dict) and found.get("device") is not None
+        return found | {"device": torch.device("cpu")} if placed else found
+
+
+def _is_named(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor is on a real device by name only."""
+    return isinstance(tensor, FakeTensor)
+
+
+def _is_empty(tensor: torch.Tensor) -> bool:
+    return tensor.is_meta or _is_named(tensor)
+
+
+def _are_small(tensors: list[torch.Tensor]) -> bool:
+    return all(each.numel() <= MOST_VALUES and _is_exact(each.dtype) for each in tensors)
+
+
+def _is_exact(dtype: torch.dtype | None) -> bool:
+    return dtype is not None and not dtype.is_floating_point and not dtype.is_complex
+
+
+def _is_made(name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Tell whether an operation makes a few integers from numbers alone."""
+    if name == "aten::arange":
+        return all(isinstance(number, int) and abs(number) <= MOST_VALUES for number in args)
+    return name in CONSTANTS and _is_exact(kwargs.get("dtype")) and prod(args[0]) <= MOST_VALUES
+
+
+def known_values(
+    modules: Iterable[nn.Module], real: Any, on_meta: Any, *, all_small: bool
+) -> AbstractContextManager[Any]:
+    """Return what lets a network read small integers in a run for shapes.
+
+    `pack_padded_sequence` reads the lengths of its sequences, other networks look for padding in
+    their masks and ids. Known is what follows from the user's own tensors of a few integers, and
+    from the numbers of a list.
+
+    Args:
+        modules: what is to run, all modules of it.
+        real: its arguments.
+        on_meta: the same arguments without values.
+        all_small: whether to know more than lists, such as lengths; it takes half as long again.
+    """
+    values = tree_leaves(real)
+    all_small |= any(issubclass(kind, nn.RNNBase) for kind in set(map(type, modules)))
+    if not all_small and not any(_can_be_known(value) and value.dim() == 1 for value in values):
+        return nullcontext()
+    known = _KnownValues()
+    for value, twin in zip(values, tree_leaves(on_meta), strict=False):
+        if _can_be_known(value):
+            with no_dispatch():
+                known.know(twin, value.detach().cpu().clone())
+    return known
+
+
+def _can_be_known(value: Any) -> bool:
+    plain = type(value) is torch.Tensor and value.layout is torch.strided
+    return plain and not _is_empty(value) and _are_small([value])

@@ -1,0 +1,149 @@
+"""The maker of parameter records."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnmagic.records.params import LAZY, ParameterRecord, Params
+from nnmagic.records.record import VALUES_SHOWN
+from nnmagic.records.tensor import TensorRecord, tensor_record
+from nnmagic.records.weights import WeightForm
+from nnmagic.records.weights import named as named_forms
+from nnmagic.structure.weights import weight_forms
+from nnmagic.tensors.measure import measure
+from nnmagic.tensors.metadata import bytes_of, form_of, is_lazy, storage_bytes
+
+
+def params(
+    module: nn.Module | Mapping[str, Any],
+    *,
+    values: int = VALUES_SHOWN,
+    grad: bool = False,
+    title: str = "",
+    most: int | None = None,
+    at_most: int | None = None,
+) -> Params:
+    """Return the parameters of a module, or the tensors of a state dict.
+
+    Args:
+        module: a module, or a mapping of names to tensors, which may be nested as checkpoints are.
+        values: how many leading rows of each to keep, as in `param[:2]`.
+        grad: whether to tell the norms of the gradients that they have now.
+        title: what the record says it is of; default: the class name.
+        most: how many parameters to look at; None is all.
+        at_most: how many values of each, spread evenly, to measure; None is all.
+
+    Raises:
+        TypeError: if the mapping holds no tensor.
+    """
+    forms: tuple[WeightForm, ...] = ()
+    others: list[str] = []
+    named: list[tuple[str, torch.Tensor]]
+    identity: Callable[[torch.Tensor], Any] = id
+    if isinstance(module, nn.Module):
+        named = list(module.named_parameters(remove_duplicate=False))
+        noun = "parameter"
+        forms = named_forms(weight_forms(module), type(module).__name__)
+    else:
+        named = list(_tensors_in(module, "", others, set()))
+        noun = "tensor"
+        identity = _same_values
+        if not named:
+            raise TypeError("the mapping holds no tensors")
+    named = named[:most]
+    keys = [identity(tensor) for _, tensor in named]
+    first: dict[Any, str] = {}
+    for key, (name, _) in zip(keys, named, strict=True):
+        first.setdefault(key, name)
+    total = sum(
+        tensor.numel()
+        for key, (name, tensor) in zip(keys, named, strict=True)
+        if first[key] == name and not is_lazy(tensor)
+    )
+    norms: dict[Any, float | None] = {}
+    rows = []
+    for key, (name, tensor) in zip(keys, named, strict=True):
+        record = _record(tensor, values, at_most)
+        gradient = _gradient_of(tensor) if grad else None
+        if gradient is not None and key not in norms:
+            norms[key] = _norm_of(gradient)
+        lazy = is_lazy(tensor)
+        rows.append(
+            ParameterRecord(
+                name=name,
+                tensor=record,
+                percent=None if lazy else 100 * record.numel / total if total else 0.0,
+                bytes=None if lazy else bytes_of(tensor),
+                trainable=tensor.requires_grad,
+                tied_to=None if first[key] == name else first[key],
+                has_grad=gradient is not None if grad else None,
+                grad_norm=None if gradient is None else norms[key],
+            )
+        )
+    return Params(
+        title=title or type(module).__name__,
+        rows=tuple(rows),
+        noun=noun,
+        total_bytes=storage_bytes(tensor for _, tensor in named),
+        forms=forms,
+        others=tuple(others),
+        graded=grad,
+    )
+
+
+def _tensors_in(
+    value: Any, name: str, others: list[str], parents: set[int]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors of nested mappings and sequences, with dotted names.
+
+    Args:
+        value: a value of any kind.
+        name: its name.
+        others: gets the names of what holds no tensor.
+        parents: the containers that it is in, so that one may hold itself.
+    """
+    if isinstance(value, torch.Tensor):
+        yield name, value
+        return
+    found = False
+    inside: list[str] = []
+    if isinstance(value, Mapping | list | tuple) and id(value) not in parents:
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, each in items:
+            full = f"{name}.{key}" if name else str(key)
+            for pair in _tensors_in(each, full, inside, parents | {id(value)}):
+                found = True
+                yield pair
+    others.extend(inside if found else [name])
+
+
+def _same_values(tensor: torch.Tensor) -> Any:
+    """Return what two tensors share that are one parameter: a state dict holds a new one a name."""
+    try:
+        if tensor.numel() and not tensor.is_meta:
+            place = tensor.untyped_storage()._cdata, tensor.storage_offset()
+            return (*place, tensor.dtype, tuple(tensor.shape), tensor.stride())
+    except (RuntimeError, NotImplementedError, ValueError):
+        pass  # lazy, or without a storage
+    return id(tensor)
+
+
+def _gradient_of(tensor: torch.Tensor) -> torch.Tensor | None:
+    return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
+
+
+def _norm_of(gradient: torch.Tensor) -> float | None:
+    statistics, samples, unknown = measure(gradient, "none")
+    return tensor_record(form_of(gradient), statistics, samples, unknown).norm
+
+
+def _record(tensor: torch.Tensor, rows: int, at_most: int | None) -> TensorRecord:
+    if is_lazy(tensor):
+        device, dtype = str(tensor.device), str(tensor.dtype).removeprefix("torch.")
+        return TensorRecord(shape=(), dtype=dtype, device=device, numel=0, unknown=LAZY)
+    thinned = at_most is not None and tensor.numel() > at_most
+    statistics, samples, unknown = measure(tensor, rows=rows, at_most=at_most)
+    form = form_of(tensor)
+    return tensor_record(form, statistics, samples, unknown, at_most if thinned else None)

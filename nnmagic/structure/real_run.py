@@ -1,0 +1,176 @@
+"""The real run: the structure of whatever layers run while it lasts, with the user's own values."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
+from typing import Any
+
+from torch import nn
+
+from nnmagic.network.calls import RunningCall, observed
+from nnmagic.network.failures import annotate, first_line
+from nnmagic.network.layers import Layers, opaque_kind, opaque_note
+from nnmagic.network.naming import Naming
+from nnmagic.network.nested_values import tensors_of_call
+from nnmagic.network.state import Fingerprint, change_text
+from nnmagic.records.summary import Summary
+from nnmagic.records.weights import named
+from nnmagic.structure.flops import FlopCounter
+from nnmagic.structure.parameter_counts import Counts
+from nnmagic.structure.shape_run import ShapeObserver
+from nnmagic.tensors.metadata import bytes_of, is_lazy, storage_bytes
+
+
+class RunObserver(ShapeObserver):
+    """Notes the calls of a real run, whose networks are known only once they are called.
+
+    What a checkpoint computes again during a backward is no call of its own.
+
+    Attributes:
+        roots: the networks by their labels, each with what it held before.
+        input_bytes: the bytes of the tensors that the outermost calls got.
+    """
+
+    def __init__(self, naming: Naming, counter: FlopCounter) -> None:
+        super().__init__(naming, counter)
+        self.roots: dict[str, tuple[nn.Module, Fingerprint]] = {}
+        self.input_bytes = 0
+
+    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Begin the row of the call."""
+        if call.recomputed:
+            return
+        super().began(call, args, kwargs)
+        assert call.network is not None
+        label, root = call.network.label, call.network.module()
+        if label not in self.roots and root is not None:
+            self.roots[label] = root, Fingerprint(call.network.layers())
+        if call.depth == 0 and call.stack is self.running:
+            self.input_bytes += sum(map(bytes_of, tensors_of_call(args, kwargs)[1]))
+
+    def ended(self, call: RunningCall, output: Any) -> None:
+        """Complete the row of the call."""
+        if not call.recomputed:
+            super().ended(call, output)
+
+    def raised(self, call: RunningCall, error: BaseException) -> None:
+        """Mark the row of the call as failed, innermost first."""
+        if not call.recomputed:
+            super().raised(call, error)
+
+    def counted(self) -> dict[str, Any]:
+        """Return the rows and the totals of the parameters as they are now."""
+        shown: dict[int, str] = {}
+        roots = {label: root for label, (root, _) in self.roots.items()}
+        counts = {label: Counts(Layers(root), shown) for label, root in roots.items()}
+        rows = self.rows(counts, counts.__getitem__)
+        parameters = {
+            id(parameter): parameter
+            for root in roots.values()
+            for parameter in root.parameters()
+            if not is_lazy(parameter)
+        }.values()
+        forms = (named(counts[label].forms, type(root).__name__) for label, root in roots.items())
+        return {
+            "rows": rows,
+            "total_params": sum(p.numel() for p in parameters),
+            "trainable_params": sum(p.numel() for p in parameters if p.requires_grad),
+            "param_bytes": storage_bytes(parameters),
+            "buffer_bytes": storage_bytes(b for root in roots.values() for b in root.buffers()),
+            "forms": tuple(chain.from_iterable(forms)),
+        }
+
+    def summary(
+        self, title: str, counted: dict[str, Any], notes: tuple[str, ...], failure: str = ""
+    ) -> Summary:
+        """Return the summary of what ran, once everything is put back that is to be."""
+        counter = self.counter
+        return Summary(
+            title=title,
+            input_bytes=self.input_bytes,
+            total_flops=None if counter.uncounted else counter.total,
+            least_flops=counter.total,
+            uncounted=tuple(counter.uncounted.items()),
+            failure=failure,
+            notes=(*notes, *self._outside(), *self._unseen(), *(self._lazy() or self._changes())),
+            engine="real run",
+            **counted,
+        )
+
+    def _outside(self) -> list[str]:
+        inside = [seen.flops for seen in self.seen if seen.depth == 0]
+        if None in inside:
+            return []
+        flops = self.counter.total - sum(each or 0 for each in inside)
+        return [f"outside the layers: {flops:,} FLOPs (a backward, or functions)"] if flops else []
+
+    def _unseen(self) -> list[str]:
+        called = [seen.module for seen in self.seen]
+        lines = []
+        if any(module._compiled_call_impl is not None or _is_compiled(module) for module in called):
+            lines.append("compiled networks run eagerly in a real run, to show their layers")
+        kinds = dict.fromkeys(map(opaque_kind, called))
+        lines += [opaque_note(kind) for kind in kinds if kind]
+        return lines
+
+    def _lazy(self) -> list[str]:
+        lazy = any(is_lazy(p) for root, _ in self.roots.values() for p in root.parameters())
+        return ["lazy parameters are counted as this input would make them"] if lazy else []
+
+    def _changes(self) -> list[str]:
+        changes = [(label, before.changes()) for label, (_, before) in self.roots.items()]
+        if len(changes) < 2:
+            return [change_text(names) for _, names in changes if names is not None]
+        told = [f"{label}: {change_text(names)}" for label, names in changes if names]
+        return told or ["networks unchanged"]
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return type(module).__name__ == "OptimizedModule"  # to import its class takes a second
+
+
+def describe_run(
+    run: Callable[[], Any],
+    *,
+    naming: Naming,
+    title: str,
+    within: AbstractContextManager[None] | None = None,
+    notes: tuple[str, ...] = (),
+    failed: Callable[[Summary], None] = lambda summary: None,
+) -> tuple[Summary, Any]:
+    """Run something for real, once, and return the structure of the layers that ran in it.
+
+    Nothing of how it runs is changed, the fused paths of attention and recurrent layers included:
+    their operations are counted by formulas of their own.
+
+    Args:
+        run: what to run.
+        naming: names networks and layers.
+        title: what the summary is of.
+        within: what to run in; what it puts back is as the run made it in the summary.
+        notes: lines to show below the table.
+        failed: gets the summary of what ran before an exception goes on.
+
+    Returns:
+        The summary, which has no rows where no layer ran, and what the run returned.
+
+    Raises:
+        BaseException: whatever the run raises, with a note that names the layer.
+    """
+    __tracebackhide__ = True
+    counter = FlopCounter()
+    observer = RunObserver(naming, counter)
+    try:
+        with within or nullcontext():
+            with counter, observed(observer):
+                value = run()
+            counted = observer.counted()
+    except BaseException as error:
+        in_layer = error is observer.error
+        if in_layer:
+            annotate(error, f"raised in {observer.failure}")
+        if observer.seen:
+            why = observer.failure if in_layer else first_line(error) or type(error).__name__
+            failed(observer.summary(title, observer.counted(), notes, why))
+        raise
+    return observer.summary(title, counted, notes), value

@@ -1,0 +1,295 @@
+"""The figures of torchinfo in nnmagic's own record, to cross-check."""
+
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from nnmagic.contexts import block
+from nnmagic.display.units import Shape
+from nnmagic.network.failures import first_line
+from nnmagic.network.state import preserved, random_state_kept
+from nnmagic.records.summary import Summary
+from nnmagic.records.summary_rows import LayerShape
+from nnmagic.structure.shape_run import config_of
+from nnmagic.tensors.metadata import is_lazy, version_of
+
+NAMED = 3
+"""How many types of layers a reason names."""
+
+
+class PeerError(ValueError):
+    """Another tool cannot summarise a network; the text says why."""
+
+
+def torchinfo_summary(
+    network: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    title: str,
+    label: str = "",
+    own_input: bool = False,
+    notes: tuple[str, ...] = (),
+) -> Summary:
+    """Return what `torchinfo.summary` tells of a call, which it really makes.
+
+    A layer that holds others has the multiply-adds of the leaves below it. The network, the
+    arguments, the random state and torchinfo's own cache are left as they were.
+
+    Args:
+        network: the network.
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+        title: what the summary is of.
+        label: what the network is called; default: its class name.
+        own_input: whether nnmagic made the arguments, so that the run is in eval mode.
+        notes: lines to show below the table.
+
+    Raises:
+        PeerError: if torchinfo fails.
+    """
+    import torchinfo
+
+    engine = f"torchinfo {torchinfo.__version__}"
+    given: Any = [*args]
+    taken = sorted(set(kwargs) & _own_keywords())
+    if taken and args:
+        raise PeerError(f"{engine} takes the keyword {', '.join(taken)} for itself")
+    if taken:
+        given, kwargs = dict(kwargs), {}
+    with preserved(network), random_state_kept(), _values_kept((args, given, kwargs)), _own_cache():
+        if own_input:
+            network.eval()
+        try:
+            found = torchinfo.summary(
+                network,
+                input_data=given,
+                cache_forward_pass=False,
+                depth=1_000_000,
+                mode="train" if network.training else "eval",
+                verbose=0,
+                **kwargs,
+            )
+        except Exception as error:  # noqa: BLE001 - it fails on networks that run well
+            cause = error.__cause__ or error
+            raise PeerError(f"{engine}: {type(cause).__name__}: {first_line(cause)}") from None
+        rows = tuple(_rows(found.summary_list, label or type(network).__name__))
+        return Summary(
+            title=title,
+            rows=rows,
+            total_params=found.total_params,
+            trainable_params=found.trainable_params,
+            buffer_bytes=0,
+            param_bytes=found.total_param_bytes,
+            input_bytes=int(found.total_input),  # a number among the arguments is added too
+            total_flops=2 * found.total_mult_adds,
+            notes=notes,
+            engine=engine,
+            biases=True,
+        )
+
+
+def _own_keywords() -> set[str]:
+    """Return the names that torchinfo cannot hand on to a network."""
+    from torchinfo import torchinfo
+
+    functions = (torchinfo.summary, torchinfo.forward_pass)
+    return {name for function in functions for name in inspect.signature(function).parameters}
+
+
+@block
+def _values_kept(value: Any) -> Iterator[None]:
+    """Put back what a forward writes into its arguments."""
+    tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor) and not t.is_meta]
+    kept = [(tensor, version_of(tensor), tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, version, values in kept:
+                if version_of(tensor) != version or version < 0:
+                    tensor.copy_(values)
+
+
+@block
+def _own_cache() -> Iterator[None]:
+    """Keep torchinfo from holding on to the network: it remembers the last of each class."""
+    from torchinfo import torchinfo
+
+    cache = getattr(torchinfo, "_cached_forward_pass", {})
+    before = dict(cache)
+    try:
+        yield
+    finally:
+        cache.clear()
+        cache.update(before)
+
+
+def _rows(layers: list[Any], label: str) -> Iterator[LayerShape]:
+    calls = 0
+    for layer in layers:
+        ran = layer.executed
+        leaf = layer.is_leaf_layer
+        counted = leaf and layer.num_params > 0  # of others it does not count the output
+        own = layer.num_params if leaf else layer.leftover_params()
+        macs = layer.macs if leaf else sum(c.macs for c in layer.children if c.is_leaf_layer)
+        yield LayerShape(
+            network=label,
+            call=calls if ran else None,
+            layer=_name(layer),
+            type=layer.class_name,
+            depth=layer.depth,
+            config=config_of(layer.module),
+            input_shape=_shape(layer.input_size),
+            output_shape=_shape(layer.output_size),
+            params=layer.num_params,
+            own_params=0 if layer.is_recursive else max(own, 0),
+            trainable_params=layer.trainable_params,
+            param_bytes=layer.param_bytes,
+            output_bytes=layer.output_bytes if counted or not leaf else 0 if ran else None,
+            flops=2 * macs,
+            children=not leaf,
+            names=_own_names(layer.module, own),
+        )
+        calls += ran
+
+
+def _name(layer: Any) -> str:
+    names: list[str] = []
+    while layer.parent_info is not None:
+        names.append(layer.var_name)
+        layer = layer.parent_info
+    return ".".join(reversed(names))
+
+
+def _own_names(module: nn.Module, own: int) -> tuple[str, ...]:
+    """Return the names of a module's own parameters, and a mark where it is told to have more."""
+    named = {name: p for name, p in module._parameters.items() if p is not None}
+    numel = sum(p.numel() for p in named.values() if not is_lazy(p))
+    return (*named, "…") if own > numel else tuple(named)
+
+
+def _shape(size: Any) -> Shape:
+    if not isinstance(size, list | tuple):
+        return size
+    return tuple(map(_shape, size)) or None
+
+
+def compared(theirs: Summary, ours: Summary) -> Summary:
+    """Return another tool's summary with a line for each total in which it differs from ours."""
+    tool = theirs.engine.partition(" ")[0]
+    lines = [
+        f"nnmagic counts {least}{own:,} {what}, {tool} {other:,}{': ' if why else ''}{why}"
+        for what, least, own, other, why in _differences(theirs, ours)
+    ]
+    agree = () if lines else ("nnmagic counts the same",)
+    return replace(theirs, notes=(*theirs.notes, *lines, *agree))
+
+
+def _differences(theirs: Summary, ours: Summary) -> Iterator[tuple[str, str, int, int, str]]:
+    """Yield what differs, as a total's name, both figures and the reason where it is known."""
+    kinds = {form.kind for row in ours.rows for form in row.forms}
+    of_parameters = (
+        ("it counts a tied weight in every layer that has it", "tied" in kinds),
+        ("of a pruned weight it counts what the mask keeps", "pruned" in kinds),
+    )
+    of_bytes = (
+        *of_parameters,
+        (
+            "it leaves out layers that did not run",
+            any(row.call is None and row.own_params for row in ours.rows),
+        ),
+        (
+            "it leaves out what a layer with others below it holds itself",
+            any(row.children and row.own_params for row in theirs.rows),
+        ),
+    )
+    innermost = [row for row in ours.rows if row.output_bytes and not row.children]
+    of_outputs = (
+        (
+            "it leaves out what layers without parameters return",
+            any(not row.params for row in innermost),
+        ),
+        (
+            "of several tensors it counts one",
+            any(row.params and _is_nested(row.output_shape) for row in innermost),
+        ),
+    )
+    fewer = theirs.input_bytes < ours.input_bytes
+    of_input = (
+        ("it leaves out keyword arguments", fewer),
+        ("it takes whole storages, and Python's own bytes with them", not fewer),
+    )
+    totals = [
+        ("parameters", ours.total_params, theirs.total_params, _joined(of_parameters)),
+        (
+            "trainable parameters",
+            ours.trainable_params,
+            theirs.trainable_params,
+            _joined(of_parameters),
+        ),
+        ("bytes of parameters", ours.param_bytes, theirs.param_bytes, _joined(of_bytes)),
+        ("multiply-adds", _macs(ours), _macs(theirs), _why_macs(ours, theirs)),
+        (
+            "bytes of the forward/backward pass",
+            2 * ours.output_bytes,
+            2 * theirs.output_bytes,
+            _joined(of_outputs),
+        ),
+        ("bytes of input", ours.input_bytes, theirs.input_bytes, _joined(of_input)),
+    ]
+    for what, own, other, why in totals:
+        if own != other:
+            unknown = what == "multiply-adds" and ours.total_flops is None
+            yield what, "at least " if unknown else "", own, other, why
+
+
+def _is_nested(shape: Shape) -> bool:
+    return isinstance(shape, dict) or not all(isinstance(each, int) for each in shape or ())
+
+
+def _macs(summary: Summary) -> int:
+    flops = summary.least_flops if summary.total_flops is None else summary.total_flops
+    return (flops or 0) // 2
+
+
+def _joined(reasons: Iterable[tuple[str, bool]]) -> str:
+    return "; ".join(reason for reason, holds in reasons if holds)
+
+
+def _why_macs(ours: Summary, theirs: Summary) -> str:
+    own, other = _macs_by_type(ours), _macs_by_type(theirs)
+    types = sorted(own | other, key=lambda name: -abs(own[name] - other[name]))
+    reasons = (
+        ("it leaves out the products of {}", [t for t in types if own[t] and not other[t]]),
+        ("it counts a part of those of {}", [t for t in types if 0 < other[t] < own[t]]),
+        ("it counts biases or padding in {}", [t for t in types if 0 < own[t] < other[t]]),
+        ("it takes the weights of {} for products", [t for t in types if other[t] and not own[t]]),
+    )
+    return "; ".join(
+        text.format(", ".join(found[:NAMED]) + (", …" if len(found) > NAMED else ""))
+        for text, found in reasons
+        if found
+    )
+
+
+def _macs_by_type(summary: Summary) -> Counter[str]:
+    """Return the multiply-adds that the layers of each type make themselves."""
+    sums = Counter[str]()
+    above: list[str] = []
+    for row in summary.rows:
+        if row.call is None and not row.children:
+            continue
+        del above[row.depth :]
+        macs = (row.flops or 0) // 2
+        sums[row.type] += macs
+        if above:
+            sums[above[-1]] -= macs
+        above += [row.type] * (row.depth + 1 - len(above))
+    return sums

@@ -1,0 +1,115 @@
+"""The memory of a training step: gradients, the optimizer's state, what backward needs."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnmagic.contexts import block
+from nnmagic.network.failures import first_line
+from nnmagic.network.layers import device_of
+from nnmagic.records.summary_rows import TrainingStep
+from nnmagic.structure.meta import Fakes, networks_on_meta, on_meta, takes_fakes
+from nnmagic.structure.meta_values import known_values
+from nnmagic.structure.optimizers import optimizer_bytes
+from nnmagic.tensors.metadata import bytes_of, is_lazy
+
+
+class SavedTensors:
+    """The storages that a run keeps for its backward, each once.
+
+    Those of the network's parameters and buffers are left out, since they are counted as such.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._kept: dict[int, torch.Tensor] = {}
+        self._apart = {
+            tensor.untyped_storage()._cdata
+            for tensor in (*network.parameters(), *network.buffers())
+            if not is_lazy(tensor) and tensor.layout is torch.strided
+        }
+        self._holders: list[list[torch.Tensor]] = []
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes the storages have."""
+        return sum(kept.untyped_storage().nbytes() for kept in self._kept.values())
+
+    def _pack(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        if tensor.layout is torch.strided:
+            storage = tensor.untyped_storage()._cdata
+            if storage not in self._apart:
+                self._kept.setdefault(storage, tensor.detach())  # a storage in use gets no namesake
+        holder = [tensor]
+        self._holders.append(holder)
+        return holder
+
+    @block
+    def noted(self) -> Iterator[None]:
+        """Take note of what the block saves, and let the graph that it makes go at the end."""
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda holder: holder[0]):
+                yield
+        finally:
+            # an operation that saves its own output would be in a cycle that nothing collects
+            for holder in self._holders:
+                holder.clear()
+
+
+def training_step(
+    network: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    call: Callable[..., Any],
+    optimizer: str,
+    train: bool,
+) -> TrainingStep:
+    """Return the memory that a training step takes, without making it.
+
+    The forward runs on tensors without values that are on the network's own device by name, so that
+    torch takes the same kernels as there, which save the same.
+
+    Args:
+        network: the network.
+        args: the positional arguments, real or meta.
+        kwargs: the keyword arguments.
+        call: what to call.
+        optimizer: one of `optimizer_names()`.
+        train: whether to run in train mode; else as the network is.
+    """
+    fakes = Fakes(device_of(network)) if takes_fakes(network) else None
+    parameters = _trainable(network)
+    saved_bytes = state_bytes = None
+    unknown = list[str]()
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), networks_on_meta(network, fakes):
+            if train:
+                network.train()  # put back with everything else when the network leaves meta
+            given = on_meta((args, kwargs), fakes)
+            saved = SavedTensors(network)
+            known = known_values(network.modules(), (args, kwargs), given, all_small=True)
+            with known, saved.noted():
+                call(*given[0], **given[1])
+            saved_bytes = saved.bytes
+            parameters = _trainable(network)  # lazy ones are made now
+    except Exception as error:  # noqa: BLE001 - whatever a forward raises in training
+        mode = " in train mode" if train else ""
+        unknown.append(f"saved for backward unknown: the forward fails{mode}: {first_line(error)}")
+    try:
+        state_bytes = optimizer_bytes(parameters, optimizer)
+    except Exception as error:  # noqa: BLE001 - an optimizer may refuse such parameters
+        unknown.append(f"state of {optimizer} unknown: {first_line(error)}")
+    return TrainingStep(
+        optimizer=optimizer,
+        gradient_bytes=sum(map(bytes_of, parameters)),
+        optimizer_bytes=state_bytes,
+        saved_bytes=saved_bytes,
+        estimated=any(isinstance(module, nn.RNNBase) for module in network.modules()),
+        unknown=tuple(unknown),
+    )
+
+
+def _trainable(network: nn.Module) -> list[torch.Tensor]:
+    return [each for each in network.parameters() if each.requires_grad and not is_lazy(each)]

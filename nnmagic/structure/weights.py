@@ -1,0 +1,120 @@
+"""Weights that are no plain parameters, found on a network."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from nnmagic.network.layers import Layers
+from nnmagic.records.weights import WeightForm
+from nnmagic.structure.meta import networks_on_meta
+from nnmagic.structure.packed import Stored, are_packed, holds_packed, packed_in
+from nnmagic.tensors.metadata import bytes_of, storage_bytes
+
+
+def weight_forms(
+    network: nn.Module, layers: Layers | None = None
+) -> dict[str, tuple[WeightForm, ...]]:
+    """Return how the weights of a network are held that are no plain parameters, by layer.
+
+    Args:
+        network: the network.
+        layers: its layers as they are now, where they are at hand.
+    """
+    packed: dict[str, list[Stored]] = {}
+    forms: dict[str, list[WeightForm]] = {}
+    computed: dict[tuple[str, str], nn.Module] = {}
+    layers = layers or Layers(network)
+    for (layer, module), own in zip(layers.by_name.items(), layers.own, strict=True):
+        if own and are_packed(own.values()) and holds_packed(module):
+            # torch's quantised layers hold them in modules of their own, whose names begin so
+            owner = f".{layer}".partition("._")[0][1:]
+            packed.setdefault(owner, []).extend(packed_in(module))
+        if module._forward_pre_hooks and (found := [*_pruned(module), *_normed(module)]):
+            forms[layer] = found
+        if "parametrizations" in module._modules:
+            chains = module._modules["parametrizations"]
+            if isinstance(chains, nn.ModuleDict):
+                computed.update(((layer, name), chain) for name, chain in chains.items())
+    for layer, stored in packed.items():
+        forms.setdefault(layer, []).append(_packed(stored))
+    for layer, form in _parametrised(network, computed):
+        forms.setdefault(layer, []).append(form)
+    return {layer: tuple(found) for layer, found in forms.items()}
+
+
+def _packed(stored: list[Stored]) -> WeightForm:
+    return WeightForm(
+        name="",
+        kind="packed",
+        count=sum(each.shape.numel() for each in stored),
+        parameters=0,
+        stored_bytes=sum(each.shape.numel() * each.dtype.itemsize for each in stored),
+        source=", ".join(sorted({str(each.dtype).removeprefix("torch.") for each in stored})),
+    )
+
+
+def _pruned(module: nn.Module) -> Iterator[WeightForm]:
+    for hook in module._forward_pre_hooks.values():
+        if not isinstance(hook, prune.BasePruningMethod):
+            continue
+        name = hook._tensor_name
+        original, mask = module._parameters[f"{name}_orig"], module._buffers[f"{name}_mask"]
+        if original is not None and mask is not None:
+            yield WeightForm(
+                name=name,
+                kind="pruned",
+                count=original.numel(),
+                parameters=original.numel(),
+                stored_bytes=bytes_of(original) + bytes_of(mask),
+                density=None if mask.is_meta else float(mask.count_nonzero()) / mask.numel(),
+            )
+
+
+def _normed(module: nn.Module) -> Iterator[WeightForm]:
+    """Yield the weights that the older functions of `torch.nn.utils` have computed by a hook."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm | SpectralNorm):
+            parts = ("orig",) if isinstance(hook, SpectralNorm) else ("g", "v")
+            made_of = [module._parameters[f"{hook.name}_{part}"] for part in parts]
+            yield _computed(
+                hook.name, module.__dict__[hook.name].numel(), made_of, type(hook).__name__
+            )
+
+
+def _parametrised(
+    network: nn.Module, computed: Mapping[tuple[str, str], nn.Module]
+) -> Iterator[tuple[str, WeightForm]]:
+    """Yield the weights that parametrizations compute, by layer and name, with their layers."""
+    if not computed:
+        return
+    parameters = {place: list(chain.parameters(False)) for place, chain in computed.items()}
+    with networks_on_meta(network), torch.no_grad():
+        modules = dict(network.named_modules())
+        counts = {(layer, name): _numel(modules[layer], name) for layer, name in computed}
+    for (layer, name), chain in computed.items():
+        classes = ", ".join(type(each).__name__ for each in chain.children())
+        place = layer, name
+        yield layer, _computed(name, counts[place], parameters[place], classes)
+
+
+def _computed(name: str, count: int | None, made_of: Any, source: str) -> WeightForm:
+    return WeightForm(
+        name=name,
+        kind="parametrised",
+        count=count,
+        parameters=sum(each.numel() for each in made_of),
+        stored_bytes=storage_bytes(made_of),
+        source=source,
+    )
+
+
+def _numel(module: nn.Module, name: str) -> int | None:
+    try:
+        return getattr(module, name).numel()
+    except Exception:  # noqa: BLE001 - a parametrisation of the user's that fails on meta
+        return None

@@ -1,0 +1,1 @@
+"""One tensor, measured: its statistics and the values that are kept, on any device."""

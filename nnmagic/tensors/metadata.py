@@ -1,0 +1,145 @@
+"""What any tensor says of itself without its values being read."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from nnmagic.records.tensor import Form
+
+PLAIN = (torch.Tensor, nn.Parameter)
+
+
+class Unseen:
+    """A block in which what we do to tensors runs no code of the user's.
+
+    Neither the modes that the user has entered nor a subclass's own `__torch_function__` or
+    `__torch_dispatch__` sees it, and it is no part of a `torch.func` transform.
+    """
+
+    __slots__ = ("_guards",)
+
+    def __enter__(self) -> Self:
+        self._guards = (
+            torch._C.DisableTorchFunction(),
+            torch._C._DisableTorchDispatch(),
+            torch._C._DisableFuncTorch(),
+        )
+        for guard in self._guards:
+            guard.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for guard in reversed(self._guards):
+            guard.__exit__(None, None, None)
+
+
+def unseen(tensor: torch.Tensor) -> AbstractContextManager[Any]:
+    """Return a block in which no code of the user's sees what is done to a tensor."""
+    return Unseen() if is_watched(tensor) else nullcontext()
+
+
+function_modes = torch._C._len_torch_function_stack
+dispatch_modes = torch._C._len_torch_dispatch_stack
+transform_level = torch._C._functorch.maybe_current_level
+
+
+def is_watched(tensor: torch.Tensor) -> bool:
+    """Tell whether code of the user's or a transform might see what is done to a tensor."""
+    return (
+        type(tensor) not in PLAIN
+        or function_modes() > 0
+        or dispatch_modes() > 0
+        or transform_level() is not None
+    )
+
+
+def is_lazy(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor of a lazy layer has no shape yet."""
+    usual = type(tensor) in (nn.Parameter, torch.Tensor)  # to ask for an instance is slow
+    return not usual and isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer)
+
+
+def bytes_of(tensor: torch.Tensor) -> int:
+    """Return `numel * element_size`."""
+    return tensor.numel() * tensor.element_size()
+
+
+def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """Return the bytes of tensors, those that share a storage counted once."""
+    held = [tensor for tensor in tensors if not is_lazy(tensor)]
+    storages = list(map(storage_of, held))
+    limits = dict(storages)
+    if len(limits) == len(held):  # each has one of its own
+        return sum(map(min, map(bytes_of, held), limits.values()))
+    views: dict[Any, dict[Any, int]] = {}
+    for tensor, (key, _) in zip(held, storages, strict=True):
+        has_storage = key != id(tensor)
+        view = (tensor.storage_offset(), tensor.shape, tensor.stride()) if has_storage else None
+        views.setdefault(key, {})[view] = bytes_of(tensor)
+    return sum(min(sum(sizes.values()), limits[key]) for key, sizes in views.items())
+
+
+def storage_of(tensor: torch.Tensor) -> tuple[int, int]:
+    """Return what is equal for tensors that share a storage, and the bytes in it."""
+    try:
+        storage = tensor.untyped_storage()
+        return storage._cdata, storage.nbytes()
+    except (RuntimeError, NotImplementedError):
+        return id(tensor), bytes_of(tensor)  # one without a storage, such as a sparse one
+
+
+def shape_of(tensor: torch.Tensor) -> tuple[int | None, ...]:
+    """Return a tensor's shape, `()` where it does not tell.
+
+    An axis without one size, such as the ragged one of a nested tensor, has the size None.
+    """
+    try:
+        if not is_watched(tensor) and not tensor.is_nested:
+            return tuple(tensor.shape)
+        with Unseen():
+            return _sizes(tensor)
+    except Exception:  # noqa: BLE001 - a subclass may refuse to be read
+        return ()
+
+
+def form_of(tensor: torch.Tensor) -> Form:
+    """Return a tensor's shape, dtype, device and number of values.
+
+    A tensor that does not tell is said to be of type `"unknown"`.
+    """
+    try:
+        if not is_watched(tensor) and not tensor.is_nested:
+            return _form(tuple(tensor.shape), tensor)
+        with Unseen():
+            return _form(_sizes(tensor), tensor)
+    except Exception:  # noqa: BLE001 - a subclass may refuse to be read
+        return Form((), "unknown", "unknown", 0)
+
+
+def _form(shape: tuple[int | None, ...], tensor: torch.Tensor) -> Form:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return Form(shape, dtype, str(tensor.device), tensor.numel())
+
+
+def _sizes(tensor: torch.Tensor) -> tuple[int | None, ...]:
+    if not tensor.is_nested or tensor.layout is not torch.strided:
+        return tuple(size if type(size) is int else None for size in tensor.shape)
+    if tensor.size(0) == 0:
+        return 0, *[None] * (tensor.dim() - 1)
+    parts = tensor._nested_tensor_size().tolist()
+    axes = zip(*parts, strict=True)
+    return len(parts), *(axis[0] if len(set(axis)) == 1 else None for axis in axes)
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """Return the version counter of a tensor, -1 where it has none."""
+    try:
+        if is_watched(tensor):
+            with Unseen():
+                return -1 if tensor.is_inference() else tensor._version
+        return -1 if tensor.is_inference() else tensor._version
+    except Exception:  # noqa: BLE001 - a subclass may refuse to be read
+        return -1

@@ -1,0 +1,194 @@
+"""The values of any tensor as NumPy arrays."""
+
+import dis
+import sys
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from nnmagic.tensors.metadata import PLAIN
+from nnmagic.tensors.statistics import PIECE
+
+NATIVE = frozenset(
+    (
+        torch.float32,
+        torch.float64,
+        torch.bool,
+        torch.uint8,
+        torch.uint16,
+        torch.uint32,
+        torch.uint64,
+        torch.int8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+    )
+)
+"""The dtypes that NumPy reads in place, at full speed."""
+
+DENSE = 1 << 16
+"""A sparse tensor of at most this many values is read as a dense one."""
+
+
+Values = np.ndarray | torch.Tensor
+"""Dense values on the CPU: an array if NumPy has their dtype, else a tensor."""
+
+
+class Reading(NamedTuple):
+    """Where the values of a tensor are.
+
+    Attributes:
+        whole: in the tensor's own shape; None where it has no dense one.
+        flat: the distinct values in one dimension, in any order.
+        times: how many times each of them stands in the tensor.
+        zeros: how many zeros there are besides.
+    """
+
+    whole: Values | None
+    flat: Values
+    times: int = 1
+    zeros: int = 0
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Yield the values in pieces; complex ones by absolute value, half precision as float32."""
+        for start in range(0, len(self.flat), PIECE):
+            yield as_array(self.flat[start : start + PIECE])
+
+
+def why_unreadable(tensor: torch.Tensor) -> str:
+    """Return why the values of a tensor cannot be read, or an empty text."""
+    kind = type(tensor)
+    if tensor.is_meta:
+        return "on the meta device"
+    if torch._is_functional_tensor(tensor):
+        return "a functional tensor"
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return "inside torch.func"
+    if kind in PLAIN:
+        return "its memory is given back" if lacks_memory(tensor) else ""
+    if _is_distributed(tensor):
+        return _spread_over(tensor)
+    if _refuses(kind):
+        return f"a {kind.__name__} refuses every function"
+    if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ and not tensor.is_nested:
+        return f"a {kind.__name__} does not show them"
+    return ""
+
+
+def lacks_memory(tensor: torch.Tensor) -> bool:
+    """Tell whether a dense tensor's storage is smaller than the tensor, as where it was freed."""
+    if tensor.layout is not torch.strided or tensor.is_nested or not tensor.numel():
+        return False
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in sizes)
+    return tensor.untyped_storage().nbytes() < (last + 1) * tensor.itemsize
+
+
+def _refuses(kind: Any) -> bool:
+    """Tell whether a subclass's `__torch_function__` can only raise.
+
+    Its code is read: to call it could be noticed, by one that writes a log for example.
+    """
+    function: Any = getattr(kind.__torch_function__, "__func__", None)
+    if not hasattr(function, "__code__"):
+        return False
+    return all(not each.opname.startswith("RETURN") for each in dis.get_instructions(function))
+
+
+def _is_distributed(tensor: torch.Tensor) -> bool:
+    module = sys.modules.get("torch.distributed.tensor")  # slow to import, and then none exists
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def _spread_over(tensor: Any) -> str:
+    """Return how a DTensor is spread over devices, empty where this process holds all of it."""
+    sizes = tensor.device_mesh.shape
+    return ", ".join(
+        f"{placement!r} over {size} devices"
+        for placement, size in zip(tensor.placements, sizes, strict=True)
+        if size > 1 and not placement.is_replicate()
+    )
+
+
+def part_here(tensor: Any) -> torch.Tensor:
+    """Return the part of a readable tensor that this process holds: all of it."""
+    if type(tensor) not in PLAIN and _is_distributed(tensor):
+        return tensor._local_tensor  # `to_local` would run DTensor's own code
+    return tensor
+
+
+def read(tensor: Any) -> Reading:
+    """Return where the values of a readable tensor are, without a copy if that can be had."""
+    tensor = part_here(tensor)
+    if tensor.is_nested:
+        parts = [part.reshape(-1) for part in _components(tensor)]
+        return Reading(None, _values(torch.cat(parts)))
+    tensor = tensor.detach()
+    if tensor.layout is not torch.strided:
+        if tensor.numel() > DENSE and not tensor.is_mkldnn:
+            stored = _values(_stored(tensor))
+            return Reading(None, stored, zeros=tensor.numel() - len(stored))
+        tensor = tensor.to_dense()
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    whole = _values(tensor if tensor.is_cpu else tensor.cpu())
+    if tensor.is_contiguous():
+        return Reading(whole, whole.reshape(-1))
+    distinct, times = in_memory_order(whole, tensor.stride())
+    return Reading(whole, distinct.reshape(-1), times)
+
+
+def _values(tensor: torch.Tensor) -> Values:
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    return tensor.numpy() if tensor.dtype in NATIVE else tensor
+
+
+def in_memory_order(values: Any, strides: Sequence[int]) -> tuple[Any, int]:
+    """Return a view of the distinct values, its axes in the order of the memory.
+
+    Args:
+        values: an array or a tensor.
+        strides: how far apart they lie in the memory.
+
+    Returns:
+        The view, and how many times each value stands in the tensor.
+    """
+    times = 1
+    distinct = values
+    if 0 in strides and prod(values.shape):
+        distinct = values[tuple(slice(None if stride else 1) for stride in strides)]
+        times = prod(values.shape) // prod(distinct.shape)
+    order = sorted(range(len(strides)), key=strides.__getitem__, reverse=True)
+    if isinstance(distinct, np.ndarray):
+        return distinct.transpose(order), times
+    return distinct.permute(order), times
+
+
+def _components(tensor: Any) -> list[torch.Tensor]:
+    """Return tensors that together hold the values of a nested one."""
+    if tensor.layout is torch.strided:
+        return list(tensor.detach().unbind())
+    values, lengths = tensor._values.detach(), tensor._lengths
+    if lengths is None:
+        return [values]
+    runs = zip(tensor._offsets.tolist(), lengths.tolist(), strict=False)
+    return [values.narrow(tensor._ragged_idx - 1, start, length) for start, length in runs]
+
+
+def _stored(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.layout is torch.sparse_coo:
+        tensor = tensor.coalesce()  # values at one place add up
+    return tensor.values().reshape(-1)
+
+
+def as_array(values: Values) -> np.ndarray:
+    """Return dense values; complex ones by absolute value, half precision as float32."""
+    if isinstance(values, np.ndarray):
+        return values
+    if values.is_complex():
+        return values.resolve_conj().to(torch.complex128).abs().numpy()
+    return values.to(torch.float32).numpy()

@@ -1,0 +1,361 @@
+"""The widget's panel: one layer's tensors as pictures, histograms and numbers for the browser."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from nnmagic.display import units
+from nnmagic.records.call_log import FINISHED, STOPPED
+from nnmagic.records.params import ParameterRecord, Params
+from nnmagic.records.record import leading_rows
+from nnmagic.records.summary import Summary
+from nnmagic.records.tensor import STATISTICS, Picture, Sample, TensorRecord
+from nnmagic.records.trace import Trace
+from nnmagic.widget.sheet import binned, values_of
+
+BINS = 32
+
+ROBUST = 0.995
+"""The share of the values that lie within a picture's limits."""
+
+MOST_VALUES = 1 << 22
+"""How many values of one tensor are sent to the browser: 16 MiB."""
+
+SCORE_TYPES = ("Softmax", "LogSoftmax")
+FEATURES_LAST = ("Linear", "LayerNorm", "RMSNorm", "Embedding", "GELU")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerDetails:
+    """What only the network itself can tell of a layer.
+
+    Attributes:
+        arguments: `extra_repr()`, what it was made with.
+        doc: the first sentence of its class's documentation.
+        parameters: its own parameters and those below it, as they are now.
+        reason: why there are none to see, where they cannot be had.
+    """
+
+    arguments: str = ""
+    doc: str = ""
+    parameters: tuple[ParameterRecord, ...] = ()
+    reason: str = ""
+
+
+PARAMETERS_SHOWN = 12
+
+
+class PanelMaker:
+    """Packs a panel: the dict that is sent, and the arrays that its pictures point to."""
+
+    def __init__(self) -> None:
+        self.buffers: list[bytes] = []
+
+    def call_panel(
+        self,
+        trace: Trace,
+        call: int,
+        details: LayerDetails,
+        *,
+        reason: str = "",
+        scores: bool = False,
+        classes: Sequence[str] = (),
+        loaded: dict[tuple[str, int], Sample] | None = None,
+    ) -> dict[str, Any]:
+        """Return the panel of one call.
+
+        Args:
+            trace: the record.
+            call: the number of the call.
+            details: what the network itself tells of the layer.
+            reason: why a full tensor cannot be loaded; empty where it can.
+            scores: whether its output is read as class scores.
+            classes: the names of the classes.
+            loaded: full tensors, by side ("input", "output") and place.
+        """
+        log, record = trace.log, trace.call(call)
+        notes = [
+            f"measured by {each.measured:,} of {each.numel:,} values"
+            for each in record.outputs[:1]
+            if each.measured is not None
+        ]
+        if record.failure is not None:
+            why = record.failure.mismatch or record.failure.message
+            notes.append(f"failed: {record.failure.type}: {why}")
+        elif log.ended[call] != FINISHED:
+            notes.append("stopped early" if log.ended[call] == STOPPED else "running")
+        loaded = loaded or {}
+
+        def tensors(
+            side: str, records: Sequence[TensorRecord], places: tuple[int, ...]
+        ) -> list[dict[str, Any]]:
+            return [
+                self.tensor(
+                    tensor,
+                    place=i,
+                    title=_title(side, places, i),
+                    kind=_kind(
+                        record.type,
+                        tensor,
+                        i if side == "output" else 0,
+                        scores and side == "output",
+                    ),
+                    classes=classes if scores and side == "output" else (),
+                    whole=loaded.get((side, i)),
+                    reason=reason,
+                )
+                for i, tensor in enumerate(records)
+                if places[i] not in places[:i]  # the same tensor again, as attention's q, k and v
+            ]
+
+        return {
+            "title": record.layer or record.network,
+            "type": record.type,
+            "place": f"called at {record.place}" if record.place else "",
+            "arguments": units.printable(details.arguments),
+            "doc": details.doc,
+            "notes": notes,
+            "inputs": tensors("input", record.inputs, log.inputs[call]),
+            "outputs": tensors("output", record.outputs, log.outputs[call]),
+            "parameters": [self.parameter(p) for p in details.parameters[:PARAMETERS_SHOWN]],
+            "parameters_reason": details.reason or _more(len(details.parameters)),
+        }
+
+    def layer_panel(self, summary: Summary, row: int, details: LayerDetails) -> dict[str, Any]:
+        """Return the panel of a layer of a structure, which has no values."""
+        layer = summary.rows[row]
+        notes = [
+            f"input {units.shape(layer.input_shape) or 'no tensor'}",
+            f"output {units.shape(layer.output_shape) or 'no tensor'}",
+            f"{layer.params:,} parameters, {layer.trainable_params:,} trainable, "
+            f"{units.size(layer.param_bytes)}",
+        ]
+        if layer.call is None:
+            notes[:2] = ["never called"]
+        elif layer.flops is not None:
+            notes.append(f"{layer.flops:,} FLOPs, {layer.flops // 2:,} multiply-adds")
+        else:
+            notes.append("FLOPs unknown")
+        return {
+            **_frame(layer.layer or layer.network, layer.type, notes),
+            "arguments": units.printable(layer.config),
+            "doc": details.doc,
+            "parameters": [self.parameter(p) for p in details.parameters[:PARAMETERS_SHOWN]],
+            "parameters_reason": details.reason or _more(len(details.parameters)),
+        }
+
+    def parameter_panel(self, params: Params, row: int) -> dict[str, Any]:
+        """Return the panel of one parameter: its values, of a large one the kept rows."""
+        record = params.rows[row]
+        kind = "matrix" if len(record.tensor.shape) < 3 else "channels"
+        tensor = self.tensor(record.tensor, title=params.noun, kind=kind)
+        flags = params.flags(record)
+        known = () if record.count is None else (f"{record.count:,} values, {record.size}",)
+        notes = [*known, *flags]
+        return {**_frame(record.name, params.noun, notes), "outputs": [tensor]}
+
+    def tensor(
+        self,
+        record: TensorRecord,
+        *,
+        title: str,
+        kind: str,
+        place: int = 0,
+        classes: Sequence[str] = (),
+        whole: Sample | None = None,
+        reason: str = "",
+    ) -> dict[str, Any]:
+        """Return a tensor's numbers, its histogram and its picture."""
+        drawn = self._picture(record, kind, classes, whole)
+        shown = 0 if drawn is None else prod(drawn["shape"])
+        return {
+            "title": title,
+            "place": place,
+            "shape": units.shape(record.shape),
+            "dtype": record.dtype,
+            "device": record.device if record.device != "cpu" else "",
+            "numel": record.numel,
+            "stats": {name: getattr(record, name) for name in STATISTICS},
+            "unknown": record.unknown,
+            "histogram": histogram(record),
+            "picture": drawn,
+            "loadable": not reason and shown < min(record.numel, MOST_VALUES),
+            "reason": reason if shown < record.numel else "",
+        }
+
+    def parameter(self, record: ParameterRecord) -> dict[str, Any]:
+        """Return a parameter's numbers, its histogram and its first values."""
+        tensor = record.tensor
+        rows = leading_rows(tensor.values, tensor.shape, 1)
+        flags = [] if record.trainable else ["frozen"]
+        if tensor.measured is not None:
+            flags.append(f"measured by {tensor.measured:,} of its values")
+        return {
+            "name": record.name,
+            "shape": units.shape(record.shape),
+            "count": record.count,
+            "stats": {name: getattr(tensor, name) for name in STATISTICS},
+            "histogram": histogram(tensor),
+            "first": rows[0] if rows else "",
+            "flags": ", ".join([*flags, *([f"= {record.tied_to}"] if record.tied_to else [])]),
+        }
+
+    def _picture(
+        self, record: TensorRecord, kind: str, classes: Sequence[str], whole: Sample | None
+    ) -> dict[str, Any] | None:
+        picture = _source(record, whole)
+        if picture is None or not record.shape or not picture.sample.numel:
+            return None
+        values = values_of(picture.sample)
+        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+        low, high, diverging = limits(finite)
+        self.buffers.append(values.astype("<f4").tobytes())
+        if kind == "bars" and (len(record.shape) < 1 or values.shape[-1] > 1024):
+            kind = "matrix"
+        if kind in ("channels", "heads") and len(record.shape) < 3:
+            kind = "matrix"
+        return {
+            "kind": kind,
+            "buffer": len(self.buffers) - 1,
+            "shape": list(values.shape),
+            "steps": list(picture.steps),
+            "full": list(record.shape),
+            "axes": _axes(kind, len(record.shape)),
+            "caption": _caption(record, picture),
+            "low": low,
+            "high": high,
+            "diverging": diverging,
+            "names": list(classes) if len(classes) == record.shape[-1] else [],
+        }
+
+
+def _title(side: str, places: tuple[int, ...], index: int) -> str:
+    same = [str(i) for i, place in enumerate(places) if place == places[index]]
+    return side if len(places) == len(same) == 1 else f"{side} {', '.join(same)}"
+
+
+def _frame(title: str, type_name: str, notes: list[str]) -> dict[str, Any]:
+    return {
+        "title": title,
+        "type": type_name,
+        "place": "",
+        "arguments": "",
+        "doc": "",
+        "notes": notes,
+        "inputs": [],
+        "outputs": [],
+        "parameters": [],
+        "parameters_reason": "",
+    }
+
+
+def _more(count: int) -> str:
+    shown = PARAMETERS_SHOWN
+    return f"the first {shown}; %nnparams shows all" if count > shown else ""
+
+
+def _source(record: TensorRecord, whole: Sample | None) -> Picture | None:
+    """Return the largest grid of values that there is of a tensor."""
+    if whole is not None:
+        return Picture(whole, (1,) * len(whole.shape))
+    leading = record.leading
+    if leading is not None and leading.numel == record.numel:
+        return Picture(leading, (1,) * len(leading.shape))
+    if record.picture is not None:
+        return record.picture
+    return None if leading is None else Picture(leading, (1,) * len(leading.shape))
+
+
+def histogram(record: TensorRecord) -> dict[str, Any] | None:
+    """Return how often the values fall into each of 32 bins, and over how many that is."""
+    if record.spread is None or record.min is None or record.max is None:
+        return None
+    values = values_of(record.spread).reshape(1, -1)
+    (counts,) = binned(values, record.min, record.max, BINS)
+    kept = record.spread.numel
+    return {
+        "counts": counts.tolist(),
+        "low": record.min,
+        "high": record.max,
+        "of": f"all {record.numel:,} values"
+        if kept >= record.numel
+        else f"{kept:,} of {record.numel:,} values",
+    }
+
+
+def limits(finite: np.ndarray) -> tuple[float, float, bool]:
+    """Return a colour map's limits, values between which at least 99.5 % of the others lie.
+
+    Values of both signs get limits symmetric about zero, so that zero is the neutral colour.
+
+    Returns:
+        The lower limit, the upper one, and whether they are symmetric about zero.
+    """
+    if not finite.size:
+        return 0.0, 1.0, False
+    values = finite.astype(np.float64)
+    if values.min() < 0 < values.max():
+        most = float(np.quantile(np.abs(values), ROBUST, method="higher"))
+        return (-most, most, True) if most else (-1.0, 1.0, True)
+    tail = (1 - ROBUST) / 2
+    low = float(np.quantile(values, tail, method="lower"))
+    high = float(np.quantile(values, 1 - tail, method="higher"))
+    return (low, high, False) if low < high else (low, low + 1.0, False)
+
+
+def _kind(layer: str, tensor: TensorRecord, place: int, scores: bool) -> str:
+    """Return how a tensor is drawn: by the kind of its layer, then by its axes."""
+    rank = len(tensor.shape)
+    square = rank >= 3 and tensor.shape[-1] == tensor.shape[-2]
+    if scores or (layer in SCORE_TYPES and rank == 2):
+        return "bars"
+    if "Attention" in layer and place > 0 and rank >= 3:
+        return "heads"
+    if layer in ("Softmax", "Dropout") and rank == 4 and square:
+        return "heads"
+    if rank >= 4 and layer not in FEATURES_LAST:
+        return "channels"
+    return "matrix"
+
+
+AXES = {
+    "bars": ("batch", "class"),
+    "matrix": ("batch", "position", "feature"),
+    "channels": ("batch", "channel", "row", "column"),
+    "heads": ("batch", "head", "query", "key"),
+}
+
+
+def _axes(kind: str, rank: int) -> list[str]:
+    names = AXES[kind]
+    if kind == "matrix" and rank == 2:
+        names = ("batch", "feature")
+    if rank <= len(names):
+        return list(names[len(names) - rank :])
+    if kind == "channels" and rank == 5:
+        return ["batch", "channel", "depth", "row", "column"]
+    return [names[0], *(f"axis {i}" for i in range(1, rank - len(names) + 1)), *names[1:]]
+
+
+def _caption(record: TensorRecord, picture: Picture) -> str:
+    """Return of what the picture is a sample: ``16 of 64 channels, 4,096 of 802,816 values``."""
+    shown, full = picture.sample.shape, record.shape
+    if picture.sample.numel == record.numel:
+        return f"all {record.numel:,} values"
+    parts = []
+    if len(full) >= 3 and shown[0] < full[0]:
+        parts.append(f"{'item 1' if shown[0] == 1 else f'items 1 to {shown[0]}'} of {full[0]}")
+    if len(full) >= 4 and shown[-3] < full[-3]:
+        parts.append(f"{shown[-3]} of {full[-3]} channels")
+    steps = [step for step in picture.steps if step > 1]
+    if steps:
+        parts.append(f"every {' × '.join(map(_ordinal, steps))} value")
+    parts.append(f"{picture.sample.numel:,} of {record.numel:,} values")
+    return ", ".join(parts)
+
+
+def _ordinal(step: int) -> str:
+    return {2: "2nd", 3: "3rd"}.get(step, f"{step}th")

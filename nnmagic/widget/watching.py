@@ -1,0 +1,269 @@
+"""Following a network live: every later call of it goes to a widget, until that is closed."""
+
+import sys
+import threading
+import time
+import weakref
+from contextlib import ExitStack
+from typing import Any
+
+from torch import nn
+
+from nnmagic.network.calls import RunningCall, in_backward, observed
+from nnmagic.network.naming import Naming, Network
+from nnmagic.network.places import CallingPlaces
+from nnmagic.recording.recorder import Recorder
+from nnmagic.recording.root_calls import RootCalls
+from nnmagic.records.call_log import TraceLog
+from nnmagic.records.trace import Trace
+from nnmagic.widget.live_network import Subject, details_of
+from nnmagic.widget.panel import LayerDetails
+from nnmagic.widget.widget import NetworkWidget
+
+SECONDS = 0.1
+"""How far apart updates reach the page at least."""
+
+SHARE = 0.01
+"""How much of the time may go into measuring every value; beyond it samples are measured."""
+
+THINNED = 256
+"""How many values of a tensor are measured where measuring all would slow the network down."""
+
+
+class Watcher(Recorder):
+    """Records each call of a network into a log of its own, and hands the latest to a widget.
+
+    Every call is recorded, so that the latest is always there. All values are measured at most ten
+    times a second, and only as long as that costs little of the time that the network runs;
+    between those, samples are, and the rows say so. What is on an accelerator is read at the end of
+    each outermost call, not inside. The network is held weakly. Compiled networks
+    run as they are: the stance of the compiler holds for all threads, and is left alone.
+
+    Args:
+        module: the network.
+
+    Attributes:
+        paused: whether calls are passed over for a while.
+    """
+
+    eager = False
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = weakref.ref(module)
+        naming = Naming(self._candidates, _name_in_the_notebook, only=True)
+        home = naming.network_of(module)
+        assert home is not None
+        self.home = home
+        super().__init__(TraceLog(home.label), naming)
+        self.paused = False
+        self._own_counts: dict[tuple[str, str], int] | None = None
+        self._widget: weakref.ref[NetworkWidget] | None = None
+        self._stack = ExitStack()
+        self._sending = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._latest: Trace | None = None
+        self._sent = 0.0
+        self._began = 0.0
+        self._measured_at = 0.0
+        self._spent = 0.0
+
+    def _candidates(self) -> list[tuple[str, nn.Module]]:
+        module = self.module()
+        if module is None:
+            return []
+        return [(_name_in_the_notebook(module) or type(module).__name__, module)]
+
+    # Recording.
+
+    def start(self, widget: NetworkWidget) -> None:
+        """Follow the network from now on, into this widget."""
+        self._widget = weakref.ref(widget)
+        self._stack.enter_context(observed(self, eager=self.eager))
+        module = self.module()
+        assert module is not None
+        end = weakref.finalize(module, _close, self._widget)  # at the interpreter's exit too
+        self._stack.callback(end.detach)
+
+    def stop(self) -> None:
+        """Leave nothing of ours on torch, and no timer running."""
+        self._stack.close()
+        while (timer := self._timer) is not None:  # the one waited for may have set the next
+            self._timer = None
+            timer.cancel()
+            if timer is not threading.current_thread():
+                timer.join(1)
+        self._latest = None
+
+    def stack_here(self) -> list[RunningCall] | None:
+        """Return the calls in progress of this thread; one thread is followed at a time."""
+        stack = super().stack_here()
+        return None if not stack and self.is_busy else stack
+
+    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> RunningCall | None:
+        """Note that a call of the network, or within it, begins."""
+        if not self.stack_here():
+            passed = self.paused or in_backward()
+            known = None if passed else self.home.names.get(id(module))
+            if known is None or known[1]() is not module:
+                return None
+        return super().enter(module, args, kwargs)
+
+    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Begin a log with every outermost call."""
+        begin = time.perf_counter()
+        if call.depth == 0:
+            elapsed = begin - self._measured_at
+            cheap = self._spent <= SHARE * elapsed
+            self.tensors.at_most = None if elapsed >= SECONDS and cheap else THINNED
+            if self.tensors.at_most is None:
+                self._measured_at, self._spent = begin, 0.0
+            self.log = TraceLog(f"{self.home.label} · call {call.step + 1:,}", self._lock)
+            self.roots = RootCalls(self.log)
+            self.tensors.begin(self.log.tensors)
+            self._place = CallingPlaces(self.log)
+            self._torchs_own.clear()
+        super().began(call, args, kwargs)
+        self._count(begin)
+
+    def ended(self, call: RunningCall, output: Any) -> None:
+        """Hand the log on when an outermost call returns."""
+        begin = time.perf_counter()
+        super().ended(call, output)
+        self._count(begin)
+        if call.depth == 0:
+            self._finished()
+
+    def raised(self, call: RunningCall, error: BaseException) -> None:
+        """Hand the log on when an exception leaves the network."""
+        super().raised(call, error)
+        if call.depth == 0:
+            if error is self._error:
+                self.log.raised = self._origin
+            self._error = None
+            self._finished()
+
+    def _count(self, begin: float) -> None:
+        if self.tensors.at_most is None:
+            self._spent += time.perf_counter() - begin
+
+    def _meet(self, network: Network) -> None:
+        self.log.networks.append(network.label)
+
+    # Sending.
+
+    def _finished(self) -> None:
+        self.tensors.conclude()
+        self.judge_late()
+        self._latest = self.last
+        self._send_in_time()
+
+    def _send_in_time(self) -> None:
+        wait = self._sent + SECONDS - time.monotonic()
+        if wait <= 0:
+            self._send()
+        else:
+            self._send_later(wait)
+
+    def _send_later(self, wait: float) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(wait, self._send_from_timer)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _send_from_timer(self) -> None:
+        self._timer = None
+        self._send_in_time()  # the network's own thread may have sent a moment ago
+
+    def _send(self) -> None:
+        """Show the latest call; the network's own run never sees an error of ours."""
+        widget = None if self._widget is None else self._widget()
+        if widget is None:
+            return
+        if not self._sending.acquire(blocking=False):
+            self._send_later(SECONDS)
+            return
+        try:
+            trace, self._latest = self._latest, None
+            if trace is not None:
+                self._sent = time.monotonic()
+                widget.follow(trace)
+        except Exception as error:  # noqa: BLE001 - an observer observes: no error of ours gets out
+            self.log.notes.append(f"not shown: {type(error).__name__}: {error}")
+        finally:
+            self._sending.release()
+
+    @property
+    def last(self) -> Trace:
+        """The trace of the last call, finished or under way."""
+        return Trace(log=self.log, root=self.roots)
+
+    # What the widget asks.
+
+    def counts(self) -> dict[tuple[str, str], int] | None:
+        """Return the number of parameters of each layer, as they were at the first call."""
+        if self._own_counts is None:
+            self._own_counts = Subject(self.last).counts()
+        return self._own_counts
+
+    def details(self, network: str, layer: str) -> LayerDetails:
+        """Return what the network itself tells of a layer now."""
+        module = self.module()
+        try:
+            return LayerDetails() if module is None else details_of(module.get_submodule(layer))
+        except AttributeError:
+            return LayerDetails(reason="a layer that is made in a forward")
+
+
+def watch(module: nn.Module, /) -> NetworkWidget:
+    """Return a widget that follows every later call of a network, from any cell.
+
+    It ends with `close()`, its button, the end of its `with` block, `%unload_ext nnmagic`, another
+    `watch` of the same network, or when the network is collected. Then nothing of nnmagic's is on
+    the network or on torch.
+
+    Raises:
+        TypeError: if `module` is no `nn.Module`.
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"watch takes a network, not {type(module).__name__}")
+    return watching(module)
+
+
+def watching(module: nn.Module, trace: Trace | None = None, *, static: bool = False) -> Any:
+    """Return a widget that shows a trace of a network, and then follows it live.
+
+    Args:
+        module: the network.
+        trace: what is shown at first; None shows that no call was made yet.
+        static: whether a static table stands before the widget, which hides it.
+    """
+    for other in NetworkWidget.open_ones():
+        watcher = other.watcher
+        if isinstance(watcher, Watcher) and watcher.module() is module:
+            other.close()
+    watcher = Watcher(module)
+    if trace is None:
+        trace = watcher.last
+        trace.log.notes.append(f"shows the next call of {watcher.home.label}")
+    widget = NetworkWidget(trace, live_of=subject_of, watcher=watcher, static=static)
+    watcher.start(widget)
+    return widget
+
+
+def subject_of(trace: Trace) -> Subject:
+    """Return the network behind a trace, with the notebook's names."""
+    return Subject(trace, vars(sys.modules["__main__"]).get)
+
+
+def _name_in_the_notebook(module: nn.Module) -> str | None:
+    """Return the name that `__main__`, the notebook's namespace, has for a network."""
+    for name, value in list(vars(sys.modules["__main__"]).items()):
+        if value is module and not name.startswith("_"):
+            return name
+    return None
+
+
+def _close(widget: "weakref.ref[NetworkWidget]") -> None:
+    found = widget()
+    if found is not None:
+        found.close()

@@ -1,0 +1,346 @@
+"""The notebook widget: shows a record, answers the browser, and follows a network live."""
+
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol
+from uuid import uuid4
+
+import anywidget
+import traitlets
+
+from nnmagic.records.params import Params
+from nnmagic.records.record import Record, View
+from nnmagic.records.summary import Summary
+from nnmagic.records.tensor import Sample
+from nnmagic.records.trace import Trace
+from nnmagic.widget.front_end import script, style
+from nnmagic.widget.panel import LayerDetails, PanelMaker
+from nnmagic.widget.params_sheet import params_sheet
+from nnmagic.widget.sheet import Sheet
+from nnmagic.widget.summary_sheet import summary_sheet
+from nnmagic.widget.trace_sheet import trace_sheet
+
+MOST_OPEN = 20
+"""How many widgets are alive at a time; an older one closes to its static table."""
+
+
+class Live(Protocol):
+    """What the widget may ask of the network behind a trace; all of it may raise ValueError."""
+
+    def counts(self) -> dict[tuple[str, str], int] | None:
+        """Return the number of parameters of each layer, by network and name."""
+
+    def details(self, network: str, layer: str) -> LayerDetails:
+        """Return what the network itself tells of a layer."""
+
+    def offer(self) -> dict[str, Any]:
+        """Return what the browser may ask to be run again."""
+
+    def reason_not_same(self) -> str:
+        """Return why the same call cannot be made again."""
+
+    def run(self, asked: dict[str, Any]) -> Trace:
+        """Run the network again."""
+
+    def thumbnails(self) -> tuple[list[str], bytes]:
+        """Return pictures to run it on."""
+
+    def load(self, layer: str, nth: int, side: str, place: int) -> Sample:
+        """Return all values of one tensor."""
+
+
+class NetworkWidget(anywidget.AnyWidget):
+    """A record in a notebook: its table, the panel of a layer, its run made again, live updates.
+
+    Args:
+        record: a trace, a summary or the parameters.
+        live_of: gives what may be asked of a trace's network; None allows nothing.
+        watcher: what records every later call of a network into this widget; None follows nothing.
+        static: whether a static table stands before the widget, which hides it while it lives.
+
+    Attributes:
+        mark: what that table is found by.
+        trace: the record that is shown; assign another one to show it.
+        selected: the key of the selected row, as in `trace[...]`; None for no row.
+        step: the step that is shown.
+        search: what is searched for in names and types.
+        live: whether the widget follows a network.
+        paused: whether it has stopped to do so for a while.
+    """
+
+    _esm = script()
+    _css = style()
+    content = traitlets.Dict().tag(sync=True)
+    selected = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    search = traitlets.Unicode("").tag(sync=True)
+    step = traitlets.Int(0).tag(sync=True)
+    live = traitlets.Bool(False).tag(sync=True)
+    paused = traitlets.Bool(False).tag(sync=True)
+    trace = traitlets.Any()
+
+    opened: ClassVar[list["weakref.ref[NetworkWidget]"]] = []
+    """The widgets that are alive, the oldest first; ipywidgets itself keeps every one."""
+
+    def __init__(
+        self,
+        record: Record,
+        *,
+        live_of: Callable[[Trace], Live] | None = None,
+        watcher: Any = None,
+        static: bool = False,
+    ) -> None:
+        self._live_of = live_of
+        self._watcher = watcher
+        self._view: View = record.view
+        self._live: Live | None = None
+        self._sheet: Sheet | None = None
+        self.mark = uuid4().hex if static else ""
+        self._closed = False
+        self._shown = False
+        self._following = False
+        self._loaded: dict[tuple[int, str, int], Sample] = {}
+        super().__init__(trace=record, live=watcher is not None)
+        self.on_msg(self._answer)
+        for old in self.opened[: max(0, len(self.opened) + 1 - MOST_OPEN)]:
+            widget = old()
+            if widget is not None:
+                widget.close()
+        self.opened.append(weakref.ref(self))
+
+    @property
+    def sheet(self) -> Sheet:
+        """What the page shows now; `content` is what it was when its rows were last sent."""
+        assert self._sheet is not None
+        return self._sheet
+
+    @property
+    def watcher(self) -> Any:
+        """What records the calls of the network that the widget follows, or None."""
+        return self._watcher
+
+    @classmethod
+    def open_ones(cls) -> list["NetworkWidget"]:
+        """Return the widgets that are alive, the oldest first."""
+        found = (each() for each in list(cls.opened))
+        return [widget for widget in found if widget is not None]
+
+    def __repr__(self) -> str:
+        """Return a few words: it is what a page without widgets shows."""
+        shown = self.trace.brief().strip("<>") if isinstance(self.trace, Record) else "nothing"
+        return f"<nnmagic widget: {shown}>"
+
+    def __enter__(self) -> "NetworkWidget":
+        """Return the widget; it is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop to follow the network, and close."""
+        self.close()
+
+    def open(self) -> None:
+        """Open the comm, not before the widget is first shown.
+
+        A page that is told of a widget and at once that it is closed logs an error.
+        """
+        if self._shown and not self._closed:
+            super().open()
+
+    @property
+    def model_id(self) -> Any:
+        """The name of the comm, by which a page is told to show the widget."""
+        self._shown = True
+        self.open()
+        return super().model_id
+
+    def close(self) -> None:
+        """Stop to follow the network, and give the page its static table back."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._watcher is not None:
+            self._watcher.stop()
+        self.opened[:] = [each for each in self.opened if each() not in (self, None)]
+        self._live = None
+        super().close()
+        self.unobserve_all()
+
+    # What is shown.
+
+    @traitlets.observe("trace")
+    def _show(self, change: Any) -> None:
+        record = change["new"]
+        if isinstance(record, Record) and not self._following:
+            self._view = record.view
+            self._loaded.clear()
+            self._live = None
+            if isinstance(record, Trace) and self._live_of is not None:
+                self._live = self._live_of(record)
+            self._draw()
+            self._tell_panel()
+
+    @traitlets.observe("step")
+    def _show_step(self, change: Any) -> None:
+        steps = self.content.get("steps") or {}
+        if isinstance(self.trace, Trace) and change["new"] != steps.get("shown"):
+            self._view = replace(self._view, step=change["new"])
+            self._draw()
+            self._tell_panel()
+
+    def _made_sheet(self) -> Sheet:
+        record, view = self.trace, self._view
+        if isinstance(record, Summary):
+            return summary_sheet(record, view, static=self.mark)
+        if isinstance(record, Params):
+            return params_sheet(record, view, static=self.mark)
+        counts = None if self._live is None else self._live.counts()
+        offer = None if self._live is None else self._live.offer()
+        return trace_sheet(record, view, params=counts, run=offer, static=self.mark)
+
+    def _draw(self) -> None:
+        self._sheet = self._made_sheet()
+        with self.hold_sync():
+            self.content = self._sheet.content
+            self.step = self._sheet.content["steps"].get("shown", 0)
+
+    def follow(self, trace: Trace) -> None:
+        """Show a later call of the network: only numbers are sent where the rows are the same."""
+        before = self._sheet
+        record, view = trace, self._view
+        known = {} if before is None else before.content
+        counts = self._watcher.counts()
+        sheet = trace_sheet(record, view, params=counts, run=known.get("run"), static=self.mark)
+        if self._live_of is not None:
+            self._live = self._live_of(trace)
+            if before is None or not sheet.has_rows_of(before):
+                content = {**sheet.content, "run": self._live.offer()}
+                sheet = replace(sheet, content=content)
+        self._sheet = sheet
+        self._loaded.clear()
+        self._following = True  # what is shown is sent below, in one message
+        try:
+            self.trace = trace
+        finally:
+            self._following = False
+        if before is not None and sheet.has_rows_of(before):
+            self._tell_numbers()
+        else:
+            self.content = sheet.content
+        self._tell_panel()
+
+    def _tell_numbers(self) -> None:
+        if self._sheet is not None:
+            message, buffers = self._sheet.numbers()
+            self.send(message, buffers)
+
+    # What the browser asks.
+
+    def _answer(self, _: Any, message: Any, buffers: Any) -> None:
+        asked = message.get("ask") if isinstance(message, dict) else None
+        try:
+            if asked == "panel":
+                self._tell_panel()
+            elif asked == "latest":
+                self._tell_numbers()
+            elif asked == "all":
+                self._load(message)
+            elif asked == "run" and self._live is not None:
+                self.trace = self._run(self._live, message)
+            elif asked == "pictures" and self._live is not None:
+                labels, points = self._live.thumbnails()
+                self.send({"tell": "pictures", "labels": labels, "buffer": 0}, [points])
+            elif asked in ("pause", "resume") and self._watcher is not None:
+                self.paused = asked == "pause"
+                self._watcher.paused = self.paused
+            elif asked == "close":
+                self.close()
+        except Exception as error:  # noqa: BLE001 - the page is where the reader looks
+            if asked == "run":
+                self._draw()  # a network that has gone meanwhile cannot be run again
+            text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else ""
+            lines = (text or str(error)).splitlines()[:3]
+            self.send({"tell": "error", "lines": lines or [type(error).__name__]})
+
+    def _run(self, live: Live, message: dict[str, Any]) -> Trace:
+        """Run again, and follow the network no further meanwhile."""
+        watcher = self._watcher
+        if watcher is None:
+            return live.run(message)
+        paused, watcher.paused = watcher.paused, True
+        try:
+            return live.run(message)
+        finally:
+            watcher.paused = paused
+
+    @traitlets.observe("selected")
+    def _select(self, change: Any) -> None:
+        self._tell_panel()
+
+    def _row(self) -> int | None:
+        if self.selected is None or self._sheet is None:
+            return None
+        return self._sheet.rows.get(self.selected)
+
+    def _tell_panel(self) -> None:
+        row = self._row()
+        if row is None or self._sheet is None:
+            return
+        entry, maker = self._sheet.entries[row], PanelMaker()
+        record = self.trace
+        if isinstance(record, Params):
+            if entry < 0:
+                return
+            panel = maker.parameter_panel(record, entry)
+        elif isinstance(record, Summary):
+            panel = maker.layer_panel(record, entry, LayerDetails())
+        else:
+            panel = self._call_panel(maker, record, entry)
+        message = {"tell": "panel", "key": self.selected, "panel": panel}
+        self.send(message, maker.buffers)
+
+    def _call_panel(self, maker: PanelMaker, record: Trace, call: int) -> dict[str, Any]:
+        live, log = self._live, record.log
+        layer = log.layer_of(call)
+        network = log.networks[layer.network]
+        source = live or self._watcher
+        details = (
+            LayerDetails(reason="the network is gone: its parameters cannot be seen")
+            if source is None
+            else source.details(network, layer.name)
+        )
+        reason = "values are of a run that is over" if live is None else live.reason_not_same()
+        content = self._sheet.content if self._sheet is not None else {}
+        main = log.main_output(call)
+        scored = content.get("scores") is not None
+        outermost = (c for c, depth in enumerate(log.depth) if depth == 0) if scored else ()
+        is_scores = main is not None and any(log.main_output(c) == main for c in outermost)
+        loaded = {(side, i): s for (c, side, i), s in self._loaded.items() if c == call}
+        return maker.call_panel(
+            record,
+            call,
+            details,
+            reason=reason,
+            scores=is_scores,
+            classes=self._view.classes,
+            loaded=loaded,
+        )
+
+    def _load(self, message: dict[str, Any]) -> None:
+        row = self._row()
+        if row is None or self._sheet is None or self._live is None:
+            return
+        call, log = self._sheet.entries[row], self.trace.log
+        layer, step = log.layer[call], log.step[call]
+        nth = sum(1 for c in range(call) if log.layer[c] == layer and log.step[c] == step)
+        side, place = message.get("tensor", "output"), int(message.get("index", 0))
+        sample = self._live.load(log.layer_of(call).name, nth, side, place)
+        self._loaded[call, side, place] = sample
+        self._tell_panel()
+
+
+def close_all() -> None:
+    """Close every widget that is alive."""
+    for widget in NetworkWidget.open_ones():
+        with suppress(Exception):
+            widget.close()

@@ -1,0 +1,117 @@
+from html.parser import HTMLParser
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnmagic.display.html import page_html, table_html
+from nnmagic.display.table import Column, Row, Table
+
+
+class Reader(HTMLParser):
+    """Checks that tags are balanced and collects what is seen."""
+
+    VOID = frozenset({"br", "meta"})
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.styles, self.text = [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.styles += [value for name, value in attributes if name == "style"]
+        assert {name for name, _ in attributes} <= {
+            "style",
+            "open",
+            "lang",
+            "charset",
+            "name",
+            "content",
+        }
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data.replace("\xa0", " "))
+
+
+def table(*rows, notes=(), heading="heading"):
+    return Table(
+        heading=heading,
+        label=Column(title="layer"),
+        columns=(Column(title="n", meaning="a count", right=True),),
+        rows=rows,
+        notes=notes,
+    )
+
+
+def test_nesting_is_details_within_details():
+    rows = (
+        Row(label="net"),
+        Row(label="a", level=1),
+        Row(label="b", level=2),
+        Row(label="c", level=1),
+    )
+
+    html = table_html(table(*rows))
+
+    assert html.count("<details") == 5  # the header is one, and opens what the columns mean
+    assert Reader(html).text[-4:] == ["net", "├─ a", "│  └─ b", "└─ c"]
+
+
+def test_only_tags_that_an_untrusted_notebook_keeps_are_used():
+    html = table_html(table(Row(label="net", cells=("1",), details=("x",)), notes=("note",)))
+
+    assert set(Reader(html).tags) <= {"div", "b", "details", "summary", "samp", "br"}
+
+
+def test_columns_stay_aligned_when_every_style_is_stripped():
+    html = table_html(table(Row(label="net", cells=("1",)), Row(label="a", level=1, cells=("12",))))
+
+    lines = [text for text in Reader(html).text if text.endswith(("n", "1", "12"))]
+    assert {len(line) for line in lines[:1] + lines[-2:]} == {len("layer   n")}
+    assert " " not in html.partition("<samp")[2].partition("</samp>")[0].partition(">")[2]
+
+
+def test_a_folded_row_is_closed_and_an_open_one_is_open():
+    rows = Row(label="net"), Row(label="a", level=1, opened=False), Row(label="b", level=2)
+
+    html = table_html(table(*rows))
+
+    assert html.count("<details open>") == 1
+
+
+def test_an_open_container_shows_its_rows_and_not_its_details():
+    rows = Row(label="net", details=("inside",)), Row(label="a", level=1, details=("below",))
+
+    text = "".join(Reader(table_html(table(*rows))).text)
+
+    assert "below" in text
+    assert "inside" not in text
+
+
+def test_what_columns_mean_is_in_the_header():
+    assert "n: a count" in "".join(Reader(table_html(table(Row(label="net")))).text)
+
+
+def test_a_page_is_complete():
+    html = page_html(table(Row(label="net")), "<net>")
+
+    assert html.startswith("<!doctype html>")
+    assert "<title>&lt;net&gt;</title>" in html
+
+
+@given(st.lists(st.text(), min_size=4, max_size=4))
+def test_no_text_of_the_user_becomes_markup(texts):
+    label, cell, note, detail = (f"{text}<img onerror=alert(1)></script>" for text in texts)
+
+    html = table_html(
+        table(Row(label=label, cells=(cell,), details=(detail,)), notes=(note,), heading=label)
+    )
+
+    assert set(Reader(html).tags) <= {"div", "b", "details", "summary", "samp", "br"}

@@ -1,0 +1,48 @@
+from nnmagic.display.lines import histogram_glyphs
+from nnmagic.display.table import Column, Histogram, Row, Table
+from nnmagic.display.text import table_text
+
+TABLE = Table(
+    heading="net · 2 calls",
+    label=Column(title="layer"),
+    columns=(Column(title="shape"),),
+    rows=(
+        Row(label="net", cells=("(1, 2)",)),
+        Row(label="a", level=1, cells=("(1, 2)",), details=("[0.5, 1.5]",)),
+    ),
+    notes=("a note that is long enough to be wrapped",),
+)
+
+
+def test_a_table_is_a_heading_a_header_rows_and_notes():
+    assert table_text(TABLE) == (
+        "net · 2 calls\n"
+        " layer  shape\n"
+        " net    (1, 2)\n"
+        " └─ a   (1, 2)\n"
+        " a note that is long enough to be wrapped"
+    )
+
+
+def test_notes_are_wrapped_and_rows_never_are():
+    assert table_text(TABLE, 16).splitlines() == [
+        "net · 2 calls",
+        " layer  shape",
+        " net    (1, 2)",
+        " └─ a   (1, 2)",
+        " a note that is",
+        "   long enough",
+        "   to be wrapped",
+    ]
+
+
+def test_details_stand_below_their_row_where_they_are_asked_for():
+    from dataclasses import replace
+
+    assert "    [0.5, 1.5]" in table_text(replace(TABLE, show_details=True))
+
+
+def test_the_fullest_bin_is_the_tallest_bar_and_an_empty_one_is_blank():
+    assert histogram_glyphs(Histogram((0, 1, 4, 8), 1.0, 2.0)) == " ▁▄█ "
+    assert histogram_glyphs(Histogram((8, 0, 1, 8), -1.0, 1.0)) == "█ |▁█"
+    assert histogram_glyphs(Histogram((8, 1, 1, 1), 0.0, 1.0)) == "|█▁▁▁"

@@ -1,0 +1,301 @@
+import time
+
+import pytest
+import torch
+from torch import nn
+
+import nnmagic
+from nnmagic.display.lines import width_of
+from nnmagic.display.text import table_text
+
+
+def lines(trace, width=None):
+    return table_text(trace.table(text=True), width).splitlines()
+
+
+def labels(trace, *, text=True):
+    return [row.label for row in trace.table(text=text).rows]
+
+
+def test_the_sketch_of_the_default_network_holds_true_numbers():
+    trace = nnmagic.trace(nnmagic.default_network(), nnmagic.default_input())
+    hidden = nnmagic.default_network().linear_relu_stack[1]
+    zeros = trace["linear_relu_stack.1"].zeros
+
+    found = lines(trace)
+
+    assert found[0] == "NeuralNetwork · float32 · cpu · 8 calls"
+    assert " ".join(found[1].split()) == "layer type shape mean ± std min … max histogram zeros"
+    assert found[5].startswith(
+        "    ├─ 0               Linear      (1, 512)  0.016 ± 0.328  -1.003 …"
+    )
+    assert found[6].rstrip().endswith(f"{zeros:.0%}".replace("%", " %"))
+    assert isinstance(hidden, nn.ReLU)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_text_fits_the_width_of_the_window(width):
+    net = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, batch_first=True), 2)
+    for record in (
+        nnmagic.trace(net.train(), torch.rand(2, 3, 8)),
+        nnmagic.summary(net),
+        nnmagic.params(net),
+    ):
+        text = table_text(record.table(text=True), width)
+
+        assert all(width_of(line) <= width for line in text.splitlines())
+        assert all(line == line.rstrip() for line in text.splitlines())
+        assert "\x1b" not in text
+
+
+def test_nan_is_told_by_who_made_it_and_who_inherited_it():
+    class Log(nn.Module):
+        def forward(self, x):
+            return torch.log(x)
+
+    net = nn.Sequential(nn.Identity(), Log(), nn.Linear(2, 2))
+
+    table = nnmagic.trace(net, torch.tensor([[-2.0, 3.0]])).table(text=True)
+
+    flags = {row.label: row.cells[-1] for row in table.rows}
+    assert flags == {
+        "Sequential": "2 NaN, made inside",
+        "0": "",
+        "1": "1 NaN, made here of -2.000 … 3.000",
+        "2": "2 NaN, inherited",
+    }
+    assert [row.dimmed for row in table.rows] == [False, False, False, True]
+    assert table.notes[0].startswith(
+        "first NaN: Sequential.1 (Log), its inputs finite in [-2.000, 3.000], called at test_"
+    )
+    assert "NaN or Inf arose" in table.heading
+
+
+def test_an_output_of_zeros_only_is_flagged_in_words():
+    trace = nnmagic.trace(nn.ReLU(), -torch.ones(3))
+
+    assert "all zeros" in str(trace)
+
+
+def test_a_dtype_that_differs_from_the_others_is_shown():
+    class Choosing(nn.Module):
+        def forward(self, x):
+            return x.argmax(-1)
+
+    trace = nnmagic.trace(
+        nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Tanh(), Choosing()), torch.rand(3, 2)
+    )
+
+    shapes = {row.label: row.cells[1] for row in trace.table(text=True).rows}
+    assert shapes["3"] == "(3,) int64"
+    assert shapes["0"] == "(3, 2)"
+
+
+class Deep(nn.Module):
+    def __init__(self, levels, last):
+        super().__init__()
+        self.inner = Deep(levels - 1, last) if levels else last
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_text_shows_three_levels_and_says_how_to_see_the_rest():
+    trace = nnmagic.trace(Deep(5, nn.Identity()), torch.ones(1))
+
+    assert labels(trace) == ["Deep", "inner", "inner", "inner"]
+    assert "3 calls below level 3 not shown; see them with --depth 6" in str(trace)
+    assert len(labels(trace.show(depth=6))) == 7
+    assert len(labels(trace.show(depth=1))) == 2
+    assert len(labels(trace, text=False)) == 7
+
+
+def test_a_flagged_call_is_shown_however_deep():
+    trace = nnmagic.trace(Deep(5, nn.ReLU()), -torch.ones(1))
+
+    assert len(labels(trace)) == 7
+
+
+def test_layers_can_be_chosen_by_patterns():
+    net = nn.Sequential(nn.Sequential(nn.Tanh(), nn.Identity()), nn.Tanh())
+    trace = nnmagic.trace(net, torch.ones(2))
+
+    table = trace.show(layers="0.*").table(text=True)
+
+    assert [(row.label, row.dimmed) for row in table.rows] == [
+        ("Sequential", True),
+        ("0", True),
+        ("0", False),
+        ("1", False),
+    ]
+    assert "no layer matches x y" in str(trace.show(layers=("x", "y")))
+
+
+class Looping(nn.Module):
+    def __init__(self, times):
+        super().__init__()
+        self.cell = nn.Sequential(nn.Tanh())
+        self.times = times
+
+    def forward(self, x):
+        for _ in range(self.times):
+            x = self.cell(x)
+        return x
+
+
+def test_a_layer_called_more_than_five_times_is_one_row_with_its_calls_inside():
+    few, many = (nnmagic.trace(Looping(times), torch.ones(2)) for times in (5, 6))
+
+    assert labels(few) == ["Looping"] + ["cell", "0"] * 5
+    assert labels(many) == ["Looping", "cell × 6"]
+    assert labels(many, text=False) == ["Looping", "cell × 6"] + ["cell", "0"] * 6
+    assert "the last of 6 calls" in str(many)
+    assert len(many.to_frame()) == 13
+
+
+def test_one_step_is_shown_and_the_number_of_steps_said():
+    net = nn.Linear(2, 2)
+    with nnmagic.tracing(net) as trace:
+        for n in (1, 2, 3):
+            net(torch.rand(n, 2))
+
+    assert "step 2 of Linear, 3 steps recorded" in str(trace)
+    assert "(3, 2)" in str(trace)
+    assert "(1, 2)" in str(trace.show(step=0))
+    assert "Linear has no step 9: steps 0, 1, 2 were recorded, the last is shown" in str(
+        trace.show(step=9)
+    )
+
+
+def test_scores_are_read_after_the_layer_that_made_them():
+    scores = torch.tensor([[1.0, 3.0, 2.0]])
+    for last, value in ((nn.Linear(3, 3), None), (nn.Softmax(1), None), (nn.LogSoftmax(1), None)):
+        net = nn.Sequential(nn.Identity(), last)
+        out = net(scores)
+        chances = {"Softmax": out, "LogSoftmax": out.exp()}.get(type(last).__name__, out.softmax(1))
+        best = int(chances.argmax())
+
+        text = str(nnmagic.trace(net, scores))
+
+        assert (
+            f"read as class scores: {best} is the largest of 3 ({100 * chances[0, best]:.1f} %"
+            in text
+        )
+        assert value is None
+
+
+def test_scores_are_not_read_where_they_are_unlikely():
+    for net, x in (
+        (nn.Sequential(nn.Linear(3, 3), nn.ReLU()), torch.rand(1, 3)),
+        (nn.Linear(3, 3), torch.rand(1, 3)),
+        (nn.Sequential(nn.Linear(3, 1)), torch.rand(1, 3)),
+        (nn.Sequential(nn.Linear(3, 3)), torch.rand(1, 2, 3)),
+    ):
+        assert "class scores" not in str(nnmagic.trace(net, x))
+
+
+class RootOfScores(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return torch.sqrt(self.fc(x) ** 2)
+
+
+def test_what_a_function_makes_of_a_linears_output_is_not_read_as_class_scores():
+    assert "class scores" not in str(nnmagic.trace(RootOfScores(), torch.rand(2, 3)))
+
+
+def test_class_names_stand_on_the_scores():
+    net = nn.Sequential(nn.Softmax(1))
+
+    text = str(nnmagic.trace(net, torch.tensor([[0.0, 9.0]])).show(classes=["cat", "dog"]))
+
+    assert "dog is the largest of 2 (100.0 % as it is)" in text
+    assert "2 class names for 3 scores" in str(
+        nnmagic.trace(net, torch.rand(1, 3)).show(classes=["a", "b"])
+    )
+
+
+def test_scores_of_many_classes_are_kept_whole():
+    net, x = nn.Sequential(nn.Linear(4, 5000)), torch.rand(2, 4)
+    best = net(x).argmax(1).tolist()
+
+    text = str(nnmagic.trace(net, x))
+
+    assert f"item 0 read as class scores: {best[0]} is the largest of 5000" in text
+
+
+def test_the_fused_encoder_path_is_explained():
+    net = nn.TransformerEncoderLayer(8, 2, batch_first=True).eval()
+
+    with torch.no_grad():
+        trace = nnmagic.trace(net, torch.rand(1, 3, 8))
+
+    assert len(trace) == 1
+    assert "TransformerEncoderLayer ran as one fused operation" in str(trace)
+
+
+def hostile():
+    net = nn.Sequential()
+    for name in (
+        "<img src=x onerror=alert(1)>",
+        "</script>",
+        "line\nbreak",
+        "\x1b[31mred",
+        "层" * 30,
+    ):
+        net.add_module(name, nn.ReLU())
+    return net
+
+
+def test_hostile_names_do_no_harm():
+    trace = nnmagic.trace(hostile(), torch.ones(2))
+    html, text = trace._repr_html_(), str(trace)
+
+    assert "<img" not in html
+    assert "</script" not in html
+    assert "\x1b" not in html + text
+    assert "line\\nbreak" in text
+
+
+def test_the_html_is_small():
+    trace = nnmagic.trace(nnmagic.default_network())
+    summary = nnmagic.summary(nnmagic.default_network(), nnmagic.default_input())
+
+    for record, rows in ((trace, 8), (summary, 8)):
+        size = len(record._repr_html_().encode())
+        assert size < 30_000
+        assert size / rows < 600
+
+
+def test_a_large_trace_draws_five_hundred_rows_and_says_so():
+    net = nn.Sequential(*[nn.Sequential(nn.Tanh()) for _ in range(1000)])
+
+    trace = nnmagic.trace(net, torch.ones(2))
+
+    assert len(trace.table(text=False).rows) == 500
+    assert "1,501 of 2,001 rows not shown" in trace._repr_html_()
+    assert trace._repr_html_().count("<summary") == 501
+
+
+def test_flagged_calls_come_before_others_in_a_large_trace():
+    net = nn.Sequential(*[nn.Tanh() for _ in range(900)], Deep(3, nn.ReLU()))
+
+    found = labels(nnmagic.trace(net, -torch.ones(1)), text=False)
+
+    assert found[-5:] == ["900", "inner", "inner", "inner", "inner"]
+
+
+def test_a_record_of_twenty_thousand_calls_is_drawn_at_once():
+    net = nn.Sequential(*[nn.Sequential(nn.Tanh(), nn.Tanh()) for _ in range(6667)])
+    trace = nnmagic.trace(net, torch.ones(2))
+    assert len(trace) > 20_000
+
+    begun = time.process_time()
+    trace._repr_html_(), str(trace)
+
+    assert (
+        time.process_time() - begun < 10
+    )  # it takes a tenth of a second; a quadratic way, minutes

@@ -1,0 +1,528 @@
+"""Layers that are left out in a run for shapes, as one like them has run before."""
+
+import copy
+import gc
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+
+import pytest
+import torch
+from odd_layers import Own, hooked, hooked_before, replaced
+from torch import nn
+from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+
+import nnmagic
+from nnmagic.network.naming import Naming
+from nnmagic.structure import layer_memory
+from nnmagic.structure.shape_run import describe
+
+tells_hooks = pytest.mark.skipif(
+    not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"),
+    reason="this torch does not tell which hooks there are, so that all layers run",
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered():
+    layer_memory.forget()
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """The layers whose forward ran, by class."""
+    classes = []
+    call = nn.Module._call_impl
+
+    def noted(self, *args, **kwargs):
+        classes.append(type(self).__name__)
+        return call(self, *args, **kwargs)
+
+    monkeypatch.setattr(nn.Module, "_call_impl", noted)
+    return classes
+
+
+def form_of(tensor):
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.requires_grad
+
+
+class Spying(nn.Module):
+    """Notes the form of what a layer gives, and in which way it is part of a graph."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.seen = []
+
+    def forward(self, x):
+        y = self.layer(x)
+        self.seen.append((form_of(y), y.is_leaf, y is x))
+        return y
+
+
+PICTURE = (2, 4, 9, 8)
+
+LAYERS = {
+    "Linear": (lambda: nn.Linear(8, 3), PICTURE),
+    "Linear, no bias": (lambda: nn.Linear(8, 3, bias=False), PICTURE),
+    "Linear, double": (lambda: nn.Linear(8, 3).double(), PICTURE),
+    "Conv1d": (lambda: nn.Conv1d(4, 6, 3, stride=2, padding="valid"), (2, 4, 9)),
+    "Conv2d": (lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1, dilation=2), PICTURE),
+    "Conv2d, groups": (lambda: nn.Conv2d(4, 8, 3, groups=2, padding="same"), PICTURE),
+    "Conv2d, reflecting": (lambda: nn.Conv2d(4, 8, 3, padding=1, padding_mode="reflect"), PICTURE),
+    "Conv2d, channels last": (
+        lambda: nn.Conv2d(4, 6, 3).to(memory_format=torch.channels_last),
+        PICTURE,
+    ),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=1), PICTURE),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(4), PICTURE),
+    "BatchNorm2d, plain": (
+        lambda: nn.BatchNorm2d(4, affine=False, track_running_stats=False),
+        PICTURE,
+    ),
+    "GroupNorm": (lambda: nn.GroupNorm(2, 4), PICTURE),
+    "InstanceNorm2d": (lambda: nn.InstanceNorm2d(4), PICTURE),
+    "LayerNorm": (lambda: nn.LayerNorm((9, 8)), PICTURE),
+    "RMSNorm": (lambda: nn.RMSNorm(8), PICTURE),
+    "ReLU": (nn.ReLU, PICTURE),
+    "ReLU in place": (lambda: nn.Sequential(nn.Linear(8, 3), nn.ReLU(inplace=True)), PICTURE),
+    "GELU": (nn.GELU, PICTURE),
+    "Hardswish": (nn.Hardswish, PICTURE),
+    "PReLU": (nn.PReLU, PICTURE),
+    "GLU": (nn.GLU, PICTURE),
+    "Softmax": (lambda: nn.Softmax(1), PICTURE),
+    "Dropout": (nn.Dropout, PICTURE),
+    "Identity": (nn.Identity, PICTURE),
+    "Flatten": (nn.Flatten, PICTURE),
+    "Unflatten": (lambda: nn.Unflatten(1, (2, 2)), PICTURE),
+    "MaxPool2d": (lambda: nn.MaxPool2d(2, ceil_mode=True), PICTURE),
+    "MaxPool2d, indices": (lambda: nn.MaxPool2d(2, return_indices=True), PICTURE),
+    "AvgPool2d": (lambda: nn.AvgPool2d(3, 1), PICTURE),
+    "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d((1, None)), PICTURE),
+    "Upsample": (lambda: nn.Upsample(scale_factor=(2, 3)), PICTURE),
+    "ReflectionPad2d": (lambda: nn.ReflectionPad2d((1, 2, 0, 1)), PICTURE),
+    "ZeroPad2d": (lambda: nn.ZeroPad2d(1), PICTURE),
+    "PixelShuffle": (lambda: nn.PixelShuffle(2), PICTURE),
+    "PixelUnshuffle": (lambda: nn.PixelUnshuffle(1), PICTURE),
+    "Unfold": (lambda: nn.Unfold(3), PICTURE),
+    "LocalResponseNorm": (lambda: nn.LocalResponseNorm(2), PICTURE),
+}
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_what_is_remembered_is_what_torch_gives(kind, turned, graph, train):
+    make, shape = LAYERS[kind]
+    x = torch.rand(shape, dtype=torch.float64 if "double" in kind else torch.float32)
+    if turned and x.dim() == 4:
+        x = x.to(memory_format=torch.channels_last)
+    found = []
+
+    for by_rule in (False, True, True):
+        net = Spying(make()).train(train) if kind != "MaxPool2d, indices" else make()
+        with torch.set_grad_enabled(graph):
+            described = describe(net, (x,), {}, naming=Naming(), title="", by_rule=by_rule)
+        found.append((described, getattr(net, "seen", None)))
+
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+@tells_hooks
+def test_the_second_of_two_equal_layers_is_left_out_and_so_is_the_next_summary(ran):
+    net = nn.Sequential(*[nn.Linear(5, 5) for _ in range(3)])
+    x = torch.rand(2, 5, requires_grad=True)
+
+    first = nnmagic.summary(net, x)
+    assert ran == ["Sequential", "Linear", "Linear"]  # what a leaf gives may differ
+    second = nnmagic.summary(net, x)
+
+    assert ran == ["Sequential", "Linear", "Linear", "Sequential"]
+    assert second == first
+    assert [row.flops for row in first.rows] == [300, 100, 100, 100]
+
+
+DIFFERENT = {
+    "another stride": (nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, stride=2)),
+    "another weight": (nn.Linear(8, 8), nn.utils.skip_init(nn.Linear, 8, 8, bias=False)),
+    "another class": (nn.ReLU(), nn.Sigmoid()),
+    "another mode": (nn.Dropout().eval(), nn.Dropout().train()),
+    "a frozen weight": (nn.Linear(8, 8), nn.Linear(8, 8).requires_grad_(False)),
+    "a number for another": (nn.AvgPool2d(2), nn.AvgPool2d(2, padding=1)),
+}
+
+
+@pytest.mark.parametrize("kind", DIFFERENT)
+def test_a_layer_that_differs_in_anything_runs(kind, ran):
+    for layer in DIFFERENT[kind]:
+        nnmagic.summary(layer, torch.rand(PICTURE))
+
+    assert len(ran) == 2
+
+
+def with_more_attributes():
+    layer = nn.ReLU()
+    layer.mine = object()
+    return layer
+
+
+def with_a_layer_inside():
+    layer = nn.ReLU()
+    layer.inner = nn.ReLU()
+    return layer
+
+
+@pytest.mark.parametrize(
+    "make", [Own, hooked, hooked_before, replaced, with_more_attributes, with_a_layer_inside]
+)
+def test_a_layer_that_is_not_torchs_alone_always_runs(make, ran):
+    nnmagic.summary(nn.Sequential(nn.ReLU(), make(), make()), torch.rand(PICTURE))
+
+    assert len(ran) == 4
+
+
+def test_a_forward_that_the_user_has_replaced_in_the_class_runs(ran, monkeypatch):
+    nnmagic.summary(nn.Tanh(), torch.rand(PICTURE))
+    monkeypatch.setattr(nn.Tanh, "forward", lambda self, x: x[:1])
+
+    assert nnmagic.summary(nn.Tanh(), torch.rand(PICTURE)).rows[0].output_shape == (1, 4, 9, 8)
+
+
+class Functions(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **kwargs or {})
+
+
+class Operations(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("mode", [Functions, Operations])
+def test_all_layers_run_under_a_mode_of_the_users(mode, ran):
+    with mode():
+        nnmagic.summary(nn.Sequential(nn.ReLU(), nn.ReLU()), torch.rand(PICTURE))
+
+    assert ran == ["Sequential", "ReLU", "ReLU"]
+
+
+def test_an_attribute_that_changes_between_two_calls_is_seen():
+    class Dilated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3)
+
+        def forward(self, x):
+            for width in (1, 2, 3):
+                self.conv.dilation = (width, width)
+                x = self.conv(x)
+            return x
+
+    found = nnmagic.summary(Dilated(), torch.rand(1, 4, 20, 20))
+
+    assert [row.output_shape[-1] for row in found.rows[1:]] == [18, 14, 8]
+
+
+class Force(nn.Module):
+    """Differentiates its own energy, as networks for molecules do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 3), nn.SiLU(), nn.Linear(3, 3), nn.SiLU())
+
+    def forward(self, positions):
+        positions.requires_grad_()
+        energy = self.layers(positions).sum()
+        return torch.autograd.grad(energy, positions, create_graph=True)[0]
+
+
+def test_a_network_that_differentiates_itself_is_run_in_full():
+    for _ in range(2):
+        found = nnmagic.summary(Force(), torch.rand(5, 3))
+
+        assert found.rows[0].output_shape == (5, 3)
+        assert len(found.rows) == 6
+
+
+class TrainingItself(nn.Module):
+    """Adapts its weights while it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(*[nn.Linear(8, 8), nn.ReLU()] * 3)
+
+    def forward(self, x):
+        self.layers(x).sum().backward()
+        return x
+
+
+class Adapting(TrainingItself):
+    """Does without a gradient where there is none."""
+
+    def forward(self, x):
+        x.requires_grad_()
+        (gradient,) = torch.autograd.grad(self.layers(x).sum(), x, allow_unused=True)
+        return x - 0.1 * gradient
+
+
+class Checkpointed(TrainingItself):
+    """Computes its layers again in a backward of its own."""
+
+    def forward(self, x):
+        y = checkpoint(self.layers, x, use_reentrant=False)
+        y.sum().backward()
+        return y.detach()
+
+
+class Keeping(TrainingItself):
+    """Looks at a gradient that a backward without any operation brings."""
+
+    def forward(self, x):
+        x.requires_grad_()
+        self.layers(x).backward(torch.ones(2, 8))
+        return x.clone() if x.grad is None else torch.cat([x, x.grad])
+
+
+class Asking(TrainingItself):
+    """Asks for two gradients, of which it gets one in any case."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Bilinear(8, 8, 3)
+
+    def forward(self, x):
+        x.requires_grad_()
+        y = self.layers(x)
+        loss = self.last(y, y).sum()
+        first, _ = torch.autograd.grad(loss, (x, self.last.weight), allow_unused=True)
+        return x.clone() if first is None else torch.cat([x, first])
+
+
+@tells_hooks
+@pytest.mark.parametrize("make", [TrainingItself, Adapting, Asking, Checkpointed, Keeping, Force])
+def test_a_backward_within_the_run_is_whole(make):
+    net, x = make(), torch.rand(2, 3 if make is Force else 8)
+
+    def found(by_rule):
+        return describe(net, (x,), {}, naming=Naming(), title="", by_rule=by_rule)
+
+    whole = found(by_rule=False)
+    for _ in range(2):
+        assert found(by_rule=True) == whole
+
+
+def test_forward_mode_is_whole():
+    class Dual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+
+        def forward(self, x):
+            with forward_ad.dual_level():
+                y = self.layers(forward_ad.make_dual(x, torch.ones_like(x)))
+                return forward_ad.unpack_dual(y).tangent
+
+    for _ in range(3):
+        assert nnmagic.summary(Dual(), torch.rand(2, 3)).rows[0].output_shape == (2, 3)
+
+
+def test_hooks_that_save_tensors_see_all():
+    saved = []
+
+    class Saving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+
+        def forward(self, x):
+            with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda kept: kept):
+                return self.layers(x)
+
+    nnmagic.summary(Saving(), torch.rand(2, 3))
+    first = len(saved)
+    nnmagic.summary(Saving(), torch.rand(2, 3))
+
+    assert len(saved) == 2 * first > 0
+
+
+def test_operations_count_once_while_others_observe():
+    net, x = nn.Sequential(*[nn.Linear(8, 8) for _ in range(3)]), torch.rand(2, 8)
+    alone = nnmagic.summary(net, x)
+
+    with nnmagic.tracing(nn.Identity()):
+        assert nnmagic.summary(net, x) == alone
+    with nnmagic.tracing() as trace:
+        assert nnmagic.summary(net, x) == alone
+        assert len(trace) == 4
+    with ThreadPoolExecutor(3) as pool:
+        all_there = Barrier(3)  # who begins during a run is part of it
+        list(pool.map(lambda _: all_there.wait(), range(3)))
+        nets = [copy.deepcopy(net) for _ in range(12)]
+        together = list(pool.map(lambda each: nnmagic.summary(each, x), nets))
+
+    assert [each.total_flops for each in together] == [alone.total_flops] * 12
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize("write", [lambda y: nn.functional.relu_(y), lambda y: y.add_(1)])
+def test_what_a_backward_hook_forbids_is_forbidden(write):
+    class Hooked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+            self.layers[2].register_full_backward_hook(lambda *_: None)
+
+        def forward(self, x):
+            return write(self.layers(x))
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="is a view and is being modified inplace"):
+            nnmagic.summary(Hooked(), torch.rand(2, 8))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (nn.MaxPool2d(2), nn.MaxPool2d(2.0)),
+        (nn.PixelShuffle(2), nn.PixelShuffle(2.0)),
+        (nn.AdaptiveAvgPool2d((2, 2)), nn.AdaptiveAvgPool2d((2.0, 2))),
+    ],
+)
+def test_a_number_of_another_type_is_another_number(right, wrong):
+    nnmagic.summary(right, torch.rand(1, 4, 8, 8))
+
+    with pytest.raises((TypeError, RuntimeError)):
+        nnmagic.summary(wrong, torch.rand(1, 4, 8, 8))
+
+
+def test_writing_to_a_view_that_may_not_be_written_to_fails_as_it_does():
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.act = nn.Linear(8, 8), nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            return self.act(self.linear(x).unbind(0)[0])
+
+    nnmagic.summary(nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True)), torch.rand(8))
+
+    with pytest.raises(RuntimeError, match="Output 0 of Unbind"):
+        nnmagic.summary(Writing(), torch.rand(2, 8))
+
+
+def test_a_layer_that_returns_a_view_always_runs(ran):
+    nnmagic.summary(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (2, 8))), torch.rand(2, 8))
+    nnmagic.summary(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (2, 8))), torch.rand(2, 8))
+
+    assert ran == ["Sequential", "Flatten", "Unflatten"] * 2
+
+
+def test_functions_that_the_user_has_replaced_are_called(monkeypatch):
+    conv, linear = nn.Conv2d(4, 4, 3), nn.Linear(8, 8)
+    nnmagic.summary(conv, torch.rand(PICTURE))
+    nnmagic.summary(linear, torch.rand(2, 8))
+    forward = nn.Conv2d._conv_forward
+    padded = partial(nn.functional.pad, pad=(1, 1, 1, 1))
+    monkeypatch.setattr(
+        nn.Conv2d, "_conv_forward", lambda self, x, *rest: forward(self, padded(x), *rest)
+    )
+
+    assert nnmagic.summary(conv, torch.rand(PICTURE)).rows[0].output_shape == PICTURE
+
+    monkeypatch.setattr(nn.functional, "linear", lambda x, *_: x[:1])
+
+    assert nnmagic.summary(linear, torch.rand(2, 8)).rows[0].output_shape == (1, 8)
+
+
+class Odd:
+    """What cannot be compared."""
+
+    def __eq__(self, other):
+        raise ValueError("no comparison")
+
+    def __hash__(self):
+        return 1
+
+
+def test_no_code_of_an_attribute_runs_and_none_is_kept():
+    layers = nn.Linear(8, 8), nn.Linear(8, 8)
+    for layer in layers:
+        layer.cache = (Odd(),)
+    net = nn.Sequential(*layers)
+    layers[0].owner = (net,)
+    reference = weakref.ref(net)
+
+    assert len(nnmagic.summary(net, torch.rand(2, 8)).rows) == 3
+
+    del net, layer, layers
+    gc.collect()
+    assert reference() is None
+
+
+@tells_hooks
+def test_an_odd_first_layer_does_not_keep_the_usual_ones_from_being_known(ran):
+    odd = nn.Linear(8, 8)
+    odd.tag = "a"
+    nnmagic.summary(odd, torch.rand(2, 8))
+
+    for _ in range(2):
+        nnmagic.summary(nn.Linear(8, 8), torch.rand(2, 8))
+
+    assert ran == ["Linear", "Linear"]
+
+
+def test_writing_to_a_leaf_that_needs_a_gradient_fails_as_it_does():
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            return self.act(self.act(x.clone()).detach().requires_grad_())
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+            nnmagic.summary(Writing(), torch.rand(3))
+
+
+def test_an_error_in_a_layer_comes_each_time():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(3, 4))
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            nnmagic.summary(net, torch.rand(2, 4))
+
+
+def test_a_tuple_without_a_hash_is_no_error(ran):
+    layer = nn.Linear(3, 3)
+    layer.notes = ([],)
+
+    nnmagic.summary(nn.Sequential(layer, layer), torch.rand(2, 3))
+
+    assert ran == ["Sequential", "Linear", "Linear"]
+
+
+def test_not_everything_is_remembered_for_ever(monkeypatch):
+    monkeypatch.setattr(layer_memory, "MOST", 4)
+
+    for size in range(1, 9):
+        nnmagic.summary(nn.ReLU(), torch.rand(size))
+
+        assert len(layer_memory._given) <= 4
+
+
+def test_nothing_of_a_network_is_kept_alive():
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    nnmagic.summary(net, torch.rand(2, 3))
+    references = [weakref.ref(each) for each in (net, net[0], net[0].weight, net[1].running_mean)]
+
+    del net
+    gc.collect()
+
+    assert [reference() for reference in references] == [None] * 4

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from torch import nn
+
+import nnmagic
+from nnmagic.tensors.kernel import Batch
+from nnmagic.tensors.writer import TensorWriter
+
+
+class Returning(nn.Module):
+    def __init__(self, tensors):
+        super().__init__()
+        self.tensors = tensors
+
+    def forward(self, x):
+        return self.tensors
+
+
+@pytest.fixture
+def tensors():
+    torch.manual_seed(0)
+    return [
+        torch.randn(7),
+        torch.randn(3, 5).double() * 1e-160,
+        torch.randn(30, 30).t(),
+        torch.tensor(2.5),
+        torch.tensor([1.0, float("nan"), -float("inf")]),
+        torch.full((4,), 1e30),
+        torch.randn(4, 1).expand(4, 9),
+        torch.zeros(6),
+        torch.randn(5).requires_grad_() * 2,
+        torch.randn(3, 700),
+        torch.randn(2, 200_000).relu(),
+        torch.randn(40, 50).double() + 1e4,
+        torch.randn(40, 50).t(),
+        torch.zeros(2000),
+        torch.full((2000,), float("nan")),
+        torch.randn(2000, dtype=torch.bfloat16),
+    ]
+
+
+def test_usual_tensors_measured_in_the_fast_ways_are_as_measured_in_the_slow_one(
+    tensors, monkeypatch
+):
+    together = nnmagic.trace(Returning(tensors), 0)[""].outputs
+    monkeypatch.setattr(TensorWriter, "_write_plain", lambda self, *args: None)
+
+    alone = nnmagic.trace(Returning(tensors), 0)[""].outputs
+
+    for one, other in zip(together, alone, strict=True):
+        exact = ("min", "max", "zeros", "nan", "inf", "negative_inf", "shape", "dtype")
+        for name in (*exact, "leading", "spread", "picture"):
+            assert getattr(one, name) == getattr(other, name), name
+        size = max(abs(other.mean or 0), other.std or 0)
+        assert one.mean == (
+            None if other.mean is None else pytest.approx(other.mean, abs=1e-7 * size)
+        )
+        assert one.std == (None if other.std is None else pytest.approx(other.std, rel=1e-7))
+
+
+def test_a_trace_that_is_read_while_it_fills_has_all_numbers():
+    with nnmagic.tracing() as t:
+        y = nn.ReLU()(torch.tensor([1.0, 3.0]))
+        first = t[""].mean
+        nn.Tanh()(y)
+
+    assert first == 2.0
+    assert [call.mean for call in t] == [2.0, torch.tanh(y).double().mean().item()]
+
+
+def test_many_small_tensors_are_measured_before_the_run_ends():
+    net = nn.Sequential(*[nn.ReLU() for _ in range(300)])
+    x = torch.rand(1000)
+
+    with nnmagic.tracing() as t:
+        net(x)
+        numbers = t.log.tensors._numbers.tolist()
+
+    assert numbers[2] == pytest.approx(x.double().mean().item())
+    assert all(call.max == x.max() for call in t)
+
+
+def test_no_other_thread_can_move_a_column_while_the_kernel_writes(monkeypatch):
+    held = []
+    measure = Batch.measure
+
+    def noted(self, numbers):
+        held.append(t.log.lock._is_owned())
+        return measure(self, numbers)
+
+    monkeypatch.setattr(Batch, "measure", noted)
+    with nnmagic.tracing() as t:
+        nn.ReLU()(torch.rand(3))
+
+    assert held == [True]
+
+
+@pytest.mark.parametrize("start", [0, 40])
+@pytest.mark.parametrize("size", [50, 5000])
+def test_a_storage_that_was_cut_is_not_read_past_its_end(size, start):
+    whole = torch.rand(start + size)
+    x = whole[start:]
+    whole.untyped_storage().resize_(4 * (start + size - 1))
+
+    with nnmagic.tracing() as t:
+        nn.Identity()(x)
+
+    assert t[""].mean is None
+    assert t[""].outputs[0].unknown == "its memory is given back"
+
+
+def test_the_numbers_of_many_large_tensors_are_each_ones_own():
+    net = nn.Sequential(*[nn.Threshold(i, i) for i in range(300)])
+
+    with nnmagic.tracing() as t:
+        net(torch.zeros(1100))
+        early = t.log.tensors.statistics_of(7)  # leaves no room behind the numbers that are there
+        net(torch.ones(1100))
+
+    assert early.max == 6
+    assert [call.max for call in t if call.layer] == [*range(300), 1, *range(1, 300)]

@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch import nn
+
+import nnmagic
+from nnmagic.widget.panel import LayerDetails, PanelMaker, limits
+
+
+def panel_of(trace, name, **options):
+    maker = PanelMaker()
+    panel = maker.call_panel(trace, trace[name].call, LayerDetails(), **options)
+    return panel, maker.buffers
+
+
+def drawn(panel, buffers, side="outputs", place=0):
+    picture = panel[side][place]["picture"]
+    values = np.frombuffer(buffers[picture["buffer"]], "<f4").reshape(picture["shape"])
+    return picture, values
+
+
+def test_a_small_output_is_drawn_whole():
+    net, x = nn.Sequential(nn.Linear(4, 6)), torch.rand(3, 4)
+
+    panel, buffers = panel_of(nnmagic.trace(net, x), "0")
+
+    picture, values = drawn(panel, buffers)
+    assert torch.equal(torch.from_numpy(values.copy()), net(x).detach())
+    assert picture["kind"] == "matrix"
+    assert picture["axes"] == ["batch", "feature"]
+    assert picture["caption"] == "all 18 values"
+    assert not panel["outputs"][0]["loadable"]
+
+
+def test_a_convolution_is_drawn_by_channels_at_their_true_places():
+    net, x = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1)), torch.rand(2, 3, 64, 64)
+
+    panel, buffers = panel_of(nnmagic.trace(net, x), "0")
+
+    picture, values = drawn(panel, buffers)
+    rows, columns = picture["steps"][2:]
+    expected = net(x).detach()[:1, :16, ::rows, ::columns]
+    assert torch.equal(torch.from_numpy(values.copy()), expected)
+    assert picture["kind"] == "channels"
+    assert picture["caption"] == (
+        "item 1 of 2, 16 of 32 channels, every 4th × 4th value, 4,096 of 262,144 values"
+    )
+    assert panel["outputs"][0]["loadable"]
+
+
+def test_attention_weights_are_drawn_by_heads():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            return self.attention(x, x, x, average_attn_weights=False)[0]
+
+    trace = nnmagic.trace(Net(), torch.rand(1, 5, 8))
+
+    panel, buffers = panel_of(trace, "attention")
+
+    picture, values = drawn(panel, buffers, place=1)
+    assert picture["kind"] == "heads"
+    assert picture["axes"] == ["batch", "head", "query", "key"]
+    assert values.shape == (1, 2, 5, 5)
+    assert values.sum(axis=-1) == pytest.approx(np.ones((1, 2, 5)), abs=1e-6)
+    assert panel["outputs"][0]["picture"]["axes"] == ["batch", "position", "feature"]
+    assert [tensor["title"] for tensor in panel["inputs"]] == ["input 0, 1, 2"]
+
+
+def test_scores_are_bars_with_the_names_of_the_classes():
+    trace = nnmagic.trace(nn.Sequential(nn.Linear(4, 3)), torch.rand(1, 4))
+
+    panel, _ = panel_of(trace, "0", scores=True, classes=("a", "b", "c"))
+
+    picture = panel["outputs"][0]["picture"]
+    assert picture["kind"] == "bars"
+    assert picture["names"] == ["a", "b", "c"]
+    assert panel["inputs"][0]["picture"]["kind"] == "matrix"
+
+
+def test_a_histogram_says_over_how_many_values_it_is():
+    trace = nnmagic.trace(nn.Sequential(nn.Tanh()), torch.randn(50, 100))
+
+    panel, _ = panel_of(trace, "0")
+
+    histogram = panel["outputs"][0]["histogram"]
+    assert histogram["of"] == "1,000 of 5,000 values"
+    assert sum(histogram["counts"]) == 1000
+
+
+def test_a_failed_call_tells_why():
+    net = nn.Sequential(nn.Linear(3, 3))
+    with pytest.raises(RuntimeError), nnmagic.tracing(net) as trace:
+        net(torch.rand(1, 4))
+
+    panel, _ = panel_of(trace, "0")
+
+    assert panel["outputs"] == []
+    assert "the last axis must be 3, it is 4" in panel["notes"][0]
+
+
+@given(arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e6, 1e6, width=32)))
+def test_limits_hold_nearly_all_values_and_are_centred_where_signs_differ(values):
+    low, high, diverging = limits(values)
+
+    assert low < high
+    assert diverging == bool(values.min() < 0 < values.max())
+    if diverging:
+        assert low == -high
+    slack = 1e-6 * max(abs(low), abs(high))
+    inside = (values >= low - slack) & (values <= high + slack)
+    assert inside.mean() >= 0.995
+
+
+def test_a_parameter_is_shown_with_the_rows_that_are_kept():
+    params = nnmagic.params(nn.Linear(4, 3))
+
+    panel = PanelMaker().parameter_panel(params, 0)
+
+    assert panel["title"] == "weight"
+    assert panel["outputs"][0]["picture"]["full"] == [3, 4]
+
+
+def test_a_layer_of_a_structure_tells_its_counts():
+    summary = nnmagic.summary(nnmagic.default_network())
+
+    panel = PanelMaker().layer_panel(summary, 3, LayerDetails())
+
+    assert panel["title"] == "linear_relu_stack.0"
+    assert "401,920 parameters, 401,920 trainable, 1.53 MiB" in panel["notes"]
+    assert "802,816 FLOPs, 401,408 multiply-adds" in panel["notes"]

@@ -1,0 +1,205 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import nnmagic
+from nnmagic.display.table import Histogram
+from nnmagic.records.record import View
+from nnmagic.widget.params_sheet import params_sheet
+from nnmagic.widget.sheet import BINS, DIMMED, FAILED_ROW, FLAGGED, MANY_CALLS, STRONG, binned
+from nnmagic.widget.summary_sheet import summary_sheet
+from nnmagic.widget.trace_sheet import trace_sheet
+
+
+def column(sheet, key):
+    return next(each for each in sheet.content["columns"] if each["key"] == key)
+
+
+def numbers(sheet, key, field="values", form="<f8"):
+    return np.frombuffer(column(sheet, key)[field], dtype=form)
+
+
+def texts(sheet, key):
+    found = column(sheet, key)
+    return [found["strings"][i] for i in np.frombuffer(found["index"], dtype="<u4")]
+
+
+def labels(sheet):
+    index = np.frombuffer(sheet.content["label"], dtype="<u4")
+    return [sheet.content["labels"][i] for i in index]
+
+
+def test_a_row_says_what_the_frame_says():
+    trace = nnmagic.trace(nnmagic.default_network(), nnmagic.default_input())
+
+    sheet = trace_sheet(trace, View())
+
+    frame = trace.to_frame()
+    assert sheet.content["count"] == len(frame) == 8
+    assert numbers(sheet, "mean", "first").tolist() == frame["mean"].tolist()
+    assert numbers(sheet, "mean", "second").tolist() == frame["std"].tolist()
+    assert numbers(sheet, "range", "first").tolist() == frame["min"].tolist()
+    assert numbers(sheet, "zeros", form="<f4") == pytest.approx(frame["zeros"].to_numpy())
+    assert np.frombuffer(sheet.content["level"], "<u2").tolist() == frame["depth"].tolist()
+    assert texts(sheet, "shape") == [str(shape) for shape in frame["output_shape"]]
+    assert labels(sheet)[-1] == "4"
+
+
+def test_a_rows_histogram_is_that_of_its_values():
+    trace = nnmagic.trace(nn.Tanh(), torch.randn(100))
+
+    sheet = trace_sheet(trace, View())
+
+    drawn = np.frombuffer(column(sheet, "histogram")["values"], np.uint8)
+    counts = np.array(trace[""].outputs[0].histogram.counts)
+    assert drawn.tolist() == [-(-int(count) * 255 // int(counts.max())) for count in counts]
+    (zero,) = np.frombuffer(column(sheet, "histogram")["zero"], np.int8)
+    assert zero == trace[""].outputs[0].histogram.zero
+
+
+@settings(max_examples=500)
+@given(st.lists(st.floats(width=32), min_size=1, max_size=60))
+def test_bins_are_those_of_a_record(values):
+    array = np.array([values], dtype=np.float32)
+    finite = array[np.isfinite(array)].astype(float)
+    low, high = (finite.min(), finite.max()) if finite.size else (np.nan, np.nan)
+
+    (counts,) = binned(array, low, high, BINS)
+
+    assert counts.sum() == finite.size
+    expected = Histogram.of(array[0].astype(float).tolist(), low, high).counts
+    assert counts.tolist() == list(expected)
+
+
+def test_a_layer_called_often_is_one_row_with_its_calls_inside():
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.Linear(3, 3)
+
+        def forward(self, x):
+            for _ in range(7):
+                x = self.cell(x)
+            return x
+
+    sheet = trace_sheet(nnmagic.trace(Loop(), torch.rand(1, 3)), View())
+
+    assert labels(sheet) == ["Loop", "cell × 7", *["cell"] * 7]
+    assert sheet.content["level"] == np.array([0, 1, *[2] * 7], "<u2").tobytes()
+    assert sheet.content["state"][1] & MANY_CALLS
+    assert sheet.rows["cell"] == 1
+    assert [sheet.rows[f"cell@{i}"] for i in range(7)] == list(range(2, 9))
+
+
+def test_nan_is_flagged_where_it_arises_and_dimmed_after():
+    class Log(nn.Module):
+        def forward(self, x):
+            return torch.log(x)
+
+    net = nn.Sequential(nn.Linear(2, 2), Log(), nn.ReLU())
+    nn.init.constant_(net[0].weight, -1.0)
+    net[0].bias = nn.Parameter(torch.tensor([0.0, 0.5]))
+
+    sheet = trace_sheet(nnmagic.trace(net, torch.ones(1, 2)), View())
+
+    state = sheet.content["state"]
+    assert sheet.content["first_nonfinite"] == 2
+    assert state[2] & STRONG
+    assert state[2] & FLAGGED
+    assert state[3] & DIMMED
+    assert texts(sheet, "flags")[2].startswith("2 NaN, made here of -2.000 … -1.500")
+
+
+def test_a_failed_call_shows_why_in_place_of_its_values():
+    net = nn.Sequential(nn.ReLU(), nn.Linear(5, 5))
+
+    with pytest.raises(RuntimeError), nnmagic.tracing(net) as trace:
+        net(torch.rand(1, 4))
+
+    sheet = trace_sheet(trace, View())
+    failed = sheet.content["failed"]
+    assert failed == 2
+    assert sheet.content["state"][failed] & FAILED_ROW
+    assert "the last axis must be 5, it is 4" in sheet.content["message"]["2"]
+
+
+def test_the_rows_of_two_networks_have_keys_that_tell_them_apart():
+    a, b = nn.Sequential(nn.ReLU()), nn.Sequential(nn.ReLU())
+
+    with nnmagic.tracing(a, b) as trace:
+        a(torch.rand(2))
+        b(torch.rand(2))
+
+    sheet = trace_sheet(trace, View())
+    assert set(sheet.rows) == {"Sequential:", "Sequential:0", "Sequential#2:", "Sequential#2:0"}
+
+
+def test_only_numbers_are_sent_where_the_rows_are_the_same():
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    first, second = (trace_sheet(nnmagic.trace(net, torch.rand(2, 4)), View()) for _ in range(2))
+    other = trace_sheet(nnmagic.trace(net, torch.rand(3, 4)), View())
+
+    message, buffers = second.numbers()
+
+    assert second.has_rows_of(first)
+    assert not other.has_rows_of(first)
+    place = message["columns"]["mean"]["first"]
+    assert buffers[place] == column(second, "mean")["first"]
+    assert buffers[message["state"]] == second.content["state"]
+
+
+def test_a_row_of_a_large_trace_takes_less_than_200_bytes():
+    net = nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(300)])
+    sheet = trace_sheet(nnmagic.trace(net, torch.rand(1, 4)), View(), params={})
+
+    assert size(sheet.content) / sheet.content["count"] < 200
+
+
+def size(value):
+    if isinstance(value, dict):
+        return sum(size(key) + size(each) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return sum(map(size, value))
+    return len(value) + 2 if isinstance(value, str | bytes) else 8
+
+
+def test_parameters_stand_below_the_layers_that_hold_them():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 2)))
+
+    sheet = params_sheet(nnmagic.params(net), View())
+
+    assert labels(sheet) == ["0", "weight", "bias", "1", "0", "weight", "bias"]
+    assert numbers(sheet, "count").tolist() == [16, 12, 4, 10, 10, 8, 2]
+    assert sheet.entries == [-1, 0, 1, -1, -1, 2, 3]
+
+
+def test_a_summarys_rows_are_its_layers():
+    summary = nnmagic.summary(nnmagic.default_network())
+
+    sheet = summary_sheet(summary, View())
+
+    assert numbers(sheet, "params").tolist() == summary.to_frame()["params"].tolist()
+    assert numbers(sheet, "flops").tolist() == summary.to_frame()["flops"].tolist()
+
+
+def test_an_empty_trace_has_no_rows():
+    with nnmagic.tracing() as trace:
+        pass
+
+    sheet = trace_sheet(trace, View())
+
+    assert sheet.content["count"] == 0
+    assert "no layer ran" in sheet.content["heading"]
+
+
+def test_the_fullest_bin_is_full_whatever_its_count():
+    for count in range(1, 80):
+        trace = nnmagic.trace(nn.Identity(), torch.tensor([0.0] * count + [1.0]))
+
+        drawn = np.frombuffer(column(trace_sheet(trace, View()), "histogram")["values"], np.uint8)
+
+        assert drawn.max() == 255
+        assert drawn[0] == 255

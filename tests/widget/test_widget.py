@@ -1,0 +1,147 @@
+import gc
+import weakref
+
+import pytest
+import torch
+import traitlets
+from torch import nn
+
+import nnmagic
+from nnmagic.widget.watching import subject_of
+from nnmagic.widget.widget import MOST_OPEN, NetworkWidget
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+
+def widget_of(page, trace):
+    return page.show(NetworkWidget(trace, live_of=subject_of))
+
+
+def test_a_selected_layer_gets_its_panel(page, net):
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
+
+    page.set(widget, selected="1")
+
+    ((message, buffers),) = page.told("panel")
+    assert message["key"] == "1"
+    assert message["panel"]["type"] == "ReLU"
+    assert len(buffers) == 2
+
+
+def test_a_selected_key_that_is_no_row_gets_nothing(page, net):
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
+
+    page.set(widget, selected="nothing")
+
+    assert page.told("panel") == []
+
+
+def test_a_run_from_the_page_shows_its_trace(page, net):
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
+
+    page.ask(widget, ask="run", on="noise", seed=5)
+
+    noise = torch.rand(2, 4, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(widget.trace.output, net(noise))
+    assert "seed 5" in widget.content["heading"]
+
+
+def test_a_refused_run_is_one_line_on_the_page(page, net):
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
+
+    page.ask(widget, ask="run", on="variable", name="no_such_name")
+
+    ((message, _),) = page.told("error")
+    assert message["lines"] == [
+        "'no_such_name' is no variable; type the name of a tensor in the notebook"
+    ]
+
+
+def test_load_all_sends_the_whole_tensor(page):
+    net = nn.Sequential(nn.Linear(100, 100))
+    x = torch.rand(30, 100)
+    widget = widget_of(page, nnmagic.trace(net, x))
+    page.set(widget, selected="0")
+
+    page.ask(widget, ask="all", tensor="output", index=0)
+
+    message, buffers = page.told("panel")[-1]
+    picture = message["panel"]["outputs"][0]["picture"]
+    assert picture["shape"] == [30, 100]
+    sent = torch.frombuffer(bytearray(buffers[picture["buffer"]]), dtype=torch.float32)
+    assert torch.equal(sent.view(30, 100), net(x).detach())
+
+
+def test_the_step_that_is_asked_for_is_shown(page, net):
+    inputs = [torch.rand(2, 4) for _ in range(3)]
+    with nnmagic.tracing(net) as trace:
+        for x in inputs:
+            net(x)
+    widget = widget_of(page, trace)
+    assert widget.step == 2
+
+    page.set(widget, step=0)
+
+    assert widget.content["steps"] == {"first": 0, "last": 2, "every": 1, "count": 3, "shown": 0}
+    assert "step 0" in widget.content["heading"]
+
+
+def test_another_trace_is_shown_when_it_is_assigned(page, net):
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
+
+    widget.trace = nnmagic.trace(net, torch.rand(7, 4))
+
+    shapes = next(c for c in widget.content["columns"] if c["key"] == "shape")
+    assert shapes["strings"] == ["(7, 4)"]
+
+
+def test_traits_can_be_linked(page, net):
+    a, b = (widget_of(page, nnmagic.trace(net, torch.rand(2, 4))) for _ in range(2))
+    traitlets.link((a, "selected"), (b, "selected"))
+
+    page.set(a, selected="0")
+
+    assert b.selected == "0"
+    assert len(page.told("panel")) == 2
+
+
+def test_an_older_widget_closes_where_there_are_many(page, net):
+    trace = nnmagic.trace(net, torch.rand(2, 4))
+
+    widgets = [widget_of(page, trace) for _ in range(MOST_OPEN + 2)]
+
+    assert [widget.comm is None for widget in widgets] == [True] * 2 + [False] * MOST_OPEN
+    assert NetworkWidget.open_ones() == widgets[2:]
+
+
+def test_a_closed_widget_is_collected(page, net):
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
+    gone = weakref.ref(widget)
+
+    widget.close()
+    del widget
+    gc.collect()
+
+    assert gone() is None
+
+
+def test_summaries_and_parameters_have_widgets_too(page, net):
+    params = page.show(NetworkWidget(nnmagic.params(net)))
+    summary = page.show(NetworkWidget(nnmagic.summary(net)))
+
+    page.set(params, selected="0.weight")
+    page.set(summary, selected="0")
+
+    panels = [message["panel"] for message, _ in page.told("panel")]
+    assert [panel["title"] for panel in panels] == ["0.weight", "0"]
+    assert [params.content["kind"], summary.content["kind"]] == ["params", "summary"]
+
+
+def test_a_page_without_widgets_shows_a_few_words(page, net):
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
+
+    assert repr(widget) == "<nnmagic widget: Trace of Sequential: 3 calls>"
