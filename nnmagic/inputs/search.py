@@ -24,7 +24,7 @@ from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.failures import first_line, mismatch
 from nnmagic.network.layers import Layers, device_of, dtype_of
 from nnmagic.network.naming import Naming
-from nnmagic.network.state import preserved, random_state_kept
+from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.structure.flops import FlopCounter
 from nnmagic.structure.meta import is_for_want_of_values, networks_on_meta, on_meta
 from nnmagic.structure.meta_cache import meta_kernels

@@ -16,7 +16,7 @@ from nnmagic.magics.expression import CellBody, Expression, described
 from nnmagic.magics.request import Words
 from nnmagic.network.calls import CallCounter, observed
 from nnmagic.network.naming import Naming
-from nnmagic.network.state import preserved, random_state_kept
+from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.params import Params
 from nnmagic.records.record import VALUES_SHOWN

@@ -13,11 +13,11 @@ from torch.nn.modules import module as torchs_modules
 from nnmagic.display.units import Shape
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.failures import annotate, first_line, mismatch
+from nnmagic.network.fingerprint import Fingerprint, change_text
 from nnmagic.network.layers import opaque_kind, opaque_note
 from nnmagic.network.naming import Naming, Network
 from nnmagic.network.nested_values import tensors_in, tensors_of_call, tensors_side_by_side
 from nnmagic.network.places import CallingPlaces
-from nnmagic.network.state import Fingerprint, change_text
 from nnmagic.recording.gradients import Gradients
 from nnmagic.recording.judging import Unjudged, ignores_its_input
 from nnmagic.recording.root_calls import RootCall, RootCalls

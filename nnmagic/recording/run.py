@@ -7,7 +7,7 @@ from torch import nn
 
 from nnmagic.contexts import block
 from nnmagic.network.naming import Naming
-from nnmagic.network.state import preserved, random_state_kept
+from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.recording.functions import FunctionRecorder
 from nnmagic.recording.recorder import Recorder
 from nnmagic.records.call_log import TraceLog

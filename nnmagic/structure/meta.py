@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from nnmagic.contexts import block
 from nnmagic.network.failures import first_line
 from nnmagic.network.layers import ATOMS, Layers
-from nnmagic.network.state import preserved, random_state_kept
+from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.structure.meta_rules import FLOATS, META
 from nnmagic.structure.packed import are_packed, holds_packed, packed_on_meta
 from nnmagic.tensors.metadata import is_lazy

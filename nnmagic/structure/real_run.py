@@ -9,10 +9,10 @@ from torch import nn
 
 from nnmagic.network.calls import RunningCall, observed
 from nnmagic.network.failures import annotate, first_line
+from nnmagic.network.fingerprint import Fingerprint, change_text
 from nnmagic.network.layers import Layers, opaque_kind, opaque_note
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_of_call
-from nnmagic.network.state import Fingerprint, change_text
 from nnmagic.records.summary import Summary
 from nnmagic.records.weights import named
 from nnmagic.structure.flops import FlopCounter

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
-from nnmagic.contexts import block
+from nnmagic.contexts import block, without_garbage_collection
 from nnmagic.display.units import Shape, layer_name
 from nnmagic.network.calls import OBSERVERS, CallObserver, RunningCall, observed
 from nnmagic.network.failures import annotate, first_line, mismatch
@@ -19,7 +19,6 @@ from nnmagic.network.layers import Layers, device_of, opaque_kind, opaque_note
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.network.places import calling_line, place_text
-from nnmagic.network.state import uncollected
 from nnmagic.records.summary import Summary
 from nnmagic.records.summary_rows import LayerShapes
 from nnmagic.records.weights import named
@@ -214,7 +213,7 @@ def config_of(module: nn.Module) -> str:
         return ""
 
 
-@uncollected
+@without_garbage_collection
 def describe(
     module: nn.Module,
     args: tuple[Any, ...],

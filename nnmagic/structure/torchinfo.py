@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from nnmagic.contexts import block
 from nnmagic.display.units import Shape
 from nnmagic.network.failures import first_line
-from nnmagic.network.state import preserved, random_state_kept
+from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.records.summary import Summary
 from nnmagic.records.summary_rows import LayerShape
 from nnmagic.structure.shape_run import config_of

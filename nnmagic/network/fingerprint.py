@@ -1,0 +1,211 @@
+"""Proving that a run left the parameters and buffers of a network as they were."""
+
+import weakref
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nnmagic.tensors import devices
+from nnmagic.tensors.metadata import Unseen, unseen
+
+COPIED = 1 << 20
+"""Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
+
+ONLY_PARAMETERS, ONLY_TENSORS = frozenset({nn.Parameter}), frozenset({Tensor})
+ONLY_TUPLES = frozenset({tuple})
+
+DATA_PTR, NUMPY, VERSION = Tensor.data_ptr, Tensor.numpy, attrgetter("_version")
+
+MISSING = (None,)
+
+
+@dataclass(slots=True)
+class _Held:
+    """The tensors of one kind that the layers of a network hold.
+
+    Attributes:
+        layers: for each the name of its layer.
+        names: its own name there.
+        columns: what tells whether it is the same, in one list or several.
+    """
+
+    layers: list[str]
+    names: list[str]
+    columns: tuple[list[Any], ...]
+
+    def by_name(self) -> dict[str, tuple[Any, ...]]:
+        """Return what tells whether each is the same, by its dotted name."""
+        return {
+            f"{layer}.{name}" if layer else name: (*marks,)
+            for layer, name, *marks in zip(self.layers, self.names, *self.columns, strict=True)
+        }
+
+
+class _Tensors(NamedTuple):
+    """The same with the tensors themselves, for the moment."""
+
+    layers: list[str]
+    names: list[str]
+    tensors: list[Tensor]
+
+    def add(self, layer: str, registry: Mapping[str, Tensor | None]) -> None:
+        """Add what a layer holds."""
+        layers, names, tensors = self
+        for name, tensor in registry.items():
+            if tensor is not None:
+                layers.append(layer)
+                names.append(name)
+                tensors.append(tensor)
+
+
+class Fingerprint:
+    """Parameters by identity, storage and version counter, buffers by value.
+
+    It keeps neither the layers nor their tensors alive. A write through `.data` that leaves the
+    version counter alone is not seen in a parameter.
+
+    Args:
+        layers: weak references to the layers of a network, with their names.
+    """
+
+    def __init__(self, layers: list[tuple[str, weakref.ref[nn.Module]]]) -> None:
+        self.layers = layers
+        self.whole = True
+        self.parameters, self.buffers = self._now()
+
+    def _now(self) -> tuple[_Held, _Held]:
+        parameters, buffers = _Tensors([], [], []), _Tensors([], [], [])
+        for name, reference in self.layers:
+            layer = reference()
+            if layer is not None:
+                if layer._parameters:
+                    parameters.add(name, layer._parameters)
+                if layer._buffers:
+                    buffers.add(name, layer._buffers)
+        if not ONLY_PARAMETERS.issuperset(map(type, parameters.tensors)):
+            self.whole &= all(isinstance(each, nn.Parameter) for each in parameters.tensors)
+        if any(map(devices.is_capturing, buffers.tensors)):
+            self.whole = False
+        return (
+            _Held(parameters.layers, parameters.names, _marks(parameters.tensors)),
+            _Held(buffers.layers, buffers.names, (_values(buffers.tensors),)),
+        )
+
+    def changes(self) -> list[str] | None:
+        """Return the names of what is not as it was.
+
+        None where that cannot be told: the parameters are replaced for a while, as
+        `torch.func.functional_call` does, a CUDA graph is captured, or a device has failed.
+        """
+        parameters, buffers = self._now()
+        if not self.whole:
+            return None
+        changed = []
+        if parameters != self.parameters:
+            before, now = self.parameters.by_name(), parameters.by_name()
+            changed += [n for n in before | now if before.get(n) != now.get(n)]
+        if ONLY_TUPLES.issuperset(map(type, *buffers.columns)) and buffers == self.buffers:
+            return changed
+        before, now = self.buffers.by_name(), buffers.by_name()
+        try:
+            with Unseen():
+                differ = {
+                    n: _differ(*before.get(n, MISSING), *now.get(n, MISSING)) for n in before | now
+                }
+                there = {n: flag for n, flag in differ.items() if isinstance(flag, Tensor)}
+                if there:
+                    flags = devices.read_together([*there.values()])
+                    differ |= zip(there, map(bool, flags), strict=True)
+        except RuntimeError:
+            return None
+        return changed + [n for n, differs in differ.items() if differs]
+
+
+def _marks(tensors: list[Tensor]) -> tuple[list[Any], ...]:
+    """Return the identities of tensors, where their memory is, and their version counters."""
+    try:
+        with torch._C.DisableTorchFunction():
+            return [*map(id, tensors)], [*map(DATA_PTR, tensors)], [*map(VERSION, tensors)]
+    except (RuntimeError, ValueError, NotImplementedError):
+        return ([*map(_mark, tensors)],)
+
+
+def _mark(tensor: Tensor) -> Any:
+    try:
+        return id(tensor), tensor.data_ptr(), tensor._version
+    except (RuntimeError, ValueError, NotImplementedError):
+        return id(tensor)  # an inference tensor, or one without a storage
+
+
+def _values(buffers: list[Tensor]) -> list[Any]:
+    if not buffers:
+        return []
+    if ONLY_TENSORS.issuperset(map(type, buffers)) and not any(
+        map(devices.on_accelerator, buffers)
+    ):
+        # NumPy may not be able to read them where they are
+        with suppress(TypeError, RuntimeError), torch._C.DisableTorchFunction():
+            return list(map(_copied, map(NUMPY, buffers)))
+    return list(map(_value, buffers))
+
+
+def _copied(values: Any) -> tuple[str, tuple[int, ...], bytes | int]:
+    if values.nbytes <= COPIED:
+        return values.dtype.char, values.shape, values.tobytes()
+    whole = values if values.flags.c_contiguous else values.tobytes()
+    return values.dtype.char, values.shape, zlib.crc32(whole)
+
+
+def _value(buffer: Tensor) -> Any:
+    if buffer.layout is not torch.strided or buffer.is_meta:
+        return _mark(buffer)  # torch cannot compare sparse tensors
+    try:
+        tensor = buffer.detach() if buffer.requires_grad else buffer
+        if devices.on_accelerator(tensor):
+            with unseen(tensor):
+                return tensor.clone()
+        if type(tensor) is not Tensor or tensor.is_quantized:
+            return tensor.clone()
+        try:
+            return _copied(tensor.numpy())
+        except TypeError:  # a dtype that NumPy lacks
+            return _copied(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    except (RuntimeError, ValueError, NotImplementedError):
+        return _mark(buffer)
+
+
+def is_same(before: Any, now: Any) -> bool:
+    """Tell whether two values of a buffer are equal; NaN equals NaN."""
+    return not _differ(before, now)
+
+
+def _differ(before: Any, now: Any) -> bool | Tensor:
+    """Tell whether two values differ; of tensors on an accelerator it is a flag there."""
+    if not isinstance(before, torch.Tensor) or not isinstance(now, torch.Tensor):
+        if isinstance(before, torch.Tensor) and isinstance(now, tuple) and type(now[0]) is int:
+            raise RuntimeError("what could be copied cannot be copied any more")
+        return type(before) is not type(now) or before != now
+    if before.shape != now.shape or before.dtype != now.dtype or before.device != now.device:
+        return True
+    there = devices.on_accelerator(now)
+    if before.is_meta or (not there and torch.equal(before, now)):
+        return False
+    unequal = ((before != now) & ~(before.isnan() & now.isnan())).any()
+    return unequal if there else bool(unequal)
+
+
+def change_text(changed: list[str]) -> str:
+    """Return a line that says what a run changed on its network."""
+    if not changed:
+        return "network unchanged"
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    if all(name.endswith(statistics) for name in changed):
+        return f"the run changed {len(changed)} batch-norm statistics (train mode)"
+    shown = ", ".join(changed[:3]) + (", …" if len(changed) > 3 else "")
+    return f"the run changed {len(changed)} of its tensors: {shown}"
