@@ -39,11 +39,9 @@ class RunningCall:
         recomputed: whether it runs during a backward, as the recomputation of a checkpoint does.
         stack: the calls in progress of its thread.
         notes: whatever the observer keeps for the length of the call.
-        answer: what an observer knows that the call will return: the layer does not run then.
     """
 
     __slots__ = (
-        "answer",
         "depth",
         "layer",
         "module",
@@ -77,13 +75,6 @@ class RunningCall:
         self.recomputed = recomputed
         self.stack = stack
         self.notes: Any = None
-        self.answer: Any = None
-
-
-class SeveralCalls(list[RunningCall]):
-    """The same call, as each of several observers keeps it; none of them knows its output."""
-
-    answer = None
 
 
 graph_task = torch._C._current_graph_task_id
@@ -233,9 +224,7 @@ def _observed_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     call = None
     try:
         call = observers.enter(self, args, kwargs)
-        if call is not None and call.answer is not None:
-            output = call.answer
-        elif self._compiled_call_impl is None:
+        if self._compiled_call_impl is None:
             output = self._call_impl(*args, **kwargs)
         else:
             output = self._compiled_call_impl(*args, **kwargs)
@@ -315,9 +304,11 @@ class _Observers:
         self.alone = observers[0] if len(observers) == 1 else None
         self.enter = self._enter if self.alone is None else self.alone.enter
 
-    def _enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> SeveralCalls | None:
+    def _enter(
+        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> list[RunningCall] | None:
         calls = (observer.enter(module, args, kwargs) for observer in self.observers)
-        return SeveralCalls(call for call in calls if call is not None) or None
+        return [call for call in calls if call is not None] or None
 
     def leave(self, call: RunningCall | list[RunningCall], output: Any) -> None:
         """Tell those who observe a call that it returned."""

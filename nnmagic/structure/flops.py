@@ -291,7 +291,6 @@ class FlopCounter(LightMode):
         total: floating-point operations so far.
         uncounted: operations with products in them for which there is no formula, by name.
         misses: how many operations those are together.
-        in_backward: whether there were any in a backward.
     """
 
     supports_higher_order_operators = True
@@ -302,7 +301,6 @@ class FlopCounter(LightMode):
         self.total = 0
         self.uncounted = Counter[str]()
         self.misses = 0
-        self.in_backward = False
         # by identity, which the operation in the value keeps: to hash one takes a Python call
         self._found: dict[int, tuple[Any, Kernel | None, Formula | None, str, bool]] = {}
 
@@ -311,8 +309,6 @@ class FlopCounter(LightMode):
     ) -> Any:
         __tracebackhide__ = True
         kwargs = kwargs or {}
-        if torch._C._current_graph_task_id() >= 0:
-            self.in_backward = True
         found = self._found.get(id(func))
         if found is None:
             kernel = self.kernel_of(func) if self.kernel_of else None

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import flop_registry
 
 from nnmagic.contexts import block, without_garbage_collection
 from nnmagic.display.units import Shape, layer_name
-from nnmagic.network.calls import OBSERVERS, CallObserver, RunningCall, observed
+from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.failures import annotate, first_line, mismatch
 from nnmagic.network.layers import Layers, device_of, opaque_kind, opaque_note
 from nnmagic.network.naming import Naming
@@ -24,7 +24,6 @@ from nnmagic.records.summary_rows import LayerShapes
 from nnmagic.records.weights import named
 from nnmagic.structure.default_device import put_back, set_aside
 from nnmagic.structure.flops import FlopCounter
-from nnmagic.structure.layer_memory import LayerMemory
 from nnmagic.structure.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
 from nnmagic.structure.meta_cache import meta_kernels
 from nnmagic.structure.meta_values import known_values
@@ -53,8 +52,6 @@ class Seen:
     children = failed = False
     device: Any = None
     """The default device, where it is set aside for the call."""
-    key: Any = None
-    """What the layer memory knows the call by."""
 
     def __init__(
         self,
@@ -82,16 +79,12 @@ class ShapeObserver(CallObserver):
         naming: names networks and layers.
         counter: counts the operations.
         sets_aside: whether layers that have no use for a default device run without it.
-
-    Attributes:
-        memory: what to ask before a layer runs; None lets each of them run.
     """
 
     def __init__(self, naming: Naming, counter: FlopCounter, *, sets_aside: bool = False) -> None:
         super().__init__(naming)
         self.counter = counter
         self.sets_aside = sets_aside
-        self.memory: LayerMemory | None = None
         self.seen: list[Seen] = []
         self.failure = ""
         self.error: BaseException | None = None
@@ -116,13 +109,7 @@ class ShapeObserver(CallObserver):
                 seen.input_shape = tuple(args[0].shape)
             else:
                 seen.input_shape, _ = tensors_of_call(args, kwargs)
-            # where others observe the call too, the layer runs for them
-            if self.memory is not None and call.stack is self.running and OBSERVERS.alone is self:
-                seen.key, known = self.memory.recall(module, args, kwargs)
-                if known is not None:
-                    call.answer, flops = known
-                    counter.total += flops
-        if self.sets_aside and call.answer is None and call.stack is self.running:
+        if self.sets_aside and call.stack is self.running:
             seen.device = set_aside(module)
         call.notes = seen, args, kwargs
         self.seen.append(seen)
@@ -141,8 +128,6 @@ class ShapeObserver(CallObserver):
                 seen.output_bytes = sum(map(bytes_of, tensors))
             if self.counter.misses == seen.misses:
                 seen.flops = self.counter.total - seen.total
-                if seen.key is not None and self.memory is not None:
-                    self.memory.remember(seen.key, call.notes[1][0], output, seen.flops)
         seen.children = len(self.seen) > seen.index + 1
 
     def raised(self, call: RunningCall, error: BaseException) -> None:
@@ -306,8 +291,6 @@ def describe(
             meta_args, meta_kwargs = given
             # what is known of values comes first: the counter's kernels know forms only
             known = known_values(layers.modules, (args, kwargs), given, all_small=fakes is not None)
-            if by_rule and fakes is None and isinstance(known, nullcontext):
-                observer.memory = LayerMemory()
             with counter, known, observed(observer):
                 (call or module)(*meta_args, **meta_kwargs)
             if counts.lazy:
@@ -323,14 +306,10 @@ def describe(
             why = f"a run for shapes cannot follow it ({error})"
         raise ValuesNeededError(f"{where}: {why}") from error.__cause__
     except BaseException as error:
-        if observer.memory is not None and observer.memory.misled(counter.in_backward, error):
-            return again(by_rule=False, failed=failed)
         if observer.failure:
             annotate(error, f"raised on the meta device in {observer.failure}")
             failed(summary(observer.failure))
         raise
-    if observer.memory is not None and observer.memory.misled(counter.in_backward):
-        return again(by_rule=False, failed=failed)
     if not optimizer:
         return summary()
     step = training_step(

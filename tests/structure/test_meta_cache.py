@@ -1,4 +1,4 @@
-"""Layers that are left out in a run for shapes, as one like them has run before."""
+"""A summary says the same whatever ran before it, and whatever a network does in its forward."""
 
 import copy
 import gc
@@ -9,41 +9,19 @@ from threading import Barrier
 
 import pytest
 import torch
-from odd_layers import Own, hooked, hooked_before, replaced
 from torch import nn
 from torch.autograd import forward_ad
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import nnmagic
 from nnmagic.network.naming import Naming
-from nnmagic.structure import layer_memory
+from nnmagic.structure.meta_cache import meta_kernels
 from nnmagic.structure.shape_run import describe
-
-tells_hooks = pytest.mark.skipif(
-    not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"),
-    reason="this torch does not tell which hooks there are, so that all layers run",
-)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered():
-    layer_memory.forget()
-
-
-@pytest.fixture
-def ran(monkeypatch):
-    """The layers whose forward ran, by class."""
-    classes = []
-    call = nn.Module._call_impl
-
-    def noted(self, *args, **kwargs):
-        classes.append(type(self).__name__)
-        return call(self, *args, **kwargs)
-
-    monkeypatch.setattr(nn.Module, "_call_impl", noted)
-    return classes
+    meta_kernels.cache_clear()
 
 
 def form_of(tensor):
@@ -117,7 +95,9 @@ LAYERS = {
 @pytest.mark.parametrize("graph", [False, True])
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_what_is_remembered_is_what_torch_gives(kind, turned, graph, train):
+def test_a_layer_gives_what_torch_gives_in_the_first_and_the_second_summary(
+    kind, turned, graph, train
+):
     make, shape = LAYERS[kind]
     x = torch.rand(shape, dtype=torch.float64 if "double" in kind else torch.float32)
     if turned and x.dim() == 4:
@@ -134,82 +114,11 @@ def test_what_is_remembered_is_what_torch_gives(kind, turned, graph, train):
     assert found[2] == found[0]
 
 
-@tells_hooks
-def test_the_second_of_two_equal_layers_is_left_out_and_so_is_the_next_summary(ran):
-    net = nn.Sequential(*[nn.Linear(5, 5) for _ in range(3)])
-    x = torch.rand(2, 5, requires_grad=True)
-
-    first = nnmagic.summary(net, x)
-    assert ran == ["Sequential", "Linear", "Linear"]  # what a leaf gives may differ
-    second = nnmagic.summary(net, x)
-
-    assert ran == ["Sequential", "Linear", "Linear", "Sequential"]
-    assert second == first
-    assert [row.flops for row in first.rows] == [300, 100, 100, 100]
-
-
-DIFFERENT = {
-    "another stride": (nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, stride=2)),
-    "another weight": (nn.Linear(8, 8), nn.utils.skip_init(nn.Linear, 8, 8, bias=False)),
-    "another class": (nn.ReLU(), nn.Sigmoid()),
-    "another mode": (nn.Dropout().eval(), nn.Dropout().train()),
-    "a frozen weight": (nn.Linear(8, 8), nn.Linear(8, 8).requires_grad_(False)),
-    "a number for another": (nn.AvgPool2d(2), nn.AvgPool2d(2, padding=1)),
-}
-
-
-@pytest.mark.parametrize("kind", DIFFERENT)
-def test_a_layer_that_differs_in_anything_runs(kind, ran):
-    for layer in DIFFERENT[kind]:
-        nnmagic.summary(layer, torch.rand(PICTURE))
-
-    assert len(ran) == 2
-
-
-def with_more_attributes():
-    layer = nn.ReLU()
-    layer.mine = object()
-    return layer
-
-
-def with_a_layer_inside():
-    layer = nn.ReLU()
-    layer.inner = nn.ReLU()
-    return layer
-
-
-@pytest.mark.parametrize(
-    "make", [Own, hooked, hooked_before, replaced, with_more_attributes, with_a_layer_inside]
-)
-def test_a_layer_that_is_not_torchs_alone_always_runs(make, ran):
-    nnmagic.summary(nn.Sequential(nn.ReLU(), make(), make()), torch.rand(PICTURE))
-
-    assert len(ran) == 4
-
-
-def test_a_forward_that_the_user_has_replaced_in_the_class_runs(ran, monkeypatch):
+def test_a_forward_that_the_user_has_replaced_in_the_class_runs(monkeypatch):
     nnmagic.summary(nn.Tanh(), torch.rand(PICTURE))
     monkeypatch.setattr(nn.Tanh, "forward", lambda self, x: x[:1])
 
     assert nnmagic.summary(nn.Tanh(), torch.rand(PICTURE)).rows[0].output_shape == (1, 4, 9, 8)
-
-
-class Functions(TorchFunctionMode):
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        return func(*args, **kwargs or {})
-
-
-class Operations(TorchDispatchMode):
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        return func(*args, **kwargs or {})
-
-
-@pytest.mark.parametrize("mode", [Functions, Operations])
-def test_all_layers_run_under_a_mode_of_the_users(mode, ran):
-    with mode():
-        nnmagic.summary(nn.Sequential(nn.ReLU(), nn.ReLU()), torch.rand(PICTURE))
-
-    assert ran == ["Sequential", "ReLU", "ReLU"]
 
 
 def test_an_attribute_that_changes_between_two_calls_is_seen():
@@ -304,7 +213,6 @@ class Asking(TrainingItself):
         return x.clone() if first is None else torch.cat([x, first])
 
 
-@tells_hooks
 @pytest.mark.parametrize("make", [TrainingItself, Adapting, Asking, Checkpointed, Keeping, Force])
 def test_a_backward_within_the_run_is_whole(make):
     net, x = make(), torch.rand(2, 3 if make is Force else 8)
@@ -416,13 +324,6 @@ def test_writing_to_a_view_that_may_not_be_written_to_fails_as_it_does():
         nnmagic.summary(Writing(), torch.rand(2, 8))
 
 
-def test_a_layer_that_returns_a_view_always_runs(ran):
-    nnmagic.summary(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (2, 8))), torch.rand(2, 8))
-    nnmagic.summary(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (2, 8))), torch.rand(2, 8))
-
-    assert ran == ["Sequential", "Flatten", "Unflatten"] * 2
-
-
 def test_functions_that_the_user_has_replaced_are_called(monkeypatch):
     conv, linear = nn.Conv2d(4, 4, 3), nn.Linear(8, 8)
     nnmagic.summary(conv, torch.rand(PICTURE))
@@ -465,18 +366,6 @@ def test_no_code_of_an_attribute_runs_and_none_is_kept():
     assert reference() is None
 
 
-@tells_hooks
-def test_an_odd_first_layer_does_not_keep_the_usual_ones_from_being_known(ran):
-    odd = nn.Linear(8, 8)
-    odd.tag = "a"
-    nnmagic.summary(odd, torch.rand(2, 8))
-
-    for _ in range(2):
-        nnmagic.summary(nn.Linear(8, 8), torch.rand(2, 8))
-
-    assert ran == ["Linear", "Linear"]
-
-
 def test_writing_to_a_leaf_that_needs_a_gradient_fails_as_it_does():
     class Writing(nn.Module):
         def __init__(self):
@@ -497,24 +386,6 @@ def test_an_error_in_a_layer_comes_each_time():
     for _ in range(2):
         with pytest.raises(RuntimeError):
             nnmagic.summary(net, torch.rand(2, 4))
-
-
-def test_a_tuple_without_a_hash_is_no_error(ran):
-    layer = nn.Linear(3, 3)
-    layer.notes = ([],)
-
-    nnmagic.summary(nn.Sequential(layer, layer), torch.rand(2, 3))
-
-    assert ran == ["Sequential", "Linear", "Linear"]
-
-
-def test_not_everything_is_remembered_for_ever(monkeypatch):
-    monkeypatch.setattr(layer_memory, "MOST", 4)
-
-    for size in range(1, 9):
-        nnmagic.summary(nn.ReLU(), torch.rand(size))
-
-        assert len(layer_memory._given) <= 4
 
 
 def test_nothing_of_a_network_is_kept_alive():
