@@ -13,7 +13,6 @@ import torch
 
 from nnmagic import tutorial
 from nnmagic.network.calls import OBSERVERS
-from nnmagic.records.call_log import TraceLog
 
 TORCH_FOLDER = str(Path(torch.__file__).parent) + os.sep
 OWN_FOLDER = str(Path(__file__).parent.parent) + os.sep
@@ -57,10 +56,17 @@ def place_text(path: str, line: int) -> str:
     """Return how a place in the code is shown: `model.py:12`, a notebook's by its source line."""
     if not path:
         return ""
-    if os.path.exists(path) and "ipykernel" not in path:
-        return f"{os.path.basename(path)}:{line}"
+    file = _file_name(path)
+    if file:
+        return f"{file}:{line}"
     source = linecache.getline(path, line).strip()
     return f"“{source}”" if source else ""
+
+
+@lru_cache
+def _file_name(path: str) -> str:
+    """Return the name of a file of code, `""` for a cell of a notebook."""
+    return os.path.basename(path) if os.path.exists(path) and "ipykernel" not in path else ""
 
 
 TORCHS_LAYERS = TORCH_FOLDER + "nn/modules"
@@ -70,11 +76,12 @@ class CallingPlaces:
     """Finds the line that called the layer at hand, each line of code once.
 
     Args:
-        log: the columns that hold the places.
+        texts: the places of a log, which grow.
     """
 
-    def __init__(self, log: TraceLog) -> None:
-        self.log = log
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+        self._numbers: dict[tuple[str, int], int] = {}
         self._known: dict[tuple[int, int], tuple[Any, int | None]] = {}
 
     def __call__(self, parents: int | None) -> int:
@@ -101,5 +108,12 @@ class CallingPlaces:
             place = self._found(frame) if parents is None else parents
         return place
 
+    def index(self, path: str, line: int) -> int:
+        """Return the number of a line of code, a new one at the first sight."""
+        index = self._numbers.setdefault((path, line), len(self.texts))
+        if index == len(self.texts):
+            self.texts.append(place_text(path, line))
+        return index
+
     def _found(self, frame: FrameType) -> int:
-        return self.log.place_index(*calling_line(frame), place_text)
+        return self.index(*calling_line(frame))

@@ -13,7 +13,7 @@ from nnmagic.contexts import block
 from nnmagic.display.units import Shape
 from nnmagic.network.calls import RunningCall
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
-from nnmagic.network.places import TORCH_FOLDER, calling_line, place_text
+from nnmagic.network.places import TORCH_FOLDER, calling_line
 from nnmagic.recording.recorder import Recorder
 from nnmagic.tensors.metadata import version_of
 
@@ -233,13 +233,15 @@ class FunctionRecorder(Recorder):
                 return
             network, above, layer = self._outside(), -1, f"{name}()"
         with self._lock:
+            shape, tensors = inputs
             index = self.log.add_call(
-                self.log.layer_index(network, layer, type_name),
-                step,
-                len(self.running),
-                above,
-                self.log.place_index(*calling_line(), place_text),
-                *inputs,
+                layer=self.log.layer_index(network, layer, type_name),
+                step=step,
+                depth=len(self.running),
+                parent=above,
+                place=self._place.index(*calling_line()),
+                input_shape=self.log.shape_index(shape),
+                inputs=tensors,
             )
             self.log.functions.add(self.log.layer[index])
             if parent is not None and parent.recomputed:

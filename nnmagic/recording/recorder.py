@@ -21,7 +21,7 @@ from nnmagic.network.places import CallingPlaces
 from nnmagic.recording.gradients import Gradients
 from nnmagic.recording.judging import Unjudged, ignores_its_input
 from nnmagic.recording.root_calls import RootCall, RootCalls
-from nnmagic.records.call_log import ITS_OWN, THEIR_OWN, Failure, TraceLog
+from nnmagic.records.call_log import Failure, TraceLog
 from nnmagic.records.trace_nonfinite import makes_nonfinite, nonfinite_in
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.writer import TensorWriter
@@ -60,11 +60,11 @@ class Recorder(CallObserver):
     ) -> None:
         super().__init__(naming, every)
         self.log = log
-        log.lock = self._lock
+        log.tensors.lock = self._lock
         log.graded = grad
         self.gradients = Gradients(log, self._gradient) if grad else None
         self.tensors = TensorWriter(log.tensors, keep)
-        self._place = CallingPlaces(log)
+        self._place = CallingPlaces(log.places)
         self.roots = RootCalls(log)
         self._torchs_own: dict[type[nn.Module], bool] = {}
         self._before: dict[int, Fingerprint] = {}
@@ -89,28 +89,36 @@ class Recorder(CallObserver):
             if network.index == len(self.log.networks):
                 self._meet(network)
         log, parent, module = self.log, call.parent, call.module
-        shape: Shape
         if len(args) == 1 and not kwargs and type(args[0]) is torch.Tensor:
-            shape = ITS_OWN
             tensors: Sequence[torch.Tensor] = args
-            inputs: tuple[int, ...] = (self.tensors.write(args[0], network.index),)
+            tensor = self.tensors.write(args[0], network.index)
+            inputs: tuple[int, ...] = (tensor,)
+            shape = log.shape_index_of(tensor)
         else:
+            nested = None
             tensors = tensors_side_by_side(args, kwargs) or ()
-            shape = THEIR_OWN
             if not tensors:
-                shape, tensors = tensors_of_call(args, kwargs)
-            inputs = tuple(self.tensors.write(tensor, network.index) for tensor in tensors)
+                nested, tensors = tensors_of_call(args, kwargs)
+            shape, inputs = self._write(tensors, nested, network.index)
         above = -1 if parent is None else parent.notes[0]
         place = self._place(None if parent is None else parent.notes[1])
         if call.stack is not self.running:
             place = self._place_of_starter(place)
-        known = len(log.layers_seen)
+        known = len(log.layers)
         layer = log.layer_index(network.index, call.layer, type(module).__name__)
         if layer == known and (
             type(module) not in self._torchs_own or module._compiled_call_impl is not None
         ):
             self._remark(module)
-        index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
+        index = log.add_call(
+            layer=layer,
+            step=call.step,
+            depth=call.depth,
+            parent=above,
+            place=place,
+            input_shape=shape,
+            inputs=inputs,
+        )
         call.notes = index, place, args, kwargs, tensors
         if call.recomputed:
             log.recomputed.add(index)
@@ -131,7 +139,7 @@ class Recorder(CallObserver):
         index, module = call.notes[0], call.module
         assert call.network is not None
         # a layer that calls no other may have written to what it got; torch's own count that
-        new = index + 1 == self.log.count
+        new = index + 1 == len(self.log)
         if new and self._torchs_own.get(type(module)):
             new = bool(module._forward_hooks or module._forward_pre_hooks or hooks_of_all())
         network, outermost = call.network.index, call.depth == 0
@@ -151,23 +159,38 @@ class Recorder(CallObserver):
             new: whether tensors in it are to be measured also where they were seen before.
             scores: whether whole rows of a large matrix are to be kept.
         """
-        shape: Shape
-        tensors: Sequence[torch.Tensor] | None
-        write = self.tensors.write
         if type(output) is torch.Tensor:
-            shape, tensors = ITS_OWN, (output,)
-            indices: tuple[int, ...] = (write(output, network, new=new, scores=scores),)
+            tensors: Sequence[torch.Tensor] = (output,)
+            written = self.tensors.write(output, network, new=new, scores=scores)
+            indices: tuple[int, ...] = (written,)
+            shape = self.log.shape_index_of(written)
         else:
-            tensors = tensors_side_by_side(output) if type(output) is tuple else None
-            shape = THEIR_OWN
+            nested = None
+            tensors = (tensors_side_by_side(output) if type(output) is tuple else None) or ()
             if not tensors:
-                shape, tensors = tensors_in(output)
-            indices = tuple(write(each, network, new=new, scores=scores) for each in tensors)
+                nested, tensors = tensors_in(output)
+            shape, indices = self._write(tensors, nested, network, new=new, scores=scores)
         self.log.finish(index, shape, indices)
         if self.gradients is not None:
             for tensor, number in zip(tensors, indices, strict=True):
                 self.gradients.follow(tensor, number)
         return tensors, indices
+
+    def _write(
+        self, tensors: Sequence[torch.Tensor], nested: Shape, network: int, **how: bool
+    ) -> tuple[int, tuple[int, ...]]:
+        """Write tensors; return the number of their nested shape, and their own.
+
+        Args:
+            tensors: the tensors.
+            nested: their nested shape; None where they stand side by side in a tuple.
+            network: the index of their network.
+            **how: what else `TensorWriter.write` takes.
+        """
+        indices = tuple([self.tensors.write(each, network, **how) for each in tensors])
+        if nested is None and indices:
+            return self.log.shape_index_of(indices), indices
+        return self.log.shape_index(nested), indices
 
     def stopped(self, call: RunningCall) -> None:
         """Write that the backward has what it needed of a recomputation."""

@@ -1,11 +1,11 @@
 """The calls of a run: one entry each."""
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from itertools import islice, starmap
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
 
 from nnmagic.display import units
 from nnmagic.display.units import Shape
@@ -15,19 +15,14 @@ from nnmagic.records.tensor_log import TensorLog
 RUNNING, FINISHED, FAILED, STOPPED = range(4)
 """How a call ended; a recomputation is stopped once the backward has what it needs of it."""
 
-ITS_OWN: Any = object()
-"""In place of a shape: that of the one tensor that was given, or returned."""
+INDICES = partial(array, "l")
+"""Makes an empty column of indices."""
 
-THEIR_OWN: Any = object()
-"""In place of a shape: those of several tensors, in a tuple."""
+NO_SHAPE = 0
+"""The number of the shape of no tensor at all, None."""
 
-WIDTH = 10
-"""How many columns of calls there are, besides that of the shapes."""
-
-MOST_WAITING = 1024 * WIDTH
-"""So many entries are written into the columns at once."""
-
-T = TypeVar("T")
+CACHES = ("layers_seen", "shapes_seen", "_shapes_of_forms")
+"""What only a recorder needs."""
 
 
 class Layer(NamedTuple):
@@ -57,225 +52,148 @@ class Failure:
     cause: str = ""
 
 
-class Column(Generic[T]):
-    """A column of calls, complete whenever it is read."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.stored = f"_{name}"
-
-    def __get__(self, log: "TraceLog", owner: type | None = None) -> T:
-        if log.waiting:
-            log.flush()
-        return getattr(log, self.stored)
-
-
+@dataclass(slots=True)
 class TraceLog:
     """Append-only columns that a recorder fills and a `Trace` reads.
 
     Calls are numbered in the order in which they began, a parent before its children; tensors in
     the order in which they were first seen. A tensor that passes from one layer to the next
-    unchanged is one entry. While a network runs, as little as can be is done: calls wait in a list
-    until there are many, or until somebody reads a column.
+    unchanged is one entry.
 
-    Args:
-        title: what it is of.
-        lock: what the recorder holds while it writes; others may read from another thread.
+    A recorder holds the lock while it writes. Another thread may read meanwhile, without the lock:
+    `len(log)` grows last, so that every call below it is in all columns. Where several columns must
+    agree on what has ended, it takes the lock.
 
     Attributes:
-        count: how many calls there are.
-        waiting: what is not in the columns yet, the entries of a call after those of the other.
-        tensors: what they got and returned.
+        title: what it is of, e.g. `"NeuralNetwork on torch.rand(1, 28, 28)"`.
+        tensors: the tensors that the calls got and returned.
+        notes: the lines below the table.
+        networks: the labels of the networks.
+        layers, shapes, places: the layers that were called, the nested shapes, and the places in
+            the code that made calls, each once; the columns hold their indices.
+        layer, step, depth, parent, place, input_shape, output_shape, ended: one entry a call. The
+            parent is -1 outside every other call; calls of several threads may alternate, so that
+            the depths alone do not tell it.
+        inputs, outputs: for each call the numbers of the tensors.
+        failures: for each call that ended by an exception, why.
+        raised: the call whose exception ended the run.
+        recomputed: the calls that a backward made to compute a checkpoint again.
+        functions: the layers that are tensor functions.
         constant: the outermost calls that returned the same for all items of a batch that differ.
         tainted: for a call that made NaN or Inf, which of its parameters and buffers held some.
+        graded: whether gradients were asked for.
+        gradients: for each tensor that got a gradient, the number of that.
+        parameter_gradients: for each layer the gradients of its own parameters, by their names.
     """
 
-    __slots__ = (
-        "_depth",
-        "_ended",
-        "_input_shape",
-        "_inputs",
-        "_layer",
-        "_layers",
-        "_output_shape",
-        "_outputs",
-        "_parent",
-        "_place",
-        "_places",
-        "_shapes",
-        "_step",
-        "constant",
-        "count",
-        "failures",
-        "functions",
-        "graded",
-        "gradients",
-        "layers_seen",
-        "networks",
-        "notes",
-        "parameter_gradients",
-        "places_seen",
-        "raised",
-        "recomputed",
-        "shapes_seen",
-        "tainted",
-        "tensors",
-        "title",
-        "waiting",
+    title: str
+    tensors: TensorLog = field(default_factory=TensorLog)
+    notes: list[str] = field(default_factory=list)
+    networks: list[str] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=lambda: [None])
+    places: list[str] = field(default_factory=list)
+    layer: array = field(default_factory=INDICES)
+    step: array = field(default_factory=partial(array, "q"))
+    depth: array = field(default_factory=INDICES)
+    parent: array = field(default_factory=INDICES)
+    place: array = field(default_factory=INDICES)
+    input_shape: array = field(default_factory=INDICES)
+    inputs: list[tuple[int, ...]] = field(default_factory=list)
+    output_shape: array = field(default_factory=INDICES)
+    outputs: list[tuple[int, ...]] = field(default_factory=list)
+    ended: bytearray = field(default_factory=bytearray)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    raised: int | None = None
+    recomputed: set[int] = field(default_factory=set)
+    functions: set[int] = field(default_factory=set)
+    constant: set[int] = field(default_factory=set)
+    tainted: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    graded: bool = False
+    gradients: dict[int, int] = field(default_factory=dict)
+    parameter_gradients: dict[int, dict[str, int | None]] = field(default_factory=dict)
+    layers_seen: dict[tuple[int, str, str], int] = field(
+        default_factory=dict, compare=False, repr=False
     )
-
-    layer = Column[array]()
-    step = Column[array]()
-    depth = Column[array]()
-    parent = Column[array]()
-    place = Column[array]()
-    input_shape = Column[array]()
-    inputs = Column[list[tuple[int, ...]]]()
-    output_shape = Column[array]()
-    outputs = Column[list[tuple[int, ...]]]()
-    ended = Column[bytearray]()
-    shapes = Column[list[Shape]]()
-
-    def __init__(self, title: str, lock: AbstractContextManager[Any] | None = None) -> None:
-        self.title = title
-        self.tensors = TensorLog(lock)
-        self.notes: list[str] = []
-        self.networks: list[str] = []
-        self.layers_seen: dict[tuple[int, str, str], int] = {}
-        self.shapes_seen: dict[Any, int] = {}
-        self.places_seen: dict[tuple[str, int], tuple[int, Callable[[str, int], str]]] = {}
-        self.waiting: list[Any] = []
-        self.count = 0
-        self._layers: list[Layer] = []
-        self._shapes: list[Shape] = []
-        self._places: list[str] = []
-        self._layer = array("l")
-        self._step = array("q")
-        self._depth = array("l")
-        self._parent = array("l")
-        self._place = array("l")
-        self._input_shape = array("l")
-        self._inputs: list[tuple[int, ...]] = []
-        self._output_shape = array("l")
-        self._outputs: list[tuple[int, ...]] = []
-        self._ended = bytearray()
-        self.failures: dict[int, Failure] = {}
-        self.raised: int | None = None
-        self.recomputed: set[int] = set()
-        self.functions: set[int] = set()
-        self.constant: set[int] = set()
-        self.tainted: dict[int, tuple[str, ...]] = {}
-        self.graded = False
-        self.gradients: dict[int, int] = {}
-        self.parameter_gradients: dict[int, dict[str, int | None]] = {}
-        self.shape_index(None)
+    shapes_seen: dict[Any, int] = field(
+        default_factory=lambda: {None: NO_SHAPE}, compare=False, repr=False
+    )
+    _shapes_of_forms: dict[Any, int] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.ended)
 
-    def __getstate__(self) -> dict[str, Any]:
-        self.layer, self.layers, self.places  # noqa: B018 - what is still to be written
-        return {name: getattr(self, name) for name in self.__slots__} | {"places_seen": {}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TraceLog):
-            return NotImplemented
-        return self.__getstate__() == other.__getstate__()
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        with self.lock:
+            state = {name: getattr(self, name) for name in self.__slots__}
+            return None, state | {name: {} for name in CACHES}
 
     def __hash__(self) -> int:
         return hash(self.title)
 
     @property
     def lock(self) -> AbstractContextManager[Any]:
-        """What the recorder holds while it writes; others may read from another thread."""
+        """What a recorder holds while it writes."""
         return self.tensors.lock
-
-    @lock.setter
-    def lock(self, lock: AbstractContextManager[Any]) -> None:
-        self.tensors.lock = lock
 
     # Writing: for recorders only.
 
     def layer_index(self, network: int, name: str, type_name: str) -> int:
         """Return the number of a layer, a new one at the first sight."""
-        return self.layers_seen.setdefault((network, name, type_name), len(self.layers_seen))
-
-    def shape_index(self, shape: Shape) -> int:
-        """Return the number of a shape, a new one at the first sight."""
-        try:
-            index = self.shapes_seen.setdefault(shape, len(self._shapes))
-        except TypeError:  # a dict inside
-            index = self.shapes_seen.setdefault(repr(shape), len(self._shapes))
-        if index == len(self._shapes):
-            self._shapes.append(shape)
+        index = self.layers_seen.setdefault((network, name, type_name), len(self.layers))
+        if index == len(self.layers):
+            self.layers.append(Layer(network, name, type_name))
         return index
 
-    def place_index(self, path: str, line: int, text: Callable[[str, int], str]) -> int:
-        """Return the number of a place in the code, `text` says how it is shown."""
-        return self.places_seen.setdefault((path, line), (len(self.places_seen), text))[0]
+    def shape_index(self, shape: Shape) -> int:
+        """Return the number of a nested shape, a new one at the first sight."""
+        try:
+            index = self.shapes_seen.setdefault(shape, len(self.shapes))
+        except TypeError:  # a dict inside
+            index = self.shapes_seen.setdefault(repr(shape), len(self.shapes))
+        if index == len(self.shapes):
+            self.shapes.append(shape)
+        return index
+
+    def shape_index_of(self, tensors: int | tuple[int, ...]) -> int:
+        """Return the number of a tensor's shape, or of the shapes of several in a tuple."""
+        form = self.tensors.form
+        if isinstance(tensors, int):
+            key: Any = form[tensors]
+        else:
+            key = tuple([form[each] for each in tensors])
+        index = self._shapes_of_forms.get(key)
+        if index is None:
+            forms = self.tensors.forms
+            one = isinstance(key, int)
+            shape = forms[key].shape if one else tuple([forms[each].shape for each in key])
+            index = self._shapes_of_forms[key] = self.shape_index(shape)
+        return index
 
     def add_call(
         self,
+        *,
         layer: int,
         step: int,
         depth: int,
         parent: int,
         place: int,
-        input_shape: Shape,
+        input_shape: int,
         inputs: tuple[int, ...],
     ) -> int:
-        """Append a call that has begun; return its number.
-
-        Its parent is -1 outside every other call. Calls of several threads may alternate, so that
-        the depths alone do not tell it.
-        """
-        if len(self.waiting) == MOST_WAITING:
-            self.flush()
-        self.waiting += layer, step, depth, parent, place, input_shape, inputs, None, (), RUNNING
-        self.count += 1
-        return self.count - 1
-
-    def flush(self) -> None:
-        """Write what waits into the columns."""
-        with self.lock:
-            rows, self.waiting = self.waiting, []
-            if not rows:  # another thread was here before
-                return
-            layers, steps, depths, parents, places, *others = (rows[i::WIDTH] for i in range(WIDTH))
-            self._layer.extend(layers)
-            self._step.extend(steps)
-            self._depth.extend(depths)
-            self._parent.extend(parents)
-            self._place.extend(places)
-            given, inputs, returned, outputs, ended = others
-            self._input_shape.extend(self._shape_numbers(given, inputs))
-            self._inputs.extend(inputs)
-            self._output_shape.extend(self._shape_numbers(returned, outputs))
-            self._outputs.extend(outputs)
-            self._ended.extend(ended)
-
-    def _shape_numbers(
-        self, shapes: Iterable[Shape], tensors: Iterable[tuple[int, ...]]
-    ) -> Iterator[int]:
-        known: dict[Any, int] = {}
-        form, forms = self.tensors.form, self.tensors.forms
-        for shape, own in zip(shapes, tensors, strict=True):
-            key: Any
-            if shape is ITS_OWN:
-                key = form[own[0]]
-                if key not in known:
-                    known[key] = self.shape_index(forms[key].shape)
-            elif shape is THEIR_OWN:
-                key = tuple(form[each] for each in own)
-                if key not in known:
-                    known[key] = self.shape_index(tuple(forms[each].shape for each in key))
-            else:
-                yield self.shape_index(shape)
-                continue
-            yield known[key]
+        """Append a call that has begun; return its number."""
+        index = len(self.ended)
+        self.layer.append(layer)
+        self.step.append(step)
+        self.depth.append(depth)
+        self.parent.append(parent)
+        self.place.append(place)
+        self.input_shape.append(input_shape)
+        self.inputs.append(inputs)
+        self.output_shape.append(NO_SHAPE)
+        self.outputs.append(())
+        self.ended.append(RUNNING)  # last: from now on readers see the call
+        return index
 
     def say(self, note: str) -> None:
         """Add a line below the table, unless it is there."""
@@ -284,28 +202,16 @@ class TraceLog:
 
     def drop_last(self) -> None:
         """Take back the call that was added last."""
-        self.count -= 1
-        if self.waiting:
-            del self.waiting[-WIDTH:]
-            return
-        for column in (self._layer, self._step, self._depth, self._parent, self._place):
+        for column in (self.ended, self.outputs, self.output_shape, self.inputs, self.input_shape):
             column.pop()
-        self._input_shape.pop()
-        self._inputs.pop()
-        self._output_shape.pop()
-        self._outputs.pop()
-        self._ended.pop()
+        for column in (self.place, self.parent, self.depth, self.step, self.layer):
+            column.pop()
 
-    def finish(self, call: int, output_shape: Shape, outputs: tuple[int, ...]) -> None:
+    def finish(self, call: int, output_shape: int, outputs: tuple[int, ...]) -> None:
         """Note what a call returned."""
-        end = (call - len(self._layer) + 1) * WIDTH
-        if end > 0:
-            waiting = self.waiting
-            waiting[end - 3], waiting[end - 2], waiting[end - 1] = output_shape, outputs, FINISHED
-            return
-        (self._output_shape[call],) = self._shape_numbers((output_shape,), (outputs,))
-        self._outputs[call] = outputs
-        self._ended[call] = FINISHED
+        self.output_shape[call] = output_shape
+        self.outputs[call] = outputs
+        self.ended[call] = FINISHED
 
     def fail(self, call: int, failure: Failure) -> None:
         """Note that a call ended by an exception."""
@@ -317,24 +223,6 @@ class TraceLog:
         self.ended[call] = STOPPED
 
     # Reading.
-
-    @property
-    def layers(self) -> list[Layer]:
-        """The layers that were called, in the order of their numbers."""
-        if len(self._layers) < len(self.layers_seen):
-            with self.lock:
-                known = len(self._layers)
-                self._layers.extend(starmap(Layer, islice(self.layers_seen, known, None)))
-        return self._layers
-
-    @property
-    def places(self) -> list[str]:
-        """The places in the code that made calls, as texts."""
-        if len(self._places) < len(self.places_seen):
-            with self.lock:
-                new = islice(self.places_seen.items(), len(self._places), None)
-                self._places.extend(text(*place) for place, (_, text) in new)
-        return self._places
 
     def is_function(self, call: int) -> bool:
         """Tell whether a call is one of a tensor function, not of a module."""

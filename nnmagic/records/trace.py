@@ -170,7 +170,7 @@ class Trace(Record):
             raise KeyError(f"no layer named {name!r} ran; there are {_listed(keys.values())}")
         if len(set(found.values())) > 1:
             raise KeyError(f"several networks have {name!r}: {_listed(found.values())}")
-        calls = [call for call, layer in enumerate(log.layer) if layer in found]
+        calls = [call for call in range(len(log)) if log.layer[call] in found]
         return [call for call in calls if call not in log.recomputed] or calls
 
     def call(self, call: int) -> LayerCall:

@@ -103,8 +103,8 @@ class TraceTable:
     def _shown_calls(self) -> tuple[list[int], str]:
         log = self.log
         roots: dict[int, dict[int, None]] = {}
-        for call, depth in enumerate(log.depth):
-            if depth == 0 and not log.is_function(call):
+        for call in range(len(log)):
+            if log.depth[call] == 0 and not log.is_function(call):
                 roots.setdefault(log.layer_of(call).network, {})[log.step[call]] = None
         shown, texts = {}, []
         self.steps = max(map(list, roots.values()), key=len, default=[])
@@ -127,8 +127,8 @@ class TraceTable:
         last = max(shown.values(), default=0)  # the functions outside belong to the step before
         calls = [
             call
-            for call, step in enumerate(log.step)
-            if step == shown.get(log.layer_of(call).network, last)
+            for call in range(len(log))
+            if log.step[call] == shown.get(log.layer_of(call).network, last)
         ]
         return list(log.nested(calls)), " · ".join(texts)
 

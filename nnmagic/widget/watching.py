@@ -15,6 +15,7 @@ from nnmagic.network.places import CallingPlaces
 from nnmagic.recording.recorder import Recorder
 from nnmagic.recording.root_calls import RootCalls
 from nnmagic.records.call_log import TraceLog
+from nnmagic.records.tensor_log import TensorLog
 from nnmagic.records.trace import Trace
 from nnmagic.widget.live_network import Subject, details_of
 from nnmagic.widget.panel import LayerDetails
@@ -117,10 +118,12 @@ class Watcher(Recorder):
             self.tensors.at_most = None if elapsed >= SECONDS and cheap else THINNED
             if self.tensors.at_most is None:
                 self._measured_at, self._spent = begin, 0.0
-            self.log = TraceLog(f"{self.home.label} · call {call.step + 1:,}", self._lock)
+            self.log = TraceLog(
+                f"{self.home.label} · call {call.step + 1:,}", TensorLog(self._lock)
+            )
             self.roots = RootCalls(self.log)
             self.tensors.begin(self.log.tensors)
-            self._place = CallingPlaces(self.log)
+            self._place = CallingPlaces(self.log.places)
             self._torchs_own.clear()
         super().began(call, args, kwargs)
         self._count(begin)

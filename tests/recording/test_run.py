@@ -389,12 +389,11 @@ def test_under_vmap_values_are_blank_with_a_reason_and_the_result_is_the_same():
     assert found[""].outputs[0].unknown
 
 
-@pytest.mark.parametrize("column", ["outputs", "tensors.numbers", "layers", "places"])
-def test_another_thread_reads_a_trace_only_while_nothing_is_written(column):
+def test_another_thread_reads_numbers_only_while_nothing_is_written():
     with nnmagic.tracing() as trace:
         nn.ReLU()(torch.ones(2))
         with trace.log.lock:  # as a call that begins or ends does
-            reader = threading.Thread(target=attrgetter(column), args=(trace.log,))
+            reader = threading.Thread(target=attrgetter("tensors.numbers"), args=(trace.log,))
             reader.start()
             reader.join(0.1)
             waits = reader.is_alive()
@@ -403,6 +402,45 @@ def test_another_thread_reads_a_trace_only_while_nothing_is_written(column):
     assert waits
     assert not reader.is_alive()
     assert trace[""].mean == 1
+
+
+def test_another_thread_sees_whole_calls_only():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    seen, errors = [], []
+    reads = threading.Event()
+
+    def read(trace):
+        reads.set()
+        while len(seen) < 5000:
+            try:
+                if len(trace):
+                    seen.append(trace.call(len(trace) - 1))
+                    if len(seen) % 1000 == 1:
+                        str(trace)
+            except Exception as error:  # noqa: BLE001 - the assertion shows it
+                errors.append(error)
+                return
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with nnmagic.tracing() as trace:
+            reader = threading.Thread(target=read, args=[trace])
+            reader.start()
+            reads.wait(10)
+            while reader.is_alive():
+                net(torch.ones(1, 2))
+    finally:
+        sys.setswitchinterval(before)
+    reader.join(30)
+
+    assert errors == []
+    assert {(call.layer, call.input_shape) for call in seen} <= {
+        ("", (1, 2)),
+        ("0", (1, 2)),
+        ("1", (1, 2)),
+    }
+    assert len(seen) == 5000
 
 
 class Doubling(nn.Module):
