@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import Session
-from corpus import CASES, UNKNOWN, in_a_thread, nested
+from corpus import CASES, UNKNOWN
+from corpus.calls import in_a_thread
+from corpus.modules import nested
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from torch import nn

@@ -1,0 +1,118 @@
+"""The widget in a real page beside others, in Notebook 7 and in the dark theme."""
+
+import pytest
+from lab import Lab, notebook_of, run_cell
+from playwright.sync_api import expect
+from widget_page import (
+    COLORS,
+    KEYS_DO,
+    LOAD,
+    NOTEBOOKS_OWN,
+    STATIC_TABLES,
+    WIDGETS,
+    by_keyboard,
+    control,
+    open_panel,
+    rows,
+    visit,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+LINK = """
+import traitlets
+first, second = open_ones[-2:]
+link = traitlets.link((first, "selected"), (second, "selected"))
+"""
+
+MANY_WIDGETS = """
+net = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+t = nnmagic.trace(net, torch.ones(1, 3))
+for _ in range(22):
+    display(t)
+"""
+
+
+def test_the_twenty_latest_widgets_live_and_their_traits_are_linked(lab, tmp_path):
+    def look(page):
+        widgets = page.locator(".nnmagic")
+        expect(widgets).to_have_count(20)
+        page.wait_for_timeout(1200)  # a widget looks for its static table once more after a second
+        tables = page.evaluate(STATIC_TABLES)
+        run_cell(page, WIDGETS + LINK)
+        first, second = widgets.nth(18), widgets.nth(19)
+        open_panel(first, "0")
+        expect(second.locator(".nm-panel-title")).to_have_text("0 · Linear")
+        in_python = run_cell(page, "print(first.selected, second.selected)").split()
+        run_cell(page, "first.selected = '1'")
+        selected = []
+        for widget in (first, second):
+            expect(widget.locator(".nm-panel-title")).to_have_text("1 · ReLU")
+            selected.append([row["name"] for row in rows(widget) if row["selected"]])
+        return tables, in_python, selected
+
+    found = visit(lab, notebook_of(tmp_path, LOAD, MANY_WIDGETS), look)
+
+    tables, in_python, selected = found
+    assert tables == [True, True] + [False] * 20
+    assert in_python == ["0", "0"]
+    assert selected == [["1"], ["1"]]
+
+
+def test_the_widget_works_in_notebook_7(lab_folder, pictures, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic")
+        expect(page.locator("[data-nnmagic]")).to_be_hidden()
+        before = page.evaluate(STATIC_TABLES)
+        control(widget, "search").fill("flatten")
+        count = widget.locator(".nm-count").inner_text()
+        title = open_panel(widget, "flatten")
+        canvas = control(widget, "panel").locator("canvas").first
+        colors = canvas.evaluate(COLORS)
+        control(widget, "search").fill("")
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+        keys, cells = by_keyboard(page)
+        run_cell(page, f"{WIDGETS}\nopen_ones[0].close()")
+        expect(widget).to_have_count(0)
+        closed = page.evaluate(STATIC_TABLES)
+        return [before, count, title, colors > 20, closed], keys, cells
+
+    with Lab(lab_folder.mktemp("notebook"), ui="notebook") as lab:
+        path = notebook_of(tmp_path, LOAD, "%nntrace", "'the last cell'")
+        found, keys, (before, after) = visit(lab, path, look, known=NOTEBOOKS_OWN)
+
+    assert found == [[False], "1 of 8", "flatten · Flatten", True, [True]]
+    assert keys == KEYS_DO
+    assert after == before
+
+
+CONTRAST = """() => {
+  const shown = document.querySelector('.nnmagic .nm-body [role=row]:not([hidden]) .nm-label');
+  const color = text => text.match(/[\\d.]+/g).map(Number);
+  let behind = [0, 0, 0, 0];
+  for (let node = shown; node && behind[3] === 0; node = node.parentElement) {
+    const [r, g, b, alpha = 1] = color(getComputedStyle(node).backgroundColor);
+    behind = [r, g, b, alpha];
+  }
+  const style = getComputedStyle(shown);
+  const luminance = ([r, g, b]) => [r, g, b].map(c => c / 255)
+    .map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const [low, high] = [luminance(color(style.color)), luminance(behind)].sort((a, b) => a - b);
+  const contrast = (high + 0.05) / (low + 0.05);
+  return {contrast, behind: luminance(behind), size: parseFloat(style.fontSize)};
+}"""
+
+
+def test_a_row_is_readable_in_the_dark_theme(lab_folder, pictures, tmp_path):
+    def look(page):
+        page.locator(".nnmagic").wait_for()
+        return page.evaluate(CONTRAST)
+
+    with Lab(lab_folder.mktemp("dark"), "Dark") as lab:
+        found = visit(lab, notebook_of(tmp_path, LOAD, "%nntrace"), look)
+
+    assert found["behind"] < 0.1
+    assert found["contrast"] >= 7
+    assert found["size"] >= 11

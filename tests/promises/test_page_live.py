@@ -1,0 +1,179 @@
+"""The live widget in a real page: following, pausing and ending."""
+
+import time
+
+import pytest
+from lab import notebook_of, run_cell
+from playwright.sync_api import expect
+from widget_page import (
+    COUNT_MESSAGES,
+    LOAD,
+    TORCHS_OWN,
+    WIDGETS,
+    control,
+    frames,
+    names,
+    rows,
+    visit,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+LIVE = """
+torch.manual_seed(0)
+a = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+b = nn.Linear(3, 5)
+w = nnmagic.watch(a)
+w
+"""
+
+CALL = """
+with torch.no_grad():
+    y = {network}(torch.full((1, 3), {value}))
+print(f"{{y.mean():.3f}}±{{y.std():.3f}}")
+"""
+
+
+def test_a_live_widget_follows_pauses_and_leaves_nothing(lab, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic")
+        heading, badge = widget.locator(".nm-heading"), widget.locator(".nm-badge")
+        found, by_torch = {}, {}
+
+        def call(name, value, network="a"):
+            by_torch[name] = run_cell(page, CALL.format(network=network, value=value)).strip()
+
+        found["badge"] = badge.inner_text()
+        call("call 1", 1.0)
+        expect(heading).to_contain_text("call 1")
+        frames(page)
+        found["call 1"] = rows(widget)[0]["mean"]
+        call("call 2", -7.0)
+        expect(heading).to_contain_text("call 2")
+        frames(page)
+        found["call 2"] = rows(widget)[0]["mean"]
+        control(widget, "pause").click()
+        expect(badge).to_contain_text("paused")
+        call("paused", 30.0)
+        page.wait_for_timeout(300)  # an update would come within a tenth of a second
+        found["paused"] = heading.inner_text(), rows(widget)[0]["mean"]
+        control(widget, "pause").click()
+        expect(badge).to_contain_text("live")
+        call("resumed", 50.0)
+        expect(heading).not_to_contain_text("call 2")
+        frames(page)
+        found["resumed"] = rows(widget)[0]["mean"]
+        found["own while live"] = run_cell(page, TORCHS_OWN).strip()
+        control(widget, "close").click()
+        expect(widget).to_have_count(0)
+        found["own once closed"] = run_cell(page, TORCHS_OWN).strip()
+        return found, by_torch
+
+    found, by_torch = visit(lab, notebook_of(tmp_path, LOAD, LIVE), look)
+
+    assert "live" in found["badge"]
+    for name in ("call 1", "call 2", "resumed"):
+        assert found[name] == by_torch[name]
+    assert "call 2" in found["paused"][0]
+    assert found["paused"][1] == by_torch["call 2"] != by_torch["paused"]
+    assert found["own while live"] == "False"
+    assert found["own once closed"] == "True"
+
+
+def test_watching_ends_with_its_block_a_second_watch_and_the_extension(lab, tmp_path):
+    def look(page):
+        widgets = page.locator(".nnmagic")
+        found = {}
+        expect(widgets).to_have_count(1)
+        run_cell(page, "w2 = nnmagic.watch(a)\nw2")
+        expect(page.locator(".jp-Cell").last.locator(".nnmagic")).to_have_count(1)
+        expect(widgets).to_have_count(1)
+        found["second"] = run_cell(page, f"{WIDGETS}\nprint(len(open_ones), open_ones[0] is w2)")
+        run_cell(page, "w2.close()")
+        block = f"with nnmagic.watch(a):\n    {TORCHS_OWN}\n{TORCHS_OWN}"
+        found["block"] = run_cell(page, block).split()
+        run_cell(page, "import ipywidgets\nipywidgets.HBox([nnmagic.watch(a), nnmagic.watch(b)])")
+        expect(widgets).to_have_count(2)
+        run_cell(page, CALL.format(network="b", value=1.0))
+        expect(widgets.nth(1).locator(".nm-heading")).to_contain_text("b · call 1")
+        run_cell(page, CALL.format(network="a", value=1.0))
+        expect(widgets.nth(0).locator(".nm-heading")).to_contain_text("a · call 1")
+        found["both"] = [names(rows(each)) for each in widgets.all()]
+        run_cell(page, "%nntrace --live b")
+        magic = widgets.nth(1)
+        expect(magic.locator(".nm-badge")).to_contain_text("live")
+        expect(widgets).to_have_count(2)
+        expect(page.locator("[data-nnmagic]").last).to_be_hidden()
+        run_cell(page, CALL.format(network="b", value=2.0))
+        expect(magic.locator(".nm-heading")).to_contain_text("b · call 1")
+        run_cell(page, "%unload_ext nnmagic")
+        expect(widgets).to_have_count(0)
+        found["unloaded"] = run_cell(page, TORCHS_OWN)
+        return found
+
+    found = visit(lab, notebook_of(tmp_path, LOAD, LIVE), look)
+
+    assert found["second"].split() == ["1", "True"]
+    assert found["block"] == ["False", "True"]
+    assert found["both"] == [["a", "0", "1"], ["b"]]
+    assert found["unloaded"].strip() == "True"
+
+
+LOOP = """
+with torch.no_grad():
+    for i in range(2_000):
+        y = a(torch.full((1, 3), i / 100))
+print(f"{y.mean():.3f}±{y.std():.3f}")
+"""
+
+
+def test_a_quick_loop_sends_few_messages_and_its_last_call(lab, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic")
+        page.evaluate(COUNT_MESSAGES)
+        begin = time.monotonic()
+        last = run_cell(page, LOOP).strip()
+        expect(widget.locator(".nm-heading")).to_contain_text("call 2,000")
+        frames(page)
+        messages = page.evaluate("messages")
+        return time.monotonic() - begin, last, rows(widget)[0]["mean"], messages
+
+    seconds, last, shown, messages = visit(lab, notebook_of(tmp_path, LOAD, LIVE), look)
+
+    assert shown == last
+    assert 1 <= messages <= 10 * seconds + 1
+
+
+FAILS_AT_TIMES = """
+class Gate(nn.Module):
+    def forward(self, x):
+        if x.sum() < 0:
+            raise ValueError("the gate is shut")
+        return x
+
+gated = nn.Sequential(nn.Identity(), Gate())
+w = nnmagic.watch(gated)
+w
+"""
+
+
+def test_a_live_widget_shows_a_call_that_fails_and_the_next_that_does_not(lab, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic")
+        heading = widget.locator(".nm-heading")
+        run_cell(page, "_ = gated(torch.ones(2))")
+        expect(heading).to_contain_text("call 1")
+        run_cell(page, "try:\n    gated(-torch.ones(2))\nexcept ValueError:\n    pass")
+        expect(heading).to_contain_text("failed")
+        frames(page)
+        failing = [row["message"] for row in rows(widget)]
+        run_cell(page, "_ = gated(torch.full((2,), 3.0))")
+        expect(heading).to_contain_text("call 3")
+        frames(page)
+        after = [[row["message"], row["mean"]] for row in rows(widget)]
+        return failing, after
+
+    failing, after = visit(lab, notebook_of(tmp_path, LOAD, FAILS_AT_TIMES), look)
+
+    assert failing == ["FAILED inside", None, "FAILED ValueError"]
+    assert after == [[None, "3.000±0.000"]] * 3

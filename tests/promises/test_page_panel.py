@@ -1,0 +1,203 @@
+"""The widget's panel in a real page: a layer's pictures and numbers, and running again."""
+
+import json
+
+import pytest
+from lab import notebook_of, run_cell
+from playwright.sync_api import expect
+from widget_page import (
+    AS_DICT,
+    COLORS,
+    LOAD,
+    all_rows,
+    control,
+    frames,
+    names,
+    open_panel,
+    rows,
+    statistic_texts,
+    statistics,
+    visit,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+RESNET = """
+import inspect, torchvision
+torch.manual_seed(0)
+net = torchvision.models.resnet18().eval()
+x = torch.rand(1, 3, 224, 224)
+with torch.no_grad():
+    t = %nntrace net(x)
+t
+"""
+
+
+def test_a_resnet_is_searched_and_its_convolution_seen_whole(lab, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic")
+        found = {"all": widget.locator(".nm-count").inner_text()}
+        control(widget, "search").fill("conv")
+        found["count"] = widget.locator(".nm-count").inner_text()
+        found["rows"] = all_rows(widget)
+        control(widget, "search").fill("")
+        control(widget, "grid").evaluate("grid => { grid.scrollTop = 0; }")
+        frames(page)
+        found["title"] = open_panel(widget, "conv1")
+        panel = control(widget, "panel")
+        panel.locator("canvas").nth(1).wait_for()
+        found["colors"] = [canvas.evaluate(COLORS) for canvas in panel.locator("canvas").all()]
+        found["statistics"] = statistics(widget)
+        found["text"] = panel.inner_text()
+        record = "[as_dict(t['conv1'].inputs[0]), as_dict(t['conv1'].main)]"
+        found["record"] = json.loads(run_cell(page, f"{AS_DICT}\nprint(json.dumps({record}))"))
+        found["place"] = run_cell(
+            page,
+            "lines, first = inspect.getsourcelines(torchvision.models.ResNet._forward_impl)\n"
+            "at = next(i for i, line in enumerate(lines) if 'self.conv1(x)' in line)\n"
+            "print(f'resnet.py:{first + at}')",
+        ).strip()
+        found["names"] = json.loads(
+            run_cell(page, "print(json.dumps([n for n, _ in net.named_modules()]))")
+        )
+        whole = panel.get_by_text("all 802,816 values", exact=True)
+        found["whole before"] = whole.count()
+        control(widget, "all-output-0").click()
+        expect(whole).to_be_visible(timeout=30_000)
+        expect(control(widget, "all-output-0")).to_have_count(0)
+        return found
+
+    found = visit(lab, notebook_of(tmp_path, LOAD, RESNET), look)
+
+    convolutions = [n for n in found["names"] if "conv" in n or n.endswith("downsample.0")]
+    above = {n.rsplit(".", i)[0] for n in convolutions for i in range(1, n.count(".") + 1)}
+    assert len(convolutions) == 20
+    assert found["count"] == f"20 of {found['all'].split()[0]}"
+    assert sorted(names(found["rows"])) == sorted({"net", *convolutions, *above})
+    assert found["title"] == "conv1 · Conv2d"
+    assert len(found["colors"]) == 2
+    assert min(found["colors"]) > 20
+    assert found["statistics"] == [statistic_texts(record) for record in found["record"]]
+    assert "weight (64, 3, 7, 7) · 9,408" in found["text"].replace("\xa0", " ")
+    assert found["place"] in found["text"]
+    assert "called at" in found["text"]
+    assert found["whole before"] == 0
+
+
+CLASSIFIER = """
+torch.manual_seed(0)
+net = nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, 10))
+x, flat, narrow = torch.rand(1, 28, 28), torch.ones(1, 28, 28) / 2, torch.ones(1, 20)
+t = %nntrace net(x)
+t
+"""
+
+IN_EVAL_MODE = """
+def by_torch(x):
+    was, _ = net.training, net.eval()
+    with torch.no_grad():
+        y = net(x)
+    net.train(was)
+    return was, f"{y.mean():.3f}±{y.std():.3f}", int(y.argmax())
+"""
+
+
+def test_run_again_gives_what_torch_gives(lab, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic").first
+        heading = widget.locator(".nm-heading")
+        found = {}
+
+        def by_torch(x):
+            return json.loads(run_cell(page, f"{IN_EVAL_MODE}\nprint(json.dumps(by_torch({x})))"))
+
+        def run(source, heading_text):
+            control(widget, "source").select_option(source)
+            control(widget, "run").click()
+            expect(heading).to_contain_text(heading_text)
+            frames(page)
+            return rows(widget)[0]["mean"]
+
+        found["linear"] = open_panel(widget, "1")
+        widget.locator("[data-nm=panel] table").wait_for()
+        found["statistics"] = statistics(widget)
+        record = "[as_dict(t['1'].inputs[0]), as_dict(t['1'].main)]"
+        found["record"] = json.loads(run_cell(page, f"{AS_DICT}\nprint(json.dumps({record}))"))
+        found["recorded"] = rows(widget)[0]["mean"]
+        control(widget, "input").click()
+        control(widget, "source").select_option("noise")
+        control(widget, "seed").fill("7")
+        found["noise"] = run("noise", "seed 7")
+        noise = "torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(7))"
+        found["noise by torch"] = by_torch(noise)
+        control(widget, "source").select_option("picture")
+        code = "pictures = nnmagic.fashion_mnist()\nprint(pictures.classes[pictures[3][1]])"
+        found["label"] = run_cell(page, code).strip()
+        control(widget, "picture-3").click()
+        found["picture"] = run("picture", f"Fashion-MNIST picture 3 ({found['label']})")
+        found["picture by torch"] = by_torch("nnmagic.fashion_mnist()[3][0].reshape(1, 28, 28)")
+        found["bars"] = widget.locator(".nm-score-name").all_inner_texts()
+        control(widget, "source").select_option("variable")
+        control(widget, "variable").fill("flat")
+        found["variable"] = run("variable", "on flat")
+        found["variable by torch"] = by_torch("flat")
+        control(widget, "variable").fill("nope")
+        control(widget, "run").click()
+        alert = widget.locator(".nm-alert")
+        expect(alert).not_to_be_empty()
+        found["unknown"] = alert.inner_text()
+        found["unknown keeps"] = rows(widget)[0]["mean"]
+        control(widget, "variable").fill("narrow")
+        control(widget, "run").click()
+        expect(heading).to_contain_text("failed in")
+        found["failed"] = [row["message"] for row in rows(widget) if row["message"]]
+        found["alert"] = alert.inner_text()
+        return found
+
+    found = visit(lab, notebook_of(tmp_path, LOAD, CLASSIFIER), look)
+
+    assert found["linear"] == "1 · Linear"
+    assert found["statistics"] == [statistic_texts(record) for record in found["record"]]
+    assert found["noise"] != found["recorded"]
+    for source in ("noise", "picture", "variable"):
+        was_training, mean, _ = found[f"{source} by torch"]
+        assert was_training
+        assert found[source] == mean
+    classes = [
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker"),
+        *("Bag", "Ankle boot"),
+    ]
+    assert len(found["bars"]) == 5
+    assert set(found["bars"]) <= set(classes)
+    assert found["bars"][0] == classes[found["picture by torch"][2]]
+    assert found["unknown"] == "'nope' is no variable; type the name of a tensor in the notebook"
+    assert found["unknown keeps"] == found["variable"]
+    assert found["alert"] == ""
+    failed = "FAILED got (1, 20), weight is (32, 784): the last axis must be 784, it is 20"
+    assert failed in found["failed"]
+
+
+def test_a_network_that_is_gone_cannot_be_run_again(lab, tmp_path):
+    def look(page):
+        shown_before = page.locator(".nnmagic").first
+        can_before = control(shown_before, "run").is_enabled()
+        run_cell(page, "del net\ngc.collect()\nt")
+        shown_after = page.locator(".nnmagic").nth(1)
+        control(shown_after, "input").click()
+        expect(control(shown_after, "run")).to_be_visible()
+        after = (
+            control(shown_after, "run").is_enabled(),
+            shown_after.locator(".nm-form").inner_text(),
+        )
+        control(shown_before, "input").click()
+        if control(shown_before, "run").is_enabled():
+            control(shown_before, "run").click()
+        expect(shown_before.locator(".nm-input")).to_contain_text("the network is gone")
+        return can_before, after, control(shown_before, "run").is_enabled()
+
+    can_before, (can_after, form), stays = visit(lab, notebook_of(tmp_path, LOAD, CLASSIFIER), look)
+
+    assert can_before
+    assert not can_after
+    assert "the network is gone" in form
+    assert not stays
