@@ -296,7 +296,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-class _Refusal(CallObserver):
+class _Refusal(CallObserver[None]):
     """Finds the innermost layer that refuses an input."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -320,24 +320,22 @@ class _Refusal(CallObserver):
             return _Outcome(through=through, calls=self.calls, refusal=text, excess=self.excess)
         return _Outcome(through=True, calls=self.calls, excess=_batch_grown((args, kwargs), output))
 
-    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+    def began(self, call: RunningCall[None]) -> None:
         self.calls += 1
-        call.notes = args, kwargs
 
-    def ended(self, call: RunningCall, output: Any) -> None:
+    def ended(self, call: RunningCall[None], output: Any) -> None:
         pass
 
-    def raised(self, call: RunningCall, error: BaseException) -> None:
+    def raised(self, call: RunningCall[None], error: BaseException) -> None:
         if error is self.error:
             return
         self.error = error
-        args, kwargs = call.notes
         message = first_line(error)
         reads = isinstance(error, Exception) and is_for_want_of_values(error)
-        got = "" if reads else mismatch(call.module, args, kwargs, error)
+        got = "" if reads else mismatch(call.module, call.args, call.kwargs, error)
         where = layer_name(self.network, call.layer)
         self.text = f"{where} ({type(call.module).__name__}) {got or message}"
-        tensor = next((each for each in args if isinstance(each, torch.Tensor)), None)
+        tensor = next((each for each in call.args if isinstance(each, torch.Tensor)), None)
         self.excess = excess(call.module, () if tensor is None else tensor.shape, message)
 
 

@@ -3,9 +3,10 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from threading import RLock, get_ident
 from types import CodeType, FunctionType
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import nn
@@ -25,56 +26,43 @@ STOPPED_EARLY = getattr(checkpoint, "_StopRecomputationError", ())
 """What ends the recomputation of a checkpoint when the backward has all that it needs."""
 
 
-class RunningCall:
+Record = TypeVar("Record")
+"""What an observer keeps of a call while it is in progress."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RunningCall(Generic[Record]):
     """A module call that is in progress.
 
     Attributes:
         observer: who observes it.
         module: the layer.
-        network: the network that the call belongs to; None for a call that is passed over.
-        layer: the layer's dotted name.
-        step: which outermost call of the network it belongs to.
-        depth: how many observed calls of its thread were in progress when it began.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        network: the network that the call belongs to.
+        layer: the layer's dotted name, e.g. `"encoder.layers.0"`; `""` for the network itself.
+        step: which outermost call of the network it belongs to, from 0.
         parent: the call that it was made in, or None.
         recomputed: whether it runs during a backward, as the recomputation of a checkpoint does.
         stack: the calls in progress of its thread.
-        notes: whatever the observer keeps for the length of the call.
+        depth: how many of them there were when it began.
+        is_skipped: whether its step is not observed, nor any call inside.
+        record: what the observer keeps of it; there from `began` on.
     """
 
-    __slots__ = (
-        "depth",
-        "layer",
-        "module",
-        "network",
-        "notes",
-        "observer",
-        "parent",
-        "recomputed",
-        "stack",
-        "step",
-    )
-
-    def __init__(
-        self,
-        observer: "CallObserver",
-        module: nn.Module,
-        network: Network | None,
-        layer: str,
-        step: int,
-        parent: "RunningCall | None",
-        recomputed: bool,
-        stack: "list[RunningCall]",
-    ) -> None:
-        self.observer = observer
-        self.module = module
-        self.network = network
-        self.layer = layer
-        self.step = step
-        self.depth = len(stack)
-        self.parent = parent
-        self.recomputed = recomputed
-        self.stack = stack
-        self.notes: Any = None
+    observer: "CallObserver[Record]"
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    network: Network
+    layer: str
+    step: int
+    parent: "RunningCall[Record] | None"
+    recomputed: bool
+    stack: "list[RunningCall[Record]]"
+    depth: int
+    is_skipped: bool = False
+    record: Record = field(init=False)
 
 
 graph_task = torch._C._current_graph_task_id
@@ -85,7 +73,7 @@ def in_backward() -> bool:
     return graph_task() >= 0
 
 
-class CallObserver(ABC):
+class CallObserver(ABC, Generic[Record]):
     """Follows the module calls of a run: which are in progress, and how they are named.
 
     It sees the calls of the thread that made it, and of threads that begin during the run; those
@@ -96,32 +84,38 @@ class CallObserver(ABC):
     Args:
         naming: names networks and layers.
         every: observe the steps 0, every, 2 * every, ... of each network only.
+
+    Attributes:
+        running: the calls in progress of the thread that made the observer, outermost first.
+        lock: held while a call begins or ends.
     """
 
     def __init__(self, naming: Naming, every: int = 1) -> None:
         self.naming = naming
         self.every = every
-        self.running: list[RunningCall] = []
+        self.running: list[RunningCall[Record]] = []
         self._thread = get_ident()
-        self._others: dict[int, list[RunningCall] | None] = dict.fromkeys(sys._current_frames())
-        self._lock = RLock()
+        self._others: dict[int, list[RunningCall[Record]] | None] = dict.fromkeys(
+            sys._current_frames()
+        )
+        self.lock = RLock()
 
     @abstractmethod
-    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
-        """Take note of a call before its forward runs."""
+    def began(self, call: RunningCall[Record]) -> Record:
+        """Take note of a call before its forward runs; return the record to keep meanwhile."""
 
     @abstractmethod
-    def ended(self, call: RunningCall, output: Any) -> None:
+    def ended(self, call: RunningCall[Record], output: Any) -> None:
         """Take note of what a call returned."""
 
     @abstractmethod
-    def raised(self, call: RunningCall, error: BaseException) -> None:
+    def raised(self, call: RunningCall[Record], error: BaseException) -> None:
         """Take note of an exception on its way through a call."""
 
-    def stopped(self, call: RunningCall) -> None:  # noqa: B027 - of no interest to most
+    def stopped(self, call: RunningCall[Record]) -> None:
         """Take note of a recomputation that ended early, since nothing more of it is needed."""
 
-    def stack_here(self) -> list[RunningCall] | None:
+    def stack_here(self) -> list[RunningCall[Record]] | None:
         """Return the calls in progress of this thread; None if it is passed over."""
         thread = get_ident()
         if thread == self._thread:
@@ -133,38 +127,64 @@ class CallObserver(ABC):
         """Whether a call is in progress in any thread."""
         return bool(self.running) or any(self._others.values())
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> RunningCall | None:
+    def enter(
+        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> RunningCall[Record] | None:
         """Note that a call begins; None if it is not to be observed."""
-        with self._lock:
+        with self.lock:
             stack = self.running if get_ident() == self._thread else self.stack_here()
             if stack is None:
                 return None
             depth = len(stack)
             try:
-                call = self._inner(module, stack) if stack else self._outermost(module, stack)
+                begin = self._inner if stack else self._outermost
+                call = begin(module, args, kwargs, stack)
                 if call is not None:
                     stack.append(call)
-                    if call.network is not None:
-                        self.began(call, args, kwargs)
+                    if not call.is_skipped:
+                        call.record = self.began(call)
             except BaseException:  # an interrupt
                 del stack[depth:]
                 raise
         return call
 
-    def _inner(self, module: nn.Module, stack: list[RunningCall]) -> RunningCall | None:
+    def _inner(
+        self,
+        module: nn.Module,
+        args: tuple,
+        kwargs: dict[str, Any],
+        stack: list[RunningCall[Record]],
+    ) -> RunningCall[Record] | None:
         parent = stack[-1]
         network = parent.network
-        if network is None or type(module).__module__ == UNLIFTED:
+        if parent.is_skipped or type(module).__module__ == UNLIFTED:
             return None  # torch's check of an exported program's arguments is no layer
         known = network.names.get(id(module))
         if known is not None and known[1]() is module:
             name = known[0]
         else:
             name = network.name_of(module, parent.module, parent.layer)
-        recomputed = parent.recomputed or graph_task() >= 0
-        return RunningCall(self, module, network, name, parent.step, parent, recomputed, stack)
+        return RunningCall(
+            observer=self,
+            module=module,
+            args=args,
+            kwargs=kwargs,
+            network=network,
+            layer=name,
+            step=parent.step,
+            parent=parent,
+            recomputed=parent.recomputed or graph_task() >= 0,
+            stack=stack,
+            depth=len(stack),
+        )
 
-    def _outermost(self, module: nn.Module, stack: list[RunningCall]) -> RunningCall | None:
+    def _outermost(
+        self,
+        module: nn.Module,
+        args: tuple,
+        kwargs: dict[str, Any],
+        stack: list[RunningCall[Record]],
+    ) -> RunningCall[Record] | None:
         recomputed = in_backward()
         # a recomputation, or a thread, goes on with a network of which another call is at the root
         goes_on = recomputed or stack is not self.running
@@ -177,13 +197,25 @@ class CallObserver(ABC):
         else:
             step = found.steps
             found.steps += 1
-        seen = None if step % self.every else found
-        return RunningCall(self, module, seen, name, step, None, recomputed, stack)
+        return RunningCall(
+            observer=self,
+            module=module,
+            args=args,
+            kwargs=kwargs,
+            network=found,
+            layer=name,
+            step=step,
+            parent=None,
+            recomputed=recomputed,
+            stack=stack,
+            depth=0,
+            is_skipped=step % self.every > 0,
+        )
 
-    def leave(self, call: RunningCall, output: Any) -> None:
+    def leave(self, call: RunningCall[Record], output: Any) -> None:
         """Note that a call returned."""
-        if call.network is not None:
-            with self._lock:
+        if not call.is_skipped:
+            with self.lock:
                 self.ended(call, output)
         stack = call.stack
         if stack and stack[-1] is call:  # the usual case
@@ -191,10 +223,10 @@ class CallObserver(ABC):
         else:
             del stack[call.depth :]
 
-    def fail(self, call: RunningCall, error: BaseException) -> None:
+    def fail(self, call: RunningCall[Record], error: BaseException) -> None:
         """Note that a call is ended by an exception."""
-        if call.network is not None:
-            with self._lock:
+        if not call.is_skipped:
+            with self.lock:
                 if call.recomputed and isinstance(error, STOPPED_EARLY):
                     self.stopped(call)
                 else:
@@ -215,7 +247,7 @@ class CallCounter:
             self.calls += 1
 
 
-Observer = CallObserver | CallCounter
+Observer = CallObserver[Any] | CallCounter
 
 
 def _observed_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:

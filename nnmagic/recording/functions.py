@@ -14,7 +14,7 @@ from nnmagic.display.units import Shape
 from nnmagic.network.calls import RunningCall
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.network.places import TORCH_FOLDER, calling_line
-from nnmagic.recording.recorder import Recorder
+from nnmagic.recording.recorder import Recorder, WrittenCall
 from nnmagic.tensors.metadata import version_of
 
 FUSING = (nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
@@ -160,7 +160,7 @@ class FunctionRecorder(Recorder):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.mode = FunctionMode(self._inputs, self._function)
-        self._aside: RunningCall | None = None
+        self._aside: RunningCall[WrittenCall] | None = None
 
     @block
     def observing(self) -> Iterator[None]:
@@ -171,7 +171,9 @@ class FunctionRecorder(Recorder):
             finally:
                 self._come_back(self._aside)
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> RunningCall | None:
+    def enter(
+        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> RunningCall[WrittenCall] | None:
         """Note that a call begins; follow no functions where that would change its arithmetic."""
         with self.mode.at_rest():
             call = super().enter(module, args, kwargs)
@@ -182,37 +184,37 @@ class FunctionRecorder(Recorder):
             self.log.say(note)
         return call
 
-    def leave(self, call: RunningCall, output: Any) -> None:
+    def leave(self, call: RunningCall[WrittenCall], output: Any) -> None:
         """Note that a call returned."""
         self._come_back(call)
         with self.mode.at_rest():
             super().leave(call, output)
 
-    def fail(self, call: RunningCall, error: BaseException) -> None:
+    def fail(self, call: RunningCall[WrittenCall], error: BaseException) -> None:
         """Note that a call is ended by an exception."""
         self._come_back(call)
         with self.mode.at_rest():
             super().fail(call, error)
 
-    def ended(self, call: RunningCall, output: Any) -> None:
+    def ended(self, call: RunningCall[WrittenCall], output: Any) -> None:
         """Write what the call returned, and leave out the function that all of it is."""
         super().ended(call, output)
-        index = call.notes[0]
+        index = call.record.number
         last = len(self.log) - 1
         only = last == index + 1 and self.log.is_function(last)
         torchs_own = type(call.module).__module__.startswith("torch.nn.")
         if only and torchs_own and self.log.outputs[last] == self.log.outputs[index]:
             self.log.drop_last()
 
-    def _come_back(self, call: RunningCall | None) -> None:
+    def _come_back(self, call: RunningCall[WrittenCall] | None) -> None:
         if call is not None and call is self._aside:
             self._aside = None
             self.mode.come_back()
 
     def _inputs(self, given: tuple[tuple, dict[str, Any]]) -> tuple[Shape, tuple[int, ...]]:
         shape, tensors = tensors_of_call(*given)
-        home = self.running[-1].network if self.running else None
-        index = -1 if home is None else home.index
+        parent = self.running[-1] if self.running else None
+        index = -1 if parent is None or parent.is_skipped else parent.network.index
         return shape, tuple(self.tensors.write(tensor, index) for tensor in tensors)
 
     def _function(
@@ -220,9 +222,9 @@ class FunctionRecorder(Recorder):
     ) -> None:
         parent = self.running[-1] if self.running else None
         if parent is not None:
-            if parent.network is None:
+            if parent.is_skipped:
                 return
-            network, step, above = parent.network.index, parent.step, parent.notes[0]
+            network, step, above = parent.network.index, parent.step, parent.record.number
             layer = f"{parent.layer}.{name}()" if parent.layer else f"{name}()"
         else:
             if self.naming.only or called_by_torch():
@@ -232,7 +234,7 @@ class FunctionRecorder(Recorder):
             if step % self.every:
                 return
             network, above, layer = self._outside(), -1, f"{name}()"
-        with self._lock:
+        with self.lock:
             shape, tensors = inputs
             index = self.log.add_call(
                 layer=self.log.layer_index(network, layer, type_name),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
@@ -27,7 +27,21 @@ from nnmagic.tensors.measure import measure
 from nnmagic.tensors.writer import TensorWriter
 
 
-class Recorder(CallObserver):
+class WrittenCall(NamedTuple):
+    """Where a running call stands in the log.
+
+    Attributes:
+        number: its number.
+        place: the number of the place in the code that made it.
+        tensors: the tensors that it got.
+    """
+
+    number: int
+    place: int
+    tensors: Sequence[torch.Tensor]
+
+
+class Recorder(CallObserver[WrittenCall]):
     """Writes every call, what it got and what it returned, into a log.
 
     Values are measured at the moment at which a layer gets or returns them, so that a later change
@@ -60,7 +74,7 @@ class Recorder(CallObserver):
     ) -> None:
         super().__init__(naming, every)
         self.log = log
-        log.tensors.lock = self._lock
+        log.tensors.lock = self.lock
         log.graded = grad
         self.gradients = Gradients(log, self._gradient) if grad else None
         self.tensors = TensorWriter(log.tensors, keep)
@@ -77,10 +91,9 @@ class Recorder(CallObserver):
         """See all calls for the length of the block."""
         return observed(self, eager=self.eager)
 
-    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+    def began(self, call: RunningCall[WrittenCall]) -> WrittenCall:
         """Write the call and what it got."""
-        network = call.network
-        assert network is not None
+        network, args, kwargs = call.network, call.args, call.kwargs
         if call.depth == 0:
             self._error = None
             self.tensors.forget_all()
@@ -100,8 +113,11 @@ class Recorder(CallObserver):
             if not tensors:
                 nested, tensors = tensors_of_call(args, kwargs)
             shape, inputs = self._write(tensors, nested, network.index)
-        above = -1 if parent is None else parent.notes[0]
-        place = self._place(None if parent is None else parent.notes[1])
+        if parent is None:
+            above, place = -1, self._place(None)
+        else:
+            above, place, _ = parent.record
+            place = self._place(place)
         if call.stack is not self.running:
             place = self._place_of_starter(place)
         known = len(log.layers)
@@ -119,11 +135,11 @@ class Recorder(CallObserver):
             input_shape=shape,
             inputs=inputs,
         )
-        call.notes = index, place, args, kwargs, tensors
         if call.recomputed:
             log.recomputed.add(index)
         elif call.depth == 0:
-            self.roots.note(call, RootCall(call, index, args, kwargs, tensors))
+            self.roots.note(call, RootCall(call, index, tensors))
+        return WrittenCall(index, place, tensors)
 
     def _remark(self, module: nn.Module) -> None:
         """Say what is special about a layer of a class that is met for the first time."""
@@ -134,10 +150,9 @@ class Recorder(CallObserver):
         if self.eager and module._compiled_call_impl is not None:
             self.log.say("compiled networks run eagerly while they are traced")
 
-    def ended(self, call: RunningCall, output: Any) -> None:
+    def ended(self, call: RunningCall[WrittenCall], output: Any) -> None:
         """Write what the call returned."""
-        index, module = call.notes[0], call.module
-        assert call.network is not None
+        index, module = call.record.number, call.module
         # a layer that calls no other may have written to what it got; torch's own count that
         new = index + 1 == len(self.log)
         if new and self._torchs_own.get(type(module)):
@@ -192,13 +207,13 @@ class Recorder(CallObserver):
             return self.log.shape_index_of(indices), indices
         return self.log.shape_index(nested), indices
 
-    def stopped(self, call: RunningCall) -> None:
+    def stopped(self, call: RunningCall[WrittenCall]) -> None:
         """Write that the backward has what it needed of a recomputation."""
-        self.log.stop(call.notes[0])
+        self.log.stop(call.record.number)
 
-    def raised(self, call: RunningCall, error: BaseException) -> None:
+    def raised(self, call: RunningCall[WrittenCall], error: BaseException) -> None:
         """Write that an exception passes through the call, innermost first."""
-        index, place, args, kwargs, _ = call.notes
+        index, place, _ = call.record
         # the same exception may be raised again elsewhere, by a network that keeps and reuses it
         innermost = error is not self._error or self.log.parent[self._reached] != index
         self._reached = index
@@ -206,7 +221,7 @@ class Recorder(CallObserver):
             cause = error.__cause__ or error.__context__
             came_from = self._origin if cause is self._error and cause is not None else None
             self._error, self._origin = error, index
-        why = mismatch(call.module, args, kwargs, error) if innermost else ""
+        why = mismatch(call.module, call.args, call.kwargs, error) if innermost else ""
         if "last axis must be" in why:
             why += self._flattened_from(index)
         failure = Failure(
@@ -223,21 +238,24 @@ class Recorder(CallObserver):
         if self.log.places[place] or not self.running:
             return place
         starter = self.running[-1]
-        return place if starter.network is None else starter.notes[1]
+        return place if starter.is_skipped else starter.record.place
 
     def _judge(
-        self, call: RunningCall, outputs: Sequence[torch.Tensor], indices: tuple[int, ...]
+        self,
+        call: RunningCall[WrittenCall],
+        outputs: Sequence[torch.Tensor],
+        indices: tuple[int, ...],
     ) -> None:
         """Note what is known of an outermost call only now: what it ignored, what spoiled it."""
-        index, *_, inputs = call.notes
-        ignores = ignores_its_input(inputs, outputs)
+        index = call.record.number
+        ignores = ignores_its_input(call.record.tensors, outputs)
         if isinstance(ignores, list):
             self.tensors.read_later(ignores, partial(_note_constant, self.log, index))
         elif ignores:
             self.log.constant.add(index)
-        network = None if call.network is None else call.network.module()
+        network = call.network.module()
         thinned = self.tensors.at_most is not None  # a look at every value would slow it down
-        if call.network is None or network is None or thinned:
+        if network is None or thinned:
             return
         finite = {self.tensors.is_finite(each) for each in indices}
         calls = range(index, len(self.log))
@@ -333,7 +351,7 @@ class Recorder(CallObserver):
         self._before[network.index] = Fingerprint(network.layers())
 
     def _gradient(self, gradient: torch.Tensor) -> int:
-        with self._lock:
+        with self.lock:
             return self.tensors.write_alone(gradient)
 
 

@@ -46,20 +46,11 @@ class RootCall:
     Args:
         call: the call in progress.
         index: its number in the log.
-        args: its positional arguments.
-        kwargs: its keyword arguments.
-        tensors: those in both.
+        tensors: those among its arguments.
     """
 
-    def __init__(
-        self,
-        call: RunningCall,
-        index: int,
-        args: tuple,
-        kwargs: dict[str, Any],
-        tensors: Iterable[torch.Tensor],
-    ) -> None:
-        assert call.network is not None
+    def __init__(self, call: RunningCall[Any], index: int, tensors: Iterable[torch.Tensor]) -> None:
+        args, kwargs = call.args, call.kwargs
         self.network = call.network.module
         self.called = weakref.ref(call.module)
         self.index = index
@@ -136,9 +127,8 @@ class RootCalls:
         self.remake: Callable[[nn.Module], tuple[tuple, dict[str, Any]]] | None = None
         self.last: dict[int, RootCall] = {}
 
-    def note(self, call: RunningCall, root: RootCall) -> None:
+    def note(self, call: RunningCall[Any], root: RootCall) -> None:
         """Note a call that has no other around it."""
-        assert call.network is not None
         self.last[call.network.index] = root
 
     def __call__(self) -> nn.Module | None:

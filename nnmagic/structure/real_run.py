@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from nnmagic.network.calls import RunningCall, observed
+from nnmagic.network.calls import RunningCall, in_backward, observed
 from nnmagic.network.failures import annotate, first_line
 from nnmagic.network.fingerprint import Fingerprint, change_text
 from nnmagic.network.layers import Layers, opaque_kind, opaque_note
@@ -17,7 +17,7 @@ from nnmagic.records.summary import Summary
 from nnmagic.records.weights import named
 from nnmagic.structure.flops import FlopCounter
 from nnmagic.structure.parameter_counts import Counts
-from nnmagic.structure.shape_run import ShapeObserver
+from nnmagic.structure.shape_run import Seen, ShapeObserver
 from nnmagic.tensors.metadata import bytes_of, is_lazy, storage_bytes
 
 
@@ -36,27 +36,21 @@ class RunObserver(ShapeObserver):
         self.roots: dict[str, tuple[nn.Module, Fingerprint]] = {}
         self.input_bytes = 0
 
-    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+    def enter(
+        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> RunningCall[Seen] | None:
+        """Note that a call begins, unless a backward makes it."""
+        return None if in_backward() else super().enter(module, args, kwargs)
+
+    def began(self, call: RunningCall[Seen]) -> Seen:
         """Begin the row of the call."""
-        if call.recomputed:
-            return
-        super().began(call, args, kwargs)
-        assert call.network is not None
+        seen = super().began(call)
         label, root = call.network.label, call.network.module()
         if label not in self.roots and root is not None:
             self.roots[label] = root, Fingerprint(call.network.layers())
         if call.depth == 0 and call.stack is self.running:
-            self.input_bytes += sum(map(bytes_of, tensors_of_call(args, kwargs)[1]))
-
-    def ended(self, call: RunningCall, output: Any) -> None:
-        """Complete the row of the call."""
-        if not call.recomputed:
-            super().ended(call, output)
-
-    def raised(self, call: RunningCall, error: BaseException) -> None:
-        """Mark the row of the call as failed, innermost first."""
-        if not call.recomputed:
-            super().raised(call, error)
+            self.input_bytes += sum(map(bytes_of, tensors_of_call(call.args, call.kwargs)[1]))
+        return seen
 
     def counted(self) -> dict[str, Any]:
         """Return the rows and the totals of the parameters as they are now."""

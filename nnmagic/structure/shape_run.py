@@ -72,7 +72,7 @@ class Seen:
         self.misses = misses
 
 
-class ShapeObserver(CallObserver):
+class ShapeObserver(CallObserver[Seen]):
     """Notes for every call its shapes and its operations.
 
     Args:
@@ -89,10 +89,9 @@ class ShapeObserver(CallObserver):
         self.failure = ""
         self.error: BaseException | None = None
 
-    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+    def began(self, call: RunningCall[Seen]) -> Seen:
         """Begin the row of the call."""
-        counter, module = self.counter, call.module
-        assert call.network is not None
+        counter, module, args, kwargs = self.counter, call.module, call.args, call.kwargs
         seen = Seen(
             call.network.label,
             call.layer,
@@ -111,12 +110,12 @@ class ShapeObserver(CallObserver):
                 seen.input_shape, _ = tensors_of_call(args, kwargs)
         if self.sets_aside and call.stack is self.running:
             seen.device = set_aside(module)
-        call.notes = seen, args, kwargs
         self.seen.append(seen)
+        return seen
 
-    def ended(self, call: RunningCall, output: Any) -> None:
+    def ended(self, call: RunningCall[Seen], output: Any) -> None:
         """Complete the row of the call."""
-        seen: Seen = call.notes[0]
+        seen = call.record
         if seen.device is not None:
             put_back(seen.device)
         with torch._C.DisableTorchFunction():
@@ -130,15 +129,14 @@ class ShapeObserver(CallObserver):
                 seen.flops = self.counter.total - seen.total
         seen.children = len(self.seen) > seen.index + 1
 
-    def raised(self, call: RunningCall, error: BaseException) -> None:
+    def raised(self, call: RunningCall[Seen], error: BaseException) -> None:
         """Mark the row of the call as failed, innermost first."""
-        seen: Seen
-        seen, args, kwargs = call.notes
+        seen = call.record
         if seen.device is not None:
             put_back(seen.device)
         if error is not self.error:
             self.error = error
-            why = mismatch(call.module, args, kwargs, error) or first_line(error)
+            why = mismatch(call.module, call.args, call.kwargs, error) or first_line(error)
             place = place_text(*calling_line())
             where = f"{layer_name(seen.network, call.layer)} ({type(call.module).__name__})"
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")

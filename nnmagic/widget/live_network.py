@@ -280,7 +280,7 @@ class Subject:
         return catch.caught
 
 
-class _Catch(CallObserver):
+class _Catch(CallObserver[int]):
     """Keeps all values of one tensor of one call."""
 
     def __init__(self, naming: Naming, layer: str, nth: int, side: str, place: int) -> None:
@@ -289,19 +289,20 @@ class _Catch(CallObserver):
         self.seen = 0
         self.caught: Sample | None = None
 
-    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+    def began(self, call: RunningCall[int]) -> int:
+        """Return which call of the layer it is; -1 for one of another layer."""
         if call.layer != self.layer:
-            return
-        call.notes = self.seen
+            return -1
         self.seen += 1
-        if self.side == "input" and call.notes == self.nth:
-            self._take(tensors_of_call(args, kwargs)[1])
+        if self.side == "input" and self.seen - 1 == self.nth:
+            self._take(tensors_of_call(call.args, call.kwargs)[1])
+        return self.seen - 1
 
-    def ended(self, call: RunningCall, output: Any) -> None:
-        if self.side == "output" and call.layer == self.layer and call.notes == self.nth:
+    def ended(self, call: RunningCall[int], output: Any) -> None:
+        if self.side == "output" and call.record == self.nth:
             self._take(tensors_in(output)[1])
 
-    def raised(self, call: RunningCall, error: BaseException) -> None:
+    def raised(self, call: RunningCall[int], error: BaseException) -> None:
         pass
 
     def _take(self, tensors: tuple[torch.Tensor, ...]) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from nnmagic.network.calls import RunningCall, in_backward, observed
 from nnmagic.network.naming import Naming, Network
 from nnmagic.network.places import CallingPlaces
-from nnmagic.recording.recorder import Recorder
+from nnmagic.recording.recorder import Recorder, WrittenCall
 from nnmagic.recording.root_calls import RootCalls
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.tensor_log import TensorLog
@@ -95,12 +95,14 @@ class Watcher(Recorder):
                 timer.join(1)
         self._latest = None
 
-    def stack_here(self) -> list[RunningCall] | None:
+    def stack_here(self) -> list[RunningCall[WrittenCall]] | None:
         """Return the calls in progress of this thread; one thread is followed at a time."""
         stack = super().stack_here()
         return None if not stack and self.is_busy else stack
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> RunningCall | None:
+    def enter(
+        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> RunningCall[WrittenCall] | None:
         """Note that a call of the network, or within it, begins."""
         if not self.stack_here():
             passed = self.paused or in_backward()
@@ -109,7 +111,7 @@ class Watcher(Recorder):
                 return None
         return super().enter(module, args, kwargs)
 
-    def began(self, call: RunningCall, args: tuple, kwargs: dict[str, Any]) -> None:
+    def began(self, call: RunningCall[WrittenCall]) -> WrittenCall:
         """Begin a log with every outermost call."""
         begin = time.perf_counter()
         if call.depth == 0:
@@ -118,17 +120,16 @@ class Watcher(Recorder):
             self.tensors.at_most = None if elapsed >= SECONDS and cheap else THINNED
             if self.tensors.at_most is None:
                 self._measured_at, self._spent = begin, 0.0
-            self.log = TraceLog(
-                f"{self.home.label} · call {call.step + 1:,}", TensorLog(self._lock)
-            )
+            self.log = TraceLog(f"{self.home.label} · call {call.step + 1:,}", TensorLog(self.lock))
             self.roots = RootCalls(self.log)
             self.tensors.begin(self.log.tensors)
             self._place = CallingPlaces(self.log.places)
             self._torchs_own.clear()
-        super().began(call, args, kwargs)
+        written = super().began(call)
         self._count(begin)
+        return written
 
-    def ended(self, call: RunningCall, output: Any) -> None:
+    def ended(self, call: RunningCall[WrittenCall], output: Any) -> None:
         """Hand the log on when an outermost call returns."""
         begin = time.perf_counter()
         super().ended(call, output)
@@ -136,7 +137,7 @@ class Watcher(Recorder):
         if call.depth == 0:
             self._finished()
 
-    def raised(self, call: RunningCall, error: BaseException) -> None:
+    def raised(self, call: RunningCall[WrittenCall], error: BaseException) -> None:
         """Hand the log on when an exception leaves the network."""
         super().raised(call, error)
         if call.depth == 0:

@@ -20,7 +20,7 @@ class Log(CallObserver):
         super().__init__(naming or Naming(), every)
         self.events = []
 
-    def began(self, call, args, kwargs):
+    def began(self, call):
         self.events.append(("began", call.layer, call.depth, call.step))
 
     def ended(self, call, output):
@@ -182,9 +182,7 @@ def test_what_a_checkpoint_recomputes_is_no_step_and_no_failure(how):
     log = Log()
     net = Checkpointed(**how)
     recomputed = []
-    log.began = lambda call, args, kwargs: recomputed.append(
-        (call.layer, call.step, call.recomputed)
-    )
+    log.began = lambda call: recomputed.append((call.layer, call.step, call.recomputed))
     log.raised = lambda call, error: recomputed.append("raised")
 
     with observed(log):
