@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import nnmagic
 from benchmarks.timing import Figure, threads, timed
-from nnmagic.structure.meta_cache import meta_kernels
+from nnmagic.structure.meta_cache import META_CACHE
 
 TABLE = "torchinfo over nnmagic"
 
@@ -102,7 +102,7 @@ def flop_counter(network: nn.Module, x: Tensor) -> int:
 
 def first_summary(network: nn.Module, x: Tensor) -> None:
     """Make a summary with nothing remembered of earlier ones."""
-    meta_kernels.cache_clear()
+    META_CACHE.clear()
     nnmagic.summary(network, x)
 
 

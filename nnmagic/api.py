@@ -11,7 +11,7 @@ from nnmagic.network.naming import Naming
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
-from nnmagic.structure.shape_run import describe
+from nnmagic.structure.shape_run import MetaRequest, describe
 
 
 def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
@@ -29,17 +29,19 @@ def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
     name = type(module).__name__
     naming = Naming(lambda: [(name, module)])
     if args or kwargs or takes_no_input(module):
-        return describe(module, args, kwargs, naming=naming, title=name)
-    given = work_out_input(module, for_shapes=True)
-    return describe(
-        module,
-        given.args,
-        dict(given.kwargs),
-        naming=naming,
-        title=f"{name} on {given.text}",
-        own_input=True,
-        notes=(f"input: {given.text}, since {given.reason}",),
-    )
+        request = MetaRequest(network=module, args=args, kwargs=kwargs, naming=naming, title=name)
+    else:
+        given = work_out_input(module, for_shapes=True)
+        request = MetaRequest(
+            network=module,
+            args=given.args,
+            kwargs=given.kwargs,
+            naming=naming,
+            title=f"{name} on {given.text}",
+            own_input=True,
+            notes=(f"input: {given.text}, since {given.reason}",),
+        )
+    return describe(request)
 
 
 KEEPS = ("none", "sample", "all")

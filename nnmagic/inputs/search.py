@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from nnmagic.contexts import block
 from nnmagic.display.units import layer_name
@@ -25,9 +24,8 @@ from nnmagic.network.failures import first_line, mismatch
 from nnmagic.network.layers import Layers, device_of, dtype_of
 from nnmagic.network.naming import Naming
 from nnmagic.network.preserve import preserved, random_state_kept
-from nnmagic.structure.flops import FlopCounter
 from nnmagic.structure.meta import is_for_want_of_values, networks_on_meta, on_meta
-from nnmagic.structure.meta_cache import meta_kernels
+from nnmagic.structure.meta_cache import META_CACHE, MetaMode
 from nnmagic.structure.meta_values import known_values
 
 META = torch.device("meta")
@@ -261,11 +259,10 @@ class _Search:
         def attempt(candidate: Input | Candidate) -> _Outcome:
             real = candidate.for_shapes(self._usual).call
             empty = on_meta(real)
-            with kernels, known_values(layers.modules, real, empty, all_small=True):
+            with mode, known_values(layers.modules, real, empty, all_small=True):
                 return observer.outcome_of(*empty)
 
-        # it takes results from memory and by rule, also where nothing is counted
-        kernels = FlopCounter(meta_kernels(len(flop_registry)).kernel_of)
+        mode = MetaMode(META_CACHE)
         layers = Layers(self.network)
         observer = _Refusal(self.network)
         with networks_on_meta(self.network, layers=layers), _quiet(), observed(observer):

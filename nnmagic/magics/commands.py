@@ -1,7 +1,7 @@
 """The makers behind the magics: from the words of a line to the record that they ask for."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -25,7 +25,7 @@ from nnmagic.records.trace import Trace
 from nnmagic.structure.meta import ValuesNeededError
 from nnmagic.structure.parameters import params
 from nnmagic.structure.real_run import describe_run
-from nnmagic.structure.shape_run import describe
+from nnmagic.structure.shape_run import MetaRequest, describe
 from nnmagic.structure.torchinfo import PeerError, compared, torchinfo_summary
 
 
@@ -54,53 +54,25 @@ def _note(given: Input) -> tuple[str, ...]:
     return (f"input: {given.text}, since {given.reason}",) if given.reason else ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """The call whose structure a line asks for, not yet made."""
+def _really(
+    request: MetaRequest, failed: Callable[[Summary], None] = lambda partial: None
+) -> Summary:
+    """Make a call for real and return the structure of what ran."""
+    __tracebackhide__ = True
 
-    network: nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    naming: Naming
-    title: str
-    call: Callable[..., Any] | None = None
-    own_input: bool = False
-    optimizer: str = ""
-    notes: tuple[str, ...] = ()
-
-    def described(self, failed: Callable[[Summary], None] = lambda partial: None) -> Summary:
-        """Make the call on the meta device."""
+    def run() -> Any:
         __tracebackhide__ = True
-        return describe(
-            self.network,
-            self.args,
-            self.kwargs,
-            naming=self.naming,
-            title=self.title,
-            call=self.call,
-            own_input=self.own_input,
-            optimizer=self.optimizer,
-            notes=self.notes,
-            failed=failed,
-        )
+        return request.function(*request.args, **request.kwargs)
 
-    def run(self) -> Any:
-        """Make the call."""
-        __tracebackhide__ = True
-        return (self.call or self.network)(*self.args, **self.kwargs)
-
-    def really(self, failed: Callable[[Summary], None] = lambda partial: None) -> Summary:
-        """Make the call for real."""
-        __tracebackhide__ = True
-        summary, _ = describe_run(
-            self.run,
-            naming=self.naming,
-            title=self.title,
-            within=own_run(self.network) if self.own_input else None,
-            notes=self.notes,
-            failed=failed,
-        )
-        return summary
+    summary, _ = describe_run(
+        run,
+        naming=request.naming,
+        title=request.title,
+        within=own_run(request.network) if request.own_input else None,
+        notes=request.notes,
+        failed=failed,
+    )
+    return summary
 
 
 def summary_of(words: Words) -> Summary:
@@ -113,19 +85,19 @@ def summary_of(words: Words) -> Summary:
     failed = _shows(words)
     if words.given.real and words.expression:
         return _summary_of_run(words, failed)
-    asked = _asked(words)
+    request = _request_of(words)
     if words.given.engine == "torchinfo":
-        return _cross_checked(asked)
+        return _cross_checked(request)
     if words.given.real:
-        return asked.really(failed)
-    return asked.described(failed)
+        return _really(request, failed)
+    return describe(request, failed=failed)
 
 
 def _shows(words: Words) -> Callable[[Summary], None]:
     return lambda partial: display(words.shown(partial))
 
 
-def _asked(words: Words) -> _Asked:
+def _request_of(words: Words) -> MetaRequest:
     __tracebackhide__ = True
     if not words.expression:
         default = words.default_network()
@@ -140,11 +112,11 @@ def _asked(words: Words) -> _Asked:
         is_forward = is_method and getattr(call.function, "__name__", "") == "forward"
         if words.given.input_size:
             raise UsageError(f"{words.expression!r} has its input already; leave out --input-size")
-        return _Asked(
+        return MetaRequest(
             network=network,
             args=call.args,
             kwargs=call.kwargs,
-            call=None if is_forward or call.function is network else call.function,
+            method=None if is_forward or call.function is network else call.function,
             naming=words.naming(expression.names),
             title=words.expression,
             optimizer=words.given.optimizer,
@@ -166,11 +138,11 @@ def _asked(words: Words) -> _Asked:
 
 def _alone(
     words: Words, network: nn.Module, title: str, given: Input, names: tuple[str, ...] = ()
-) -> _Asked:
-    return _Asked(
+) -> MetaRequest:
+    return MetaRequest(
         network=network,
         args=given.args,
-        kwargs=dict(given.kwargs),
+        kwargs=given.kwargs,
         naming=words.naming(names),
         title=f"{title} on {given.text}" if given.text else title,
         own_input=True,
@@ -194,32 +166,33 @@ def _summary_of_run(words: Words, failed: Callable[[Summary], None]) -> Summary:
         return replace(summary, notes=(*summary.notes, *unused))
     if isinstance(value, nn.Module):
         given = words.input_for(value)
-        return _alone(words, value, words.expression, given, expression.names).really(failed)
+        request = _alone(words, value, words.expression, given, expression.names)
+        return _really(request, failed)
     raise UsageError(_no_layer_ran(words, value))
 
 
-def _cross_checked(asked: _Asked) -> Summary:
+def _cross_checked(request: MetaRequest) -> Summary:
     """Return torchinfo's figures, with the lines in which nnmagic's differ."""
-    if asked.call is not None:
+    if request.method is not None:
         raise UsageError("torchinfo calls a network, no method of it; type a call such as net(x)")
-    root = asked.naming.network_of(asked.network)
+    root = request.naming.network_of(request.network)
     try:
         theirs = torchinfo_summary(
-            asked.network,
-            asked.args,
-            asked.kwargs,
-            title=asked.title,
+            request.network,
+            request.args,
+            request.kwargs,
+            title=request.title,
             label="" if root is None else root.label,
-            own_input=asked.own_input,
-            notes=asked.notes,
+            own_input=request.own_input,
+            notes=request.notes,
         )
     except PeerError as error:
         raise UsageError(str(error)) from None
     try:
-        ours = asked.described()
+        ours = describe(request)
     except ValuesNeededError:
-        with preserved(asked.network), random_state_kept():
-            ours = asked.really()
+        with preserved(request.network), random_state_kept():
+            ours = _really(request)
     return compared(theirs, ours)
 
 

@@ -1,6 +1,5 @@
 """The record of a network's structure: layers, shapes, parameters, FLOPs, memory."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -90,7 +89,7 @@ class Summary(Record):
     )
 
     title: str
-    rows: Sequence[LayerShape]
+    rows: tuple[LayerShape, ...]
     total_params: int
     trainable_params: int
     buffer_bytes: int

@@ -1,17 +1,17 @@
 """The rows of a summary: one call of one layer each."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, overload
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from nnmagic.display import units
 from nnmagic.display.units import Shape
 from nnmagic.records.weights import WeightForm
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerShape:
-    """One call of one layer in a run for shapes, or a layer that never ran.
+class LayerShape(NamedTuple):
+    """One call of one layer in a summary, or a layer that never ran.
+
+    A frozen dataclass of so many fields takes five times as long to make.
 
     Attributes:
         network: the name of the network.
@@ -30,7 +30,7 @@ class LayerShape:
         flops: floating-point operations, two for each multiply-add; None where unknown.
         children: whether it calls other layers.
         names: the names of its own parameters that this row is the first to show.
-        forms: how its weights are held that are no plain parameters.
+        forms: its weights that are not plain parameters, such as tied or packed ones.
         failed: whether it ended by an exception.
     """
 
@@ -40,8 +40,8 @@ class LayerShape:
     type: str
     depth: int
     config: str
-    input_shape: Shape = field(hash=False)
-    output_shape: Shape = field(hash=False)
+    input_shape: Shape
+    output_shape: Shape
     params: int
     own_params: int
     trainable_params: int
@@ -53,68 +53,18 @@ class LayerShape:
     forms: tuple[WeightForm, ...] = ()
     failed: bool = False
 
+    def __hash__(self) -> int:
+        return hash((self.network, self.call, self.layer))  # shapes may be dictionaries
+
     @property
     def weights(self) -> str:
-        """A few words for the weights that are no plain parameters."""
+        """A few words about the weights that are not plain parameters."""
         return ", ".join(form.text for form in self.forms)
-
-
-FIELDS = tuple(each.name for each in fields(LayerShape))
-
-
-class LayerShapes(Sequence[LayerShape]):
-    """The rows of a summary, equal to the tuple of them, made when they are first read.
-
-    To make a frozen record of so many fields takes 3 microseconds, a tuple of their values a tenth.
-
-    Args:
-        values: for each row the values of its fields, in their order.
-    """
-
-    __slots__ = ("_rows", "_values")
-
-    def __init__(self, values: Iterable[tuple[Any, ...]]) -> None:
-        self._values = tuple(values)
-        self._rows: tuple[LayerShape, ...] | None = None
-
-    def _made(self) -> tuple[LayerShape, ...]:
-        if self._rows is None:
-            self._rows = tuple(
-                LayerShape(**dict(zip(FIELDS, each, strict=True))) for each in self._values
-            )
-        return self._rows
-
-    @overload
-    def __getitem__(self, index: int) -> LayerShape: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[LayerShape, ...]: ...
-    def __getitem__(self, index: int | slice) -> LayerShape | tuple[LayerShape, ...]:
-        return self._made()[index]
-
-    def __iter__(self) -> Iterator[LayerShape]:
-        return iter(self._made())
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, LayerShapes):
-            return self._values == other._values
-        return self._made() == other if isinstance(other, tuple) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._made())
-
-    def __repr__(self) -> str:
-        return repr(self._made())
-
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        return LayerShapes, (self._values,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingStep:
-    """The memory that a training step takes beside the parameters and the buffers.
+    """The memory that a training step takes on top of the parameters and the buffers.
 
     Attributes:
         optimizer: the name of the optimizer.
@@ -134,13 +84,20 @@ class TrainingStep:
     unknown: tuple[str, ...] = ()
 
     def together(self, held_bytes: int) -> int | None:
-        """Return the bytes of a step of a network that holds so many; None where unknown."""
+        """Return the bytes of a whole step.
+
+        Args:
+            held_bytes: the bytes of the network's parameters and buffers.
+
+        Returns:
+            None where a part is unknown.
+        """
         if self.optimizer_bytes is None or self.saved_bytes is None:
             return None
         return held_bytes + self.gradient_bytes + self.optimizer_bytes + self.saved_bytes
 
     def lines(self, param_bytes: int, buffer_bytes: int) -> tuple[str, ...]:
-        """Return the lines that state each part for a network with such parameters and buffers."""
+        """Return the lines that state each part, then why a part is unknown."""
         saved = units.size(self.saved_bytes)
         if self.estimated and self.saved_bytes is not None:
             saved += " (an estimate: recurrent layers save a workspace of their own)"

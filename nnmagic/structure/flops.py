@@ -16,8 +16,7 @@ from torch._ops import HigherOrderOperator
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry, shape_wrapper
 
-from nnmagic.structure.meta_cache import Kernel, Known
-from nnmagic.structure.modes import LightMode
+from nnmagic.structure.meta_cache import LightMode
 from nnmagic.structure.packed import matrices_of, unpacked
 
 WITHOUT_PRODUCTS = frozenset(("aten", "prim", "prims", "c10d", "_c10d_functional", "profiler"))
@@ -282,10 +281,7 @@ FORMULAS: dict[str, Formula] = {
 
 
 class FlopCounter(LightMode):
-    """Counts while it is active.
-
-    Args:
-        kernel_of: gives the kernel of an operation; None leaves all of them to torch.
+    """Counts the operations of all that runs while it is active, or that it is told of.
 
     Attributes:
         total: floating-point operations so far.
@@ -293,48 +289,41 @@ class FlopCounter(LightMode):
         misses: how many operations those are together.
     """
 
-    supports_higher_order_operators = True
-
-    def __init__(self, kernel_of: Callable[[Any], Kernel | None] | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.kernel_of = kernel_of
         self.total = 0
         self.uncounted = Counter[str]()
         self.misses = 0
         # by identity, which the operation in the value keeps: to hash one takes a Python call
-        self._found: dict[int, tuple[Any, Kernel | None, Formula | None, str, bool]] = {}
+        self._found: dict[int, tuple[Any, Formula | None, str, bool]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         __tracebackhide__ = True
         kwargs = kwargs or {}
-        found = self._found.get(id(func))
-        if found is None:
-            kernel = self.kernel_of(func) if self.kernel_of else None
-            found = self._found[id(func)] = func, kernel, *_counting(func, len(flop_registry))
-        _, kernel, formula, name, has_products = found
-        if formula is None and torch.is_inference_mode_enabled() and hasattr(func, "decompose"):
+        if torch.is_inference_mode_enabled() and hasattr(func, "decompose"):
             # operations arrive whole here; elsewhere as what they are made of
             composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE)
-            if composite and _are_plain(args, kwargs):
+            if composite and self._formula(func)[1] is None and _are_plain(args, kwargs):
                 with self:  # func.decompose may take one in Python, which rounds otherwise
                     return func._op_dk(COMPOSITE, *args, **kwargs)
-        known: Known | None = None
-        if kernel is None or types:
-            output = func(*args, **kwargs)
-        else:
-            output, known = kernel(args, kwargs)
-        if has_products:
-            if known is None:
-                self._count(name, _flops(formula, args, kwargs, output))
-            else:
-                if known.flops is None:
-                    known.flops = _flops(formula, args, kwargs, output)
-                self._count(name, known.flops)
+        output = func(*args, **kwargs)
+        self.count(func, args, kwargs, output)
         return output
 
-    def _count(self, name: str, flops: int | None) -> None:
+    def _formula(self, func: Any) -> tuple[Any, Formula | None, str, bool]:
+        found = self._found.get(id(func))
+        if found is None:
+            found = self._found[id(func)] = func, *_counting(func, len(flop_registry))
+        return found
+
+    def count(self, func: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+        """Count an operation that was made."""
+        _, formula, name, has_products = self._found.get(id(func)) or self._formula(func)
+        if not has_products:
+            return
+        flops = None if formula is None else _flops(formula, args, kwargs, output)
         if flops is None:
             self.uncount(name)
         else:
@@ -346,9 +335,7 @@ class FlopCounter(LightMode):
         self.misses += 1
 
 
-def _flops(formula: Formula | None, args: tuple, kwargs: dict[str, Any], output: Any) -> int | None:
-    if formula is None:
-        return None
+def _flops(formula: Formula, args: tuple, kwargs: dict[str, Any], output: Any) -> int | None:
     try:
         with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
             return formula(*args, **kwargs, out_val=output)

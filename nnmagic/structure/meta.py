@@ -45,7 +45,7 @@ class ValuesNeededError(RuntimeError):
     """A network reads values while it runs, which the meta device does not have."""
 
 
-class Fakes:
+class FakeTensors:
     """Makes tensors without values that are on a real device by name.
 
     Which kernels torch takes, and what it casts under autocast, goes by the device.
@@ -72,7 +72,7 @@ class Fakes:
         return twin.requires_grad_(tensor.requires_grad)
 
 
-def takes_fakes(network: nn.Module) -> bool:
+def takes_fake_tensors(network: nn.Module) -> bool:
     """Tell whether a network runs on fakes.
 
     It does not if it may pack sequences, if its weights are packed, or if the run makes parameters.
@@ -82,7 +82,7 @@ def takes_fakes(network: nn.Module) -> bool:
     )
 
 
-def on_meta(value: Any, fakes: Fakes | None = None) -> Any:
+def on_meta(value: Any, fakes: FakeTensors | None = None) -> Any:
     """Return the value with every tensor in it replaced by one of its form on the meta device.
 
     With `fakes` given it makes those tensors.
@@ -121,7 +121,7 @@ def _mapped(value: Any, twins: "_Twins") -> Any:
 class _Twins:
     """Gives every tensor one twin on the meta device, so that tied tensors stay tied."""
 
-    def __init__(self, fakes: Fakes | None) -> None:
+    def __init__(self, fakes: FakeTensors | None) -> None:
         self._fakes = fakes
         self._twins: dict[int, torch.Tensor] = {}
 
@@ -161,7 +161,7 @@ class _Twins:
 
 @block
 def networks_on_meta(
-    network: nn.Module, fakes: Fakes | None = None, layers: Layers | None = None
+    network: nn.Module, fakes: FakeTensors | None = None, layers: Layers | None = None
 ) -> Iterator[list[str]]:
     """Give the network meta tensors for the length of the block, and put everything back.
 

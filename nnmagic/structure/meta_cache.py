@@ -1,12 +1,12 @@
-"""Results on the meta device from memory, else by rule, else by torch's own kernels."""
+"""Results on the meta device by rule, else from memory, else by torch's own kernels."""
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnmagic.structure.meta_rules import BEYOND_META, META, RULES, is_dense
 
@@ -16,114 +16,135 @@ PLAIN = frozenset(
 )
 """The types of the arguments that say all there is to know of them."""
 
-
 STRIDED = torch.strided
 
-NOT_WORTH = frozenset({torch.ops.aten.empty.memory_format})
-"""Operations whose results are made faster than they are remembered."""
+NOT_CACHED = frozenset({torch.ops.aten.empty.memory_format})
+"""Operations whose results are made faster than they are looked up."""
+
+MOST_CACHED = 4096
+"""So many results are remembered of each operation, then all of them are forgotten."""
+
+FIRST_ARGUMENT = 0
+"""The layout of a result that is the first argument itself."""
 
 
-class Known:
-    """What is remembered of an operation on arguments of the same forms.
+class LightMode(TorchDispatchMode):
+    """A dispatch mode that has nothing to do with `torch.compile`.
 
-    Attributes:
-        form: shape, strides and dtype of the new tensor that it gives; a list of them where it
-            gives several; 0 where it gives its first argument.
-        flops: its floating-point operations, as whoever counts them has found.
+    By default torch keeps dynamo out of a mode's handler, for which it imports `torch._dynamo`:
+    that takes a second, and a microsecond for each operation from then on. A run under our modes is
+    never compiled.
     """
 
-    __slots__ = ("flops", "form")
+    supports_higher_order_operators = True
 
-    def __init__(self, form: Any) -> None:
-        self.form = form
-        self.flops: int | None = None
-
-    def made(self, args: tuple[Any, ...]) -> Any:
-        """Return what the operation gives for arguments of these forms."""
-        form = self.form
-        if type(form) is tuple:
-            shape, strides, dtype = form
-            return torch.empty_strided(shape, strides, dtype=dtype, device=META)
-        if form == 0:
-            return args[0]
-        return tuple(
-            [
-                torch.empty_strided(shape, strides, dtype=dtype, device=META)
-                for shape, strides, dtype in form
-            ]
-        )
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
 
 
-MOST = 4096
-"""So many forms are remembered of each operation, then all of them are forgotten."""
-
-Kernel = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, Known | None]]
-"""Gives the result of one operation, and what is remembered of it, for plain tensors."""
+Kernel = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+"""Gives the result of one operation for plain tensors on the meta device."""
 
 
-class MetaKernels:
-    """Gives the results of operations on meta tensors at once where they are known.
+class MetaCache:
+    """Gives the results of operations on meta tensors faster than torch does.
 
-    First from memory: an operation whose arguments have the same forms gives a result of the same
-    form. Then by a rule. All else is left to torch, errors included.
+    By a rule where there is one, else from memory: arguments of the same shapes, strides and dtypes
+    give a result of the same. All else is left to torch, errors included.
     """
 
     def __init__(self) -> None:
-        self._kernels: dict[Any, Kernel | None] = {}
+        # by identity, which the operation in the value keeps: to hash one takes a Python call
+        self._kernels: dict[int, tuple[Any, Kernel | None]] = {}
+
+    def clear(self) -> None:
+        """Forget all results."""
+        self._kernels.clear()
 
     def kernel_of(self, func: Any) -> Kernel | None:
         """Return what gives an operation's results for arguments without a tensor subclass.
 
-        None if they are never known, as those of a view.
+        None for an operation that is always left to torch, such as one that returns a view.
         """
-        if func not in self._kernels:
-            self._kernels[func] = self._kernel_of(func)
-        return self._kernels[func]
-
-    def _kernel_of(self, func: Any) -> Kernel | None:
-        rule = RULES.get(func) or BEYOND_META.get(func)
-        can_be_known = _can_be_known(func) and func not in NOT_WORTH
-        if rule is None and not can_be_known:
-            return None
-        memory: dict[Any, Known] = {}
-
-        def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Known | None]:
-            __tracebackhide__ = True
-            # modes make every look at a tensor ten times slower
-            with torch._C.DisableTorchFunction():
-                key = _key(args, kwargs) if can_be_known else None
-                known = memory.get(key)
-                if known is not None:
-                    return known.made(args), known
-                output = NotImplemented if rule is None else rule(*args, **kwargs)
-                by_rule = output is not NotImplemented
-            if not by_rule:
-                output = func(*args, **kwargs)
-            if key is not None:
-                with torch._C.DisableTorchFunction():
-                    form = _form(output, args, is_new=by_rule)
-                if form is not None:
-                    if len(memory) >= MOST:
-                        memory.clear()
-                    known = memory[key] = Known(form)
-            return output, known
-
-        return kernel
+        found = self._kernels.get(id(func))
+        if found is None:
+            found = self._kernels[id(func)] = func, _kernel_for(func)
+        return found[1]
 
 
-@lru_cache(maxsize=1)
-def meta_kernels(formulas: int) -> MetaKernels:
-    """Return the kernels that remember from one run to the next.
+META_CACHE = MetaCache()
+"""Remembers from one summary to the next, for the whole process."""
+
+
+class MetaMode(LightMode):
+    """Lets what runs on the meta device have its results from a cache.
 
     Args:
-        formulas: how many there are to count operations by: what is remembered of those may be
-            another number with more of them.
+        cache: gives the results.
+        count: gets each operation with its arguments and its result.
     """
-    return MetaKernels()
+
+    def __init__(self, cache: MetaCache, count: Callable[..., None] | None = None) -> None:
+        super().__init__()
+        self.kernel_of = cache.kernel_of
+        self.count = count
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        __tracebackhide__ = True
+        kwargs = kwargs or {}
+        kernel = None if types else self.kernel_of(func)
+        output = func(*args, **kwargs) if kernel is None else kernel(args, kwargs)
+        if self.count is not None:
+            self.count(func, args, kwargs, output)
+        return output
 
 
-@cache
-def _can_be_known(func: Any) -> bool:
+def _kernel_for(func: Any) -> Kernel | None:
+    rule = RULES.get(func) or BEYOND_META.get(func)
+    is_cached = _can_be_cached(func) and func not in NOT_CACHED
+    if rule is None:
+        return _cached(func) if is_cached else None
+    otherwise = _cached(func) if is_cached else None
+
+    def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        __tracebackhide__ = True
+        # modes make every look at a tensor ten times slower
+        with torch._C.DisableTorchFunction():
+            output = rule(*args, **kwargs)
+        if output is not NotImplemented:
+            return output
+        return func(*args, **kwargs) if otherwise is None else otherwise(args, kwargs)
+
+    return kernel
+
+
+def _cached(func: Any) -> Kernel:
+    layouts: dict[Any, Any] = {}
+
+    def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        __tracebackhide__ = True
+        with torch._C.DisableTorchFunction():
+            key = _key(args, kwargs)
+            layout = layouts.get(key)
+            if layout is not None:
+                return _made(layout, args)
+        output = func(*args, **kwargs)
+        if key is not None:
+            with torch._C.DisableTorchFunction():
+                layout = _layout(output, args)
+            if layout is not None:
+                if len(layouts) >= MOST_CACHED:
+                    layouts.clear()
+                layouts[key] = layout
+        return output
+
+    return kernel
+
+
+def _can_be_cached(func: Any) -> bool:
     """Tell whether an operation gives new tensors only, or changes its first one's values only."""
     if func.namespace not in ("aten", "prims"):
         return False
@@ -134,13 +155,13 @@ def _can_be_known(func: Any) -> bool:
 
 
 def _key(args: Iterable[Any], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Return what is equal for arguments of the same forms, None if it cannot be told."""
+    """Return what is equal for arguments that give equal layouts, None if it cannot be told."""
     key = [torch.get_default_dtype()]
     return tuple(key) if _adds(key, args) and (not kwargs or _adds(key, kwargs.items())) else None
 
 
 def _adds(key: list[Any], values: Iterable[Any]) -> bool:
-    """Add the forms of values to a key, each behind what tells its kind; False if it cannot be."""
+    """Add values to a key, a tensor by its layout, each with its type; False if one cannot be."""
     for value in values:
         kind = type(value)
         if kind is Tensor or kind is Parameter or issubclass(kind, Tensor):
@@ -160,26 +181,36 @@ def _adds(key: list[Any], values: Iterable[Any]) -> bool:
     return True
 
 
-def _form(output: Any, args: tuple[Any, ...], *, is_new: bool) -> Any:
-    """Return the form of what an operation gives; None where that is no new tensor.
+def _layout(output: Any, args: tuple[Any, ...]) -> Any:
+    """Return the layout of an operation's result: shape, strides and dtype of a new tensor.
 
-    Args:
-        output: what it gave.
-        args: its arguments.
-        is_new: whether it is known to have memory of its own, unless it is the first argument.
+    A list of them for several tensors, `FIRST_ARGUMENT` for that; None if it shares memory with an
+    argument, or is no tensor.
     """
     if args and output is args[0]:
-        return 0
+        return FIRST_ARGUMENT
     outputs = output if type(output) is tuple else (output,)
-    if not is_new:
-        given = {each.untyped_storage()._cdata for each in _tensors_in(args)}
-        for each in outputs:
-            if not (type(each) is Tensor and each.is_meta and is_dense(each)):
-                return None
-            if each.storage_offset() or each.untyped_storage()._cdata in given:
-                return None
-    forms = [(each.shape, each.stride(), each.dtype) for each in outputs]
-    return forms if type(output) is tuple else forms[0]
+    taken = {each.untyped_storage()._cdata for each in _tensors_in(args)}
+    for each in outputs:
+        if not (type(each) is Tensor and each.is_meta and is_dense(each)):
+            return None
+        if each.storage_offset() or each.untyped_storage()._cdata in taken:
+            return None
+    layouts = [(each.shape, each.stride(), each.dtype) for each in outputs]
+    return layouts if type(output) is tuple else layouts[0]
+
+
+def _made(layout: Any, args: tuple[Any, ...]) -> Any:
+    """Return a result of this layout for these arguments."""
+    if layout == FIRST_ARGUMENT:
+        return args[0]
+    if type(layout) is tuple:
+        return _empty(*layout)
+    return tuple([_empty(*each) for each in layout])
+
+
+def _empty(shape: torch.Size, strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty_strided(shape, strides, dtype=dtype, device=META)
 
 
 def _tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:

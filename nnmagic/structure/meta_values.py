@@ -12,7 +12,7 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
-from nnmagic.structure.modes import LightMode
+from nnmagic.structure.meta_cache import LightMode
 
 MOST_VALUES = 4096
 """A tensor of more values is as unknown as any other in a run for shapes."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from nnmagic.structure.modes import LightMode
+from nnmagic.structure.meta_cache import LightMode
 
 
 class Stored(NamedTuple):

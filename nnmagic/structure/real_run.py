@@ -17,7 +17,7 @@ from nnmagic.records.summary import Summary
 from nnmagic.records.weights import named
 from nnmagic.structure.flops import FlopCounter
 from nnmagic.structure.parameter_counts import Counts
-from nnmagic.structure.shape_run import Seen, ShapeObserver
+from nnmagic.structure.shape_observer import LayerRun, ShapeObserver
 from nnmagic.tensors.metadata import bytes_of, is_lazy, storage_bytes
 
 
@@ -38,11 +38,11 @@ class RunObserver(ShapeObserver):
 
     def enter(
         self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
-    ) -> RunningCall[Seen] | None:
+    ) -> RunningCall[LayerRun] | None:
         """Note that a call begins, unless a backward makes it."""
         return None if in_backward() else super().enter(module, args, kwargs)
 
-    def began(self, call: RunningCall[Seen]) -> Seen:
+    def began(self, call: RunningCall[LayerRun]) -> LayerRun:
         """Begin the row of the call."""
         seen = super().began(call)
         label, root = call.network.label, call.network.module()
@@ -92,14 +92,14 @@ class RunObserver(ShapeObserver):
         )
 
     def _outside(self) -> list[str]:
-        inside = [seen.flops for seen in self.seen if seen.depth == 0]
+        inside = [run.flops for run in self.runs if run.depth == 0]
         if None in inside:
             return []
         flops = self.counter.total - sum(each or 0 for each in inside)
         return [f"outside the layers: {flops:,} FLOPs (a backward, or functions)"] if flops else []
 
     def _unseen(self) -> list[str]:
-        called = [seen.module for seen in self.seen]
+        called = [run.module for run in self.runs]
         lines = []
         if any(module._compiled_call_impl is not None or _is_compiled(module) for module in called):
             lines.append("compiled networks run eagerly in a real run, to show their layers")
@@ -163,7 +163,7 @@ def describe_run(
         in_layer = error is observer.error
         if in_layer:
             annotate(error, f"raised in {observer.failure}")
-        if observer.seen:
+        if observer.runs:
             why = observer.failure if in_layer else first_line(error) or type(error).__name__
             failed(observer.summary(title, observer.counted(), notes, why))
         raise

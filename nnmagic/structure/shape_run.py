@@ -1,337 +1,239 @@
-"""The shape-only run: a network's structure, found on the meta device."""
+"""The run for shapes: a network's structure, found on the meta device."""
 
-from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import nullcontext, suppress
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import flop_registry
+from torch import nn
 
 from nnmagic.contexts import block, without_garbage_collection
-from nnmagic.display.units import Shape, layer_name
-from nnmagic.network.calls import CallObserver, RunningCall, observed
-from nnmagic.network.failures import annotate, first_line, mismatch
-from nnmagic.network.layers import Layers, device_of, opaque_kind, opaque_note
+from nnmagic.network.calls import observed
+from nnmagic.network.failures import annotate
+from nnmagic.network.layers import Layers, device_of, opaque_note
 from nnmagic.network.naming import Naming
-from nnmagic.network.nested_values import tensors_in, tensors_of_call
-from nnmagic.network.places import calling_line, place_text
+from nnmagic.network.nested_values import tensors_of_call
 from nnmagic.records.summary import Summary
-from nnmagic.records.summary_rows import LayerShapes
 from nnmagic.records.weights import named
-from nnmagic.structure.default_device import put_back, set_aside
 from nnmagic.structure.flops import FlopCounter
-from nnmagic.structure.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta, takes_fakes
-from nnmagic.structure.meta_cache import meta_kernels
+from nnmagic.structure.meta import (
+    FakeTensors,
+    ValuesNeededError,
+    networks_on_meta,
+    on_meta,
+    takes_fake_tensors,
+)
+from nnmagic.structure.meta_cache import META_CACHE, MetaMode
 from nnmagic.structure.meta_values import known_values
 from nnmagic.structure.parameter_counts import Counts
+from nnmagic.structure.shape_observer import ShapeObserver
 from nnmagic.structure.training_memory import training_step
 from nnmagic.tensors.metadata import bytes_of
 
 
-class Seen:
-    """What is noted of a call while it runs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaRequest:
+    """A call whose structure is asked for, not yet made.
 
     Attributes:
-        network: the label of its network.
-        layer: the layer's dotted name.
-        module: the layer.
-        depth: how many other calls were in progress.
-        index: its number among the calls.
-        total: the operations that were counted when it began.
-        misses: how many were not.
-    """
-
-    input_shape: Shape = None
-    output_shape: Shape = None
-    output_bytes: int | None = None
-    flops: int | None = None
-    children = failed = False
-    device: Any = None
-    """The default device, where it is set aside for the call."""
-
-    def __init__(
-        self,
-        network: str,
-        layer: str,
-        module: nn.Module,
-        depth: int,
-        index: int = -1,
-        total: int = 0,
-        misses: int = 0,
-    ) -> None:
-        self.network = network
-        self.layer = layer
-        self.module = module
-        self.depth = depth
-        self.index = index
-        self.total = total
-        self.misses = misses
-
-
-class ShapeObserver(CallObserver[Seen]):
-    """Notes for every call its shapes and its operations.
-
-    Args:
-        naming: names networks and layers.
-        counter: counts the operations.
-        sets_aside: whether layers that have no use for a default device run without it.
-    """
-
-    def __init__(self, naming: Naming, counter: FlopCounter, *, sets_aside: bool = False) -> None:
-        super().__init__(naming)
-        self.counter = counter
-        self.sets_aside = sets_aside
-        self.seen: list[Seen] = []
-        self.failure = ""
-        self.error: BaseException | None = None
-
-    def began(self, call: RunningCall[Seen]) -> Seen:
-        """Begin the row of the call."""
-        counter, module, args, kwargs = self.counter, call.module, call.args, call.kwargs
-        seen = Seen(
-            call.network.label,
-            call.layer,
-            module,
-            call.depth,
-            len(self.seen),
-            counter.total,
-            counter.misses,
-        )
-        if call.stack is not self.running:  # a mode sees the operations of its own thread only
-            counter.uncount(f"{type(module).__name__} in a thread")
-        with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
-            if len(args) == 1 and not kwargs and type(args[0]) is Tensor and not args[0].is_nested:
-                seen.input_shape = tuple(args[0].shape)
-            else:
-                seen.input_shape, _ = tensors_of_call(args, kwargs)
-        if self.sets_aside and call.stack is self.running:
-            seen.device = set_aside(module)
-        self.seen.append(seen)
-        return seen
-
-    def ended(self, call: RunningCall[Seen], output: Any) -> None:
-        """Complete the row of the call."""
-        seen = call.record
-        if seen.device is not None:
-            put_back(seen.device)
-        with torch._C.DisableTorchFunction():
-            if type(output) is Tensor and not output.is_nested:
-                seen.output_shape = tuple(output.shape)
-                seen.output_bytes = output.numel() * output.element_size()
-            else:
-                seen.output_shape, tensors = tensors_in(output)
-                seen.output_bytes = sum(map(bytes_of, tensors))
-            if self.counter.misses == seen.misses:
-                seen.flops = self.counter.total - seen.total
-        seen.children = len(self.seen) > seen.index + 1
-
-    def raised(self, call: RunningCall[Seen], error: BaseException) -> None:
-        """Mark the row of the call as failed, innermost first."""
-        seen = call.record
-        if seen.device is not None:
-            put_back(seen.device)
-        if error is not self.error:
-            self.error = error
-            why = mismatch(call.module, call.args, call.kwargs, error) or first_line(error)
-            place = place_text(*calling_line())
-            where = f"{layer_name(seen.network, call.layer)} ({type(call.module).__name__})"
-            self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
-        seen.failed = True
-        seen.children = len(self.seen) > seen.index + 1
-
-    def rows(
-        self, networks: Mapping[str, Counts], counts_of: Callable[[str], Counts]
-    ) -> LayerShapes:
-        """Return the rows of the calls so far, then those of the layers that never ran.
-
-        Args:
-            networks: the parameters of the networks whose layers may not all have run.
-            counts_of: gives those of the network of a call, by its label.
-        """
-        rows = [row_of(seen, call, counts_of(seen.network)) for call, seen in enumerate(self.seen)]
-        for label, each in networks.items():
-            rows += never_ran(label, {s.layer for s in self.seen if s.network == label}, each)
-        return LayerShapes(rows)
-
-
-def row_of(seen: Seen, call: int | None, counts: Counts) -> tuple[Any, ...]:
-    """Return the values of the row of a call, or of a layer without one.
-
-    Rows are made in their order.
-    """
-    module, layer = seen.module, seen.layer
-    params, trainable_params, param_bytes = counts.below(module)
-    own_params, names, forms = counts.own(module, layer)
-    return (
-        seen.network,
-        call,
-        layer,
-        type(module).__name__,
-        seen.depth,
-        config_of(module),
-        seen.input_shape,
-        seen.output_shape,
-        params,
-        own_params,
-        trainable_params,
-        param_bytes,
-        seen.output_bytes,
-        seen.flops,
-        seen.children,
-        names,
-        forms,
-        seen.failed,
-    )
-
-
-def config_of(module: nn.Module) -> str:
-    """Return what a layer was made with, as it tells it itself."""
-    try:
-        return " ".join(module.extra_repr().split())
-    except Exception:  # noqa: BLE001 - the user's code may raise, and then has nothing to say
-        return ""
-
-
-@without_garbage_collection
-def describe(
-    module: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    naming: Naming,
-    title: str,
-    call: Callable[..., Any] | None = None,
-    own_input: bool = False,
-    notes: tuple[str, ...] = (),
-    failed: Callable[[Summary], None] = lambda summary: None,
-    by_rule: bool = True,
-    optimizer: str = "",
-    by_name: bool = False,
-) -> Summary:
-    """Make a call on the meta device and return the structure of what ran.
-
-    Args:
-        module: the network.
+        network: the network.
         args: the positional arguments, real or meta.
         kwargs: the keyword arguments.
         naming: names the network.
         title: what the summary is of.
-        call: what to call, a method of the module; default: the module.
+        method: what to call, a method of the network; None is the network itself.
         own_input: whether nnmagic made the arguments, so that the run is in eval mode.
+        optimizer: the name of an optimizer, to work out the memory of a training step with it: in
+            train mode on an input of nnmagic's own, else in the network's own modes.
         notes: lines to show below the table.
+    """
+
+    network: nn.Module
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    naming: Naming
+    title: str
+    method: Callable[..., Any] | None = None
+    own_input: bool = False
+    optimizer: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What is called."""
+        return self.method or self.network
+
+
+@without_garbage_collection
+def describe(
+    request: MetaRequest,
+    *,
+    failed: Callable[[Summary], None] = lambda summary: None,
+    by_rule: bool = True,
+) -> Summary:
+    """Make a call on the meta device and return the structure of what ran.
+
+    Where that would read values it is made again on fake tensors that are on the network's own
+    device, which is slower, but lets the network read what it makes of plain numbers.
+
+    Args:
+        request: the call.
         failed: gets the summary of what ran before an exception goes on.
-        by_rule: whether results on meta are given by rule where they can be; torch's kernels give
-            the same, slower.
-        optimizer: the name of an optimizer, to tell the memory of a training step with it: in train
-            mode on an input of nnmagic's own, else in the network's own modes.
-        by_name: whether tensors are on the network's own device by name, which is slower, and lets
-            the network read what it makes of plain numbers; a run on meta that would read values
-            is tried again so.
+        by_rule: whether results on meta are given by rule and from memory where they can be;
+            torch's kernels give the same, slower.
 
     Raises:
         ValuesNeededError: if the network reads values while it runs.
         Exception: whatever the forward raises, with a note that names the layer.
     """
     __tracebackhide__ = True
-    again = partial(
-        describe,
-        module,
-        args,
-        kwargs,
-        naming=naming,
-        title=title,
-        call=call,
-        own_input=own_input,
-        notes=notes,
-        optimizer=optimizer,
-    )
-    layers = Layers(module)
+    needs_values: ValuesNeededError | None = None
+    layers = Layers(request.network)
     counts = Counts(layers)
-    counter = FlopCounter(meta_kernels(len(flop_registry)).kernel_of if by_rule else None)
-    observer = ShapeObserver(naming, counter, sets_aside=by_rule)
+    for fakes in _strategies(request.network, scripted=counts.scripted):
+        run = _ShapeRun(request, layers, counts, fakes, by_rule=by_rule)
+        try:
+            run.make()
+        except ValuesNeededError as error:
+            needs_values = needs_values or run.explained(error)
+        except BaseException as error:
+            if needs_values is not None and isinstance(error, Exception):
+                break  # the first error tells more
+            failure = run.observer.failure
+            if failure:
+                annotate(error, f"raised on the meta device in {failure}")
+                failed(run.summary(failure))
+            raise
+        else:
+            return run.with_training_step(run.summary())
+    assert needs_values is not None
+    raise needs_values from needs_values.__cause__
 
-    def summary(failure: str = "") -> Summary:
-        network = naming.network_of(module)
-        label = network.label if network is not None else type(module).__name__
-        total, trainable, param_bytes = counts.below(module)
+
+def _strategies(network: nn.Module, *, scripted: bool) -> Iterator[FakeTensors | None]:
+    """Yield what makes the tensors of each run that is tried; None leaves them on meta.
+
+    Autocast passes over meta tensors, and a script holds its own weights unless they are replaced.
+    """
+    device = device_of(network)
+    needs_device = takes_fake_tensors(network) if _casts(device) else scripted
+    if needs_device and device.type != "meta":
+        yield FakeTensors(device)
+        return
+    yield None
+    if takes_fake_tensors(network):
+        yield FakeTensors(device)
+
+
+def _casts(device: torch.device) -> bool:
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+
+
+class _ShapeRun:
+    """One run of a request, on meta tensors or on fake ones.
+
+    Args:
+        request: the call.
+        layers: the layers of its network.
+        counts: its parameters.
+        fakes: makes the tensors; None leaves them on the meta device.
+        by_rule: whether results on meta are given by rule and from memory where they can be.
+    """
+
+    def __init__(
+        self,
+        request: MetaRequest,
+        layers: Layers,
+        counts: Counts,
+        fakes: FakeTensors | None,
+        *,
+        by_rule: bool,
+    ) -> None:
+        self.request = request
+        self.layers = layers
+        self.counts = counts
+        self.fakes = fakes
+        self.counter = FlopCounter()
+        self.mode = MetaMode(META_CACHE, self.counter.count) if by_rule else self.counter
+        self.observer = ShapeObserver(request.naming, self.counter, sets_aside=by_rule)
+        self.remarks: list[str] = []
+        self.failed_hooks: list[str] = []
+
+    def make(self) -> None:
+        """Make the call."""
+        __tracebackhide__ = True
+        request, network, fakes = self.request, self.request.network, self.fakes
+        if fakes is None and _casts(device_of(network)) and not takes_fake_tensors(network):
+            self.remarks.append("autocast is not followed with recurrent, quantised or lazy layers")
+        arguments = request.args, dict(request.kwargs)
+        with (
+            _unfused(without_graph=request.own_input),
+            networks_on_meta(network, fakes, self.layers) as self.failed_hooks,
+        ):
+            if request.own_input:
+                network.eval()  # put back with everything else when the network leaves meta
+            empty = on_meta(arguments, fakes)
+            # what is known of values comes first: the rules know no values
+            known = known_values(self.layers.modules, arguments, empty, all_small=fakes is not None)
+            with self.mode, known, observed(self.observer):
+                request.function(*empty[0], **empty[1])
+            if self.counts.lazy:
+                self.remarks.append("lazy parameters are counted as this input would make them")
+                self.counts = Counts(Layers(network))
+
+    def explained(self, error: ValuesNeededError) -> ValuesNeededError:
+        """Return an error that names the layer that needs values."""
+        why = "it reads values while it runs, and a run for shapes has none"
+        if "device" in str(error):
+            why = f"a run for shapes cannot follow it ({error})"
+        explained = ValuesNeededError(f"{self.observer.failure or 'the network'}: {why}")
+        explained.__cause__ = error.__cause__
+        return explained
+
+    def summary(self, failure: str = "") -> Summary:
+        """Return the structure of what has run."""
+        request, counts, counter = self.request, self.counts, self.counter
+        network = request.naming.network_of(request.network)
+        class_name = type(request.network).__name__
+        label = class_name if network is None else network.label
+        total, trainable, param_bytes = counts.below(request.network)
         return Summary(
-            title=title,
-            rows=observer.rows({label: counts}, lambda _: counts),
+            title=request.title,
+            rows=self.observer.rows({label: counts}, lambda _: counts),
             total_params=total,
             trainable_params=trainable,
             param_bytes=param_bytes,
             buffer_bytes=counts.buffer_bytes,
-            input_bytes=sum(map(bytes_of, tensors_of_call(args, kwargs)[1])),
+            input_bytes=sum(map(bytes_of, tensors_of_call(request.args, dict(request.kwargs))[1])),
             total_flops=None if counter.uncounted else counter.total,
             least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
-            forms=named(counts.forms, type(module).__name__),
+            forms=named(counts.forms, class_name),
             failure=failure,
             notes=(
-                *notes,
-                *remarks,
+                *request.notes,
+                *self.remarks,
                 *map(opaque_note, counts.opaque),
-                *dict.fromkeys(failed_hooks),
+                *dict.fromkeys(self.failed_hooks),
             ),
         )
 
-    fakes, remarks = _fakes_for(module, counts.scripted, by_name=by_name)
-    failed_hooks: list[str] = []
-    try:
-        with _mode(own_input=own_input), networks_on_meta(module, fakes, layers) as failed_hooks:
-            if own_input:
-                module.eval()  # put back with everything else when the network leaves meta
-            given = on_meta((args, kwargs), fakes)
-            meta_args, meta_kwargs = given
-            # what is known of values comes first: the counter's kernels know forms only
-            known = known_values(layers.modules, (args, kwargs), given, all_small=fakes is not None)
-            with counter, known, observed(observer):
-                (call or module)(*meta_args, **meta_kwargs)
-            if counts.lazy:
-                remarks += ("lazy parameters are counted as this input would make them",)
-                counts = Counts(Layers(module))
-    except ValuesNeededError as error:
-        if fakes is None and takes_fakes(module):
-            with suppress(Exception):  # whatever it is, the first error tells more
-                return again(by_rule=by_rule, by_name=True)
-        where = observer.failure or "the network"
-        why = "it reads values while it runs, and a run for shapes has none"
-        if "device" in str(error):
-            why = f"a run for shapes cannot follow it ({error})"
-        raise ValuesNeededError(f"{where}: {why}") from error.__cause__
-    except BaseException as error:
-        if observer.failure:
-            annotate(error, f"raised on the meta device in {observer.failure}")
-            failed(summary(observer.failure))
-        raise
-    if not optimizer:
-        return summary()
-    step = training_step(
-        module, args, kwargs, call=call or module, optimizer=optimizer, train=own_input
-    )
-    return replace(summary(), training=step)
-
-
-def _fakes_for(
-    module: nn.Module, scripted: bool, *, by_name: bool
-) -> tuple[Fakes | None, tuple[str, ...]]:
-    """Return what makes the tensors of a run that meta tensors would not do for.
-
-    Autocast passes over them, and a script holds its own weights where they are not replaced.
-    """
-    device = device_of(module)
-    if by_name:
-        return Fakes(device), ()
-    if device.type == "meta":
-        return None, ()
-    cast = torch.is_autocast_enabled(device.type)
-    if cast and not takes_fakes(module):
-        return None, ("autocast is not followed with recurrent, quantised or lazy layers",)
-    return Fakes(device) if cast or scripted else None, ()
+    def with_training_step(self, summary: Summary) -> Summary:
+        """Add the memory of a training step, where the request names an optimizer."""
+        request = self.request
+        if not request.optimizer:
+            return summary
+        step = training_step(
+            request.network,
+            request.args,
+            dict(request.kwargs),
+            call=request.function,
+            optimizer=request.optimizer,
+            train=request.own_input,
+        )
+        return replace(summary, training=step)
 
 
 class _FastpathOff:
@@ -364,30 +266,9 @@ FASTPATH_OFF = _FastpathOff()
 
 
 @block
-def _mode(*, own_input: bool) -> Iterator[None]:
+def _unfused(*, without_graph: bool) -> Iterator[None]:
     """Let a run see every operation: none fused, none whole as in inference mode."""
-    without_graph = own_input or torch.is_inference_mode_enabled()
+    without_graph |= torch.is_inference_mode_enabled()
     graph = torch.no_grad() if without_graph else nullcontext()
     with FASTPATH_OFF, torch.inference_mode(False), graph:
         yield
-
-
-def never_ran(label: str, ran: Set[str], counts: Counts) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of the layers of a network that did not run, by their names."""
-    layers = counts.layers.items()
-    for name, layer in _outside_opaque(counts.layers) if counts.opaque else layers:
-        if name in ran:
-            continue
-        never_called = not name or isinstance(layer, nn.ModuleList | nn.ModuleDict)
-        if not never_called or layer._parameters:
-            yield row_of(Seen(label, name, layer, 1), None, counts)
-
-
-def _outside_opaque(layers: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules of a network by name, without those inside an opaque one."""
-    inside: set[int] = set()
-    for name, module in layers.items():
-        if id(module) not in inside:
-            yield name, module
-            if opaque_kind(module):
-                inside.update(map(id, module.modules()))

@@ -16,7 +16,7 @@ from nnmagic.network.failures import first_line
 from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.records.summary import Summary
 from nnmagic.records.summary_rows import LayerShape
-from nnmagic.structure.shape_run import config_of
+from nnmagic.structure.shape_observer import config_of
 from nnmagic.tensors.metadata import is_lazy, version_of
 
 NAMED = 3

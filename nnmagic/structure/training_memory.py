@@ -10,7 +10,7 @@ from nnmagic.contexts import block
 from nnmagic.network.failures import first_line
 from nnmagic.network.layers import device_of
 from nnmagic.records.summary_rows import TrainingStep
-from nnmagic.structure.meta import Fakes, networks_on_meta, on_meta, takes_fakes
+from nnmagic.structure.meta import FakeTensors, networks_on_meta, on_meta, takes_fake_tensors
 from nnmagic.structure.meta_values import known_values
 from nnmagic.structure.optimizers import optimizer_bytes
 from nnmagic.tensors.metadata import bytes_of, is_lazy
@@ -79,7 +79,7 @@ def training_step(
         optimizer: one of `optimizer_names()`.
         train: whether to run in train mode; else as the network is.
     """
-    fakes = Fakes(device_of(network)) if takes_fakes(network) else None
+    fakes = FakeTensors(device_of(network)) if takes_fake_tensors(network) else None
     parameters = _trainable(network)
     saved_bytes = state_bytes = None
     unknown = list[str]()

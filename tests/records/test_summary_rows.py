@@ -1,44 +1,52 @@
-"""Rows that are made when they are first read."""
+"""The rows of a summary."""
 
 import pickle
 
+import pytest
 import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.records.summary_rows import FIELDS, LayerShape, LayerShapes
+from nnmagic.records.summary_rows import LayerShape
 
 
 def rows():
     return nnmagic.summary(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.rand(4, 3)).rows
 
 
-def test_rows_are_the_tuple_of_them():
+def test_equal_rows_are_equal_and_survive_pickling():
     found = rows()
 
-    made = tuple(LayerShape(**{name: getattr(row, name) for name in FIELDS}) for row in found)
-
-    assert found == made
-    assert made == found
-    assert hash(found) == hash(made)
-    assert repr(found) == repr(made)
-    assert (len(found), found[-1], found[1:]) == (3, made[-1], made[1:])
-    assert found != made[1:]
-    assert found != list(made)
+    assert isinstance(found, tuple)
+    assert found == rows()
+    assert hash(found) == hash(rows())
+    assert found != found[1:]
+    assert pickle.loads(pickle.dumps(found)) == found
 
 
-def test_rows_are_equal_before_and_after_they_are_made():
-    read, unread = rows(), rows()
-    list(read)
+def test_a_row_names_its_values():
+    linear = rows()[1]
 
-    assert read == unread
-    assert read != LayerShapes(())
-    assert pickle.loads(pickle.dumps(unread)) == read
-    assert pickle.loads(pickle.dumps(read)) == unread
+    assert isinstance(linear, LayerShape)
+    assert (linear.layer, linear.type, linear.depth) == ("0", "Linear", 1)
+    assert (linear.input_shape, linear.output_shape) == ((4, 3), (4, 2))
+    assert (linear.params, linear.output_bytes, linear.flops) == (3 * 2 + 2, 4 * 2 * 4, 2 * 4 * 6)
 
 
-def test_a_row_is_one_record():
-    found = rows()
+def test_a_row_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        rows()[0].params = 1
 
-    assert found[0] is found[0]
-    assert found[0].params == 3 * 2 + 2
+
+class Named(nn.Module):
+    """Takes a dictionary of tensors."""
+
+    def forward(self, inputs):
+        return inputs
+
+
+def test_a_row_with_named_tensors_has_a_hash():
+    summary = nnmagic.summary(Named(), {"a": torch.rand(2), "b": torch.rand(3)})
+
+    assert summary.rows[0].input_shape == ({"a": (2,), "b": (3,)},)
+    assert hash(summary) == hash(nnmagic.summary(Named(), {"a": torch.rand(2), "b": torch.rand(3)}))

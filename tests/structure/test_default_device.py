@@ -12,7 +12,7 @@ from torch.utils._device import DeviceContext
 import nnmagic
 from nnmagic.network.naming import Naming
 from nnmagic.structure.default_device import FORWARDS, put_back, set_aside
-from nnmagic.structure.shape_run import describe
+from nnmagic.structure.shape_run import MetaRequest, describe
 
 
 def stack():
@@ -133,6 +133,8 @@ def test_a_summary_is_the_same_with_and_without_it():
     x = torch.rand(2, 3, 16, 16)
 
     def found(by_rule):
-        return describe(net, (x,), {}, naming=Naming(), title="", by_rule=by_rule)
+        return describe(
+            MetaRequest(network=net, args=(x,), naming=Naming(), title=""), by_rule=by_rule
+        )
 
     assert found(by_rule=True) == found(by_rule=False)

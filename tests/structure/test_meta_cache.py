@@ -15,13 +15,13 @@ from torch.utils.checkpoint import checkpoint
 
 import nnmagic
 from nnmagic.network.naming import Naming
-from nnmagic.structure.meta_cache import meta_kernels
-from nnmagic.structure.shape_run import describe
+from nnmagic.structure.meta_cache import META_CACHE
+from nnmagic.structure.shape_run import MetaRequest, describe
 
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered():
-    meta_kernels.cache_clear()
+    META_CACHE.clear()
 
 
 def form_of(tensor):
@@ -107,7 +107,9 @@ def test_a_layer_gives_what_torch_gives_in_the_first_and_the_second_summary(
     for by_rule in (False, True, True):
         net = Spying(make()).train(train) if kind != "MaxPool2d, indices" else make()
         with torch.set_grad_enabled(graph):
-            described = describe(net, (x,), {}, naming=Naming(), title="", by_rule=by_rule)
+            described = describe(
+                MetaRequest(network=net, args=(x,), naming=Naming(), title=""), by_rule=by_rule
+            )
         found.append((described, getattr(net, "seen", None)))
 
     assert found[1] == found[0]
@@ -218,7 +220,9 @@ def test_a_backward_within_the_run_is_whole(make):
     net, x = make(), torch.rand(2, 3 if make is Force else 8)
 
     def found(by_rule):
-        return describe(net, (x,), {}, naming=Naming(), title="", by_rule=by_rule)
+        return describe(
+            MetaRequest(network=net, args=(x,), naming=Naming(), title=""), by_rule=by_rule
+        )
 
     whole = found(by_rule=False)
     for _ in range(2):

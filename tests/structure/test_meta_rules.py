@@ -14,10 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import nnmagic
 from nnmagic.network.naming import Naming
 from nnmagic.structure import meta_rules
-from nnmagic.structure.flops import FlopCounter
-from nnmagic.structure.meta_cache import MetaKernels
+from nnmagic.structure.meta_cache import MetaCache, MetaMode
 from nnmagic.structure.meta_rules import RULES
-from nnmagic.structure.shape_run import describe
+from nnmagic.structure.shape_run import MetaRequest, describe
 
 aten = torch.ops.aten
 
@@ -268,7 +267,7 @@ def test_what_does_not_fit_ends_as_it_does_without_rules(layer, shape):
     inputs = [empty(shape)] * (2 if isinstance(layer, nn.Bilinear) else 1)
     expected = outcome(layer, inputs)
 
-    with FlopCounter(MetaKernels().kernel_of):
+    with MetaMode(MetaCache()):
         found = outcome(layer, inputs)
 
     assert found == expected
@@ -284,12 +283,12 @@ def outcome(function, args):
 
 def run(kernels, op, args, kwargs=None):
     kernel = kernels.kernel_of(op)
-    return op(*args, **kwargs or {}) if kernel is None else kernel(args, kwargs or {})[0]
+    return op(*args, **kwargs or {}) if kernel is None else kernel(args, kwargs or {})
 
 
 def remembered(op, *args, **kwargs):
     """What an operation gives for the third time."""
-    kernels = MetaKernels()
+    kernels = MetaCache()
     for _ in range(2):
         run(kernels, op, args, kwargs)
     return run(kernels, op, args, kwargs)
@@ -321,7 +320,7 @@ def test_what_is_remembered_has_the_form_that_torch_gives(op, args, kwargs):
 
 @pytest.mark.parametrize("others", [(1, 1.0, True), (1.0, True, 1), (True, 1, 1.0)])
 def test_numbers_that_are_equal_are_remembered_apart(others):
-    kernels, x = MetaKernels(), torch.zeros(3, dtype=torch.bool, device="meta")
+    kernels, x = MetaCache(), torch.zeros(3, dtype=torch.bool, device="meta")
 
     found = [run(kernels, aten.add.Tensor, (x, other)).dtype for other in others]
 
@@ -329,7 +328,7 @@ def test_numbers_that_are_equal_are_remembered_apart(others):
 
 
 def test_a_result_that_is_remembered_is_a_tensor_of_its_own():
-    kernels = MetaKernels()
+    kernels = MetaCache()
 
     first, second = (run(kernels, aten._softmax.default, (X, 1, False)) for _ in range(2))
 
@@ -344,7 +343,7 @@ def test_a_view_stays_a_view():
 
 def test_an_operation_in_place_returns_its_tensor_whatever_it_does_to_its_form():
     counted = torch.zeros((), dtype=torch.int64, device="meta")
-    kernels = MetaKernels()
+    kernels = MetaCache()
     for _ in range(3):
         turned, grown = empty((2, 3)), empty((2,))
 
@@ -363,7 +362,7 @@ def test_values_are_never_remembered():
 
 
 def test_the_default_dtype_is_remembered_with_the_rest():
-    kernels, x = MetaKernels(), torch.zeros(3, dtype=torch.int64, device="meta")
+    kernels, x = MetaCache(), torch.zeros(3, dtype=torch.int64, device="meta")
     usual = torch.get_default_dtype()
     dtypes = [run(kernels, aten.sigmoid.default, (x,)).dtype]
 
@@ -388,7 +387,7 @@ def test_tensors_of_a_subclass_are_left_to_it():
         def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
             return empty((2 * args[0].shape[0], *args[0].shape[1:]))
 
-    with FlopCounter(MetaKernels().kernel_of):
+    with MetaMode(MetaCache()):
         assert torch.relu(Doubled(empty((2, 3)))).shape == (4, 3)
 
 
@@ -467,7 +466,9 @@ def test_a_summary_is_the_same_with_and_without_the_rules(name, train):
 
     def summary(by_rule):
         with torch.set_grad_enabled(train or name == "derivative"):
-            return describe(net, (x,), {}, naming=Naming(), title=name, by_rule=by_rule)
+            return describe(
+                MetaRequest(network=net, args=(x,), naming=Naming(), title=name), by_rule=by_rule
+            )
 
     found = summary(by_rule=True)
 
@@ -500,7 +501,7 @@ def test_the_graph_for_a_backward_is_the_same_with_and_without_the_rules(name):
             with Saving(kernels):
                 return net(x), forms
 
-    found, found_forms = saved(MetaKernels())
+    found, found_forms = saved(MetaCache())
     expected, expected_forms = saved(None)
 
     assert found_forms == expected_forms

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.structure.meta import Fakes, ValuesNeededError, networks_on_meta, on_meta
+from nnmagic.structure.meta import FakeTensors, ValuesNeededError, networks_on_meta, on_meta
 from nnmagic.structure.meta_values import MOST_VALUES, known_values
 
 
@@ -59,7 +59,7 @@ def test_what_is_overwritten_with_unknown_values_is_unknown():
         nnmagic.summary(Using(overwritten), torch.rand(2, 6), torch.tensor([3, 5]))
 
 
-@pytest.mark.parametrize("fakes", [None, Fakes(torch.device("cpu"))])
+@pytest.mark.parametrize("fakes", [None, FakeTensors(torch.device("cpu"))])
 def test_ids_and_masks_are_known_in_either_kind_of_run(fakes):
     ids, mask = torch.tensor([[1, 2, 0], [3, 0, 0]]), torch.ones(2, 3, dtype=torch.bool)
     net = Using(lambda lengths: 1)

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 import nnmagic
 from nnmagic.network.naming import Naming
 from nnmagic.structure.optimizers import OPTIMIZERS, optimizer_bytes, optimizer_names
-from nnmagic.structure.shape_run import describe
+from nnmagic.structure.shape_run import MetaRequest, describe
 from nnmagic.structure.training_memory import SavedTensors, training_step
 
 
@@ -137,7 +137,9 @@ def test_a_frozen_parameter_gets_no_gradient_and_a_tied_one_gets_one():
 def test_the_summary_states_each_part():
     net, x = nn.Linear(4, 5), torch.rand(2, 4)
 
-    summary = describe(net, (x,), {}, naming=Naming(), title="net", optimizer="momentum")
+    summary = describe(
+        MetaRequest(network=net, args=(x,), naming=Naming(), title="net", optimizer="momentum")
+    )
 
     assert (summary.gradient_bytes, summary.optimizer_bytes, summary.saved_bytes) == (100, 100, 32)
     assert summary.training_bytes == 3 * 100 + 32

@@ -1,0 +1,202 @@
+"""Every call of a run as a row of a summary: its shapes, parameters and operations."""
+
+from collections.abc import Callable, Iterator, Mapping, Set
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._device import DeviceContext
+
+from nnmagic.display.units import Shape, layer_name
+from nnmagic.network.calls import CallObserver, RunningCall
+from nnmagic.network.failures import first_line, mismatch
+from nnmagic.network.layers import opaque_kind
+from nnmagic.network.naming import Naming
+from nnmagic.network.nested_values import tensors_in, tensors_of_call
+from nnmagic.network.places import calling_line, place_text
+from nnmagic.records.summary_rows import LayerShape
+from nnmagic.structure.default_device import put_back, set_aside
+from nnmagic.structure.flops import FlopCounter
+from nnmagic.structure.parameter_counts import Counts
+from nnmagic.tensors.metadata import bytes_of
+
+
+class LayerRun:
+    """One call of a layer, filled in while it runs; a layer that never ran keeps the defaults.
+
+    Attributes:
+        network: the label of its network.
+        layer: the layer's dotted name.
+        module: the layer.
+        depth: how many other calls were in progress.
+        default_device: the default device that is set aside for the call.
+        first_flops: how many operations were counted before it.
+        first_misses: how many operations were not counted before it.
+    """
+
+    input_shape: Shape = None
+    output_shape: Shape = None
+    output_bytes: int | None = None
+    flops: int | None = None
+    children = failed = False
+    index = -1
+    first_flops = first_misses = 0
+    default_device: DeviceContext | None = None
+
+    def __init__(self, network: str, layer: str, module: nn.Module, depth: int) -> None:
+        self.network = network
+        self.layer = layer
+        self.module = module
+        self.depth = depth
+
+    def row(self, call: int | None, counts: Counts) -> LayerShape:
+        """Return the row of the call.
+
+        Args:
+            call: its number, None for a layer that never ran.
+            counts: the parameters of its network.
+        """
+        module, layer = self.module, self.layer
+        params, trainable_params, param_bytes = counts.below(module)
+        own_params, names, forms = counts.own(module, layer)
+        return LayerShape(
+            network=self.network,
+            call=call,
+            layer=layer,
+            type=type(module).__name__,
+            depth=self.depth,
+            config=config_of(module),
+            input_shape=self.input_shape,
+            output_shape=self.output_shape,
+            params=params,
+            own_params=own_params,
+            trainable_params=trainable_params,
+            param_bytes=param_bytes,
+            output_bytes=self.output_bytes,
+            flops=self.flops,
+            children=self.children,
+            names=names,
+            forms=forms,
+            failed=self.failed,
+        )
+
+
+class ShapeObserver(CallObserver[LayerRun]):
+    """Notes the shapes and the operations of every call.
+
+    Args:
+        naming: names networks and layers.
+        counter: counts the operations.
+        sets_aside: whether layers that have no use for a default device run without it.
+
+    Attributes:
+        runs: the calls in the order in which they began.
+        error: the last exception that a layer raised.
+        failure: which layer raised it, and why.
+    """
+
+    def __init__(self, naming: Naming, counter: FlopCounter, *, sets_aside: bool = False) -> None:
+        super().__init__(naming)
+        self.counter = counter
+        self.sets_aside = sets_aside
+        self.runs: list[LayerRun] = []
+        self.failure = ""
+        self.error: BaseException | None = None
+
+    def began(self, call: RunningCall[LayerRun]) -> LayerRun:
+        """Begin the row of the call."""
+        counter, module, args, kwargs = self.counter, call.module, call.args, call.kwargs
+        run = LayerRun(call.network.label, call.layer, module, call.depth)
+        run.index = len(self.runs)
+        run.first_flops, run.first_misses = counter.total, counter.misses
+        if call.stack is not self.running:  # a mode sees the operations of its own thread only
+            counter.uncount(f"{type(module).__name__} in a thread")
+        with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
+            if len(args) == 1 and not kwargs and type(args[0]) is Tensor and not args[0].is_nested:
+                run.input_shape = tuple(args[0].shape)
+            else:
+                run.input_shape, _ = tensors_of_call(args, kwargs)
+        if self.sets_aside and call.stack is self.running:
+            run.default_device = set_aside(module)
+        self.runs.append(run)
+        return run
+
+    def ended(self, call: RunningCall[LayerRun], output: Any) -> None:
+        """Complete the row of the call."""
+        run = self._finished(call.record)
+        with torch._C.DisableTorchFunction():
+            if type(output) is Tensor and not output.is_nested:
+                run.output_shape = tuple(output.shape)
+                run.output_bytes = output.numel() * output.element_size()
+            else:
+                run.output_shape, tensors = tensors_in(output)
+                run.output_bytes = sum(map(bytes_of, tensors))
+        if self.counter.misses == run.first_misses:
+            run.flops = self.counter.total - run.first_flops
+
+    def raised(self, call: RunningCall[LayerRun], error: BaseException) -> None:
+        """Mark the row of the call as failed, innermost first."""
+        run = self._finished(call.record)
+        run.failed = True
+        if error is not self.error:
+            self.error = error
+            why = mismatch(call.module, call.args, call.kwargs, error) or first_line(error)
+            place = place_text(*calling_line())
+            where = f"{layer_name(run.network, call.layer)} ({type(call.module).__name__})"
+            self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
+
+    def _finished(self, run: LayerRun) -> LayerRun:
+        if run.default_device is not None:
+            put_back(run.default_device)
+        run.children = len(self.runs) > run.index + 1
+        return run
+
+    def rows(
+        self, networks: Mapping[str, Counts], counts_of: Callable[[str], Counts]
+    ) -> tuple[LayerShape, ...]:
+        """Return the rows of the calls so far, then those of the layers that never ran.
+
+        Args:
+            networks: the parameters of the networks whose layers may not all have run, by label.
+            counts_of: gives the parameters of a call's network, by its label.
+        """
+        rows = [run.row(call, counts_of(run.network)) for call, run in enumerate(self.runs)]
+        for label, counts in networks.items():
+            ran = {run.layer for run in self.runs if run.network == label}
+            rows += _never_ran(label, ran, counts)
+        return tuple(rows)
+
+
+def config_of(module: nn.Module) -> str:
+    """Return what a layer was made with, e.g. `in_features=784, out_features=512, bias=True`."""
+    try:
+        return " ".join(module.extra_repr().split())
+    except Exception:  # noqa: BLE001 - the user's code may raise, and then has nothing to say
+        return ""
+
+
+def _never_ran(label: str, ran: Set[str], counts: Counts) -> Iterator[LayerShape]:
+    """Yield the rows of the layers of a network that did not run.
+
+    Args:
+        label: the network's label.
+        ran: the names of the layers that did.
+        counts: the network's parameters.
+    """
+    layers = counts.layers.items()
+    for name, layer in _outside_opaque(counts.layers) if counts.opaque else layers:
+        if name in ran:
+            continue
+        is_never_called = not name or isinstance(layer, nn.ModuleList | nn.ModuleDict)
+        if not is_never_called or layer._parameters:
+            yield LayerRun(label, name, layer, 1).row(None, counts)
+
+
+def _outside_opaque(layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of a network by name, without those inside an opaque one."""
+    inside: set[int] = set()
+    for name, module in layers.items():
+        if id(module) not in inside:
+            yield name, module
+            if opaque_kind(module):
+                inside.update(map(id, module.modules()))
