@@ -3,6 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import RLock, get_ident
 from types import CodeType, FunctionType
@@ -84,13 +85,15 @@ class CallObserver(ABC, Generic[Record]):
     Args:
         naming: names networks and layers.
         every: observe the steps 0, every, 2 * every, ... of each network only.
+        lock: held while a call begins or ends.
 
     Attributes:
         running: the calls in progress of the thread that made the observer, outermost first.
-        lock: held while a call begins or ends.
     """
 
-    def __init__(self, naming: Naming, every: int = 1) -> None:
+    def __init__(
+        self, naming: Naming, every: int = 1, lock: AbstractContextManager[Any] | None = None
+    ) -> None:
         self.naming = naming
         self.every = every
         self.running: list[RunningCall[Record]] = []
@@ -98,7 +101,7 @@ class CallObserver(ABC, Generic[Record]):
         self._others: dict[int, list[RunningCall[Record]] | None] = dict.fromkeys(
             sys._current_frames()
         )
-        self.lock = RLock()
+        self.lock = lock or RLock()
 
     @abstractmethod
     def began(self, call: RunningCall[Record]) -> Record:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nnmagic.network.naming import Network
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import Unseen, unseen
 
@@ -209,3 +210,28 @@ def change_text(changed: list[str]) -> str:
         return f"the run changed {len(changed)} batch-norm statistics (train mode)"
     shown = ", ".join(changed[:3]) + (", …" if len(changed) > 3 else "")
     return f"the run changed {len(changed)} of its tensors: {shown}"
+
+
+class NetworkChanges:
+    """What a run changes on the networks that it calls."""
+
+    def __init__(self) -> None:
+        self._before: list[tuple[Network, Fingerprint]] = []
+
+    def note(self, network: Network) -> None:
+        """Take the fingerprint of a network before its first call."""
+        if network.module() is not None:
+            self._before.append((network, Fingerprint(network.layers())))
+
+    def lines(self) -> list[str]:
+        """Return lines that say what the run changed; none where that cannot be told."""
+        changes = {
+            network.label: before.changes()
+            for network, before in self._before
+            if network.module() is not None
+        }
+        if len(self._before) < 2:
+            return [change_text(changed) for changed in changes.values() if changed is not None]
+        if not any(changes.values()):
+            return [] if None in changes.values() else ["networks unchanged"]
+        return [f"{label}: {change_text(changed)}" for label, changed in changes.items() if changed]

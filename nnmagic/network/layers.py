@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 from torch.jit import ScriptModule
+from torch.nn.modules import module as torchs_modules
 
 NAMED_MODULES = nn.Module.named_modules
 
@@ -119,3 +120,8 @@ def dtype_of(network: nn.Module) -> torch.dtype:
     """Return the dtype of a network's first floating-point parameter, else float32."""
     floating = (p.dtype for p in network.parameters() if p.is_floating_point())
     return next(floating, torch.float32)
+
+
+def global_hooks() -> bool:
+    """Tell whether code of the user's runs in the call of every module."""
+    return bool(torchs_modules._global_forward_hooks or torchs_modules._global_forward_pre_hooks)

@@ -12,9 +12,10 @@ from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 from nnmagic.contexts import block
 from nnmagic.display.units import Shape
 from nnmagic.network.calls import RunningCall
+from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.network.places import TORCH_FOLDER, calling_line
-from nnmagic.recording.recorder import Recorder, WrittenCall
+from nnmagic.recording.recorder import Recorder, RunObserver, WrittenCall
 from nnmagic.tensors.metadata import version_of
 
 FUSING = (nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
@@ -147,8 +148,8 @@ OUTSIDE = "functions"
 """What the functions that run outside every module belong to, as layers to a network."""
 
 
-class FunctionRecorder(Recorder):
-    """Writes a row for every tensor function that a forward, or the expression, calls itself.
+class FunctionObserver(RunObserver):
+    """Has a row written for every tensor function that a forward, or the expression, calls itself.
 
     The mode that sees them holds for the thread that enters it. A layer of torch's own that is one
     function is one row.
@@ -157,8 +158,9 @@ class FunctionRecorder(Recorder):
         mode: sees the functions while it is active.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, recorder: Recorder, naming: Naming, every: int = 1) -> None:
+        super().__init__(recorder, naming, every)
+        self.log = recorder.log
         self.mode = FunctionMode(self._inputs, self._function)
         self._aside: RunningCall[WrittenCall] | None = None
 
@@ -215,7 +217,7 @@ class FunctionRecorder(Recorder):
         shape, tensors = tensors_of_call(*given)
         parent = self.running[-1] if self.running else None
         index = -1 if parent is None or parent.is_skipped else parent.network.index
-        return shape, tuple(self.tensors.write(tensor, index) for tensor in tensors)
+        return shape, tuple(self.recorder.tensors.write(tensor, index) for tensor in tensors)
 
     def _function(
         self, name: str, type_name: str, inputs: tuple[Shape, tuple[int, ...]], output: Any
@@ -241,17 +243,17 @@ class FunctionRecorder(Recorder):
                 step=step,
                 depth=len(self.running),
                 parent=above,
-                place=self._place.index(*calling_line()),
+                place=self.recorder.places.index(*calling_line()),
                 input_shape=self.log.shape_index(shape),
                 inputs=tensors,
             )
             self.log.functions.add(self.log.layer[index])
             if parent is not None and parent.recomputed:
                 self.log.recomputed.add(index)
-            self.finish(index, network, output)
+            self.recorder.finish(index, network, output)
 
     def _outside(self) -> int:
         network = self.naming.outside(OUTSIDE)
-        if network.index == len(self.log.networks):
-            self.log.networks.append(network.label)
+        if network.index == len(self.recorder.networks):
+            self.recorder.meet(network)
         return network.index

@@ -1,11 +1,10 @@
 """The gradients of a run: of what the layers returned, and of the parameters."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
 from nnmagic.records.call_log import TraceLog
+from nnmagic.tensors.writer import TensorWriter
 
 
 class Gradients:
@@ -16,12 +15,13 @@ class Gradients:
 
     Args:
         log: the columns of the run.
-        add: adds a tensor to the log; returns its number.
+        tensors: writes the gradients into it.
     """
 
-    def __init__(self, log: TraceLog, add: Callable[[torch.Tensor], int]) -> None:
+    def __init__(self, log: TraceLog, tensors: TensorWriter) -> None:
         self.log = log
-        self.add = add
+        log.graded = True
+        self.tensors = tensors
         self._hooks: dict[int, torch.utils.hooks.RemovableHandle] = {}
 
     def follow(self, tensor: torch.Tensor, index: int) -> None:
@@ -32,7 +32,7 @@ class Gradients:
             return  # torch.func differentiates without hooks
 
         def note(gradient: torch.Tensor) -> None:
-            self.log.gradients[index] = self.add(gradient)
+            self.log.gradients[index] = self._add(gradient)
 
         self._hooks[index] = tensor.register_hook(note)
 
@@ -41,19 +41,30 @@ class Gradients:
         for hook in self._hooks.values():
             hook.remove()
         layers = {(layer.network, layer.name): i for i, layer in enumerate(self.log.layers)}
-        measured: dict[int, int] = {}
+        measured: dict[int, int | None] = {}
         for number, network in enumerate(networks):
             modules = () if network is None else network.named_modules(remove_duplicate=False)
             for name, module in modules:
                 layer = layers.get((number, name))
                 own = {
-                    key: _measured(parameter, measured, self.add)
+                    key: self._of_parameter(parameter, measured)
                     for key, parameter in module._parameters.items()
                     if parameter is not None and parameter.requires_grad
                 }
                 if layer is not None and own:
                     self.log.parameter_gradients[layer] = own
         self.log.notes.append(self._note())
+
+    def _add(self, gradient: torch.Tensor) -> int:
+        with self.log.lock:
+            return self.tensors.write_alone(gradient)
+
+    def _of_parameter(self, parameter: torch.Tensor, written: dict[int, int | None]) -> int | None:
+        """Return the number of a parameter's gradient, which is written once."""
+        if id(parameter) not in written:
+            gradient = parameter.grad
+            written[id(parameter)] = None if gradient is None else self._add(gradient)
+        return written[id(parameter)]
 
     def _note(self) -> str:
         of_parameters = (
@@ -65,14 +76,3 @@ class Gradients:
                 "one in a later cell is not seen"
             )
         return "gradients: of the last backward in here; one in a later cell is not seen"
-
-
-def _measured(
-    parameter: torch.Tensor, measured: dict[int, int], add: Callable[[torch.Tensor], int]
-) -> int | None:
-    gradient = parameter.grad
-    if gradient is None:
-        return None
-    if id(parameter) not in measured:
-        measured[id(parameter)] = add(gradient)
-    return measured[id(parameter)]

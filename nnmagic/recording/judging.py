@@ -1,14 +1,21 @@
-"""What of a call must be judged while its tensors are there, or once their numbers are read."""
+"""Judging the outermost calls: which ignore their input, and which parameter made NaN or Inf."""
 
-import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import chain
 
 import torch
 from torch import nn
 
+from nnmagic.network.naming import Network
+from nnmagic.records.call_log import TraceLog
+from nnmagic.records.trace_nonfinite import makes_nonfinite, nonfinite_in
 from nnmagic.tensors import devices
+from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import Unseen, unseen, version_of
 from nnmagic.tensors.values import why_unreadable
+from nnmagic.tensors.writer import TensorWriter
 
 FEWEST_ITEMS = {torch.float16: 8, torch.bfloat16: 8}
 """How many items are needed to tell: a few may be equal by rounding."""
@@ -70,34 +77,110 @@ def _is_plain(tensor: torch.Tensor) -> bool:
     return strided and not tensor.is_meta
 
 
-class Unjudged:
-    """The outermost calls of a network since it last changed.
+class Judging:
+    """Judges each outermost call while its tensors are there, or once their numbers are read.
 
-    What spoiled an output is looked for among the parameters and buffers of the network, which is
-    right only as long as they hold what they held in the call.
+    Which parameter or buffer made an output NaN or Inf can be told only as long as the network
+    holds what it held in the call: at once for an output on the host. The numbers of one on an
+    accelerator are read at the end of the run; only the calls since the last change of the
+    network, by the version counters of its tensors, are judged then.
 
     Args:
-        network: the network, which is not kept alive.
+        log: the columns of the run.
+        tensors: writes the tensors into it.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        tensors = (*network.parameters(), *network.buffers())
-        self._tensors = [weakref.ref(tensor) for tensor in tensors]
-        self._versions: list[int] = []
-        self._calls: list[range] = []
+    def __init__(self, log: TraceLog, tensors: TensorWriter) -> None:
+        self.log = log
+        self.tensors = tensors
+        self._late: dict[Network, tuple[list[tuple[int, int]], list[range]]] = {}
 
-    def note(self, calls: range) -> None:
-        """Note an outermost call that has ended, with those inside."""
-        versions = self._now()
-        if versions != self._versions:
-            self._calls.clear()
-            self._versions = versions
-        self._calls.append(calls)
+    def judge(
+        self,
+        network: Network,
+        number: int,
+        inputs: Sequence[torch.Tensor],
+        outputs: Sequence[torch.Tensor],
+        indices: Sequence[int],
+    ) -> None:
+        """Judge an outermost call that has just returned.
 
-    def calls(self) -> list[range]:
-        """Return the calls since the last change."""
-        return self._calls if self._now() == self._versions else []
+        Args:
+            network: its network.
+            number: its number in the log.
+            inputs: the tensors that it got.
+            outputs: the tensors that it returned.
+            indices: their numbers in the log.
+        """
+        ignores = ignores_its_input(inputs, outputs)
+        if isinstance(ignores, list):
+            self.tensors.read_later(ignores, partial(_note_constant, self.log, number))
+        elif ignores:
+            self.log.constant.add(number)
+        module = network.module()
+        thinned = self.tensors.at_most is not None  # a look at every value would slow it down
+        if module is None or thinned:
+            return
+        finite = {self.tensors.is_finite(each) for each in indices}
+        calls = range(number, len(self.log))
+        if False in finite:
+            self._find_nonfinite_state(calls, module)
+        elif None in finite:
+            versions = _versions(module)
+            before, late = self._late.get(network, (versions, []))
+            late = late if before == versions else []
+            late.append(calls)
+            self._late[network] = versions, late
 
-    def _now(self) -> list[int]:
-        tensors = (reference() for reference in self._tensors)
-        return [-1 if tensor is None else version_of(tensor) for tensor in tensors]
+    def conclude(self) -> None:
+        """Judge the calls whose numbers had to be read first."""
+        for network, (versions, late) in self._late.items():
+            module = network.module()
+            if module is None or _versions(module) != versions:
+                continue
+            for calls in late:
+                if any(nonfinite_in(self.log, self.log.outputs[calls.start])):
+                    self._find_nonfinite_state(calls, module)
+        self._late.clear()
+
+    def _find_nonfinite_state(self, calls: range, network: nn.Module) -> None:
+        log = self.log
+        for each in calls:
+            if log.is_function(each) or not makes_nonfinite(log, each):
+                continue
+            calls_no_other = each + 1 == len(log) or log.parent[each + 1] != each
+            with suppress(AttributeError):  # a layer that the forward makes has no such name
+                layer = network.get_submodule(log.layer_of(each).name)
+                tainted = tuple(_nonfinite_state(layer, below=calls_no_other))
+                if tainted:
+                    log.tainted[each] = tainted
+
+
+def _versions(module: nn.Module) -> list[tuple[int, int]]:
+    """Return what tells whether the parameters and buffers of a network are as they were."""
+    return [(id(each), version_of(each)) for each in chain(module.parameters(), module.buffers())]
+
+
+def _note_constant(log: TraceLog, call: int, flags: list[torch.Tensor], reason: str) -> None:
+    """Note that a call ignored its input, from flags that were read."""
+    if not reason and flags[0] and not flags[1]:
+        log.constant.add(call)
+
+
+def _nonfinite_state(module: nn.Module, *, below: bool) -> Iterator[str]:
+    """Say which parameters and buffers hold NaN or Inf.
+
+    Args:
+        module: the layer.
+        below: whether to look at those of the layers inside too, which were not called.
+    """
+    for kind, named in (
+        ("parameter", module.named_parameters(recurse=below)),
+        ("buffer", module.named_buffers(recurse=below)),
+    ):
+        for name, tensor in named:
+            statistics, _, _ = measure(tensor, "none")
+            counts = ((statistics.nan, "NaN"), (statistics.inf, "Inf"))
+            words = [f"{number:,.0f} {what}" for number, what in counts if number > 0]
+            if words:
+                yield f"{kind} {name} holds {' and '.join(words)}"

@@ -1,29 +1,25 @@
-"""The recorder: turns a run into the columns of a trace."""
+"""The recorder: writes the calls of a run into the columns of its log."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
-from functools import partial
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from math import prod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.modules import module as torchs_modules
 
 from nnmagic.display.units import Shape
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.failures import annotate, first_line, mismatch
-from nnmagic.network.fingerprint import Fingerprint, change_text
-from nnmagic.network.layers import opaque_kind, opaque_note
+from nnmagic.network.fingerprint import NetworkChanges
+from nnmagic.network.layers import global_hooks, opaque_kind, opaque_note
 from nnmagic.network.naming import Naming, Network
 from nnmagic.network.nested_values import tensors_in, tensors_of_call, tensors_side_by_side
 from nnmagic.network.places import CallingPlaces
 from nnmagic.recording.gradients import Gradients
-from nnmagic.recording.judging import Unjudged, ignores_its_input
+from nnmagic.recording.judging import Judging
 from nnmagic.recording.root_calls import RootCall, RootCalls
 from nnmagic.records.call_log import Failure, TraceLog
-from nnmagic.records.trace_nonfinite import makes_nonfinite, nonfinite_in
-from nnmagic.tensors.measure import measure
 from nnmagic.tensors.writer import TensorWriter
 
 
@@ -41,8 +37,8 @@ class WrittenCall(NamedTuple):
     tensors: Sequence[torch.Tensor]
 
 
-class Recorder(CallObserver[WrittenCall]):
-    """Writes every call, what it got and what it returned, into a log.
+class Recorder:
+    """Writes every call, what it got and what it returned, into one log.
 
     Values are measured at the moment at which a layer gets or returns them, so that a later change
     in place cannot rewrite them. A tensor that comes by again unchanged, by identity and version
@@ -50,46 +46,46 @@ class Recorder(CallObserver[WrittenCall]):
 
     Args:
         log: the columns to fill.
-        naming: names networks and layers.
-        every: record the steps 0, every, 2 * every, ... only.
-        keep: what to keep of the values: `"none"`, `"sample"` or `"all"`.
-        grad: whether to note the gradients of a backward.
+        tensors: writes the tensors into the same log.
+        gradients: follows a backward, where gradients are asked for.
+        changes: compares the networks before and after, where the log is to say what changed.
+        eager: whether compiled networks run eagerly meanwhile, which the log says then.
 
     Attributes:
+        networks: the networks that were called, in the order of the log.
+        places: finds the places in the code that make the calls.
         roots: the last outermost calls.
-        tensors: writes the tensors.
     """
-
-    eager: ClassVar = True
-    """Whether compiled networks run eagerly, so that their layers can be seen."""
 
     def __init__(
         self,
         log: TraceLog,
-        naming: Naming,
-        every: int = 1,
-        keep: str = "sample",
+        tensors: TensorWriter,
         *,
-        grad: bool = False,
+        gradients: Gradients | None = None,
+        changes: NetworkChanges | None = None,
+        eager: bool = True,
     ) -> None:
-        super().__init__(naming, every)
         self.log = log
-        log.tensors.lock = self.lock
-        log.graded = grad
-        self.gradients = Gradients(log, self._gradient) if grad else None
-        self.tensors = TensorWriter(log.tensors, keep)
-        self._place = CallingPlaces(log.places)
+        self.tensors = tensors
+        self.gradients = gradients
+        self.changes = changes
+        self.eager = eager
+        self.networks: list[Network] = []
+        self.places = CallingPlaces(log.places)
         self.roots = RootCalls(log)
+        self._judging = Judging(log, tensors)
         self._torchs_own: dict[type[nn.Module], bool] = {}
-        self._before: dict[int, Fingerprint] = {}
-        self._unjudged: dict[int, Unjudged] = {}
         self._error: BaseException | None = None
         self._origin = 0
         self._reached = 0
 
-    def observing(self) -> AbstractContextManager[None]:
-        """See all calls for the length of the block."""
-        return observed(self, eager=self.eager)
+    def meet(self, network: Network) -> None:
+        """Note a network before its first call."""
+        self.networks.append(network)
+        self.log.networks.append(network.label)
+        if self.changes is not None:
+            self.changes.note(network)
 
     def began(self, call: RunningCall[WrittenCall]) -> WrittenCall:
         """Write the call and what it got."""
@@ -99,8 +95,8 @@ class Recorder(CallObserver[WrittenCall]):
             self.tensors.forget_all()
             if not call.recomputed:
                 self.tensors.drop_pictures(network.index)
-            if network.index == len(self.log.networks):
-                self._meet(network)
+            if network.index == len(self.networks):
+                self.meet(network)
         log, parent, module = self.log, call.parent, call.module
         if len(args) == 1 and not kwargs and type(args[0]) is torch.Tensor:
             tensors: Sequence[torch.Tensor] = args
@@ -114,12 +110,14 @@ class Recorder(CallObserver[WrittenCall]):
                 nested, tensors = tensors_of_call(args, kwargs)
             shape, inputs = self._write(tensors, nested, network.index)
         if parent is None:
-            above, place = -1, self._place(None)
+            above, place = -1, self.places(None)
         else:
             above, place, _ = parent.record
-            place = self._place(place)
-        if call.stack is not self.running:
-            place = self._place_of_starter(place)
+            place = self.places(place)
+        running = call.observer.running
+        if call.stack is not running and running and not log.places[place]:
+            starter = running[-1]  # a thread that is made by code without a place
+            place = place if starter.is_skipped else starter.record.place
         known = len(log.layers)
         layer = log.layer_index(network.index, call.layer, type(module).__name__)
         if layer == known and (
@@ -152,15 +150,15 @@ class Recorder(CallObserver[WrittenCall]):
 
     def ended(self, call: RunningCall[WrittenCall], output: Any) -> None:
         """Write what the call returned."""
-        index, module = call.record.number, call.module
+        number, module = call.record.number, call.module
         # a layer that calls no other may have written to what it got; torch's own count that
-        new = index + 1 == len(self.log)
+        new = number + 1 == len(self.log)
         if new and self._torchs_own.get(type(module)):
-            new = bool(module._forward_hooks or module._forward_pre_hooks or hooks_of_all())
+            new = bool(module._forward_hooks or module._forward_pre_hooks or global_hooks())
         network, outermost = call.network.index, call.depth == 0
-        tensors, indices = self.finish(index, network, output, new=new, scores=outermost)
+        tensors, indices = self.finish(number, network, output, new=new, scores=outermost)
         if outermost and not call.recomputed:
-            self._judge(call, tensors, indices)
+            self._judging.judge(call.network, number, call.record.tensors, tensors, indices)
 
     def finish(
         self, index: int, network: int, output: Any, *, new: bool = False, scores: bool = False
@@ -233,64 +231,6 @@ class Recorder(CallObserver[WrittenCall]):
         )
         self.log.fail(index, failure)
 
-    def _place_of_starter(self, place: int) -> int:
-        """Return the place of a call that a thread made; where it has none, that of the run's."""
-        if self.log.places[place] or not self.running:
-            return place
-        starter = self.running[-1]
-        return place if starter.is_skipped else starter.record.place
-
-    def _judge(
-        self,
-        call: RunningCall[WrittenCall],
-        outputs: Sequence[torch.Tensor],
-        indices: tuple[int, ...],
-    ) -> None:
-        """Note what is known of an outermost call only now: what it ignored, what spoiled it."""
-        index = call.record.number
-        ignores = ignores_its_input(call.record.tensors, outputs)
-        if isinstance(ignores, list):
-            self.tensors.read_later(ignores, partial(_note_constant, self.log, index))
-        elif ignores:
-            self.log.constant.add(index)
-        network = call.network.module()
-        thinned = self.tensors.at_most is not None  # a look at every value would slow it down
-        if network is None or thinned:
-            return
-        finite = {self.tensors.is_finite(each) for each in indices}
-        calls = range(index, len(self.log))
-        if False in finite:
-            self._find_what_spoiled(calls, network)
-        elif None in finite:
-            number = call.network.index
-            if number not in self._unjudged:
-                self._unjudged[number] = Unjudged(network)
-            self._unjudged[number].note(calls)
-
-    def judge_late(self) -> None:
-        """Note what spoiled the outputs whose numbers had to be read first."""
-        log = self.log
-        for number, unjudged in self._unjudged.items():
-            network = self.naming.networks[number].module()
-            if network is None:
-                continue
-            for calls in unjudged.calls():
-                if any(nonfinite_in(log, log.outputs[calls.start])):
-                    self._find_what_spoiled(calls, network)
-        self._unjudged.clear()
-
-    def _find_what_spoiled(self, calls: range, network: nn.Module) -> None:
-        log = self.log
-        for each in calls:
-            if log.is_function(each) or not makes_nonfinite(log, each):
-                continue
-            calls_no_other = each + 1 == len(log) or log.parent[each + 1] != each
-            with suppress(AttributeError):  # a layer that the forward makes has no such name
-                layer = network.get_submodule(log.layer_of(each).name)
-                tainted = tuple(_nonfinite_state(layer, below=calls_no_other))
-                if tainted:
-                    log.tainted[each] = tainted
-
     def _flattened_from(self, index: int) -> str:
         """Say which maps the features that a layer refused were flattened from, if they were."""
         log = self.log
@@ -312,10 +252,9 @@ class Recorder(CallObserver[WrittenCall]):
         return f"{text}: {why}" if why else text
 
     def blame(self, error: BaseException) -> None:
-        """Note that the run ended by an exception, and name its layer on the exception."""
+        """Name the layer that raised an exception on it, as a note."""
         if error is not self._error:
             return
-        self.log.raised = self._origin
         layer = self.log.layer_of(self._origin)
         failure = self.log.failures[self._origin]
         where = self.log.place_of(self._origin)
@@ -324,62 +263,52 @@ class Recorder(CallObserver[WrittenCall]):
         why += f"; after {failure.cause}" if failure.cause else ""
         annotate(error, f"raised in {where} ({layer.type}){place}{why}")
 
-    def conclude(self) -> None:
-        """Say what the run changed on its networks, and let go of everything."""
+    def conclude(self, error: BaseException | None = None) -> None:
+        """Leave the log complete, and let go of everything.
+
+        Args:
+            error: the exception by which the run ended.
+        """
+        if error is not None and error is self._error:
+            self.log.raised = self._origin
         self._error = None
-        networks = self.naming.networks
         if self.gradients is not None:
-            self.gradients.conclude([network.module() for network in networks])
+            self.gradients.conclude([network.module() for network in self.networks])
         self.tensors.conclude()
-        self.judge_late()
-        for number, before in self._before.items():
-            network = networks[number]
-            changes = None if network.module() is None else before.changes()
-            if changes is None:
-                continue
-            text = change_text(changes)
-            if len(self._before) > 1:
-                if text == "network unchanged":
-                    continue
-                text = f"{network.label}: {text}"
-            self.log.notes.append(text)
-        if len(self._before) > 1 and not self.log.notes:
-            self.log.notes.append("networks unchanged")
-
-    def _meet(self, network: Network) -> None:
-        self.log.networks.append(network.label)
-        self._before[network.index] = Fingerprint(network.layers())
-
-    def _gradient(self, gradient: torch.Tensor) -> int:
-        with self.lock:
-            return self.tensors.write_alone(gradient)
+        self._judging.conclude()
+        if self.changes is not None:
+            self.log.notes += self.changes.lines()
 
 
-def _note_constant(log: TraceLog, call: int, flags: list[torch.Tensor], reason: str) -> None:
-    """Note that a call ignored its input, from flags that were read."""
-    if not reason and flags[0] and not flags[1]:
-        log.constant.add(call)
-
-
-def hooks_of_all() -> bool:
-    """Tell whether code of the user's runs in the call of every module."""
-    return bool(torchs_modules._global_forward_hooks or torchs_modules._global_forward_pre_hooks)
-
-
-def _nonfinite_state(module: nn.Module, *, below: bool) -> Iterator[str]:
-    """Say which parameters and buffers hold NaN or Inf.
+class RunObserver(CallObserver[WrittenCall]):
+    """Hands the calls of a run to its recorder.
 
     Args:
-        module: the layer.
-        below: whether to look at those of the layers inside too, which were not called.
+        recorder: writes the calls.
+        naming: names networks and layers.
+        every: record the steps 0, every, 2 * every, ... of each network only.
     """
-    for kind, named in (
-        ("parameter", module.named_parameters(recurse=below)),
-        ("buffer", module.named_buffers(recurse=below)),
-    ):
-        for name, tensor in named:
-            statistics, _, _ = measure(tensor, "none")
-            counts = ((statistics.nan, "NaN"), (statistics.inf, "Inf"))
-            words = [f"{number:,.0f} {what}" for number, what in counts if number > 0]
-            if words:
-                yield f"{kind} {name} holds {' and '.join(words)}"
+
+    def __init__(self, recorder: Recorder, naming: Naming, every: int = 1) -> None:
+        super().__init__(naming, every, recorder.log.lock)
+        self.recorder = recorder
+
+    def observing(self) -> AbstractContextManager[None]:
+        """See all calls for the length of the block."""
+        return observed(self)
+
+    def began(self, call: RunningCall[WrittenCall]) -> WrittenCall:
+        """Write the call and what it got."""
+        return self.recorder.began(call)
+
+    def ended(self, call: RunningCall[WrittenCall], output: Any) -> None:
+        """Write what the call returned."""
+        self.recorder.ended(call, output)
+
+    def raised(self, call: RunningCall[WrittenCall], error: BaseException) -> None:
+        """Write that an exception passes through the call."""
+        self.recorder.raised(call, error)
+
+    def stopped(self, call: RunningCall[WrittenCall]) -> None:
+        """Write that the backward has what it needed of a recomputation."""
+        self.recorder.stopped(call)

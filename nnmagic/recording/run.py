@@ -6,11 +6,14 @@ import torch
 from torch import nn
 
 from nnmagic.contexts import block
+from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.naming import Naming
 from nnmagic.network.preserve import preserved, random_state_kept
-from nnmagic.recording.functions import FunctionRecorder
-from nnmagic.recording.recorder import Recorder
+from nnmagic.recording.functions import FunctionObserver
+from nnmagic.recording.gradients import Gradients
+from nnmagic.recording.recorder import Recorder, RunObserver
 from nnmagic.records.call_log import TraceLog
+from nnmagic.tensors.writer import TensorWriter
 
 
 @block
@@ -33,16 +36,22 @@ def recording(
         grad: whether to note the gradients of a backward in the block.
         ops: whether to record the tensor functions between the modules too.
     """
-    kind = FunctionRecorder if ops else Recorder
-    recorder = kind(TraceLog(title), naming, every, keep, grad=grad)
+    log = TraceLog(title)
+    tensors = TensorWriter(log.tensors, keep)
+    gradients = Gradients(log, tensors) if grad else None
+    recorder = Recorder(log, tensors, gradients=gradients, changes=NetworkChanges())
+    observer = (FunctionObserver if ops else RunObserver)(recorder, naming, every)
+    ended_by = None
     try:
-        with recorder.observing():
+        with observer.observing():
             yield recorder
     except BaseException as error:
         recorder.blame(error)
+        ended_by = error
         raise
     finally:
-        recorder.conclude()
+        recorder.conclude(ended_by)
+        ended_by = None  # this frame is in its traceback
 
 
 @block

@@ -9,14 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from nnmagic.network.calls import RunningCall, in_backward, observed
-from nnmagic.network.naming import Naming, Network
-from nnmagic.network.places import CallingPlaces
+from nnmagic.network.calls import CallObserver, RunningCall, in_backward, observed
+from nnmagic.network.naming import Naming
 from nnmagic.recording.recorder import Recorder, WrittenCall
-from nnmagic.recording.root_calls import RootCalls
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.tensor_log import TensorLog
 from nnmagic.records.trace import Trace
+from nnmagic.tensors.writer import TensorWriter
 from nnmagic.widget.live_network import Subject, details_of
 from nnmagic.widget.panel import LayerDetails
 from nnmagic.widget.widget import NetworkWidget
@@ -31,7 +30,7 @@ THINNED = 256
 """How many values of a tensor are measured where measuring all would slow the network down."""
 
 
-class Watcher(Recorder):
+class Watcher(CallObserver[WrittenCall]):
     """Records each call of a network into a log of its own, and hands the latest to a widget.
 
     Every call is recorded, so that the latest is always there. All values are measured at most ten
@@ -47,15 +46,14 @@ class Watcher(Recorder):
         paused: whether calls are passed over for a while.
     """
 
-    eager = False
-
     def __init__(self, module: nn.Module) -> None:
         self.module = weakref.ref(module)
         naming = Naming(self._candidates, _name_in_the_notebook, only=True)
         home = naming.network_of(module)
         assert home is not None
         self.home = home
-        super().__init__(TraceLog(home.label), naming)
+        super().__init__(naming)
+        self.recorder = self._new_recorder(home.label)
         self.paused = False
         self._own_counts: dict[tuple[str, str], int] | None = None
         self._widget: weakref.ref[NetworkWidget] | None = None
@@ -67,6 +65,7 @@ class Watcher(Recorder):
         self._began = 0.0
         self._measured_at = 0.0
         self._spent = 0.0
+        self._in_full = False
 
     def _candidates(self) -> list[tuple[str, nn.Module]]:
         module = self.module()
@@ -76,10 +75,16 @@ class Watcher(Recorder):
 
     # Recording.
 
+    def _new_recorder(self, title: str, max_values: int | None = None) -> Recorder:
+        log = TraceLog(title, TensorLog(self.lock))
+        tensors = TensorWriter(log.tensors, "sample")
+        tensors.at_most = max_values
+        return Recorder(log, tensors, eager=False)
+
     def start(self, widget: NetworkWidget) -> None:
         """Follow the network from now on, into this widget."""
         self._widget = weakref.ref(widget)
-        self._stack.enter_context(observed(self, eager=self.eager))
+        self._stack.enter_context(observed(self, eager=False))
         module = self.module()
         assert module is not None
         end = weakref.finalize(module, _close, self._widget)  # at the interpreter's exit too
@@ -116,48 +121,37 @@ class Watcher(Recorder):
         begin = time.perf_counter()
         if call.depth == 0:
             elapsed = begin - self._measured_at
-            cheap = self._spent <= SHARE * elapsed
-            self.tensors.at_most = None if elapsed >= SECONDS and cheap else THINNED
-            if self.tensors.at_most is None:
+            self._in_full = elapsed >= SECONDS and self._spent <= SHARE * elapsed
+            if self._in_full:
                 self._measured_at, self._spent = begin, 0.0
-            self.log = TraceLog(f"{self.home.label} · call {call.step + 1:,}", TensorLog(self.lock))
-            self.roots = RootCalls(self.log)
-            self.tensors.begin(self.log.tensors)
-            self._place = CallingPlaces(self.log.places)
-            self._torchs_own.clear()
-        written = super().began(call)
+            title = f"{self.home.label} · call {call.step + 1:,}"
+            self.recorder = self._new_recorder(title, None if self._in_full else THINNED)
+        written = self.recorder.began(call)
         self._count(begin)
         return written
 
     def ended(self, call: RunningCall[WrittenCall], output: Any) -> None:
         """Hand the log on when an outermost call returns."""
         begin = time.perf_counter()
-        super().ended(call, output)
+        self.recorder.ended(call, output)
         self._count(begin)
         if call.depth == 0:
             self._finished()
 
     def raised(self, call: RunningCall[WrittenCall], error: BaseException) -> None:
         """Hand the log on when an exception leaves the network."""
-        super().raised(call, error)
+        self.recorder.raised(call, error)
         if call.depth == 0:
-            if error is self._error:
-                self.log.raised = self._origin
-            self._error = None
-            self._finished()
+            self._finished(error)
 
     def _count(self, begin: float) -> None:
-        if self.tensors.at_most is None:
+        if self._in_full:
             self._spent += time.perf_counter() - begin
-
-    def _meet(self, network: Network) -> None:
-        self.log.networks.append(network.label)
 
     # Sending.
 
-    def _finished(self) -> None:
-        self.tensors.conclude()
-        self.judge_late()
+    def _finished(self, error: BaseException | None = None) -> None:
+        self.recorder.conclude(error)
         self._latest = self.last
         self._send_in_time()
 
@@ -192,14 +186,14 @@ class Watcher(Recorder):
                 self._sent = time.monotonic()
                 widget.follow(trace)
         except Exception as error:  # noqa: BLE001 - an observer observes: no error of ours gets out
-            self.log.notes.append(f"not shown: {type(error).__name__}: {error}")
+            self.recorder.log.notes.append(f"not shown: {type(error).__name__}: {error}")
         finally:
             self._sending.release()
 
     @property
     def last(self) -> Trace:
         """The trace of the last call, finished or under way."""
-        return Trace(log=self.log, root=self.roots)
+        return Trace(log=self.recorder.log, root=self.recorder.roots)
 
     # What the widget asks.
 
