@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nnmagic.network.naming import Network
 from nnmagic.tensors import devices
-from nnmagic.tensors.metadata import Unseen, unseen
+from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code
 
 COPIED = 1 << 20
 """Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
@@ -115,7 +115,7 @@ class Fingerprint:
             return changed
         before, now = self.buffers.by_name(), buffers.by_name()
         try:
-            with Unseen():
+            with HiddenFromUserCode():
                 differ = {
                     n: _differ(*before.get(n, MISSING), *now.get(n, MISSING)) for n in before | now
                 }
@@ -169,7 +169,7 @@ def _value(buffer: Tensor) -> Any:
     try:
         tensor = buffer.detach() if buffer.requires_grad else buffer
         if devices.on_accelerator(tensor):
-            with unseen(tensor):
+            with hidden_from_user_code(tensor):
                 return tensor.clone()
         if type(tensor) is not Tensor or tensor.is_quantized:
             return tensor.clone()

@@ -13,7 +13,7 @@ from nnmagic.records.call_log import TraceLog
 from nnmagic.records.trace_nonfinite import makes_nonfinite, nonfinite_in
 from nnmagic.tensors import devices
 from nnmagic.tensors.measure import measure
-from nnmagic.tensors.metadata import Unseen, unseen, version_of
+from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code, version_of
 from nnmagic.tensors.values import why_unreadable
 from nnmagic.tensors.writer import TensorWriter
 
@@ -47,7 +47,7 @@ def ignores_its_input(
         inputs_alike = alike(batch)
         if outputs_alike is True and isinstance(inputs_alike, bool):
             return not inputs_alike
-        with Unseen():
+        with HiddenFromUserCode():
             return [torch.as_tensor(each) for each in (outputs_alike, inputs_alike)]
     except Exception:  # noqa: BLE001 - of a tensor that cannot be compared nothing is said
         return False
@@ -60,7 +60,7 @@ def alike(tensor: torch.Tensor) -> bool | torch.Tensor:
     """
     if not _is_plain(tensor) or not tensor.dim() or tensor.shape[0] < 2:
         return False
-    with unseen(tensor):
+    with hidden_from_user_code(tensor):
         tensor = tensor.detach()
         first = tensor[0]
         if not devices.on_accelerator(tensor):
@@ -118,10 +118,10 @@ class Judging:
         elif ignores:
             self.log.constant.add(number)
         module = network.module()
-        thinned = self.tensors.at_most is not None  # a look at every value would slow it down
+        thinned = self.tensors.max_values is not None  # a look at every value would slow it down
         if module is None or thinned:
             return
-        finite = {self.tensors.is_finite(each) for each in indices}
+        finite = {self.log.tensors.is_finite(each) for each in indices}
         calls = range(number, len(self.log))
         if False in finite:
             self._find_nonfinite_state(calls, module)

@@ -274,7 +274,7 @@ class Recorder:
         self._error = None
         if self.gradients is not None:
             self.gradients.conclude([network.module() for network in self.networks])
-        self.tensors.conclude()
+        self.tensors.finish()
         self._judging.conclude()
         if self.changes is not None:
             self.log.notes += self.changes.lines()

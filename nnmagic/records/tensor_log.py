@@ -1,11 +1,10 @@
 """The tensors of a run: one entry each."""
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from math import nan
 from threading import RLock
-from typing import Any, Protocol
+from typing import Any
 
 from nnmagic.records.tensor import (
     NOTHING_KNOWN,
@@ -17,44 +16,40 @@ from nnmagic.records.tensor import (
     tensor_record,
 )
 
-ROOM = array("d", [nan] * 64 * len(Statistics._fields))
-"""Room for the numbers of tensors to come."""
+UNKNOWN = array("d", NOTHING_KNOWN)
+"""The statistics of a tensor that was not measured."""
 
-
-class Folded(Protocol):
-    """What is kept of a tensor's values, in another form."""
-
-    def samples(self) -> Samples:
-        """Return the samples."""
-        ...
+WIDTH = len(UNKNOWN)
 
 
 class TensorLog:
     """Append-only columns that a writer fills, numbered in the order of the first sight.
 
-    A tensor that passes from one layer to the next unchanged is one entry.
+    A tensor that passes from one layer to the next unchanged is one entry. An entry is complete as
+    soon as it is there, but for a tensor on an accelerator, whose statistics and samples are read
+    from there when somebody asks for them, together with all others that wait.
 
     Args:
-        lock: what the writer holds; others may read from another thread.
+        lock: what the recorder holds while it writes.
 
     Attributes:
-        forms: the forms there are, each once.
-        form: for each tensor the number of its form.
-        samples: what is kept of each tensor's values; bytes are all of a small one's, None waits.
-        settle: what writes the numbers and samples that are still missing; None in the end.
-        measured: of those that were not measured in full, how many values were.
+        forms: the shapes, dtypes and devices there are, each once.
+        form: for each tensor the index into `forms`.
+        samples: the values kept of each tensor; all of a small one's as bytes; None is not yet.
+        read_pending: reads what waits on accelerators and sets it here; None where nothing does.
+        measured: of tensors that were not measured in full, how many values were.
         unknown: why nothing is known of a tensor.
     """
 
     __slots__ = (
         "_forms_seen",
-        "_numbers",
+        "_statistics",
         "form",
         "forms",
         "lock",
         "measured",
+        "read_pending",
         "samples",
-        "settle",
         "unknown",
     )
 
@@ -63,9 +58,9 @@ class TensorLog:
         self.forms: list[Form] = []
         self._forms_seen: dict[Form, int] = {}
         self.form = array("l")
-        self._numbers = array("d")
-        self.samples: list[Samples | Folded | bytes | None] = []
-        self.settle: Callable[[], None] | None = None
+        self._statistics = array("d")
+        self.samples: list[Samples | bytes | None] = []
+        self.read_pending: Callable[[], None] | None = None
         self.measured: dict[int, int] = {}
         self.unknown: dict[int, str] = {}
 
@@ -73,15 +68,9 @@ class TensorLog:
         return len(self.samples)
 
     def __getstate__(self) -> dict[str, Any]:
-        self.numbers  # noqa: B018 - what is still to be written
-        return {name: getattr(self, name) for name in self.__slots__} | {
-            "lock": None,
-            "settle": None,
-            "samples": [
-                each if isinstance(each, bytes) else self.samples_of(index)
-                for index, each in enumerate(self.samples)
-            ],
-        }
+        self._complete()
+        state = {name: getattr(self, name) for name in self.__slots__}
+        return state | {"lock": None, "read_pending": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -92,134 +81,95 @@ class TensorLog:
         if not isinstance(other, TensorLog):
             return NotImplemented
         mine, theirs = self.__getstate__(), other.__getstate__()
-        mine["_numbers"], theirs["_numbers"] = self.numbers.tobytes(), other.numbers.tobytes()
+        for state in (mine, theirs):  # as bytes, in which an unknown number is equal to itself
+            state["_statistics"] = state["_statistics"].tobytes()
         return mine == theirs
 
     # Writing: for writers only.
 
     def form_index(self, form: Form) -> int:
-        """Return the number of a form, a new one at the first sight."""
+        """Return the index of a form, a new one at the first sight."""
         index = self._forms_seen.setdefault(form, len(self.forms))
         if index == len(self.forms):
             self.forms.append(form)
         return index
 
-    def add_whole(self, form: int, values: bytes) -> int:
-        """Append a small tensor, all of its values at once, its numbers later; return its number.
+    def add(
+        self, form: int, statistics: array = UNKNOWN, samples: Samples | bytes | None = None
+    ) -> int:
+        """Append a tensor; return its number.
 
         Args:
-            form: the number of its form, of float32 or float64 values.
-            values: the values.
+            form: the index of its form.
+            statistics: doubles in the order of `Statistics`.
+            samples: the values kept; of a float32 or float64 tensor also all values, as bytes.
         """
         self.form.append(form)
-        self.samples.append(values)
-        return len(self.samples) - 1
-
-    def add_unmeasured(self, form: int, samples: Folded | None = None) -> int:
-        """Append a tensor of the form of that number, its numbers later; return its own."""
-        self.form.append(form)
+        self._statistics.extend(statistics)
         self.samples.append(samples)
         return len(self.samples) - 1
 
-    def unsettled(self) -> array:
-        """Return the numbers of all tensors as they are, NaN where they are to be computed.
-
-        Behind them is room for more: also NaN.
-        """
-        numbers, needed = self._numbers, len(self.samples) * len(NOTHING_KNOWN)
-        while len(numbers) < needed:
-            numbers.extend(ROOM)
-        return numbers
-
-    def address_of(self, tensor: int) -> int:
-        """Return where the numbers of a tensor go: good until the lock is let go."""
-        numbers = self.unsettled()
-        return numbers.buffer_info()[0] + tensor * len(NOTHING_KNOWN) * numbers.itemsize
-
-    def set_numbers(self, tensor: int, numbers: Iterable[float]) -> None:
-        """Set the numbers of a tensor that was added without."""
-        width = len(NOTHING_KNOWN)
-        self.unsettled()[tensor * width : (tensor + 1) * width] = array("d", numbers)
-
-    def add(
-        self,
-        form: Form,
-        numbers: Statistics,
-        samples: Samples,
-        unknown: str,
-        measured: int | None = None,
-    ) -> int:
-        """Append a tensor; return its number."""
-        self.form.append(self.form_index(form))
-        self.samples.append(samples)
-        index = len(self.samples) - 1
-        self.set_numbers(index, numbers)
+    def set(self, tensor: int, statistics: Statistics, samples: Samples, unknown: str = "") -> None:
+        """Set what is known of a tensor that is there."""
+        self._statistics[tensor * WIDTH : (tensor + 1) * WIDTH] = array("d", statistics)
+        self.samples[tensor] = samples
         if unknown:
-            self.unknown[index] = unknown
-        if measured is not None:
-            self.measured[index] = measured
-        return index
+            self.unknown[tensor] = unknown
+
+    def drop_picture(self, tensor: int) -> None:
+        """Forget the values to draw a tensor by."""
+        samples = self.samples[tensor]
+        if isinstance(samples, Samples):
+            self.samples[tensor] = samples._replace(picture=None)
 
     # Reading.
 
-    @property
-    def numbers(self) -> array:
-        """The numbers of all tensors, one after the other; what is still missing is computed."""
-        with self.lock:
-            if self.settle is not None:
-                self.settle()
-            numbers, known = self.unsettled(), len(self.samples) * len(NOTHING_KNOWN)
-            if len(numbers) > known:
-                del numbers[known:]
-            return numbers
+    def _complete(self) -> None:
+        if self.read_pending is not None:
+            self.read_pending()
 
-    def form_of(self, tensor: int) -> Form:
-        """Return what a tensor shares with others of its kind."""
-        return self.forms[self.form[tensor]]
+    def column(self, name: str) -> array:
+        """Return one statistic of all tensors, NaN where it is unknown.
+
+        Args:
+            name: a field of `Statistics`, e.g. `"nan"`.
+        """
+        self._complete()
+        return self._statistics[Statistics._fields.index(name) :: WIDTH]
 
     def statistics_of(self, tensor: int) -> Statistics:
-        """Return the numbers of a tensor."""
-        width = len(NOTHING_KNOWN)
-        return Statistics(*self.numbers[tensor * width : (tensor + 1) * width])
+        """Return the statistics of a tensor."""
+        self._complete()
+        return Statistics(*self._statistics[tensor * WIDTH : (tensor + 1) * WIDTH])
 
-    def are_same(self, one: int, other: int) -> bool:
-        """Tell whether two entries are of one tensor; a large output has a second, with rows."""
-        if one == other:
-            return True
-        alike = self.form[one] == self.form[other]
-        return alike and self.statistics_of(one) == self.statistics_of(other)
+    def is_finite(self, tensor: int) -> bool | None:
+        """Tell whether no value is NaN or Inf; None while the tensor waits on an accelerator."""
+        if self.samples[tensor] is None:
+            return None
+        statistics = Statistics(*self._statistics[tensor * WIDTH : (tensor + 1) * WIDTH])
+        return not (statistics.nan > 0 or statistics.inf > 0)
 
-    def record(self, index: int) -> TensorRecord:
-        """Return the record of a tensor."""
-        return tensor_record(
-            self.form_of(index),
-            self.statistics_of(index),
-            self.samples_of(index),
-            self.unknown.get(index, ""),
-            self.measured.get(index),
-        )
+    def form_of(self, tensor: int) -> Form:
+        """Return the shape, dtype, device and size of a tensor."""
+        return self.forms[self.form[tensor]]
 
     def samples_of(self, tensor: int) -> Samples:
-        """Return what is kept of a tensor's values."""
+        """Return the values kept of a tensor."""
+        self._complete()
         samples = self.samples[tensor]
-        if samples is None and self.settle is not None:
-            with self.lock:
-                self.settle()
-            samples = self.samples[tensor]
-        if samples is None:  # an interrupt came before anything was computed
-            return Samples(None, None)
-        if not isinstance(samples, bytes):
-            return samples if isinstance(samples, Samples) else samples.samples()
-        whole = self.whole(tensor)
-        return Samples(whole, whole)
+        if isinstance(samples, bytes):
+            form = self.form_of(tensor)
+            shape = tuple(size for size in form.shape if size is not None)  # each is known here
+            whole = Sample("f" if form.dtype == "float32" else "d", shape, samples)
+            return Samples(whole, whole)
+        return samples or Samples(None, None)  # None where an interrupt came before the values
 
-    def whole(self, tensor: int) -> Sample:
-        """Return all values of a tensor that was added whole."""
-        form, values = self.form_of(tensor), self.samples[tensor]
-        assert isinstance(values, bytes)
-        shape = tuple(size for size in form.shape if size is not None)  # none of them is nested
-        return Sample(self.letter(tensor), shape, values)
-
-    def letter(self, tensor: int) -> str:
-        """Return the format of the values of a tensor that was added whole."""
-        return "f" if self.form_of(tensor).dtype == "float32" else "d"
+    def record(self, tensor: int) -> TensorRecord:
+        """Return the record of a tensor."""
+        return tensor_record(
+            self.form_of(tensor),
+            self.statistics_of(tensor),
+            self.samples_of(tensor),
+            self.unknown.get(tensor, ""),
+            self.measured.get(tensor),
+        )

@@ -4,23 +4,21 @@ from math import isnan
 
 from nnmagic.display import units
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.tensor import NOTHING_KNOWN, Statistics
+from nnmagic.records.tensor import Statistics
 
 
 def holds_nonfinite(log: TraceLog) -> bool:
     """Tell whether any tensor at all holds NaN or Inf."""
-    width = len(NOTHING_KNOWN)
-    return any(v > 0 for place in (5, 6) for v in log.tensors.numbers[place::width])
+    return any(count > 0 for name in ("nan", "inf") for count in log.tensors.column(name))
 
 
 def nonfinite_in(log: TraceLog, tensors: tuple[int, ...]) -> tuple[int, int]:
     """Return how many values of the tensors are NaN, and how many are infinite."""
-    width, numbers = len(NOTHING_KNOWN), log.tensors.numbers
     bad = infinite = 0.0
     for tensor in tensors:
-        nans, infs = numbers[tensor * width + 5 : tensor * width + 7]
-        if not isnan(nans):
-            bad, infinite = bad + nans, infinite + infs
+        statistics = log.tensors.statistics_of(tensor)
+        if not isnan(statistics.nan):
+            bad, infinite = bad + statistics.nan, infinite + statistics.inf
     return int(bad), int(infinite)
 
 

@@ -60,9 +60,7 @@ class ScoreReader:
                 continue
             form, leading = log.tensors.form_of(tensor), log.tensors.samples_of(tensor).leading
             # nothing is known of another tensor than the one that the last layer returned
-            last_output = log.main_output(last)
-            is_last_output = last_output is not None and log.tensors.are_same(last_output, tensor)
-            last_type = log.layer_of(last).type if is_last_output else ""
+            last_type = log.layer_of(last).type if log.main_output(last) == tensor else ""
             ends_in_scores = root != last and last_type in SCORE_LAYERS
             if not (self.known or self.view.classes or ends_in_scores):
                 continue

@@ -144,6 +144,6 @@ def _record(tensor: torch.Tensor, rows: int, at_most: int | None) -> TensorRecor
         device, dtype = str(tensor.device), str(tensor.dtype).removeprefix("torch.")
         return TensorRecord(shape=(), dtype=dtype, device=device, numel=0, unknown=LAZY)
     thinned = at_most is not None and tensor.numel() > at_most
-    statistics, samples, unknown = measure(tensor, rows=rows, at_most=at_most)
+    statistics, samples, unknown = measure(tensor, whole_rows=rows, max_values=at_most)
     form = form_of(tensor)
     return tensor_record(form, statistics, samples, unknown, at_most if thinned else None)

@@ -1,9 +1,8 @@
 """The statistics of a tensor on an accelerator, computed there while the host goes on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from math import inf, prod, sqrt
-from typing import Any
 
 import torch
 
@@ -39,8 +38,8 @@ def pieces(values: torch.Tensor) -> Iterator[torch.Tensor]:
         yield from pieces(each)
 
 
-def row_of(values: torch.Tensor, wide: torch.dtype) -> torch.Tensor:
-    """Return a small tensor on the same device that tells the numbers of a piece.
+def sums_of(values: torch.Tensor, wide: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return two small tensors on the same device that tell the statistics of a piece.
 
     No operation depends on what the values are, so that the host never waits for one. NaN and Inf
     are counted and then replaced, since to leave them out would change the shape.
@@ -50,10 +49,13 @@ def row_of(values: torch.Tensor, wide: torch.dtype) -> torch.Tensor:
         wide: in which dtype to compute, `widest` of the device.
 
     Returns:
-        What `statistics_of_rows` understands.
+        int64: how many values are zero, NaN, +Inf and -Inf; of integers how many are zero, the
+        least and the greatest. And, as `wide`, of floats the least and the greatest; then a center,
+        mean and variance of the distances from it, and the power of two that these are to be
+        multiplied by.
     """
     if not values.is_floating_point() and not values.is_complex():
-        return _row_of_integers(values, wide)
+        return _sums_of_integers(values, wide)
     if values.is_complex():
         exact = values.to(torch.complex128 if wide is torch.float64 else torch.complex64).abs()
     else:
@@ -61,12 +63,11 @@ def row_of(values: torch.Tensor, wide: torch.dtype) -> torch.Tensor:
     low = exact.nan_to_num(inf, inf, inf).amin()
     high = exact.nan_to_num(-inf, -inf, -inf).amax()
     counts = torch.stack((exact == 0, exact != exact, exact == inf, exact == -inf)).sum(1)
-    scale: tuple[torch.Tensor, ...] = ()
+    scale = torch.ones_like(low)
     if torch.finfo(values.dtype).max > sqrt(torch.finfo(wide).max):  # a square may overflow
-        scale = (_power_of_two(low, high),)
-        exact = exact / scale[0]
-    numbers = (low, high, *_moments(exact, low / scale[0] if scale else low), *scale)
-    return torch.cat((counts.to(wide), torch.stack(numbers)))
+        scale = _power_of_two(low, high)
+        exact = exact / scale
+    return counts, torch.stack((low, high, *_moments(exact, low / scale), scale))
 
 
 def _power_of_two(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
@@ -91,7 +92,7 @@ def _distances(values: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
     return (values - center).nan_to_num_(0.0, 0.0, 0.0)
 
 
-def _row_of_integers(values: torch.Tensor, wide: torch.dtype) -> torch.Tensor:
+def _sums_of_integers(values: torch.Tensor, wide: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     if values.dtype is torch.uint64:  # few kernels know it: the least of it becomes that of int64
         exact = values.view(torch.int64) + LOWEST
     else:
@@ -102,58 +103,42 @@ def _row_of_integers(values: torch.Tensor, wide: torch.dtype) -> torch.Tensor:
         above = torch.where(above < 0, above + 2.0**64, above)
     zeros = (exact == (LOWEST if values.dtype is torch.uint64 else 0)).sum()
     moments = torch.stack(_moments(above, above.new_zeros(())))
-    bits = moments.view(torch.int64 if wide is torch.float64 else torch.int32)
-    return torch.cat((torch.stack((zeros, low, high)), bits.to(torch.int64)))
+    return torch.stack((zeros, low, high)), moments
 
 
-def statistics_of_rows(
-    rows: Sequence[torch.Tensor],
-    sizes: Sequence[int],
-    dtype: torch.dtype,
-    wide: torch.dtype,
-    times: int = 1,
+def statistics_of_sums(
+    sums: Iterable[torch.Tensor], sizes: Sequence[int], dtype: torch.dtype, repeats: int = 1
 ) -> Statistics:
-    """Return the numbers of a tensor from those of its pieces.
+    """Return the statistics of a tensor from the sums of its pieces.
 
     Args:
-        rows: what `row_of` returned of each piece, on the host.
+        sums: the pairs that `sums_of` returned of each piece, on the host, one after the other.
         sizes: how many values each piece has.
         dtype: the dtype of the tensor.
-        wide: the dtype in which it was measured.
-        times: how many times each value stands in it.
+        repeats: how many times each value stands in it.
     """
-    tally = Tally()
-    for row, size in zip(rows, sizes, strict=True):
-        if row.dtype is torch.int64:
-            _add_integers(tally, row, size, -LOWEST if dtype is torch.uint64 else 0, wide)
+    tally, numbers = Tally(), (each.tolist() for each in sums)
+    for counts, floats, size in zip(numbers, numbers, sizes, strict=True):
+        if dtype.is_floating_point or dtype.is_complex:
+            _merge_floats(tally, counts, floats, size)
         else:
-            _add(tally, row.tolist(), size)
-    return tally.statistics(times)
+            offset = -LOWEST if dtype is torch.uint64 else 0
+            zeros, low, high = counts[0], counts[1] + offset, counts[2] + offset
+            center, mean, variance = floats
+            std = sqrt(max(variance, 0.0))
+            tally.merge(size, zeros, low, high, low + center + mean, std)
+    return tally.statistics(repeats)
 
 
-def _add(tally: Tally, row: list[float], size: int) -> None:
-    zeros, nan, positive, negative, low, high, center, mean, variance, *scales = row
+def _merge_floats(tally: Tally, counts: list[int], floats: list[float], size: int) -> None:
+    zeros, nan, positive, negative = counts
+    low, high, center, mean, variance, scale = floats
     apart = nan + positive + negative  # among the distances these are zeros that do not count
     finite = size - apart
-    tally.numel += size
-    tally.zeros += int(zeros)
-    tally.nan += int(nan)
-    tally.negative_inf += int(negative)
-    if not finite:
-        return
-    tally.low, tally.high = min(tally.low, low), max(tally.high, high)
-    variance = size / finite * (variance - mean * mean * apart / finite)
-    scale = scales[0] if scales else 1.0
-    mean = (center + mean * size / finite) * scale
-    tally.merge(int(finite), mean, sqrt(max(variance, 0.0)) * scale)
-
-
-def _add_integers(tally: Tally, row: torch.Tensor, size: int, offset: int, wide: Any) -> None:
-    zeros, low, high = row[:3].tolist()
-    bits = row[3:] if wide is torch.float64 else row[3:].to(torch.int32)
-    center, mean, variance = bits.view(wide).tolist()
-    tally.numel += size
-    tally.zeros += zeros
-    low, high = low + offset, high + offset
-    tally.low, tally.high = min(tally.low, float(low)), max(tally.high, float(high))
-    tally.merge(size, low + center + mean, sqrt(max(variance, 0.0)))
+    tally.nan += nan
+    tally.infinite += positive + negative
+    tally.negative_inf += negative
+    if finite:
+        variance = size / finite * (variance - mean * mean * apart / finite)
+        mean = (center + mean * size / finite) * scale
+        tally.merge(finite, zeros, low, high, mean, sqrt(max(variance, 0.0)) * scale)

@@ -1,12 +1,13 @@
 """Tensors on accelerators: what is computed there is read once, so that nothing waits for it."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from threading import Lock
+from threading import RLock
 
 import torch
 
-from nnmagic.tensors.metadata import Unseen, bytes_of
+from nnmagic.tensors.measure import reason_of
+from nnmagic.tensors.metadata import HiddenFromUserCode, bytes_of
 
 PIECE = 1 << 21
 """So many values are looked at at once: what that takes for a moment is below 128 MiB."""
@@ -45,12 +46,11 @@ def read_together(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     Args:
         tensors: dense ones, on any devices.
     """
-    with Unseen():
-        by_device: dict[torch.device, list[torch.Tensor]] = {}
-        for tensor in tensors:
-            by_device.setdefault(tensor.device, []).append(tensor)
-        copies = {device: iter(_read(device, those)) for device, those in by_device.items()}
-        return [next(copies[tensor.device]) for tensor in tensors]
+    by_device: dict[torch.device, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        by_device.setdefault(tensor.device, []).append(tensor)
+    copies = {device: iter(_read(device, those)) for device, those in by_device.items()}
+    return [next(copies[tensor.device]) for tensor in tensors]
 
 
 def _read(device: torch.device, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -69,48 +69,40 @@ def _read(device: torch.device, tensors: list[torch.Tensor]) -> list[torch.Tenso
     ]
 
 
-class Unread:
-    """Small tensors on devices that wait to be read, together."""
+class PendingReads:
+    """Small tensors on devices that wait to be read by the host, together.
+
+    One thread may add tensors while another one reads.
+    """
 
     def __init__(self) -> None:
-        self._entries: dict[Hashable, tuple[Sequence[torch.Tensor], Then]] = {}
+        self._entries: list[tuple[Sequence[torch.Tensor], Then]] = []
         self._bytes = 0
-        self._lock = Lock()
+        self._lock = RLock()
 
-    def add(self, key: Hashable, tensors: Sequence[torch.Tensor], then: Then) -> None:
+    def add(self, tensors: Sequence[torch.Tensor], then: Then) -> None:
         """Let tensors wait; when too many do, all are read.
 
         Args:
-            key: names the entry.
             tensors: what is to be read; nothing else may write to them.
             then: gets their values on the host and an empty text, or nothing and a reason.
         """
-        self._entries[key] = tensors, then
-        with Unseen():
+        with HiddenFromUserCode(), self._lock:
+            self._entries.append((tensors, then))
             self._bytes += sum(map(bytes_of, tensors))
-        if self._bytes > MOST_BYTES or len(self._entries) >= MOST:
-            self.read()
-
-    def drop(self, key: Hashable) -> None:
-        """Let go of an entry, if it still waits."""
-        tensors, _ = self._entries.pop(key, ((), None))
-        with Unseen():
-            self._bytes -= sum(map(bytes_of, tensors))
+            if self._bytes > MOST_BYTES or len(self._entries) >= MOST:
+                self.read()
 
     def clear(self) -> None:
         """Let go of everything."""
-        self._entries, self._bytes = {}, 0
+        self._entries, self._bytes = [], 0
 
     def read(self) -> None:
         """Read all that waits, in the order in which it came."""
-        with self._lock:  # who comes second finds everything read
-            if self._entries:
-                self._read_all()
-
-    def _read_all(self) -> None:
-        entries, self._entries, self._bytes = self._entries, {}, 0
-        with Unseen():
-            waiting = [tensor for tensors, _ in entries.values() for tensor in tensors]
+        with HiddenFromUserCode(), self._lock:  # who comes second finds everything read
+            entries = self._entries
+            self.clear()
+            waiting = [tensor for tensors, _ in entries for tensor in tensors]
             reason = ""
             try:
                 if any(map(is_capturing, {each.device: each for each in waiting}.values())):
@@ -119,10 +111,5 @@ class Unread:
                     values = iter(read_together(waiting))
             except Exception as error:  # noqa: BLE001 - an observer observes: no error gets out
                 reason = reason_of(error)
-            for tensors, then in entries.values():
+            for tensors, then in entries:
                 then([] if reason else [next(values) for _ in tensors], reason)
-
-
-def reason_of(error: Exception) -> str:
-    """Return the first line of an error's text, which says why nothing is known."""
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,192 +1,219 @@
-"""The numbers of floats in one reading of them, compiled by LLVM for this machine's processor.
+"""The statistics of an array of floats in one pass over it, in machine code compiled by LLVM.
 
 NumPy reads the values five times for the same, and rounds to their own precision. Between two
 layers, with the processor's caches full of other things, that takes four times as long.
-
-All is summed in doubles. Only float32 that come by the hundred are first summed in float32, a few
-at a time, which takes half as long; where that may cost digits, they are read again. What is large
-is shared among the threads with which torch has just computed it.
 """
 
 import ctypes
-import os
-from array import array
 from collections.abc import Callable
 from functools import lru_cache
-from math import isnan
-from struct import calcsize
+from math import inf
+from struct import pack
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from nnmagic.records.tensor import NOTHING_KNOWN, Statistics
-from nnmagic.tensors.kernel_ir import TYPES, source_of
+from nnmagic.records.tensor import Statistics
 
 MOST = 1 << 31
-"""As many values are too many: zeros and offsets are counted in 32 bits."""
+"""An array of so many values or more is refused: zeros are counted in 32 bits."""
+
+LLVM_TYPES = {"f": ("float", "fpext float"), "d": ("double", "bitcast double")}
+"""By NumPy's type code: LLVM's type, and the instruction that makes it a double."""
+
+LEAST_SHARE = 2.0**-13
+"""Variance over mean square from which on `mean square - mean ** 2` is exact enough.
+
+The subtraction loses as many bits as the share has zeros in front, at most 13 of a double's 52.
+"""
+
+LEAST_SQUARE = 2.0**-664
+"""Mean square below which squares may be subnormal doubles, which have lost digits."""
+
+SUMS = "{double, double, double, double, double}"
+"""LLVM's type of what `@sums` returns: min, max, count of zeros, sum and sum of squares."""
+
+
+def _literal(value: float) -> str:
+    """Return a double in LLVM's notation, e.g. `0x3ff0000000000000` for 1.0."""
+    return f"0x{pack('>d', value).hex()}"
+
+
+def _stores(values: dict[str, str]) -> str:
+    """Return the instructions that write `Statistics` to `%statistics`, 0 where none is given."""
+    return "".join(
+        f"""
+  %at.{name} = getelementptr double, ptr %statistics, i64 {place}
+  store double {values.get(name, "0.0")}, ptr %at.{name}"""
+        for place, name in enumerate(Statistics._fields)
+    )
+
+
+SOURCE = f"""
+declare double @llvm.sqrt.f64(double)
+
+define internal {SUMS} @sums(ptr %values, i64 %size, double %center) {{
+entry:
+  %first = load TYPE, ptr %values
+  br label %loop
+loop:
+  %index = phi i64 [0, %entry], [%index.next, %loop]
+  %low = phi TYPE [%first, %entry], [%low.next, %loop]
+  %high = phi TYPE [%first, %entry], [%high.next, %loop]
+  %zeros = phi i32 [0, %entry], [%zeros.next, %loop]
+  %total = phi double [0.0, %entry], [%total.next, %loop]
+  %squares = phi double [0.0, %entry], [%squares.next, %loop]
+  %place = getelementptr inbounds TYPE, ptr %values, i64 %index
+  %value = load TYPE, ptr %place
+  %is.lower = fcmp nnan nsz olt TYPE %value, %low
+  %low.next = select nnan nsz i1 %is.lower, TYPE %value, TYPE %low
+  %is.higher = fcmp nnan nsz ogt TYPE %value, %high
+  %high.next = select nnan nsz i1 %is.higher, TYPE %value, TYPE %high
+  %is.zero = fcmp oeq TYPE %value, 0.0
+  %one = zext i1 %is.zero to i32
+  %zeros.next = add i32 %zeros, %one
+  %wide = WIDEN %value to double
+  %distance = fsub double %wide, %center
+  %total.next = fadd reassoc nsz double %total, %distance
+  %square = fmul contract double %distance, %distance
+  %squares.next = fadd reassoc nsz contract double %squares, %square
+  %index.next = add nuw nsw i64 %index, 1
+  %done = icmp eq i64 %index.next, %size
+  br i1 %done, label %end, label %loop, !llvm.loop !0
+end:
+  %low.wide = WIDEN %low.next to double
+  %high.wide = WIDEN %high.next to double
+  %zeros.wide = uitofp i32 %zeros.next to double
+  %sums.0 = insertvalue {SUMS} poison, double %low.wide, 0
+  %sums.1 = insertvalue {SUMS} %sums.0, double %high.wide, 1
+  %sums.2 = insertvalue {SUMS} %sums.1, double %zeros.wide, 2
+  %sums.3 = insertvalue {SUMS} %sums.2, double %total.next, 3
+  %sums.4 = insertvalue {SUMS} %sums.3, double %squares.next, 4
+  ret {SUMS} %sums.4
+}}
+
+define i64 @measure_CODE(ptr %values, i64 %size, ptr %statistics) {{
+entry:
+  %number = uitofp i64 %size to double
+  br label %read
+read:
+  %center = phi double [0.0, %entry], [%mean, %varied]
+  %is.second = phi i1 [false, %entry], [true, %varied]
+  %sums = call {SUMS} @sums(ptr %values, i64 %size, double %center)
+  %low = extractvalue {SUMS} %sums, 0
+  %high = extractvalue {SUMS} %sums, 1
+  %zeros = extractvalue {SUMS} %sums, 2
+  %total = extractvalue {SUMS} %sums, 3
+  %squares = extractvalue {SUMS} %sums, 4
+  %distance = fdiv double %total, %number
+  %mean = fadd double %center, %distance
+  %mean.square = fdiv double %squares, %number
+  %is.finite = fcmp olt double %mean.square, {_literal(inf)}
+  br i1 %is.finite, label %finite, label %refuse
+finite:
+  %squared.distance = fmul double %distance, %distance
+  %variance = fsub double %mean.square, %squared.distance
+  %least = fmul double %mean.square, {_literal(LEAST_SHARE)}
+  %has.digits = fcmp ogt double %variance, %least
+  %is.normal = fcmp ogt double %mean.square, {_literal(LEAST_SQUARE)}
+  %is.exact = and i1 %has.digits, %is.normal
+  br i1 %is.exact, label %write, label %inexact
+inexact:
+  %is.constant = fcmp oeq double %low, %high
+  br i1 %is.constant, label %write, label %varied
+varied:
+  br i1 %is.second, label %refuse, label %read
+write:
+  %exact.mean = phi double [%mean, %finite], [%low, %inexact]
+  %exact.variance = phi double [%variance, %finite], [0.0, %inexact]
+  %freedom = fsub double %number, 1.0
+  %correction = fdiv double %number, %freedom
+  %corrected = fmul double %exact.variance, %correction
+  %std = call double @llvm.sqrt.f64(double %corrected)
+  %zero.share = fdiv double %zeros, %number
+{
+    _stores(
+        {
+            "min": "%low",
+            "max": "%high",
+            "mean": "%exact.mean",
+            "std": "%std",
+            "zeros": "%zero.share",
+        }
+    )
+}
+  ret i64 0
+refuse:
+  ret i64 1
+}}
+
+!0 = distinct !{{!0, !1}}
+!1 = !{{!"llvm.loop.vectorize.width", i32 16}}
+"""
+"""The kernel for one type: TYPE, WIDEN and CODE stand for what `LLVM_TYPES` says of it.
+
+`@sums` reads the values once; its sums are of the distances from a center. A NaN or an infinite
+value makes the squares NaN or infinite, and `@measure` refuses. `nnan nsz` lets LLVM compare eight
+values by one instruction, `reassoc` lets it add them in any order. `@measure` reads around 0, and
+again around the mean where a small spread far from 0 would lose digits.
+"""
+
+Row = ctypes.c_double * len(Statistics._fields)
+"""Room for the statistics of a tensor."""
 
 
 class Kernel(NamedTuple):
-    """Functions in machine code that write `Statistics` of floats of one type.
+    """The machine code for one type of floats.
 
     Attributes:
-        one: takes the address of values, how many there are, where eight doubles go, and how many
-            threads may read; returns 0, or 1 where it refused and wrote nothing: see `numbers_of`.
-        one_and_some: takes, before the last, the address of the offsets of at least one value, 32
-            bits each, how many those are, and where the values go; these it writes in any case.
-        many: takes the address of the values of many tensors, one after the other, those of how
-            many each has and of the rows where their numbers go, how many tensors there are, and
-            the address of all rows; returns how many it refused.
-        engine: holds the code.
+        measure: takes an address of floats (or `bytes` of them), how many there are, at least one
+            and fewer than `MOST`, and a `Row` to fill; returns 0, or 1 where it refuses and the
+            row is as it was: where a value is not finite, or squares over- or underflow a double.
+        engine: LLVM's object that owns the machine code.
     """
 
-    one: Callable[[int, int, Any, int], int]
-    one_and_some: Callable[[int, int, int, int, int, Any, int], int]
-    many: Callable[[bytes, int, int, int, int], int]
+    measure: Callable[[int | bytes, int, Any], int]
     engine: Any
 
 
-Row = ctypes.c_double * len(NOTHING_KNOWN)
-"""Room for the numbers of a tensor."""
-
-POINTER, LENGTH, THREADS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-
-OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
-"""What GNU's and LLVM's OpenMP have in common."""
-
-PROCESS = os.getpid()
-"""Which process has the threads."""
-
-
-def readers() -> int:
-    """Return how many threads may read: torch's, which a process that was forked does not have."""
-    return torch.get_num_threads() if os.getpid() == PROCESS else 1
-
-
-def numbers_of(values: np.ndarray, threads: int = 1) -> Statistics | None:
-    """Return the numbers of contiguous values, None where they are to be had in another way.
-
-    Refused are values that are not finite, whose squares over- or underflow a double, or of another
-    type than float32 and float64; and all where LLVM cannot be had.
+def statistics_of_floats(values: np.ndarray) -> Statistics | None:
+    """Return the statistics of a contiguous array, None where the kernel refuses it.
 
     Args:
-        values: at least one.
-        threads: how many threads may read them.
+        values: at least one value; other types than float32 and float64 are refused.
     """
     kernel = kernel_of(values.dtype.char)
     if kernel is None or not values.flags.c_contiguous or values.size >= MOST:
         return None
-    numbers = Row()
-    if kernel.one(values.__array_interface__["data"][0], values.size, numbers, threads):
-        return None
-    return Statistics(*numbers)
-
-
-class Batch:
-    """Small tensors of one type that wait to be measured together.
-
-    Attributes:
-        letter: NumPy's of the type.
-        bytes: how many bytes wait.
-    """
-
-    __slots__ = ("_waiting", "bytes", "letter")
-
-    def __init__(self, letter: str) -> None:
-        self.letter = letter
-        self.clear()
-
-    def clear(self) -> None:
-        """Let go of all that waits."""
-        self.bytes = 0
-        self._waiting: list[tuple[int, bytes]] = []
-
-    def add(self, row: int, values: bytes) -> int:
-        """Let a tensor of that number wait, of at least one value; return how many bytes do."""
-        self._waiting.append((row, values))
-        self.bytes += len(values)
-        return self.bytes
-
-    def measure(self, numbers: array) -> dict[int, bytes]:
-        """Write the numbers of all that wait into the column of all; return those refused.
-
-        Args:
-            numbers: doubles, those of one tensor after those of the other, NaN where they go.
-        """
-        waited = self._waiting
-        self.clear()
-        kernel = kernel_of(self.letter)
-        if not waited or kernel is None:
-            return dict(waited)
-        itemsize = calcsize(self.letter)
-        rows = array("q", [row for row, _ in waited])
-        sizes = array("q", [len(values) // itemsize for _, values in waited])
-        refused = kernel.many(
-            b"".join([values for _, values in waited]),
-            sizes.buffer_info()[0],
-            rows.buffer_info()[0],
-            len(rows),
-            numbers.buffer_info()[0],
-        )
-        if not refused:
-            return {}
-        width = len(NOTHING_KNOWN)
-        return {row: values for row, values in waited if isnan(numbers[row * width])}
+    row = Row()
+    refused = kernel.measure(values.ctypes.data, values.size, row)
+    return None if refused else Statistics(*row)
 
 
 @lru_cache
-def kernel_of(letter: str) -> Kernel | None:
-    """Return the functions for a type by NumPy's letter, None where they cannot be had."""
+def kernel_of(code: str) -> Kernel | None:
+    """Return the kernel for NumPy's type code, `"f"` or `"d"`; None where there is none."""
     try:
-        return compiled(letter) if letter in TYPES else None
-    except Exception:  # noqa: BLE001 - whatever is wrong with LLVM, the numbers can be had without
+        return _compiled(code) if code in LLVM_TYPES else None
+    except Exception:  # noqa: BLE001 - whatever is wrong with LLVM, NumPy gives the same statistics
         return None
 
 
-def compiled(letter: str, *, in_lanes: bool = True, together: bool = True) -> Kernel:
-    """Return the functions for a type.
-
-    Args:
-        letter: NumPy's of the type.
-        in_lanes: whether float32 are first summed as float32.
-        together: whether several threads share what is large, where torch's are OpenMP's: those
-            that have just computed a layer together still hold its values, and wait for more.
-    """
+def _compiled(code: str) -> Kernel:
     from llvmlite import binding as llvm  # what only loads the extension does not wait for it
 
-    pool = _openmp() if together else {}
-    for name, address in pool.items():
-        llvm.add_symbol(name, address)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
     )
-    module = llvm.parse_assembly(source_of(letter, in_lanes=in_lanes, together=bool(pool)))
+    type_name, widen = LLVM_TYPES[code]
+    source = SOURCE.replace("TYPE", type_name).replace("WIDEN", widen).replace("CODE", code)
+    module = llvm.parse_assembly(source)
     module.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
-    one, some, many = (
-        ctypes.CFUNCTYPE(LENGTH, *kinds)(engine.get_function_address(f"{name}_{letter}"))
-        for name, kinds in (
-            ("one", (POINTER, LENGTH, POINTER, THREADS)),
-            ("one_and_some", (POINTER, LENGTH, POINTER, POINTER, LENGTH, POINTER, THREADS)),
-            ("many", (POINTER, POINTER, POINTER, LENGTH, POINTER)),
-        )
-    )
-    return Kernel(one, some, many, engine)
-
-
-def _openmp() -> dict[str, int]:
-    """Return the addresses of the functions of OpenMP that torch has loaded, none where it has not.
-
-    Those are in the process's own namespace on Linux.
-    """
-    try:
-        process = ctypes.CDLL(None)
-        return {name: ctypes.cast(getattr(process, name), POINTER).value or 0 for name in OPENMP}
-    except (AttributeError, OSError, TypeError):
-        return {}
+    signature = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+    return Kernel(signature(engine.get_function_address(f"measure_{code}")), engine)

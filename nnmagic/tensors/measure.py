@@ -1,25 +1,40 @@
 """What is measured of a tensor at the moment at which it is seen."""
 
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from nnmagic.records.tensor import NOTHING_KNOWN, Sample, Samples, Statistics
-from nnmagic.tensors.metadata import unseen
-from nnmagic.tensors.samples import real_sample, sample, samples_of, thinned
+from nnmagic.tensors.metadata import hidden_from_user_code
+from nnmagic.tensors.samples import evenly_spaced, real_sample, sample, samples_of
 from nnmagic.tensors.statistics import statistics_of
-from nnmagic.tensors.values import Reading, as_array, read, why_unreadable
+from nnmagic.tensors.values import DenseValues, as_array, read, why_unreadable
+
+
+class Measured(NamedTuple):
+    """What is known of a tensor's values.
+
+    Attributes:
+        statistics: NaN where unknown.
+        samples: the values that are kept.
+        unknown: why nothing is known, or an empty text.
+    """
+
+    statistics: Statistics
+    samples: Samples
+    unknown: str = ""
 
 
 def measure(
     tensor: torch.Tensor,
     keep: str = "sample",
     *,
-    rows: int | None = None,
-    drawn: bool = False,
-    at_most: int | None = None,
-) -> tuple[Statistics, Samples, str]:
+    whole_rows: int | None = None,
+    with_picture: bool = False,
+    max_values: int | None = None,
+) -> Measured:
     """Measure a tensor as it is now; neither the tensor nor any code of the user's notices.
 
     This is the one place that lets no error out: a tensor that refuses to be read has no numbers,
@@ -30,44 +45,59 @@ def measure(
     Args:
         tensor: any tensor.
         keep: what is kept of the values: `"none"`, `"sample"` or `"all"`.
-        rows: how many rows the leading sample has, each whole; None takes a corner.
-        drawn: whether to keep values to draw a large tensor by.
-        at_most: how many values, spread evenly, to measure; None measures all.
-
-    Returns:
-        The statistics, the samples, and why they are missing, if they are.
+        whole_rows: how many rows the leading sample has, each whole; None takes a corner.
+        with_picture: whether to keep values to draw a large tensor by.
+        max_values: how many values, spread evenly, to measure; None measures all.
     """
     try:
-        with unseen(tensor):
+        with hidden_from_user_code(tensor):
             reason = why_unreadable(tensor)
             if reason:
-                return NOTHING_KNOWN, Samples(None, None), reason
+                return not_measured(reason)
             reading = read(tensor)
-            if at_most is not None and tensor.numel() > at_most:
-                return _measured_thinly(reading, at_most, rows)
-            numbers = statistics_of(reading.pieces(), times=reading.times, zeros=reading.zeros)
-            return numbers, samples_of(reading, keep, rows, drawn and keep == "sample"), ""
+            if max_values is not None and tensor.numel() > max_values:
+                return measure_subsample(reading, max_values, whole_rows)
+            samples = samples_of(reading, keep, whole_rows=whole_rows, with_picture=with_picture)
+            return Measured(_statistics_of(reading), samples)
     except Exception as error:  # noqa: BLE001 - an observer observes: no error of ours gets out
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        return NOTHING_KNOWN, Samples(None, None), reason
+        return not_measured(reason_of(error))
 
 
-def _measured_thinly(
-    reading: Reading, at_most: int, rows: int | None
-) -> tuple[Statistics, Samples, str]:
+def measure_subsample(reading: DenseValues, max_values: int, whole_rows: int | None) -> Measured:
+    """Measure so many values, spread evenly over a tensor's distinct ones.
+
+    Args:
+        reading: the tensor's values.
+        max_values: how many values to measure at most.
+        whole_rows: how many rows to keep whole; None keeps none.
+    """
     if reading.zeros:
-        return NOTHING_KNOWN, Samples(None, None), "sparse, and too large to be thinned"
-    flat = np.ascontiguousarray(as_array(thinned(reading.flat, at_most)))
+        return not_measured("sparse, and too large to be thinned")
+    flat = np.ascontiguousarray(as_array(evenly_spaced(reading.flat, max_values)))
     leading = None
-    if rows is not None and reading.whole is not None:
-        leading = sample(reading.whole[:rows])
-    numbers = statistics_of(Reading(None, flat).pieces(), times=reading.times)
-    return numbers, Samples(leading, real_sample(flat)), ""
+    if whole_rows is not None and reading.whole is not None:
+        leading = sample(reading.whole[:whole_rows])
+    statistics = _statistics_of(DenseValues(None, flat, reading.repeats))
+    return Measured(statistics, Samples(leading, real_sample(flat)))
+
+
+def _statistics_of(values: DenseValues) -> Statistics:
+    return statistics_of(values.pieces(), repeats=values.repeats, zeros=values.zeros)
+
+
+def not_measured(reason: str) -> Measured:
+    """Return what is known of a tensor that cannot be measured."""
+    return Measured(NOTHING_KNOWN, Samples(None, None), reason)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error's text, which says why nothing is known."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def first_items(tensor: torch.Tensor, at_most: int) -> Sample | None:
     """Return as many of a tensor's items, from the first, as have at most so many values."""
-    with unseen(tensor):
+    with hidden_from_user_code(tensor):
         whole = None if why_unreadable(tensor) else read(tensor).whole
         if whole is None:
             return None

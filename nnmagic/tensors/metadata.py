@@ -12,7 +12,7 @@ from nnmagic.records.tensor import Form
 PLAIN = (torch.Tensor, nn.Parameter)
 
 
-class Unseen:
+class HiddenFromUserCode:
     """A block in which what we do to tensors runs no code of the user's.
 
     Neither the modes that the user has entered nor a subclass's own `__torch_function__` or
@@ -36,9 +36,9 @@ class Unseen:
             guard.__exit__(None, None, None)
 
 
-def unseen(tensor: torch.Tensor) -> AbstractContextManager[Any]:
+def hidden_from_user_code(tensor: torch.Tensor) -> AbstractContextManager[Any]:
     """Return a block in which no code of the user's sees what is done to a tensor."""
-    return Unseen() if is_watched(tensor) else nullcontext()
+    return HiddenFromUserCode() if has_observers(tensor) else nullcontext()
 
 
 function_modes = torch._C._len_torch_function_stack
@@ -46,7 +46,7 @@ dispatch_modes = torch._C._len_torch_dispatch_stack
 transform_level = torch._C._functorch.maybe_current_level
 
 
-def is_watched(tensor: torch.Tensor) -> bool:
+def has_observers(tensor: torch.Tensor) -> bool:
     """Tell whether code of the user's or a transform might see what is done to a tensor."""
     return (
         type(tensor) not in PLAIN
@@ -97,9 +97,9 @@ def shape_of(tensor: torch.Tensor) -> tuple[int | None, ...]:
     An axis without one size, such as the ragged one of a nested tensor, has the size None.
     """
     try:
-        if not is_watched(tensor) and not tensor.is_nested:
+        if not has_observers(tensor) and not tensor.is_nested:
             return tuple(tensor.shape)
-        with Unseen():
+        with HiddenFromUserCode():
             return _sizes(tensor)
     except Exception:  # noqa: BLE001 - a subclass may refuse to be read
         return ()
@@ -111,9 +111,9 @@ def form_of(tensor: torch.Tensor) -> Form:
     A tensor that does not tell is said to be of type `"unknown"`.
     """
     try:
-        if not is_watched(tensor) and not tensor.is_nested:
+        if not has_observers(tensor) and not tensor.is_nested:
             return _form(tuple(tensor.shape), tensor)
-        with Unseen():
+        with HiddenFromUserCode():
             return _form(_sizes(tensor), tensor)
     except Exception:  # noqa: BLE001 - a subclass may refuse to be read
         return Form((), "unknown", "unknown", 0)
@@ -137,8 +137,8 @@ def _sizes(tensor: torch.Tensor) -> tuple[int | None, ...]:
 def version_of(tensor: torch.Tensor) -> int:
     """Return the version counter of a tensor, -1 where it has none."""
     try:
-        if is_watched(tensor):
-            with Unseen():
+        if has_observers(tensor):
+            with HiddenFromUserCode():
                 return -1 if tensor.is_inference() else tensor._version
         return -1 if tensor.is_inference() else tensor._version
     except Exception:  # noqa: BLE001 - a subclass may refuse to be read

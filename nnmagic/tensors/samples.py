@@ -1,17 +1,14 @@
 """Which values of a tensor are kept."""
 
-from ctypes import Array, c_char, sizeof
 from functools import lru_cache
-from itertools import accumulate
 from math import prod
-from struct import calcsize
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from nnmagic.records.tensor import Form, Picture, Sample, Samples
-from nnmagic.tensors.values import Reading, Values, as_array
+from nnmagic.tensors.values import DenseValues, Values, as_array
 
 WHOLE = 1024
 """A tensor of at most this many values is kept whole; of a larger one so many, spread over it."""
@@ -25,127 +22,70 @@ DRAWN = 4096
 CHANNELS_DRAWN = 16
 
 
-def samples_of(reading: Reading, keep: str, rows: int | None, drawn: bool) -> Samples:
-    """Return what is kept of a tensor's values.
-
-    Args:
-        reading: where they are.
-        keep: `"none"`, `"sample"` or `"all"`.
-        rows: how many rows the leading sample has, each whole; None takes a corner.
-        drawn: whether to keep values to draw a large tensor by.
-    """
-    if keep == "none":
-        return Samples(None, None)
-    whole = reading.whole
-    if reading.zeros:
-        return Samples(None, None)  # the stored values alone would show another distribution
-    if whole is None:
-        return Samples(None, real_sample(thinned(reading.flat, WHOLE)))
-    shape = tuple(whole.shape)
-    if keep == "all" or prod(shape) <= WHOLE:
-        all_ = sample(whole)
-        return Samples(all_ if rows is None or not shape else sample(whole[:rows]), all_)
-    leading = sample(whole[corner_of(shape) if rows is None else slice(rows)])
-    picture = None
-    if drawn:
-        cut, steps = grid_of(shape)
-        picture = Picture(sample(whole[cut]), steps)
-    return Samples(leading, real_sample(thinned(reading.flat, WHOLE)), picture)
-
-
-class Kind(NamedTuple):
-    """What large tensors of floats share of which the same is kept.
+class Cuts(NamedTuple):
+    """Slices of a large tensor that give the values kept of it, on the host as on a device.
 
     Attributes:
-        format: the format of one number.
-        shape: the tensor's shape, of at most 2 ** 31 values.
-        rows: how many rows the leading sample has, each whole; None takes a corner.
-        drawn: whether to keep values to draw it by.
+        leading: slices of its front: a corner, or whole rows.
+        picture: slices to draw it by, a grid of its last two axes; None where it is not drawn.
+        steps: for each axis, how far apart neighbours in the picture lie.
     """
 
-    format: str
-    shape: tuple[int, ...]
-    rows: int | None
-    drawn: bool
+    leading: tuple[slice, ...]
+    picture: tuple[slice, ...] | None
+    steps: tuple[int, ...]
 
-
-class Kept(NamedTuple):
-    """What is kept of a large tensor of floats: quick to make, and unfolded when it is read.
-
-    Attributes:
-        kind: which values are kept.
-        data: these, as bytes.
-    """
-
-    kind: Kind
-    data: Any
-
-    def samples(self) -> Samples:
-        """Return the same as `samples_of` does."""
-        format, shape, rows, drawn = self.kind
-        cuts = _cuts(shape, rows, drawn)
-        sizes = [prod(shape) * calcsize(format) for shape, _ in cuts]
-        ends = list(accumulate(sizes))
-        leading, spread, *picture = [
-            Sample(format, shape, bytes(self.data[end - size : end]))
-            for (shape, _), size, end in zip(cuts, sizes, ends, strict=True)
-        ]
-        steps = grid_of(shape)[1]
-        return Samples(leading, spread, *(Picture(sample, steps) for sample in picture))
-
-    def without_picture(self) -> "Kept":
-        """Return it without the values to draw it by."""
-        kind = self.kind._replace(drawn=False)
-        return Kept(kind, bytes(self.data[: sizeof(offsets_of(kind).room)]))
-
-
-class Offsets(NamedTuple):
-    """Where in a tensor the values are that are kept of it.
-
-    Attributes:
-        values: int32, counted in values from the first one.
-        address: of these.
-        number: how many there are.
-        room: makes room for the values.
-    """
-
-    values: np.ndarray
-    address: int
-    number: int
-    room: type[Array[c_char]]
+    def samples(
+        self,
+        leading: Values | None = None,
+        spread: Values | None = None,
+        picture: Values | None = None,
+    ) -> Samples:
+        """Return the samples, given the values that these slices have cut out, on the host."""
+        if leading is None or spread is None:
+            return Samples(None, None)
+        drawn = None if picture is None else Picture(sample(picture), self.steps)
+        return Samples(sample(leading), real_sample(spread), drawn)
 
 
 @lru_cache
-def offsets_of(kind: Kind) -> Offsets:
-    """Return where the values are that `samples_of` keeps of more than `WHOLE`, side by side."""
-    format, shape, rows, drawn = kind
-    found = [offsets for _, offsets in _cuts(shape, rows, drawn)]
-    values = np.concatenate(found).astype(np.int32)
-    room = c_char * (values.size * calcsize(format))
-    return Offsets(values, values.ctypes.data, values.size, room)
+def cuts_of(shape: tuple[int, ...], whole_rows: int | None, with_picture: bool) -> Cuts:
+    """Return where the kept values of a tensor of more than `WHOLE` values lie.
+
+    Args:
+        shape: its shape.
+        whole_rows: how many rows the leading sample has, each whole; None takes a corner.
+        with_picture: whether to keep values to draw it by.
+    """
+    leading = corner_of(shape) if whole_rows is None else (slice(whole_rows),)
+    picture, steps = grid_of(shape)
+    return Cuts(leading, picture if with_picture else None, steps)
 
 
-def _cuts(
-    shape: tuple[int, ...], rows: int | None, drawn: bool
-) -> list[tuple[tuple[int, ...], np.ndarray]]:
-    """Return the shapes of what is kept of a tensor, and the offsets of the values."""
-    flat = (prod(shape),)
-    corner = corner_of(shape) if rows is None else (slice(rows),)
-    cuts = [(shape, corner), (flat, (slice(None, None, step_of(*flat, WHOLE)),))]
-    if drawn:
-        cuts.append((shape, grid_of(shape)[0]))
-    return [_cut(sizes, cut) for sizes, cut in cuts]
+def samples_of(
+    values: DenseValues, keep: str, *, whole_rows: int | None = None, with_picture: bool = False
+) -> Samples:
+    """Return the values kept of a tensor on the host.
 
-
-def _cut(shape: tuple[int, ...], cut: tuple[slice, ...]) -> tuple[tuple[int, ...], np.ndarray]:
-    """Return the shape of what a cut leaves of a contiguous tensor, and the values' offsets."""
-    left: list[int] = []
-    offsets = np.zeros(1, np.int64)
-    for axis, size in enumerate(shape):
-        places = np.arange(size)[cut[axis] if axis < len(cut) else slice(None)]
-        left.append(len(places))
-        offsets = np.add.outer(offsets, places * prod(shape[axis + 1 :])).ravel()
-    return tuple(left), offsets
+    Args:
+        values: the tensor's.
+        keep: `"none"`, `"sample"` or `"all"`.
+        whole_rows: how many rows the leading sample has, each whole; None takes a corner.
+        with_picture: whether to keep values to draw a large tensor by.
+    """
+    whole = values.whole
+    if keep == "none" or values.zeros:  # the stored values alone have another distribution
+        return Samples(None, None)
+    if whole is None:
+        return Samples(None, real_sample(evenly_spaced(values.flat, WHOLE)))
+    shape = tuple(whole.shape)
+    if keep == "all" or prod(shape) <= WHOLE:
+        all_ = sample(whole)
+        leading = all_ if whole_rows is None or not shape else sample(whole[:whole_rows])
+        return Samples(leading, all_)
+    cuts = cuts_of(shape, whole_rows, with_picture)
+    picture = None if cuts.picture is None else whole[cuts.picture]
+    return cuts.samples(whole[cuts.leading], evenly_spaced(values.flat, WHOLE), picture)
 
 
 def sample(values: Values) -> Sample:
@@ -162,7 +102,7 @@ def real_sample(values: Values) -> Sample:
     return Sample(array.dtype.char, array.shape, array.tobytes())
 
 
-def thinned(flat: Values, at_most: int) -> Values:
+def evenly_spaced(flat: Values, at_most: int) -> Values:
     """Return at most so many of values in one dimension, spread evenly over them."""
     return flat[:: step_of(len(flat), at_most)]
 

@@ -1,4 +1,4 @@
-"""The numbers of many values: exact in one reading of them, a piece at a time."""
+"""The statistics of many values, a piece at a time, exact to ten digits."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnmagic.records.tensor import Statistics
-from nnmagic.tensors.kernel import numbers_of, readers
+from nnmagic.tensors.kernel import statistics_of_floats
 
 PIECE = 1 << 18
 """So many values stay in a processor's cache while they are read several times."""
@@ -19,13 +19,13 @@ SMALL = 1 << 53
 
 @dataclass(slots=True)
 class Tally:
-    """The numbers of the values seen so far.
+    """The statistics of the values seen so far.
 
     Attributes:
-        numel: how many values there are.
-        zeros: how many of them are zero.
+        zeros: how many values are zero.
         nan: how many are NaN.
-        negative_inf: how many are -Inf.
+        infinite: how many are +Inf or -Inf.
+        negative_inf: how many of those are -Inf.
         finite: how many are finite; the rest is over these.
         low: the least.
         high: the greatest.
@@ -33,9 +33,9 @@ class Tally:
         std: the standard deviation, correction 0.
     """
 
-    numel: int = 0
     zeros: int = 0
     nan: int = 0
+    infinite: int = 0
     negative_inf: int = 0
     finite: int = 0
     low: float = inf
@@ -43,48 +43,38 @@ class Tally:
     mean: float = 0.0
     std: float = 0.0
 
-    def add(self, values: np.ndarray, fast: bool) -> None:
+    def add(self, values: np.ndarray, *, fast: bool) -> None:
         """Count values, at least one."""
-        known = numbers_of(values, readers()) if fast else None
-        if known is not None:
+        compiled = statistics_of_floats(values) if fast else None
+        if compiled is not None:
+            low, high, mean, std, share = compiled[:5]
             size = values.size
-            self.numel += size
-            self.zeros += round(known.zeros * size)
-            self.low, self.high = min(self.low, known.min), max(self.high, known.max)
-            self.merge(size, known.mean, known.std * sqrt((size - 1) / size) if size > 1 else 0.0)
+            spread = std * sqrt((size - 1) / size) if size > 1 else 0.0
+            self.merge(size, round(share * size), low, high, mean, spread)
             return
         low, high = np.minimum.reduce(values).item(), np.maximum.reduce(values).item()
         if not (-inf < low and high < inf):  # NaN makes both NaN
             finite = values[np.isfinite(values)]
-            self.numel += values.size - finite.size
-            self.nan += int(np.count_nonzero(np.isnan(values)))
+            nan = int(np.count_nonzero(np.isnan(values)))
+            self.nan += nan
+            self.infinite += values.size - finite.size - nan
             self.negative_inf += int(np.count_nonzero(values == -inf))
             if finite.size:
-                self.add(finite, fast)
+                self.add(finite, fast=fast)
             return
-        self.numel += values.size
-        if low <= 0 <= high:
-            self.zeros += int(np.count_nonzero(values == 0))
-        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
-        self.merge(values.size, *moments(values, low, high))
+        zeros = int(np.count_nonzero(values == 0)) if low <= 0 <= high else 0
+        self.merge(values.size, zeros, low, high, *moments(values, low, high))
 
-    def add_zeros(self, number: int) -> None:
-        """Count zeros that are stored nowhere."""
-        if number:
-            self.numel += number
-            self.zeros += number
-            self.low, self.high = min(self.low, 0.0), max(self.high, 0.0)
-            self.merge(number, 0.0, 0.0)
-
-    def merge(self, number: int, mean: float, std: float) -> None:
-        """Take in the mean and the spread of more finite values.
+    def merge(
+        self, number: int, zeros: int, low: float, high: float, mean: float, std: float
+    ) -> None:
+        """Take in the statistics of more finite values.
 
         Source: T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm
         for computing sample variances", 1979; with standard deviations in place of sums of
         squares, which would overflow.
         """
-        if not self.finite:
-            self.finite, self.mean, self.std = number, mean, std
+        if not number:
             return
         together = self.finite + number
         before, now = self.finite / together, number / together
@@ -93,39 +83,39 @@ class Tally:
         self.std = hypot(self.std * sqrt(before), std * sqrt(now), between)
         self.mean = self.mean * before + mean * now
         self.finite = together
+        self.zeros += zeros
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
 
-    def statistics(self, times: int = 1) -> Statistics:
-        """Return the numbers of all values, each of which stands so many times in its tensor."""
-        if not self.numel:
-            return Statistics(nan, nan, nan, nan, nan, 0, 0, 0)
-        zeros = self.zeros / self.numel
-        infinite = (self.numel - self.finite - self.nan) * times
-        counts = self.nan * times, infinite, self.negative_inf * times
+    def statistics(self, repeats: int = 1) -> Statistics:
+        """Return the statistics of all values, each of which stands so many times in its tensor."""
+        numel = self.finite + self.nan + self.infinite
+        zeros = self.zeros / numel if numel else nan
+        counts = self.nan * repeats, self.infinite * repeats, self.negative_inf * repeats
         if not self.finite:
             return Statistics(nan, nan, nan, nan, zeros, *counts)
-        std, number = nan, self.finite * times
+        std, number = nan, self.finite * repeats
         if number > 1:
             std = self.std * sqrt(number / (number - 1))
-        known = std if isfinite(std) else nan  # beyond the greatest double
-        return Statistics(self.low, self.high, self.mean, known, zeros, *counts)
+        std = std if isfinite(std) else nan  # beyond the greatest double
+        return Statistics(self.low, self.high, self.mean, std, zeros, *counts)
 
 
 def statistics_of(
-    pieces: Iterable[np.ndarray], *, times: int = 1, zeros: int = 0, fast: bool = True
+    pieces: Iterable[np.ndarray], *, repeats: int = 1, zeros: int = 0, fast: bool = True
 ) -> Statistics:
-    """Return the numbers of values that come in pieces.
+    """Return the statistics of values that come in pieces.
 
     Args:
         pieces: one-dimensional arrays of PIECE values at most, of any real dtype.
-        times: how many times each value stands in its tensor.
+        repeats: how many times each value stands in its tensor.
         zeros: how many zeros there are besides.
         fast: whether floats may be read by compiled code.
     """
     tally = Tally()
     for piece in pieces:
-        tally.add(piece, fast)
-    tally.add_zeros(zeros)
-    return tally.statistics(times)
+        tally.add(piece, fast=fast)
+    tally.merge(zeros, zeros, 0.0, 0.0, 0.0, 0.0)
+    return tally.statistics(repeats)
 
 
 def moments(values: np.ndarray, low: Any, high: Any) -> tuple[float, float]:

@@ -37,19 +37,19 @@ Values = np.ndarray | torch.Tensor
 """Dense values on the CPU: an array if NumPy has their dtype, else a tensor."""
 
 
-class Reading(NamedTuple):
-    """Where the values of a tensor are.
+class DenseValues(NamedTuple):
+    """The values of a tensor on the host, without a copy where that can be had.
 
     Attributes:
         whole: in the tensor's own shape; None where it has no dense one.
         flat: the distinct values in one dimension, in any order.
-        times: how many times each of them stands in the tensor.
+        repeats: how many times each of them stands in the tensor.
         zeros: how many zeros there are besides.
     """
 
     whole: Values | None
     flat: Values
-    times: int = 1
+    repeats: int = 1
     zeros: int = 0
 
     def pieces(self) -> Iterator[np.ndarray]:
@@ -68,7 +68,7 @@ def why_unreadable(tensor: torch.Tensor) -> str:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return "inside torch.func"
     if kind in PLAIN:
-        return "its memory is given back" if lacks_memory(tensor) else ""
+        return "its memory is given back" if storage_was_freed(tensor) else ""
     if _is_distributed(tensor):
         return _spread_over(tensor)
     if _refuses(kind):
@@ -78,10 +78,13 @@ def why_unreadable(tensor: torch.Tensor) -> str:
     return ""
 
 
-def lacks_memory(tensor: torch.Tensor) -> bool:
+def storage_was_freed(tensor: torch.Tensor) -> bool:
     """Tell whether a dense tensor's storage is smaller than the tensor, as where it was freed."""
     if tensor.layout is not torch.strided or tensor.is_nested or not tensor.numel():
         return False
+    if tensor.is_contiguous():
+        end = tensor.storage_offset() + tensor.numel()
+        return tensor.untyped_storage().nbytes() < end * tensor.itemsize
     sizes = zip(tensor.shape, tensor.stride(), strict=True)
     last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in sizes)
     return tensor.untyped_storage().nbytes() < (last + 1) * tensor.itemsize
@@ -120,25 +123,25 @@ def part_here(tensor: Any) -> torch.Tensor:
     return tensor
 
 
-def read(tensor: Any) -> Reading:
+def read(tensor: Any) -> DenseValues:
     """Return where the values of a readable tensor are, without a copy if that can be had."""
     tensor = part_here(tensor)
     if tensor.is_nested:
         parts = [part.reshape(-1) for part in _components(tensor)]
-        return Reading(None, _values(torch.cat(parts)))
+        return DenseValues(None, _values(torch.cat(parts)))
     tensor = tensor.detach()
     if tensor.layout is not torch.strided:
         if tensor.numel() > DENSE and not tensor.is_mkldnn:
             stored = _values(_stored(tensor))
-            return Reading(None, stored, zeros=tensor.numel() - len(stored))
+            return DenseValues(None, stored, zeros=tensor.numel() - len(stored))
         tensor = tensor.to_dense()
     if tensor.is_quantized:
         tensor = tensor.dequantize()
     whole = _values(tensor if tensor.is_cpu else tensor.cpu())
     if tensor.is_contiguous():
-        return Reading(whole, whole.reshape(-1))
+        return DenseValues(whole, whole.reshape(-1))
     distinct, times = in_memory_order(whole, tensor.stride())
-    return Reading(whole, distinct.reshape(-1), times)
+    return DenseValues(whole, distinct.reshape(-1), times)
 
 
 def _values(tensor: torch.Tensor) -> Values:

@@ -10,7 +10,7 @@ import numpy as np
 from nnmagic.display import units
 from nnmagic.records.call_log import FAILED, FINISHED, TraceLog
 from nnmagic.records.record import View
-from nnmagic.records.tensor import NOTHING_KNOWN
+from nnmagic.records.tensor import Statistics
 from nnmagic.records.trace import Trace
 from nnmagic.records.trace_nonfinite import first_nonfinite
 from nnmagic.records.trace_table import TraceTable
@@ -91,7 +91,7 @@ def trace_sheet(
                 form = log.tensors.form_of(index)
                 shape += f" {form.dtype}" if form.dtype != usual_dtype else ""
                 shape += f" {form.device}" if form.device != usual_device else ""
-                zeros = log.tensors.numbers[index * len(NOTHING_KNOWN) + 4]
+                zeros = log.tensors.statistics_of(index).zeros
                 words = verdicts.flags(call, zeros, log.tensors.unknown.get(index, ""))
                 if call in log.recomputed:
                     words = ["recomputed in the backward", *words]
@@ -194,12 +194,11 @@ def _keys(
 
 
 def _numbers_of(log: TraceLog, tensors: np.ndarray) -> np.ndarray:
-    width = len(NOTHING_KNOWN)
-    if not log.tensors.numbers or not len(tensors):
-        return np.full((len(tensors), width), nan)
-    with log.lock:  # nothing can be added to a column that NumPy looks at
-        known = np.frombuffer(log.tensors.numbers, dtype=np.float64).reshape(-1, width)
-        return np.where((tensors >= 0)[:, None], known[tensors], nan)
+    with log.lock:  # no tensor may come between one column and the next
+        known = np.stack([log.tensors.column(name) for name in Statistics._fields], axis=1)
+    if not len(known):
+        return np.full((len(tensors), len(Statistics._fields)), nan)
+    return np.where((tensors >= 0)[:, None], known[tensors], nan)
 
 
 def _scores(scores: Sequence[Any]) -> Content | None:

@@ -78,7 +78,7 @@ class Watcher(CallObserver[WrittenCall]):
     def _new_recorder(self, title: str, max_values: int | None = None) -> Recorder:
         log = TraceLog(title, TensorLog(self.lock))
         tensors = TensorWriter(log.tensors, "sample")
-        tensors.at_most = max_values
+        tensors.max_values = max_values
         return Recorder(log, tensors, eager=False)
 
     def start(self, widget: NetworkWidget) -> None:

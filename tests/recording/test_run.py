@@ -4,7 +4,6 @@ import pickle
 import sys
 import threading
 import weakref
-from operator import attrgetter
 
 import pytest
 import torch
@@ -387,21 +386,6 @@ def test_under_vmap_values_are_blank_with_a_reason_and_the_result_is_the_same():
     assert torch.equal(out, expected)
     assert (found[""].output_shape, found[""].mean) == ((2,), None)
     assert found[""].outputs[0].unknown
-
-
-def test_another_thread_reads_numbers_only_while_nothing_is_written():
-    with nnmagic.tracing() as trace:
-        nn.ReLU()(torch.ones(2))
-        with trace.log.lock:  # as a call that begins or ends does
-            reader = threading.Thread(target=attrgetter("tensors.numbers"), args=(trace.log,))
-            reader.start()
-            reader.join(0.1)
-            waits = reader.is_alive()
-        reader.join(10)
-
-    assert waits
-    assert not reader.is_alive()
-    assert trace[""].mean == 1
 
 
 def test_another_thread_sees_whole_calls_only():

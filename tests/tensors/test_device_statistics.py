@@ -11,9 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nnmagic.records.tensor import tensor_record
-from nnmagic.records.tensor_log import TensorLog
-from nnmagic.tensors import device_statistics, device_writer, devices
-from nnmagic.tensors.device_writer import DeviceWriter, Wanted
+from nnmagic.tensors import device_measure, device_statistics, devices
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import form_of
 from nnmagic.tensors.samples import WHOLE
@@ -32,23 +30,25 @@ def device(*, wide=torch.float64, copied=0, piece=devices.PIECE):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "ComplexHalf support is experimental")
         patch.setattr(devices, "on_accelerator", lambda tensor: not tensor.is_meta)
-        patch.setattr(device_writer, "widest", lambda device: wide)
-        patch.setattr(device_writer, "COPIED", copied)
+        patch.setattr(device_measure, "widest", lambda device: wide)
+        patch.setattr(device_measure, "COPIED", copied)
         patch.setattr(devices, "PIECE", piece)
         yield
 
 
-def record(tensor, **wanted):
-    log, writer = TensorLog(), DeviceWriter()
-    index = writer.write(log, tensor, Wanted(**wanted))
-    writer.read()
-    return log.record(index)
+def record(tensor, **options):
+    begun = device_measure.begin(tensor, **options)
+    measured = begun.finish(*devices.read_together(begun.tensors))
+    return tensor_record(form_of(tensor), *measured, subsample_size(tensor, **options))
 
 
-def on_the_host(tensor, **wanted):
-    at_most = wanted.get("at_most")
-    thinned = at_most if at_most is not None and at_most < tensor.numel() else None
-    return tensor_record(form_of(tensor), *measure(tensor, **wanted), thinned)
+def on_the_host(tensor, **options):
+    measured = measure(tensor, **options)
+    return tensor_record(form_of(tensor), *measured, subsample_size(tensor, **options))
+
+
+def subsample_size(tensor, max_values=None, **others):
+    return max_values if max_values is not None and max_values < tensor.numel() else None
 
 
 @every_dtype
@@ -191,12 +191,12 @@ LAYOUTS = {
 @pytest.mark.parametrize("piece", [37, 1000, 1 << 20])
 def test_a_tensor_is_measured_as_on_the_host_however_it_lies_in_memory(layout, piece):
     tensor = LAYOUTS[layout](torch.randn(20, 30, 40, generator=torch.Generator().manual_seed(0)))
-    expected = on_the_host(tensor, drawn=True)
+    expected = on_the_host(tensor, with_picture=True)
 
     with device(piece=piece):
         measured = record(tensor, keep="none")
     with device(piece=piece, copied=WHOLE):
-        found = record(tensor, drawn=True)
+        found = record(tensor, with_picture=True)
 
     check(measured, exact(tensor))
     assert (found.leading, found.picture) == (expected.leading, expected.picture)
@@ -204,14 +204,16 @@ def test_a_tensor_is_measured_as_on_the_host_however_it_lies_in_memory(layout, p
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("wanted", [{"keep": "none"}, {"rows": 3}, {"at_most": 256}, {}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"keep": "none"}, {"whole_rows": 3}, {"max_values": 256}, {}], ids=str
+)
 @pytest.mark.parametrize("copied", [WHOLE, 4096])
-def test_what_is_kept_is_what_the_host_keeps(layout, wanted, copied):
+def test_what_is_kept_is_what_the_host_keeps(layout, options, copied):
     tensor = LAYOUTS[layout](torch.randn(20, 30, 40, generator=torch.Generator().manual_seed(0)))
-    expected = on_the_host(tensor, **wanted)
+    expected = on_the_host(tensor, **options)
 
     with device(copied=copied):
-        found = record(tensor, **wanted)
+        found = record(tensor, **options)
 
     assert (found.leading, found.spread) == (expected.leading, expected.spread)
     for name in ("min", "max", "mean", "std", "zeros", "measured"):

@@ -12,10 +12,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import nnmagic
-from nnmagic.records.tensor_log import TensorLog
-from nnmagic.tensors import device_writer, devices
-from nnmagic.tensors.device_statistics import row_of
-from nnmagic.tensors.device_writer import DeviceWriter, Wanted
+from nnmagic.tensors import device_measure, devices
+from nnmagic.tensors.device_statistics import sums_of
 from nnmagic.tensors.samples import WHOLE, step_of
 
 READS = ("item", "cpu", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__")
@@ -63,6 +61,11 @@ def reads(on_a_device):
     return found
 
 
+def pending_of(trace):
+    """Return what waits on devices to be read."""
+    return trace.log.tensors.read_pending.__self__
+
+
 def convolutions():
     return nn.Sequential(
         nn.Conv2d(3, 16, 3),
@@ -104,11 +107,10 @@ def test_the_host_reads_nothing_while_the_network_runs(make, train, ops, reads):
 @pytest.mark.parametrize("layout", [lambda x: x, lambda x: x[:, ::2], lambda x: x.t()])
 def test_no_operation_depends_on_the_values(dtype, layout, reads):
     tensor = layout(torch.randint(0, 2, (100, 100)).to(dtype))
-    writer = DeviceWriter()
 
     with profile() as seen:
-        for wanted in (Wanted(drawn=True), Wanted(rows=3), Wanted(at_most=256)):
-            writer.write(TensorLog(), tensor, wanted)
+        for options in ({"with_picture": True}, {"whole_rows": 3}, {"max_values": 256}):
+            device_measure.begin(tensor, **options)
 
     assert reads == []
     assert not WAITS & {event.name for event in seen.function_events}
@@ -118,7 +120,7 @@ def test_an_interrupted_measurement_is_blank(on_a_device):
     def interrupt(values, wide):
         raise KeyboardInterrupt
 
-    on_a_device.setattr(device_writer, "row_of", interrupt)
+    on_a_device.setattr(device_measure, "sums_of", interrupt)
 
     with pytest.raises(KeyboardInterrupt), nnmagic.tracing() as trace:
         nn.ReLU()(torch.randn(100, 100))
@@ -234,7 +236,7 @@ def test_what_waits_is_bounded(on_a_device):
     with nnmagic.tracing() as trace:
         for step in range(20):
             nn.ReLU()(torch.full((5000,), float(step)))
-            waiting.append(len(trace.log.tensors.settle.__self__._on_devices.unread._entries))
+            waiting.append(len(pending_of(trace)._entries))
 
     assert max(waiting) < 5
     assert trace.to_frame()["mean"].tolist() == list(range(20))
@@ -247,7 +249,7 @@ def test_what_waits_takes_a_bounded_memory(on_a_device):
     with nnmagic.tracing() as trace:
         for step in range(20):
             nn.ReLU()(torch.full((5000,), float(step)))
-            waiting.append(trace.log.tensors.settle.__self__._on_devices.unread._bytes)
+            waiting.append(pending_of(trace)._bytes)
 
     assert max(waiting) <= 50_000
     assert trace.to_frame()["mean"].tolist() == list(range(20))
@@ -273,9 +275,9 @@ def test_what_a_device_cannot_compute_is_blank_with_the_reason(on_a_device):
     def refuse(values, wide):
         if values.dtype is torch.float16:
             raise LackingError('"amin" not implemented for Half\nand more')
-        return row_of(values, wide)
+        return sums_of(values, wide)
 
-    on_a_device.setattr(device_writer, "row_of", refuse)
+    on_a_device.setattr(device_measure, "sums_of", refuse)
 
     with nnmagic.tracing() as trace:
         y = nn.ReLU()(torch.randn(100, 100).half())
@@ -403,7 +405,7 @@ def test_numbers_are_taken_in_every_grad_mode_and_leave_no_graph(mode, on_a_devi
     with nnmagic.tracing() as trace:
         with mode():
             y = nn.Linear(100, 100)(torch.randn(100, 100))
-        waiting = [*trace.log.tensors.settle.__self__._on_devices.unread._entries.values()]
+        waiting = [*pending_of(trace)._entries]
 
     assert trace[""].std == pytest.approx(y.std().item(), rel=1e-5)
     assert not any(tensor.requires_grad for tensors, _ in waiting for tensor in tensors)
@@ -414,7 +416,7 @@ def test_a_tangent_is_no_part_of_the_numbers(on_a_device):
 
     with fwAD.dual_level(), nnmagic.tracing() as trace:
         y = nn.Tanh()(fwAD.make_dual(x, tangent))
-        waiting = [*trace.log.tensors.settle.__self__._on_devices.unread._entries.values()]
+        waiting = [*pending_of(trace)._entries]
         tangents = [fwAD.unpack_dual(each).tangent for tensors, _ in waiting for each in tensors]
 
     assert set(tangents) == {None}
@@ -473,10 +475,10 @@ def test_nothing_waits_after_the_run(on_a_device):
 
     with nnmagic.tracing(net) as trace:
         net(x)
-        writer = trace.log.tensors.settle.__self__
+        pending = pending_of(trace)
 
-    assert trace.log.tensors.settle is None
-    assert not writer._on_devices.unread._entries
+    assert trace.log.tensors.read_pending is None
+    assert not pending._entries
 
 
 def test_tensors_are_read_as_they_are():

@@ -331,9 +331,9 @@ def kinds():
 def test_no_code_of_the_users_sees_a_measurement(tensor):
     seen = []
     with Functions(seen), Dispatches(seen):
-        found = record(tensor, drawn=True)
-        record(tensor, rows=2)
-        record(tensor, at_most=100)
+        found = record(tensor, with_picture=True)
+        record(tensor, whole_rows=2)
+        record(tensor, max_values=100)
         version_of(tensor)
 
     assert seen == []
@@ -345,7 +345,7 @@ def test_a_subclass_that_logs_its_functions_sees_no_measurement():
     tensor = plain.as_subclass(Logging)
     Logging.seen.clear()
 
-    found = record(tensor, drawn=True)
+    found = record(tensor, with_picture=True)
     version_of(tensor)
 
     assert Logging.seen == []
@@ -358,7 +358,13 @@ def test_a_measurement_changes_nothing(tensor):
     before = values.dequantize() if values.is_quantized else values.detach().clone()
     state = tensor._version, tensor.requires_grad, tensor.grad, tensor.layout
 
-    for options in ({}, {"keep": "all"}, {"rows": 2}, {"drawn": True}, {"at_most": 100}):
+    for options in (
+        {},
+        {"keep": "all"},
+        {"whole_rows": 2},
+        {"with_picture": True},
+        {"max_values": 100},
+    ):
         measure(tensor, **options)
 
     after = values.dequantize() if values.is_quantized else values.detach()

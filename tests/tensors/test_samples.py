@@ -39,8 +39,8 @@ def test_keep_says_what_is_kept():
 def test_rows_are_kept_whole_where_they_are_asked_for():
     tensor = torch.randn(100, 100)
 
-    assert record(tensor, rows=3).values == tensor[:3].tolist()
-    assert record(torch.arange(9.0), rows=2).values == [0.0, 1.0]
+    assert record(tensor, whole_rows=3).values == tensor[:3].tolist()
+    assert record(torch.arange(9.0), whole_rows=2).values == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_rows_are_kept_whole_where_they_are_asked_for():
 def test_a_picture_holds_the_values_of_its_grid(shape):
     tensor = torch.randn(shape)
 
-    _, samples, _ = measure(tensor, drawn=True)
+    _, samples, _ = measure(tensor, with_picture=True)
 
     picture = samples.picture
     values = torch.tensor(picture.sample.tolist())
@@ -61,7 +61,7 @@ def test_a_picture_holds_the_values_of_its_grid(shape):
 def test_a_thinned_measure_is_over_values_of_the_whole_tensor():
     tensor = torch.arange(100_000, dtype=torch.float32)
 
-    statistics, samples, _ = measure(tensor, at_most=1000)
+    statistics, samples, _ = measure(tensor, max_values=1000)
 
     kept = torch.tensor(samples.spread.tolist())
     assert 900 < len(kept) <= 1000

@@ -111,7 +111,7 @@ def test_pieces_add_up_to_the_whole(fast):
 def test_values_that_stand_many_times_count_many_times():
     values = np.array([1.0, 2.0, 4.0, math.nan])
 
-    found = statistics_of([values], times=5)
+    found = statistics_of([values], repeats=5)
 
     repeated = np.repeat(values[:3], 5)
     assert found.nan == 5

@@ -1,0 +1,120 @@
+"""Measuring a tensor on its accelerator, without waiting for its values."""
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+
+from nnmagic.tensors.device_statistics import pieces, statistics_of_sums, sums_of, widest
+from nnmagic.tensors.measure import Measured, measure, measure_subsample
+from nnmagic.tensors.samples import DRAWN, WHOLE, cuts_of, step_of
+from nnmagic.tensors.values import (
+    DenseValues,
+    Values,
+    in_memory_order,
+    part_here,
+    read,
+    why_unreadable,
+)
+
+COPIED = DRAWN
+"""A tensor of at most this many values is copied on its device, and measured once it is read."""
+
+
+class Begun(NamedTuple):
+    """A tensor that its device is measuring.
+
+    Attributes:
+        tensors: small ones on the device, to be read at any later time.
+        finish: returns what is known of the tensor, given copies of these on the host.
+    """
+
+    tensors: list[torch.Tensor]
+    finish: Callable[..., Measured]
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Tell whether a device can measure a tensor: no sparse, nested, quantised or hidden one."""
+    return (
+        not why_unreadable(tensor)
+        and tensor.layout is torch.strided
+        and not tensor.is_nested
+        and not tensor.is_quantized
+    )
+
+
+def begin(
+    tensor: torch.Tensor,
+    keep: str = "sample",
+    *,
+    whole_rows: int | None = None,
+    with_picture: bool = False,
+    max_values: int | None = None,
+) -> Begun:
+    """Let a tensor's device begin to measure it as it is now; the host does not wait.
+
+    The operations go to the device's current stream, behind those that made the tensor and before
+    those that may change it. A layer that returns what another stream still computes has to wait
+    for that stream itself, as for any other use.
+
+    Args:
+        tensor: a dense one, see `is_dense`.
+        keep: what is kept of the values: `"none"` or `"sample"`.
+        whole_rows: how many rows the leading sample has, each whole; None takes a corner.
+        with_picture: whether to keep values to draw a large tensor by.
+        max_values: how many values, spread evenly, to measure; None measures all.
+    """
+    tensor = part_here(tensor)
+    shape, dtype = tuple(tensor.shape), tensor.dtype
+    if tensor.numel() <= COPIED:
+        options: dict[str, Any] = {
+            "whole_rows": whole_rows,
+            "with_picture": with_picture,
+            "max_values": max_values,
+        }
+        return Begun([tensor.clone()], partial(measure, keep=keep, **options))
+    ordered, repeats = in_memory_order(tensor, tensor.stride())
+    if max_values is not None and max_values < tensor.numel():
+        rows = [] if whole_rows is None else [tensor[:whole_rows].clone()]
+
+        def subsampled(flat: torch.Tensor, whole: torch.Tensor | None = None) -> Measured:
+            leading = None if whole is None else _values(whole)
+            values = DenseValues(leading, _values(flat), repeats)
+            return measure_subsample(values, max_values, whole_rows)
+
+        return Begun([_evenly_spaced(ordered, max_values), *rows], subsampled)
+    wide = widest(tensor.device)
+    sums, sizes = list[torch.Tensor](), list[int]()
+    for piece in pieces(ordered):
+        sums += sums_of(piece, wide)
+        sizes.append(len(piece))
+    cuts, kept = cuts_of(shape, whole_rows, with_picture), list[torch.Tensor]()
+    if keep != "none":
+        kept = [tensor[cuts.leading].clone(), _evenly_spaced(ordered, WHOLE)]
+        kept += [] if cuts.picture is None else [tensor[cuts.picture].clone()]
+
+    def finished(*copies: torch.Tensor) -> Measured:
+        statistics = statistics_of_sums(copies[: len(sums)], sizes, dtype, repeats)
+        samples = cuts.samples(*map(_values, copies[len(sums) :]))
+        return Measured(statistics, samples)
+
+    return Begun([*sums, *kept], finished)
+
+
+def _evenly_spaced(ordered: torch.Tensor, at_most: int) -> torch.Tensor:
+    """Return values spread evenly over a tensor, with no copy of all of it."""
+    size = ordered.numel()
+    step = step_of(size, at_most)
+    if ordered.is_contiguous():
+        return ordered.reshape(-1)[::step].clone()
+    places = torch.arange(0, size, step, device=ordered.device)
+    shape = ordered.shape
+    return ordered[tuple(places // prod(shape[i + 1 :]) % shape[i] for i in range(len(shape)))]
+
+
+def _values(tensor: torch.Tensor) -> Values:
+    whole = read(tensor).whole
+    assert whole is not None
+    return whole
