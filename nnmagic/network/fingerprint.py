@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nnmagic.network.naming import Network
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code
+from nnmagic.tensors.values import as_numpy
 
 COPIED = 1 << 20
 """Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
@@ -21,7 +22,7 @@ COPIED = 1 << 20
 ONLY_PARAMETERS, ONLY_TENSORS = frozenset({nn.Parameter}), frozenset({Tensor})
 ONLY_TUPLES = frozenset({tuple})
 
-DATA_PTR, NUMPY, VERSION = Tensor.data_ptr, Tensor.numpy, attrgetter("_version")
+DATA_PTR, VERSION = Tensor.data_ptr, attrgetter("_version")
 
 MISSING = (None,)
 
@@ -151,8 +152,8 @@ def _values(buffers: list[Tensor]) -> list[Any]:
         map(devices.on_accelerator, buffers)
     ):
         # NumPy may not be able to read them where they are
-        with suppress(TypeError, RuntimeError), torch._C.DisableTorchFunction():
-            return list(map(_copied, map(NUMPY, buffers)))
+        with suppress(BufferError, RuntimeError), torch._C.DisableTorchFunction():
+            return list(map(_copied, map(as_numpy, buffers)))
     return list(map(_value, buffers))
 
 
@@ -174,9 +175,9 @@ def _value(buffer: Tensor) -> Any:
         if type(tensor) is not Tensor or tensor.is_quantized:
             return tensor.clone()
         try:
-            return _copied(tensor.numpy())
-        except TypeError:  # a dtype that NumPy lacks
-            return _copied(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+            return _copied(as_numpy(tensor))
+        except (BufferError, RuntimeError):  # a dtype that NumPy lacks
+            return _copied(as_numpy(tensor.contiguous().view(-1).view(torch.uint8)))
     except (RuntimeError, ValueError, NotImplementedError):
         return _mark(buffer)
 

@@ -82,9 +82,6 @@ def storage_was_freed(tensor: torch.Tensor) -> bool:
     """Tell whether a dense tensor's storage is smaller than the tensor, as where it was freed."""
     if tensor.layout is not torch.strided or tensor.is_nested or not tensor.numel():
         return False
-    if tensor.is_contiguous():
-        end = tensor.storage_offset() + tensor.numel()
-        return tensor.untyped_storage().nbytes() < end * tensor.itemsize
     sizes = zip(tensor.shape, tensor.stride(), strict=True)
     last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in sizes)
     return tensor.untyped_storage().nbytes() < (last + 1) * tensor.itemsize
@@ -147,7 +144,25 @@ def read(tensor: Any) -> DenseValues:
 def _values(tensor: torch.Tensor) -> Values:
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
-    return tensor.numpy() if tensor.dtype in NATIVE else tensor
+    return as_numpy(tensor) if tensor.dtype in NATIVE else tensor
+
+
+def as_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """Return an array on the memory of a dense tensor of a dtype that NumPy has.
+
+    `tensor.numpy()` would do that too, and forbid torch to resize the storage ever after, as a
+    network that frees it does.
+    """
+    if tensor._is_zerotensor():  # it has no memory
+        return tensor.numpy(force=True)
+    return np.from_dlpack(tensor)
+
+
+def address_of(tensor: torch.Tensor) -> int:
+    """Return where the values of a contiguous tensor on the CPU are, 0 if its storage was freed."""
+    end = tensor.storage_offset() + tensor.numel()
+    is_whole = tensor.untyped_storage().nbytes() >= end * tensor.itemsize
+    return tensor.data_ptr() if is_whole else 0
 
 
 def in_memory_order(values: Any, strides: Sequence[int]) -> tuple[Any, int]:

@@ -3,6 +3,7 @@
 import weakref
 from array import array
 from collections.abc import Callable
+from ctypes import string_at
 from typing import Any, NamedTuple
 
 import torch
@@ -21,8 +22,7 @@ from nnmagic.tensors.metadata import (
     version_of,
 )
 from nnmagic.tensors.samples import WHOLE, samples_of
-from nnmagic.tensors.statistics import statistics_of
-from nnmagic.tensors.values import DenseValues, storage_was_freed
+from nnmagic.tensors.values import DenseValues, address_of, as_numpy, storage_was_freed
 
 SCORES = 4096
 """How many values of a network's large output are kept in whole rows, but at least one row."""
@@ -33,8 +33,8 @@ LONGEST_SCORES = 32_768
 MOST_PICTURES = 2000
 """Of how many large tensors of the last step a picture is kept: 4,096 values each at most."""
 
-TYPE_CODES = {torch.float32: "f", torch.float64: "d"}
-"""NumPy's code of the dtypes that the kernel measures."""
+MEASURED_DTYPES = {torch.float32: ("float32", "f"), torch.float64: ("float64", "d")}
+"""The name, and NumPy's code, of the dtypes that the kernel measures."""
 
 is_functional = torch._is_functional_tensor
 
@@ -45,11 +45,13 @@ class Layout(NamedTuple):
     Attributes:
         form: the index of their shape and dtype in the log.
         numel: how many values each has.
+        bytes: how many bytes.
         kernel: what measures them.
     """
 
     form: int
     numel: int
+    bytes: int
     kernel: Kernel
 
 
@@ -188,46 +190,54 @@ class TensorWriter:
         if self.keep != "sample" or is_functional(tensor) or devices.on_accelerator(tensor):
             return None  # the memory of a functional tensor holds anything but its values
         try:
-            layout = self._layout_of(tensor)
-            if layout is None or tensor.is_neg() or storage_was_freed(tensor):
+            key = tensor.shape, tensor.dtype
+            if key not in self._layouts:
+                self._layouts[key] = self._layout(*key)
+            layout = self._layouts[key]
+            if layout is None or tensor.is_neg():
                 return None
-            numel = layout.numel
-            values = tensor.detach().numpy()
+            form, numel, size, kernel = layout
+            is_small = numel <= WHOLE
+            if not tensor.is_contiguous():
+                if not is_small or storage_was_freed(tensor):
+                    return None
+                tensor = tensor.detach().contiguous()
+            address = address_of(tensor)
+            if not address:
+                return None
             samples: bytes | Samples
-            source: bytes | int
-            if numel <= WHOLE:
-                samples = source = values.tobytes()
+            if is_small:
+                samples = string_at(address, size)
+            elif self.max_values is None or self.max_values >= numel:
+                samples = self._samples_of(tensor, whole_rows, network)
             else:
-                if self.max_values is not None and self.max_values < numel:
-                    return None
-                if not tensor.is_contiguous():
-                    return None
-                samples = samples_of(
-                    DenseValues(values, values.reshape(-1)),
-                    self.keep,
-                    whole_rows=whole_rows,
-                    with_picture=network is not None,
-                )
-                source = values.ctypes.data
+                return None
             statistics = UNKNOWN[:]
-            if layout.kernel.measure(source, numel, statistics.buffer_info()[0]):
-                pieces = DenseValues(None, values.reshape(-1)).pieces()
-                statistics = array("d", statistics_of(pieces))
-            index = self.log.add(layout.form, statistics, samples)
-            if network is not None and numel > WHOLE:
+            if kernel.measure(address, numel, statistics.buffer_info()[0]):
+                statistics = array("d", measure(tensor, "none").statistics)
+            index = self.log.add(form, statistics, samples)
+            if network is not None and not is_small:
                 self._pictures[index] = network
             return index
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
 
-    def _layout_of(self, tensor: torch.Tensor) -> Layout | None:
-        key = tensor.shape, tensor.dtype
-        if key not in self._layouts:
-            self._layouts[key] = None
-            kernel, numel = kernel_of(TYPE_CODES.get(tensor.dtype, "")), tensor.numel()
-            if kernel is not None and 0 < numel < MOST:
-                self._layouts[key] = Layout(self.log.form_index(form_of(tensor)), numel, kernel)
-        return self._layouts[key]
+    def _samples_of(
+        self, tensor: torch.Tensor, whole_rows: int | None, network: int | None
+    ) -> Samples:
+        whole = as_numpy(tensor.detach())
+        values = DenseValues(whole, whole.reshape(-1))
+        return samples_of(
+            values, self.keep, whole_rows=whole_rows, with_picture=network is not None
+        )
+
+    def _layout(self, shape: torch.Size, dtype: torch.dtype) -> Layout | None:
+        name, code = MEASURED_DTYPES.get(dtype, ("", ""))
+        kernel, numel = kernel_of(code), shape.numel()
+        if kernel is None or not 0 < numel < MOST:
+            return None
+        form = self.log.form_index(Form(tuple(shape), name, "cpu", numel))
+        return Layout(form, numel, numel * dtype.itemsize, kernel)
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
         """Let small tensors on devices be read together with all else that waits there."""

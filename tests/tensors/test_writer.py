@@ -103,3 +103,33 @@ def test_the_numbers_of_many_large_tensors_are_each_ones_own():
 
     assert early.max == 6
     assert [call.max for call in t if call.layer] == [*range(300), 1, *range(1, 300)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64, torch.bfloat16])
+@pytest.mark.parametrize("size", [5, 5000])
+def test_a_network_may_resize_what_was_measured(dtype, size):
+    x = torch.ones(2, size, dtype=dtype)
+
+    nnmagic.trace(nn.Identity(), x)
+    nnmagic.trace(nn.Identity(), x[:, ::2])
+
+    x.untyped_storage().resize_(0)
+    assert x.resize_(3).shape == (3,)
+
+
+def test_a_network_may_resize_its_parameters_and_buffers_afterwards():
+    net = nn.BatchNorm1d(3)
+
+    nnmagic.trace(net, torch.rand(4, 3))
+    nnmagic.params(net)
+
+    for tensor in (*net.parameters(), *net.buffers()):
+        assert tensor.untyped_storage().resizable()
+
+
+def test_a_tensor_without_memory_is_read_as_zeros():
+    zeros = torch._efficientzerotensor(5)
+
+    found = nnmagic.trace(nn.Identity(), zeros)[""].outputs[0]
+
+    assert (found.max, found.zeros) == (0, 1)
