@@ -9,6 +9,7 @@ from pathlib import Path
 import comm
 import pytest
 import torch
+from hypothesis import settings
 from IPython.core.interactiveshell import InteractiveShell
 from lab import CHROMIUM, Lab
 from torch import nn
@@ -22,6 +23,7 @@ class Session:
     def __init__(self, shell):
         self.shell = shell
         self.displayed = []
+        shell.InteractiveTB.set_mode("Plain")  # colouring code takes half a second an exception
 
     def run(self, cell):
         """Run a cell and return its result; an exception is raised."""
@@ -32,6 +34,13 @@ class Session:
 
     def __getitem__(self, name):
         return self.shell.user_ns[name]
+
+
+def pytest_configure(config):
+    """Let the quick part try fewer examples; `-m ""` tries all."""
+    settings.register_profile("quick", max_examples=20, deadline=None)
+    settings.register_profile("all", deadline=None)
+    settings.load_profile("quick" if config.option.markexpr else "all")
 
 
 def pytest_runtest_setup():

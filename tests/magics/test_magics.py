@@ -440,6 +440,7 @@ def test_an_exception_leaves_a_cell_as_it_would_without_the_magic(session, net):
 
 
 def test_a_cells_traceback_shows_its_own_line(session, capsys):
+    session.shell.InteractiveTB.set_mode("Context")
     with pytest.raises(ZeroDivisionError):
         session.run("%%nntrace\nx = 1\nx / 0")
 
@@ -448,6 +449,7 @@ def test_a_cells_traceback_shows_its_own_line(session, capsys):
 
 
 def test_our_frames_are_hidden_in_a_traceback(session, net, capsys):
+    session.shell.InteractiveTB.set_mode("Context")
     with pytest.raises(RuntimeError):
         session.run("%nntrace net(torch.rand(3, 20))")
 

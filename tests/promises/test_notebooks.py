@@ -15,6 +15,7 @@ def texts(notebook):
     return "\n".join(o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in outputs)
 
 
+@pytest.mark.slow
 def test_the_demo_runs_and_shows_the_tutorials_figures(pictures):
     notebook = nbformat.read(DEMO, as_version=4)
 

@@ -53,12 +53,14 @@ def test_importing_the_package_loads_nothing():
     assert python("import sys, nnmagic; print('torch' in sys.modules)").strip() == "False"
 
 
+@pytest.mark.slow
 def test_records_show_themselves_without_ipython():
     printed = python("import sys, torch, nnmagic; print(nnmagic.summary(torch.nn.Linear(2, 3)))")
 
     assert "parameters: 9 (9 trainable, 0 non-trainable)" in printed
 
 
+@pytest.mark.slow
 def test_the_readmes_terminal_command_shows_what_the_readme_shows():
     (command,) = re.findall(r"^    pip install \. && (ipython .*)$", README, re.MULTILINE)
     picture = re.search(r"In \[2\]: %nntrace\n(.*?)```", README, re.DOTALL)[1]
@@ -103,7 +105,13 @@ def test_every_dependency_earns_its_place_in_the_readme():
 
 
 @pytest.mark.parametrize(
-    "command", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        pytest.param(["mypy"], marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
 )
 def test_the_code_is_clean(command):
     run = subprocess.run(

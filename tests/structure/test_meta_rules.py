@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torchvision
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -176,7 +176,6 @@ ON_META = [op for op, rule in RULES.items() if rule is not meta_rules._grouped_p
 
 
 @pytest.mark.parametrize("op", ON_META, ids=str)
-@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_what_a_rule_gives_is_what_torchs_kernel_gives(op, data):
     args = data.draw(arguments_of(op))
@@ -457,8 +456,15 @@ NETWORKS = {
     "derivative": (Derivative, torch.rand(3, 2)),
 }
 
+LARGE = ("efficientnet_b0", "densenet121", "convnext_tiny", "swin_t", "r3d", "half")
 
-@pytest.mark.parametrize("name", NETWORKS)
+
+def each_network(names):
+    marks = {name: [pytest.mark.slow] * (name in LARGE) for name in names}
+    return [pytest.param(name, marks=marks[name]) for name in names]
+
+
+@pytest.mark.parametrize("name", each_network(NETWORKS))
 @pytest.mark.parametrize("train", [True, False])
 def test_a_summary_is_the_same_with_and_without_the_rules(name, train):
     make, x = NETWORKS[name]
@@ -488,7 +494,9 @@ class Saving(TorchDispatchMode):
         return run(self.kernels, func, args, kwargs)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "convnext_tiny", "encoder"])
+@pytest.mark.parametrize(
+    "name", each_network(["resnet18", "mobilenet_v3_small", "convnext_tiny", "encoder"])
+)
 def test_the_graph_for_a_backward_is_the_same_with_and_without_the_rules(name):
     make, x = NETWORKS[name]
     net, x = make().train().to("meta"), x.to("meta")

@@ -388,6 +388,7 @@ def test_what_is_below_a_layer_is_counted_once_whoever_shares_it(make):
     assert {row.layer for row in rows} == set(modules)
 
 
+@pytest.mark.slow
 def test_a_summary_does_not_wait_for_torchs_compiler():
     code = (
         "import sys, torch, nnmagic\n"
