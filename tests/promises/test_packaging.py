@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -32,6 +33,26 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
     assert "nnmagic/widget/static/widget.js" in expected
     assert {name for name in names if name.startswith("nnmagic/")} == expected
     assert all(name.startswith(("nnmagic/", "nnmagic-")) for name in names)
+
+
+@pytest.mark.slow
+def test_the_source_archive_holds_what_git_holds(tmp_path):
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", tmp_path, ROOT]
+    subprocess.run(command, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        found = {name.partition("/")[2] for name in opened.getnames()}
+
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    if listed.returncode:
+        pytest.skip("no checkout")
+    assert found - {"PKG-INFO"} == set(listed.stdout.split())
 
 
 def test_loading_is_lazy():

@@ -6,7 +6,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-PAGES = ("ARCHITECTURE.md",)
+PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md")
 
 
 def the_folders():
