@@ -37,9 +37,9 @@ def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
             args=given.args,
             kwargs=given.kwargs,
             naming=naming,
-            title=f"{name} on {given.text}",
+            title=given.title(name),
             own_input=True,
-            notes=(f"input: {given.text}, since {given.reason}",),
+            notes=given.notes,
         )
     return describe(request)
 
@@ -65,9 +65,9 @@ def trace(module: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
             output = module(*args, **kwargs)
     else:
         given = work_out_input(module)
-        with own_run(module), recording(f"{name} on {given.text}", naming) as recorder:
+        with own_run(module), recording(given.title(name), naming) as recorder:
             output = module(*given.args, **given.kwargs)
-        recorder.log.notes.append(f"input: {given.text}, since {given.reason}")
+        recorder.log.notes.extend(given.notes)
         recorder.roots.remake = lambda network: work_out_input(network).call
     return Trace(log=recorder.log, output=output, root=recorder.roots)
 

@@ -105,6 +105,15 @@ class Input:
     reason: str
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """A line that says what the input is and why; none where there is no reason to give."""
+        return (f"input: {self.text}, since {self.reason}",) if self.reason else ()
+
+    def title(self, name: str) -> str:
+        """Return a title for a run of a network on this input, e.g. `"net on torch.rand(1, 3)"`."""
+        return f"{name} on {self.text}" if self.text else name
+
+    @property
     def call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The positional and the keyword arguments."""
         return self.args, dict(self.kwargs)

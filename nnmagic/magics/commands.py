@@ -1,4 +1,4 @@
-"""The makers behind the magics: from the words of a line to the record that they ask for."""
+"""The commands behind the magics: from a typed line to the record that it asks for."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -13,13 +13,13 @@ from nnmagic.inputs.search import InputError
 from nnmagic.inputs.specs import Input
 from nnmagic.magics.display import is_kernel
 from nnmagic.magics.expression import CellBody, Expression, described
-from nnmagic.magics.request import Words
+from nnmagic.magics.request import Request
 from nnmagic.network.calls import CallCounter, observed
 from nnmagic.network.naming import Naming
 from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.params import Params
-from nnmagic.records.record import VALUES_SHOWN
+from nnmagic.records.record import VALUES_SHOWN, Record
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
 from nnmagic.structure.meta import ValuesNeededError
@@ -40,69 +40,85 @@ def usage(magic: str) -> Iterator[None]:
         raise UsageError(f"{magic}: {error}{more}") from None
 
 
+def run(
+    command: Callable[[Request], Record],
+    magic: Any,
+    line: str,
+    shell: Any,
+    local: dict[str, Any] | None,
+) -> Record | None:
+    """Return what a line magic returns.
+
+    Args:
+        command: gives the record, one of `summary_of`, `params_of` and `trace_of`.
+        magic: the magic's function, which knows its options.
+        line: what was typed after the magic's name.
+        shell: the IPython shell.
+        local: the local names of the function that the magic is called in.
+    """
+    __tracebackhide__ = True
+    with usage(f"%{magic.__name__}"):
+        request = Request(magic, line, shell, local)
+        return request.result(command(request))
+
+
 _UNUSED = "--input-size and --device are not used: the expression has an input of its own"
 
 
-def _no_layer_ran(words: Words, value: Any) -> str:
+def _no_layer_ran(request: Request, value: Any) -> str:
     return (
-        f"no layer ran in {words.expression!r} (it gave {described(value)}); "
+        f"no layer ran in {request.expression!r} (it gave {described(value)}); "
         f"type a network or a call of one, such as net(x)"
     )
 
 
-def _note(given: Input) -> tuple[str, ...]:
-    return (f"input: {given.text}, since {given.reason}",) if given.reason else ()
-
-
-def _really(
-    request: MetaRequest, failed: Callable[[Summary], None] = lambda partial: None
-) -> Summary:
+def _really(meta: MetaRequest, failed: Callable[[Summary], None] = lambda partial: None) -> Summary:
     """Make a call for real and return the structure of what ran."""
     __tracebackhide__ = True
 
     def run() -> Any:
         __tracebackhide__ = True
-        return request.function(*request.args, **request.kwargs)
+        return meta.function(*meta.args, **meta.kwargs)
 
     summary, _ = describe_run(
         run,
-        naming=request.naming,
-        title=request.title,
-        within=own_run(request.network) if request.own_input else None,
-        notes=request.notes,
+        naming=meta.naming,
+        title=meta.title,
+        within=own_run(meta.network) if meta.own_input else None,
+        notes=meta.notes,
         failed=failed,
     )
     return summary
 
 
-def summary_of(words: Words) -> Summary:
+def summary_of(request: Request) -> Summary:
     """Return the summary that a line asks for."""
     __tracebackhide__ = True
-    if words.given.real and words.given.engine == "torchinfo":
+    options = request.options
+    by_torchinfo = options.engine == "torchinfo"
+    if options.real and by_torchinfo:
         raise UsageError("torchinfo always runs the network; leave out --real")
-    if words.given.optimizer and (words.given.real or words.given.engine == "torchinfo"):
+    if options.optimizer and (options.real or by_torchinfo):
         raise UsageError("--optimizer goes with the run for shapes; leave out --real and --engine")
-    failed = _shows(words)
-    if words.given.real and words.expression:
-        return _summary_of_run(words, failed)
-    request = _request_of(words)
-    if words.given.engine == "torchinfo":
-        return _cross_checked(request)
-    if words.given.real:
-        return _really(request, failed)
-    return describe(request, failed=failed)
+
+    def show(partial: Summary) -> None:
+        display(request.shown(partial))
+
+    if options.real and request.expression:
+        return _summary_of_run(request, show)
+    meta = _meta_request_of(request)
+    if by_torchinfo:
+        return _cross_checked(meta)
+    return _really(meta, show) if options.real else describe(meta, failed=show)
 
 
-def _shows(words: Words) -> Callable[[Summary], None]:
-    return lambda partial: display(words.shown(partial))
-
-
-def _request_of(words: Words) -> MetaRequest:
+def _meta_request_of(request: Request) -> MetaRequest:
+    """Return the call whose structure a line asks for, its parts evaluated."""
     __tracebackhide__ = True
-    if not words.expression:
-        default = words.default_network()
-        return _alone(words, default, "NeuralNetwork", words.default_input(default))
-    expression = words.python()
+    if not request.expression:
+        default = request.default_network()
+        return _alone(request, default, "NeuralNetwork", request.default_input(default))
+    expression = request.python()
     counter = CallCounter()
     with observed(counter):
         call = expression.parts()
@@ -110,89 +126,92 @@ def _request_of(words: Words) -> MetaRequest:
     if call is not None and network is not None:
         is_method = call.function is not network  # which may have any attribute, or none
         is_forward = is_method and getattr(call.function, "__name__", "") == "forward"
-        if words.given.input_size:
-            raise UsageError(f"{words.expression!r} has its input already; leave out --input-size")
+        if request.options.input_size:
+            raise UsageError(
+                f"{request.expression!r} has its input already; leave out --input-size"
+            )
         return MetaRequest(
             network=network,
             args=call.args,
             kwargs=call.kwargs,
             method=None if is_forward or call.function is network else call.function,
-            naming=words.naming(expression.names),
-            title=words.expression,
-            optimizer=words.given.optimizer,
+            naming=request.naming(expression.names),
+            title=request.expression,
+            optimizer=request.options.optimizer,
         )
     value, ran = _evaluated(expression, call)
-    if ran or counter.calls:
+    ran = ran or counter.calls > 0
+    if ran or not isinstance(value, nn.Module):
+        real = ", or --real to run any expression for real" if ran else ""
         raise UsageError(
-            f"{words.expression!r} gives {described(value)}; type a network or a call of one, "
-            f"such as net(x), or --real to run any expression for real"
+            f"{request.expression!r} gives {described(value)}; "
+            f"type a network or a call of one, such as net(x){real}"
         )
-    if not isinstance(value, nn.Module):
-        raise UsageError(
-            f"{words.expression!r} gives {described(value)}; "
-            f"type a network or a call of one, such as net(x)"
-        )
-    given = words.input_for(value, for_shapes=words.given.engine != "torchinfo")
-    return _alone(words, value, words.expression, given, expression.names)
+    network_input = request.input_for(value, for_shapes=request.options.engine != "torchinfo")
+    return _alone(request, value, request.expression, network_input, expression.names)
 
 
 def _alone(
-    words: Words, network: nn.Module, title: str, given: Input, names: tuple[str, ...] = ()
+    request: Request,
+    network: nn.Module,
+    title: str,
+    network_input: Input,
+    names: tuple[str, ...] = (),
 ) -> MetaRequest:
     return MetaRequest(
         network=network,
-        args=given.args,
-        kwargs=given.kwargs,
-        naming=words.naming(names),
-        title=f"{title} on {given.text}" if given.text else title,
+        args=network_input.args,
+        kwargs=network_input.kwargs,
+        naming=request.naming(names),
+        title=network_input.title(title),
         own_input=True,
-        optimizer=words.given.optimizer,
-        notes=_note(given),
+        optimizer=request.options.optimizer,
+        notes=network_input.notes,
     )
 
 
-def _summary_of_run(words: Words, failed: Callable[[Summary], None]) -> Summary:
+def _summary_of_run(request: Request, failed: Callable[[Summary], None]) -> Summary:
     """Run an expression for real, or the network that it gives on an input of nnmagic's own."""
     __tracebackhide__ = True
-    expression = words.python()
+    expression = request.python()
     summary, value = describe_run(
         expression.value,
-        naming=words.naming(expression.names),
-        title=words.expression,
+        naming=request.naming(expression.names),
+        title=request.expression,
         failed=failed,
     )
     if summary.rows:
-        unused = (_UNUSED,) if words.given.input_size or words.given.device else ()
+        unused = (_UNUSED,) if request.options.input_size or request.options.device else ()
         return replace(summary, notes=(*summary.notes, *unused))
     if isinstance(value, nn.Module):
-        given = words.input_for(value)
-        request = _alone(words, value, words.expression, given, expression.names)
-        return _really(request, failed)
-    raise UsageError(_no_layer_ran(words, value))
+        network_input = request.input_for(value)
+        meta = _alone(request, value, request.expression, network_input, expression.names)
+        return _really(meta, failed)
+    raise UsageError(_no_layer_ran(request, value))
 
 
-def _cross_checked(request: MetaRequest) -> Summary:
+def _cross_checked(meta: MetaRequest) -> Summary:
     """Return torchinfo's figures, with the lines in which nnmagic's differ."""
-    if request.method is not None:
+    if meta.method is not None:
         raise UsageError("torchinfo calls a network, no method of it; type a call such as net(x)")
-    root = request.naming.network_of(request.network)
+    root = meta.naming.network_of(meta.network)
     try:
         theirs = torchinfo_summary(
-            request.network,
-            request.args,
-            request.kwargs,
-            title=request.title,
+            meta.network,
+            meta.args,
+            meta.kwargs,
+            title=meta.title,
             label="" if root is None else root.label,
-            own_input=request.own_input,
-            notes=request.notes,
+            own_input=meta.own_input,
+            notes=meta.notes,
         )
     except PeerError as error:
         raise UsageError(str(error)) from None
     try:
-        ours = describe(request)
+        ours = describe(meta)
     except ValuesNeededError:
-        with preserved(request.network), random_state_kept():
-            ours = _really(request)
+        with preserved(meta.network), random_state_kept():
+            ours = _really(meta)
     return compared(theirs, ours)
 
 
@@ -205,61 +224,68 @@ def _evaluated(expression: Expression, call: Callable[[], Any] | None) -> tuple[
     return value, counter.calls > 0
 
 
-def params_of(words: Words) -> Params:
+def params_of(request: Request) -> Params:
     """Return the parameters that a line asks for."""
     __tracebackhide__ = True
-    values = VALUES_SHOWN if words.given.values is None else words.given.values
-    grad = words.given.grad
-    if not words.expression:
-        return params(words.default_network(), values=values, grad=grad, title="NeuralNetwork")
-    expression = words.python()
+    values = VALUES_SHOWN if request.options.values is None else request.options.values
+    grad = request.options.grad
+    if not request.expression:
+        return params(request.default_network(), values=values, grad=grad, title="NeuralNetwork")
+    expression = request.python()
     call = expression.parts()
     if call is not None and isinstance(call.function, nn.Module):
-        function = words.expression.partition("(")[0]
-        raise UsageError(f"{words.expression!r} is a call; type the network alone: {function}")
+        function = request.expression.partition("(")[0]
+        raise UsageError(f"{request.expression!r} is a call; type the network alone: {function}")
     value, ran = _evaluated(expression, call)
     if ran or not isinstance(value, nn.Module | Mapping):
         raise UsageError(
-            f"{words.expression!r} gives {described(value)}; type a network or a state dict"
+            f"{request.expression!r} gives {described(value)}; type a network or a state dict"
         )
     try:
-        return params(value, values=values, grad=grad, title=words.expression)
+        return params(value, values=values, grad=grad, title=request.expression)
     except TypeError as error:
-        raise UsageError(f"{words.expression!r}: {error}; type a network or a state dict") from None
+        raise UsageError(
+            f"{request.expression!r}: {error}; type a network or a state dict"
+        ) from None
 
 
-def trace_of(words: Words) -> Trace:
+def trace_of(request: Request) -> Trace:
     """Return the trace that a line asks for."""
     __tracebackhide__ = True
-    if not words.expression:
-        _needs_no_grad(words)
-        network = words.default_network()
-        make = words.default_input
-        trace = _trace_alone(words, network, "NeuralNetwork", make, words.naming(()))
+    if not request.expression:
+        _needs_no_grad(request)
+        network = request.default_network()
+        make = request.default_input
+        trace = _trace_alone(request, network, "NeuralNetwork", make, request.naming(()))
         return trace.of_default_network()
-    expression = words.python()
-    naming = words.naming(expression.names)
-    if words.given.every > 1:
-        raise UsageError("--every goes with the cell form, %%nntrace")
-    if words.given.live and (words.given.ops or words.given.grad):
-        raise UsageError("--live follows the layers only; leave out --ops and --grad")
-    if words.given.live and words.given.static:
-        raise UsageError("--live is a widget; leave out --static")
-    if words.given.live and not is_kernel(words.shell):
-        raise UsageError("--live shows a widget, which needs a notebook; leave it out here")
-    trace = _recorded(words, words.expression, naming, expression.value)
+    expression = request.python()
+    naming = request.naming(expression.names)
+    _check_trace_options(request)
+    trace = _recorded(request, request.expression, naming, expression.value)
     if len(trace):
-        if words.given.input_size or words.given.device:
+        if request.options.input_size or request.options.device:
             trace.log.notes.append(_UNUSED)
         return trace
     if isinstance(trace.output, nn.Module):
-        _needs_no_grad(words)
-        return _trace_alone(words, trace.output, words.expression, words.input_for, naming)
-    raise UsageError(_no_layer_ran(words, trace.output))
+        _needs_no_grad(request)
+        return _trace_alone(request, trace.output, request.expression, request.input_for, naming)
+    raise UsageError(_no_layer_ran(request, trace.output))
 
 
-def _needs_no_grad(words: Words) -> None:
-    if words.given.grad:
+def _check_trace_options(request: Request) -> None:
+    options = request.options
+    if options.every > 1:
+        raise UsageError("--every goes with the cell form, %%nntrace")
+    if options.live and (options.ops or options.grad):
+        raise UsageError("--live follows the layers only; leave out --ops and --grad")
+    if options.live and options.static:
+        raise UsageError("--live is a widget; leave out --static")
+    if options.live and not is_kernel(request.shell):
+        raise UsageError("--live shows a widget, which needs a notebook; leave it out here")
+
+
+def _needs_no_grad(request: Request) -> None:
+    if request.options.grad:
         raise UsageError(
             "--grad needs a backward of your own; "
             "type one, such as %nntrace --grad loss_fn(net(x), y).backward()"
@@ -267,59 +293,59 @@ def _needs_no_grad(words: Words) -> None:
 
 
 def _trace_alone(
-    words: Words,
+    request: Request,
     network: nn.Module,
     name: str,
     make: Callable[[nn.Module], Input],
     naming: Naming,
 ) -> Trace:
     __tracebackhide__ = True
-    given = make(network)
-    title = f"{name} on {given.text}" if given.text else name
+    network_input = make(network)
 
     def run() -> Any:
         __tracebackhide__ = True
-        return network(*given.args, **given.kwargs)
+        return network(*network_input.args, **network_input.kwargs)
 
     with own_run(network):
-        trace = _recorded(words, title, naming, run)
-    trace.log.notes.extend(_note(given))
+        trace = _recorded(request, network_input.title(name), naming, run)
+    trace.log.notes.extend(network_input.notes)
     if trace.root is not None:
         trace.root.remake = lambda network: make(network).call
     return trace
 
 
-def _recorded(words: Words, title: str, naming: Naming, run: Callable[[], Any]) -> Trace:
+def _recorded(request: Request, title: str, naming: Naming, run: Callable[[], Any]) -> Trace:
     """Run under the recorder; on an exception show what there is, and let it go on."""
     __tracebackhide__ = True
     recorder = None
     try:
-        with recording(title, naming, **words.recorded()) as recorder:
+        with recording(title, naming, **request.recorded()) as recorder:
             value = run()
     except BaseException:
         if recorder is not None and len(recorder.log):
-            display(words.shown(Trace(log=recorder.log, root=recorder.roots)))
+            display(request.shown(Trace(log=recorder.log, root=recorder.roots)))
         raise
     return Trace(log=recorder.log, output=value, root=recorder.roots)
 
 
-def trace_of_cell(words: Words, cell: str) -> Any:
-    """Run a cell, show its trace and return its last value."""
+def run_cell(magic: Any, line: str, cell: str, shell: Any, local: dict[str, Any] | None) -> Any:
+    """Run a cell under %%nntrace, show its trace and return its last value."""
     __tracebackhide__ = True
     with usage("%%nntrace"):
-        names = tuple(words.expression.replace(",", " ").split())
+        request = Request(magic, line, shell, local)
+        names = tuple(request.expression.replace(",", " ").split())
         for name in names:
-            if not isinstance(words.look_up(name), nn.Module):
+            if not isinstance(request.look_up(name), nn.Module):
                 raise UsageError(
                     f"{name!r} is not the name of a network; type names such as net, "
                     f"or none to record all that runs"
                 )
-        if words.given.live:
+        if request.options.live:
             raise UsageError("--live goes with a line: %nntrace --live net")
-        if words.given.input_size or words.given.device:
+        if request.options.input_size or request.options.device:
             raise UsageError("a cell has its own inputs; leave out --input-size and --device")
-        body = CellBody(cell, words.shell)
-    naming = words.naming(names or body.names, only=bool(names))
-    trace = _recorded(words, "cell", naming, body.run)
-    display(words.shown(trace))
+        body = CellBody(cell, request.shell)
+    naming = request.naming(names or body.names, only=bool(names))
+    trace = _recorded(request, "cell", naming, body.run)
+    display(request.shown(trace))
     return None if body.silenced else trace.output

@@ -93,10 +93,6 @@ class Expression:
         # what is nested in the expression sees only global names, so the local ones become such
         return eval(code, {**everywhere, **self.local})
 
-    def look_up(self, name: str) -> Any:
-        """Return what a name is bound to, None where it is not."""
-        return self.local.get(name, self.shell.user_ns.get(name))
-
 
 def _parsed(source: str) -> ast.Expression:
     try:

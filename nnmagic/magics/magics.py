@@ -22,9 +22,8 @@ class NNMagics(Magics):
     @no_var_expand
     @magic_arguments()
     @options(
-        *("depth", "layers", "sort", "top", "input_size", "dtype", "device", "optimizer"),
+        *("depth", "layers", "sort_layers", "top", "input_size", "dtype", "device", "optimizer"),
         *("real", "engine", "static", "output"),
-        sort="flops",
     )
     @kwds(usage="nnsummary [options] [EXPRESSION]")
     @needs_local_scope
@@ -46,17 +45,14 @@ class NNMagics(Magics):
         """
         __tracebackhide__ = True
         from nnmagic.magics import commands
-        from nnmagic.magics.request import Words
 
-        with commands.usage("%nnsummary"):
-            words = Words(self.nnsummary, line, self.shell, local_ns)
-            return words.result(commands.summary_of(words))
+        return commands.run(commands.summary_of, self.nnsummary, line, self.shell, local_ns)
 
     @no_var_expand
     @magic_arguments()
     @options(
-        *("depth", "layers", "sort", "top", "values", "param_grad", "device", "static", "output"),
-        sort="count",
+        *("depth", "layers", "sort_params", "top", "values", "param_grad", "device", "static"),
+        "output",
     )
     @kwds(usage="nnparams [options] [EXPRESSION]")
     @needs_local_scope
@@ -75,11 +71,8 @@ class NNMagics(Magics):
         """
         __tracebackhide__ = True
         from nnmagic.magics import commands
-        from nnmagic.magics.request import Words
 
-        with commands.usage("%nnparams"):
-            words = Words(self.nnparams, line, self.shell, local_ns)
-            return words.result(commands.params_of(words))
+        return commands.run(commands.params_of, self.nnparams, line, self.shell, local_ns)
 
     @no_var_expand
     @magic_arguments()
@@ -116,12 +109,7 @@ class NNMagics(Magics):
         """
         __tracebackhide__ = True
         from nnmagic.magics import commands
-        from nnmagic.magics.request import Words
 
         if cell is None:
-            with commands.usage("%nntrace"):
-                words = Words(self.nntrace, line, self.shell, local_ns)
-                return words.result(commands.trace_of(words))
-        with commands.usage("%%nntrace"):
-            words = Words(self.nntrace, line, self.shell, local_ns)
-        return commands.trace_of_cell(words, cell)
+            return commands.run(commands.trace_of, self.nntrace, line, self.shell, local_ns)
+        return commands.run_cell(self.nntrace, line, cell, self.shell, local_ns)

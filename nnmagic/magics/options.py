@@ -59,194 +59,160 @@ def _name(text: str) -> str:
     return text
 
 
-OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "output": (
-        ("-o", "--output"),
-        {
-            "metavar": "NAME",
-            "type": _name,
-            "help": "store the result under this name, a partial one too if the run fails: -o t",
-        },
+Option = Callable[[Any], Any]
+"""Gives a magic one option, as a decorator."""
+
+
+def _sort(column: str) -> Option:
+    return argument(
+        "--sort",
+        metavar="COLUMN",
+        help=f"show the rows by a column of to_frame(), largest first: --sort {column} "
+        "(default: execution order)",
+    )
+
+
+OPTIONS: dict[str, Option] = {
+    "output": argument(
+        "-o",
+        "--output",
+        metavar="NAME",
+        type=_name,
+        help="store the result under this name, a partial one too if the run fails: -o t",
     ),
-    "depth": (
-        ("--depth",),
-        {
-            "metavar": "N",
-            "type": _count,
-            "help": "show N levels of nesting below the outermost: --depth 2 "
-            "(default: 3 in a terminal, all of them, folded, in a notebook)",
-        },
+    "depth": argument(
+        "--depth",
+        metavar="N",
+        type=_count,
+        help="show N levels of nesting below the outermost: --depth 2 "
+        "(default: 3 in a terminal, all of them, folded, in a notebook)",
     ),
-    "layers": (
-        ("--layers",),
-        {
-            "metavar": "GLOB",
-            "action": "append",
-            "help": "show only the layers whose dotted name matches, may be repeated: "
-            '--layers "layer1.*" (default: all)',
-        },
+    "layers": argument(
+        "--layers",
+        metavar="GLOB",
+        action="append",
+        help="show only the layers whose dotted name matches, may be repeated: "
+        '--layers "layer1.*" (default: all)',
     ),
-    "sort": (
-        ("--sort",),
-        {
-            "metavar": "COLUMN",
-            "help": "show the rows by a column of to_frame(), largest first: --sort {sort} "
-            "(default: execution order)",
-        },
+    "sort_layers": _sort("flops"),
+    "sort_params": _sort("count"),
+    "top": argument(
+        "--top", metavar="N", type=_positive, help="show the first N rows only: --top 5"
     ),
-    "top": (
-        ("--top",),
-        {"metavar": "N", "type": _positive, "help": "show the first N rows only: --top 5"},
+    "values": argument(
+        "--values",
+        metavar="N",
+        type=_count,
+        help="open every row and show its N leading rows of values: --values 3 "
+        "(default: 2, as in param[:2], where a row is opened)",
     ),
-    "values": (
-        ("--values",),
-        {
-            "metavar": "N",
-            "type": _count,
-            "help": "open every row and show its N leading rows of values: --values 3 "
-            "(default: 2, as in param[:2], where a row is opened)",
-        },
+    "input_size": argument(
+        "--input-size",
+        metavar="SIZE",
+        type=_size,
+        action="append",
+        help="run on noise of this shape, batch included, once for each input: "
+        "--input-size 1,3,224,224 (default: worked out from the first layers)",
     ),
-    "input_size": (
-        ("--input-size",),
-        {
-            "metavar": "SIZE",
-            "type": _size,
-            "action": "append",
-            "help": "run on noise of this shape, batch included, once for each input: "
-            "--input-size 1,3,224,224 (default: worked out from the first layers)",
-        },
+    "dtype": argument(
+        "--dtype",
+        metavar="DTYPE",
+        type=_dtype,
+        action="append",
+        help="the dtype of that noise, one for all inputs or one for each: --dtype int64 "
+        "(default: the network's)",
     ),
-    "dtype": (
-        ("--dtype",),
-        {
-            "metavar": "DTYPE",
-            "type": _dtype,
-            "action": "append",
-            "help": "the dtype of that noise, one for all inputs or one for each: --dtype int64 "
-            "(default: the network's)",
-        },
+    "device": argument(
+        "--device",
+        metavar="D",
+        type=_device,
+        help="the device of the default network and of inputs made here: --device cpu "
+        "(default: the network's own; for the default network cuda or mps if there is one)",
     ),
-    "device": (
-        ("--device",),
-        {
-            "metavar": "D",
-            "type": _device,
-            "help": "the device of the default network and of inputs made here: --device cpu "
-            "(default: the network's own; for the default network cuda or mps if there is one)",
-        },
+    "optimizer": argument(
+        "--optimizer",
+        metavar="NAME",
+        type=str.lower,
+        choices=optimizer_names(),
+        default="",
+        help="tell the memory of a training step with this class of torch.optim, in lower "
+        "case, or momentum for SGD with momentum: --optimizer adam (default: none)",
     ),
-    "optimizer": (
-        ("--optimizer",),
-        {
-            "metavar": "NAME",
-            "type": str.lower,
-            "choices": optimizer_names(),
-            "default": "",
-            "help": "tell the memory of a training step with this class of torch.optim, in lower "
-            "case, or momentum for SGD with momentum: --optimizer adam (default: none)",
-        },
+    "every": argument(
+        "--every",
+        metavar="N",
+        type=_positive,
+        default=1,
+        help="in a cell, record the steps 0, N, 2N, ... of each network: --every 10 (default: 1)",
     ),
-    "every": (
-        ("--every",),
-        {
-            "metavar": "N",
-            "type": _positive,
-            "default": 1,
-            "help": "in a cell, record the steps 0, N, 2N, ... of each network: --every 10 "
-            "(default: 1)",
-        },
+    "step": argument(
+        "--step",
+        metavar="N",
+        type=_count,
+        help="show step N, the calls of a network counted from 0: --step 0 (default: the last)",
     ),
-    "step": (
-        ("--step",),
-        {
-            "metavar": "N",
-            "type": _count,
-            "help": "show step N, the calls of a network counted from 0: --step 0 "
-            "(default: the last)",
-        },
+    "classes": argument(
+        "--classes",
+        metavar="NAMES",
+        help="names for the class scores, or the name of a list of them: "
+        "--classes cat,dog (default: numbers)",
     ),
-    "classes": (
-        ("--classes",),
-        {
-            "metavar": "NAMES",
-            "help": "names for the class scores, or the name of a list of them: "
-            "--classes cat,dog (default: numbers)",
-        },
+    "keep": argument(
+        "--keep",
+        choices=("none", "sample", "all"),
+        default="sample",
+        help="what to keep of each tensor's values: nothing, a bounded sample or a full "
+        "copy: --keep all (default: sample)",
     ),
-    "keep": (
-        ("--keep",),
-        {
-            "choices": ("none", "sample", "all"),
-            "default": "sample",
-            "help": "what to keep of each tensor's values: nothing, a bounded sample or a full "
-            "copy: --keep all (default: sample)",
-        },
+    "grad": argument(
+        "--grad",
+        action="store_true",
+        help="gradients too, of what the layers return and of their parameters, for a "
+        "backward in the expression or the cell: --grad loss_fn(net(x), y).backward()",
     ),
-    "grad": (
-        ("--grad",),
-        {
-            "action": "store_true",
-            "help": "gradients too, of what the layers return and of their parameters, for a "
-            "backward in the expression or the cell: --grad loss_fn(net(x), y).backward()",
-        },
+    "param_grad": argument(
+        "--grad",
+        action="store_true",
+        help="the norm of each parameter's gradient, as it is after the expression, and "
+        "which got none: --grad",
     ),
-    "param_grad": (
-        ("--grad",),
-        {
-            "action": "store_true",
-            "help": "the norm of each parameter's gradient, as it is after the expression, and "
-            "which got none: --grad",
-        },
+    "real": argument(
+        "--real",
+        action="store_true",
+        help="run for real, for a network that reads values while it runs and for any "
+        "expression: --real loss_fn(net(x), y)",
     ),
-    "real": (
-        ("--real",),
-        {
-            "action": "store_true",
-            "help": "run for real, for a network that reads values while it runs and for any "
-            "expression: --real loss_fn(net(x), y)",
-        },
+    "engine": argument(
+        "--engine",
+        choices=("nnmagic", "torchinfo"),
+        default="nnmagic",
+        help="whose figures to show; those of torchinfo come with the lines in which they "
+        "differ from nnmagic's: --engine torchinfo (default: nnmagic)",
     ),
-    "engine": (
-        ("--engine",),
-        {
-            "choices": ("nnmagic", "torchinfo"),
-            "default": "nnmagic",
-            "help": "whose figures to show; those of torchinfo come with the lines in which they "
-            "differ from nnmagic's: --engine torchinfo (default: nnmagic)",
-        },
+    "ops": argument(
+        "--ops",
+        action="store_true",
+        help="a row for each tensor function that a forward calls itself, such as an "
+        "addition or F.relu: --ops",
     ),
-    "ops": (
-        ("--ops",),
-        {
-            "action": "store_true",
-            "help": "a row for each tensor function that a forward calls itself, such as an "
-            "addition or F.relu: --ops",
-        },
+    "static": argument(
+        "--static", action="store_true", help="show the static table only, no widget: --static"
     ),
-    "static": (
-        ("--static",),
-        {"action": "store_true", "help": "show the static table only, no widget: --static"},
-    ),
-    "live": (
-        ("--live",),
-        {
-            "action": "store_true",
-            "help": "show a widget that follows every later call of the network until it is "
-            "closed: --live",
-        },
+    "live": argument(
+        "--live",
+        action="store_true",
+        help="show a widget that follows every later call of the network until it is "
+        "closed: --live",
     ),
 }
 
 
-def options(*names: str, sort: str = "") -> Callable[[Any], Any]:
+def options(*names: str) -> Option:
     """Return a decorator that gives a magic these options, in this order in its help."""
 
     def decorate(magic: Any) -> Any:
         for name in reversed(names):
-            flags, keywords = OPTIONS[name]
-            keywords = keywords | {"help": keywords["help"].replace("{sort}", sort)}
-            magic = argument(*flags, **keywords)(magic)
+            magic = OPTIONS[name](magic)
         return magic
 
     return decorate
@@ -269,12 +235,11 @@ def choices_of(magic: Any, flag: str) -> tuple[str, ...]:
     return ()
 
 
-def view_of(words: argparse.Namespace, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Return the display options among those of a line."""
-    given = vars(words)
-    names = set(View.__dataclass_fields__) - {"classes"}
-    shown = {name: given[name] for name in names if given.get(name) is not None}
-    return shown | ({"classes": classes} if classes else {})
+def view_of(line_options: argparse.Namespace, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the display options among those of a line, for `Record.show`."""
+    values = vars(line_options) | {"classes": classes or None}
+    names = View.__dataclass_fields__
+    return {name: values[name] for name in names if values.get(name) is not None}
 
 
 def class_names(text: str | None, look_up: Callable[[str], Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The words of a line, and the namespace that gives them a meaning."""
+"""A typed line: its options, its expression, and the namespace that both are read in."""
 
 import argparse
 from typing import Any
@@ -18,12 +18,17 @@ from nnmagic.tutorial import default_input, default_network
 DEFAULT_TEXT = "torch.rand(1, 28, 28)"
 
 
-class Words:
-    """The words of a line, and the namespace that gives them a meaning.
+class Request:
+    """A typed line: its options, its expression, and the namespace that both are read in.
 
     Attributes:
-        given: the options.
-        expression: the Python that is left.
+        shell: the IPython shell.
+        local: the local names of the function that the magic is called in; the notebook's own
+            namespace elsewhere.
+        options: the options, one attribute each.
+        expression: the Python that is left, e.g. `"net(x)"`.
+        silenced: whether the line ends in a semicolon.
+        view: the display options, for `Record.show`.
     """
 
     def __init__(self, magic: Any, line: str, shell: Any, local: dict[str, Any] | None) -> None:
@@ -32,10 +37,10 @@ class Words:
         split = split_line(line, takes_value(magic))
         self.expression = split.expression
         self.silenced = split.silenced
-        self.given: argparse.Namespace = magic.parser.parse_args(split.options)
-        names = class_names(getattr(self.given, "classes", None), self.look_up)
-        self.view = view_of(self.given, names)
-        if getattr(self.given, "dtype", None) and not self.given.input_size:
+        self.options: argparse.Namespace = magic.parser.parse_args(split.options)
+        names = class_names(getattr(self.options, "classes", None), self.look_up)
+        self.view = view_of(self.options, names)
+        if getattr(self.options, "dtype", None) and not self.options.input_size:
             raise UsageError("--dtype goes with --input-size")
 
     def look_up(self, name: str) -> Any:
@@ -67,27 +72,27 @@ class Words:
         Raises:
             InputError: if the network takes none.
         """
-        given = self.given
-        if given.input_size:
-            sizes, dtypes = given.input_size, given.dtype or ()
-            return input_of_sizes(network, sizes, dtypes, given.device, for_shapes=for_shapes)
-        return work_out_input(network, given.device, for_shapes=for_shapes)
+        options = self.options
+        if options.input_size:
+            sizes, dtypes = options.input_size, options.dtype or ()
+            return input_of_sizes(network, sizes, dtypes, options.device, for_shapes=for_shapes)
+        return work_out_input(network, options.device, for_shapes=for_shapes)
 
     def default_network(self) -> nn.Module:
         """Return the FashionMNIST network, on the device that was asked for."""
         network = default_network()
-        return network if self.given.device is None else network.to(self.given.device)
+        return network if self.options.device is None else network.to(self.options.device)
 
     def default_input(self, network: nn.Module) -> Input:
         """Return the input of the FashionMNIST network."""
-        if self.given.input_size:
+        if self.options.input_size:
             return self.input_for(network)
         return Input(args=(default_input(),), text=DEFAULT_TEXT, reason="")
 
     def recorded(self) -> dict[str, Any]:
         """Return what a run is to record."""
         names = ("every", "keep", "grad", "ops")
-        return {name: getattr(self.given, name) for name in names}
+        return {name: getattr(self.options, name) for name in names}
 
     def shown(self, record: Record) -> Record:
         """Return the record with the display options of the line, stored where it asks for it."""
@@ -95,8 +100,8 @@ class Words:
             record = record.show(**self.view)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        if self.given.output:
-            self.shell.user_ns[self.given.output] = record
+        if self.options.output:
+            self.shell.user_ns[self.options.output] = record
         return record
 
     def result(self, record: Record) -> Any:
