@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from nnmagic.inputs.first_layers import SEQUENCE, least_vocabulary, pictures_of
-from nnmagic.inputs.specs import Constant, Form, Size
+from nnmagic.inputs.specs import ConstantSpec, Spec, TensorSpec
 
 SECOND_OF_SOUND = 16_000
 FRAMES = 64
@@ -49,22 +49,22 @@ def main_arguments(network: nn.Module) -> list[str]:
     return [each for each in names if isinstance(each, str)]
 
 
-def forms_of(parameter: inspect.Parameter, network: nn.Module) -> list[Form]:
+def specs_of(parameter: inspect.Parameter, network: nn.Module) -> list[Spec]:
     """Return what an argument may be, the likeliest first; empty if its name tells nothing."""
     return [
-        replace(form, reason=f"{parameter.name} means {form.reason}")
-        for form in _meaning(parameter, network)
+        replace(spec, reason=f"{parameter.name} means {spec.reason}")
+        for spec in _meaning(parameter, network)
     ]
 
 
-def _meaning(parameter: inspect.Parameter, network: nn.Module) -> Iterator[Form]:
+def _meaning(parameter: inspect.Parameter, network: nn.Module) -> Iterator[Spec]:
     hint = parameter.annotation
     hint = hint.__name__ if isinstance(hint, type) else str(hint)
     if LIST_OF_TENSORS.search(hint):
         for size in pictures_of(network)[:3]:
-            yield Size(shape=size.shape[1:], listed=1, reason="a list of pictures")
+            yield TensorSpec(shape=size.shape[1:], listed=1, reason="a list of pictures")
     elif hint in CONSTANTS:
-        yield Constant(value=CONSTANTS[hint], reason=f"a value of {hint}")
+        yield ConstantSpec(value=CONSTANTS[hint], reason=f"a value of {hint}")
     elif parameter.name in MEANINGS:
         yield from MEANINGS[parameter.name](_Config(network))
 
@@ -104,15 +104,15 @@ def _value(holder: Any, name: str) -> Any:
         return None
 
 
-def _ids(config: _Config) -> Iterator[Form]:
+def _ids(config: _Config) -> Iterator[Spec]:
     vocabulary = config.number("vocab_size") or least_vocabulary(config.network) or 2
     special = [each for each in config.special_ids() if SEQUENCE < each < vocabulary]
     below = min(special, default=vocabulary)
     reason = f"ids of tokens below {below}"
     books = config.number("num_codebooks")
     if books is not None:
-        yield Size(shape=(books, _length(config)), below=below, reason=reason)
-    yield Size(shape=(1, _length(config)), below=below, reason=reason)
+        yield TensorSpec(shape=(books, _length(config)), below=below, reason=reason)
+    yield TensorSpec(shape=(1, _length(config)), below=below, reason=reason)
 
 
 def _length(config: _Config) -> int:
@@ -120,17 +120,17 @@ def _length(config: _Config) -> int:
     return min(SEQUENCE, longest or SEQUENCE)
 
 
-def _ones(config: _Config) -> Iterator[Form]:
-    yield Size(shape=(1, _length(config)), fill=1, reason="a mask that leaves every token")
+def _ones(config: _Config) -> Iterator[Spec]:
+    yield TensorSpec(shape=(1, _length(config)), fill=1, reason="a mask that leaves every token")
 
 
-def _states(config: _Config) -> Iterator[Form]:
+def _states(config: _Config) -> Iterator[Spec]:
     features = config.number("cross_attention_dim", "hidden_size", "d_model")
     if features is not None:
-        yield Size(shape=(1, SEQUENCE, features), reason=f"states of {features} features")
+        yield TensorSpec(shape=(1, SEQUENCE, features), reason=f"states of {features} features")
 
 
-def _pictures(config: _Config) -> Iterator[Form]:
+def _pictures(config: _Config) -> Iterator[Spec]:
     side = config("image_size", "img_size", "crop_size", "sample_size", "input_size")
     if not config.whole or side is None:
         for size in pictures_of(config.network):
@@ -141,8 +141,8 @@ def _pictures(config: _Config) -> Iterator[Form]:
     frames = config.number("num_frames", "frames_per_clip")
     reason = f"a picture of {' × '.join(map(str, sides))}"
     if frames is not None:
-        yield Size(shape=(1, frames, channels, *sides), reason=f"{frames} pictures in a row")
-    yield Size(shape=(1, channels, *sides), reason=reason)
+        yield TensorSpec(shape=(1, frames, channels, *sides), reason=f"{frames} pictures in a row")
+    yield TensorSpec(shape=(1, channels, *sides), reason=reason)
 
 
 def _sides(declared: Any) -> tuple[int, ...]:
@@ -153,75 +153,75 @@ def _sides(declared: Any) -> tuple[int, ...]:
     return sides[-2:] if whole and len(sides) > 1 else (224, 224)
 
 
-def _sound(config: _Config) -> Iterator[Form]:
+def _sound(config: _Config) -> Iterator[Spec]:
     bins, frames = config.number("num_mel_bins"), config.number("max_length")
     if config.whole and bins is not None and frames is not None:
-        yield Size(shape=(1, frames, bins), reason=f"{frames} frames of {bins} mel bins")
+        yield TensorSpec(shape=(1, frames, bins), reason=f"{frames} frames of {bins} mel bins")
     reason = "a second of sound at 16 kHz"
-    yield Size(shape=(1, SECOND_OF_SOUND), reason=reason)
-    yield Size(shape=(1, 1, SECOND_OF_SOUND), reason=reason)
+    yield TensorSpec(shape=(1, SECOND_OF_SOUND), reason=reason)
+    yield TensorSpec(shape=(1, 1, SECOND_OF_SOUND), reason=reason)
 
 
-def _spectrum(config: _Config) -> Iterator[Form]:
+def _spectrum(config: _Config) -> Iterator[Spec]:
     bins = config.number("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim")
     bins = bins or config.number("input_dim", "feature_size", "n_mels") or 80
     longest = config.number("max_source_positions")
     if longest is not None:
         frames = 2 * longest  # its two convolutions halve them once
-        yield Size(shape=(1, bins, frames), reason=f"{bins} mel bins of {frames} frames")
-    yield Size(shape=(1, FRAMES, bins), reason=f"{FRAMES} frames of {bins} features")
-    yield Size(shape=(1, bins, FRAMES), reason=f"{bins} features of {FRAMES} frames")
+        yield TensorSpec(shape=(1, bins, frames), reason=f"{bins} mel bins of {frames} frames")
+    yield TensorSpec(shape=(1, FRAMES, bins), reason=f"{FRAMES} frames of {bins} features")
+    yield TensorSpec(shape=(1, bins, FRAMES), reason=f"{bins} features of {FRAMES} frames")
 
 
-def _steps(config: _Config) -> Iterator[Form]:
+def _steps(config: _Config) -> Iterator[Spec]:
     below = least_vocabulary(config.network) or 1000
-    yield Size(shape=(1,), below=below, reason="a number for each item")
+    yield TensorSpec(shape=(1,), below=below, reason="a number for each item")
 
 
-def _hidden(config: _Config) -> Iterator[Form]:
+def _hidden(config: _Config) -> Iterator[Spec]:
     for layer in config.network.modules():
         if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
             pair = 2 * isinstance(layer, nn.LSTM | nn.LSTMCell)
             rows = (_rows(layer),) if isinstance(layer, nn.RNNBase) else ()
-            yield Size(shape=(*rows, 1, layer.hidden_size), listed=pair, reason="its state")
+            yield TensorSpec(shape=(*rows, 1, layer.hidden_size), listed=pair, reason="its state")
             return
     size = config.number("hidden_size", "hidden_dim")
     if size is not None:
-        yield Size(shape=(1, size), reason="its state")
+        yield TensorSpec(shape=(1, size), reason="its state")
 
 
 def _rows(layer: nn.RNNBase) -> int:
     return layer.num_layers * (2 if layer.bidirectional else 1)
 
 
-def _boxes(config: _Config) -> Iterator[Form]:
-    yield Size(shape=(1, SEQUENCE, 4), fill=0, reason="a box for each token")
+def _boxes(config: _Config) -> Iterator[Spec]:
+    yield TensorSpec(shape=(1, SEQUENCE, 4), fill=0, reason="a box for each token")
 
 
-def _lengths(config: _Config) -> Iterator[Form]:
-    yield Size(shape=(1,), fill=SEQUENCE, reason="the length of each item")
+def _lengths(config: _Config) -> Iterator[Spec]:
+    yield TensorSpec(shape=(1,), fill=SEQUENCE, reason="the length of each item")
 
 
-def _offsets(config: _Config) -> Iterator[Form]:
-    yield Size(shape=(1,), fill=0, reason="where each item begins")
+def _offsets(config: _Config) -> Iterator[Spec]:
+    yield TensorSpec(shape=(1,), fill=0, reason="where each item begins")
 
 
-def _labels(config: _Config) -> Iterator[Form]:
-    yield Size(shape=(1,), below=2, reason="a class for each item")
+def _labels(config: _Config) -> Iterator[Spec]:
+    yield TensorSpec(shape=(1,), below=2, reason="a class for each item")
 
 
-def _edges(config: _Config) -> Iterator[Form]:
-    yield Size(shape=(2, 2 * SEQUENCE), below=SEQUENCE, reason="edges between 16 nodes")
+def _edges(config: _Config) -> Iterator[Spec]:
+    yield TensorSpec(shape=(2, 2 * SEQUENCE), below=SEQUENCE, reason="edges between 16 nodes")
 
 
-def _series(config: _Config) -> Iterator[Form]:
+def _series(config: _Config) -> Iterator[Spec]:
     length = config.number("context_length") or FRAMES
     channels = config.number("num_input_channels") or 1
-    yield Size(shape=(1, length, channels), reason=f"{length} steps of {channels} channels")
-    yield Size(shape=(1, length), reason=f"{length} steps")
+    yield TensorSpec(shape=(1, length, channels), reason=f"{length} steps of {channels} channels")
+    yield TensorSpec(shape=(1, length), reason=f"{length} steps")
 
 
-MEANINGS: dict[str, Callable[[_Config], Iterator[Form]]] = {
+MEANINGS: dict[str, Callable[[_Config], Iterator[Spec]]] = {
     name: meaning
     for meaning, names in {
         _ids: "input_ids decoder_input_ids ids token_ids tokens text src_tokens prev_output_tokens",

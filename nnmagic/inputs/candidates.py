@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from nnmagic.inputs.arguments import arguments_of, forms_of, main_arguments, required_arguments
+from nnmagic.inputs.arguments import arguments_of, main_arguments, required_arguments, specs_of
 from nnmagic.inputs.first_layers import (
     EVERY_SIDE,
     LARGEST,
@@ -18,13 +18,13 @@ from nnmagic.inputs.first_layers import (
     least_vocabulary,
     smallest_picture,
 )
-from nnmagic.inputs.specs import Candidate, Constant, Form, Input, Size
+from nnmagic.inputs.specs import Candidate, ConstantSpec, Input, Spec, TensorSpec
 
 COMBINATIONS = 8
 MIXTURES = 64
 MASKS = ("attention_mask", "decoder_attention_mask")
 COMPANIONS = ("decoder_input_ids", "input_ids", "pixel_values", "input_features", "input_values")
-F = TypeVar("F", Size, Form)
+F = TypeVar("F", TensorSpec, Spec)
 
 WITHOUT_BATCH = ("offsets", "edge_index")
 """Arguments beside which the others have no batch axis."""
@@ -61,7 +61,9 @@ def declared_inputs(network: nn.Module) -> Iterator[Input | Candidate]:
         value = _attribute(network, name)
         size = value.get("input_size") if isinstance(value, Mapping) else None
         if size:
-            yield Candidate(args=(Size(shape=(1, *size)),), reason=f"its {name} declares this size")
+            yield Candidate(
+                args=(TensorSpec(shape=(1, *size)),), reason=f"its {name} declares this size"
+            )
 
 
 def _attribute(network: nn.Module, name: str) -> Any:
@@ -96,10 +98,10 @@ def named_candidates(network: nn.Module) -> Iterator[Candidate]:
 
 def _combined(network: nn.Module, parameters: Sequence[inspect.Parameter]) -> Iterator[Candidate]:
     names = [each.name for each in parameters]
-    forms = [forms_of(each, network) for each in parameters]
-    for combination in islice(product(*forms), COMBINATIONS):
+    specs = [specs_of(each, network) for each in parameters]
+    for combination in islice(product(*specs), COMBINATIONS):
         kwargs = dict(zip(names, combination, strict=True))
-        reasons = (form.reason for name, form in kwargs.items() if name not in MASKS)
+        reasons = (spec.reason for name, spec in kwargs.items() if name not in MASKS)
         yield Candidate(kwargs=kwargs, reason=" and ".join(reasons))
 
 
@@ -109,7 +111,7 @@ def guessed_candidates(network: nn.Module) -> Iterator[Candidate]:
     An argument whose name or hint tells what it is gets that; every other one what a layer takes.
     """
     parameters = _to_give(network)
-    meant = [forms_of(each, network) for each in parameters]
+    meant = [specs_of(each, network) for each in parameters]
     layers = first_layer_sizes(network)
     least = least_vocabulary(network) or 2
     if len(parameters) > 1:
@@ -117,19 +119,19 @@ def guessed_candidates(network: nn.Module) -> Iterator[Candidate]:
     if any(each.name in WITHOUT_BATCH for each in parameters):
         layers = [[_without_batch(size) for size in sizes] for sizes in layers]
         meant = [
-            forms if each.name in WITHOUT_BATCH else [_without_batch(form) for form in forms]
-            for each, forms in zip(parameters, meant, strict=True)
+            specs if each.name in WITHOUT_BATCH else [_without_batch(spec) for spec in specs]
+            for each, specs in zip(parameters, meant, strict=True)
         ]
     taken = [size for sizes in layers for size in sizes]
     if any(meant):
         for size in taken[:1] if all(meant) else taken:
-            for forms in islice(product(*(each or [size] for each in meant)), COMBINATIONS):
-                yield _given(parameters, forms)
-    constants = [each[:1] if each and isinstance(each[0], Constant) else [] for each in meant]
+            for specs in islice(product(*(each or [size] for each in meant)), COMBINATIONS):
+                yield _given(parameters, specs)
+    constants = [each[:1] if each and isinstance(each[0], ConstantSpec) else [] for each in meant]
     for size in taken:
         yield _given(parameters, [each[0] if each else size for each in constants])
     if len(parameters) > 1:
-        ids = Size(shape=(1,), below=least, reason="a number for each item")
+        ids = TensorSpec(shape=(1,), below=least, reason="a number for each item")
         some = [*few(layers), ids]
         mixtures = product(*(each or some for each in constants))
         for mixed in islice(mixtures, MIXTURES):
@@ -144,24 +146,24 @@ def _to_give(network: nn.Module) -> list[inspect.Parameter]:
     return required_arguments(network) or named[:1]
 
 
-def _within(size: Size, least: int) -> Size:
+def _within(size: TensorSpec, least: int) -> TensorSpec:
     """Return the size with ids that every embedding has, since any of them may get any input."""
     return size if size.below is None else replace(size, below=min(size.below, least))
 
 
-def _without_batch(form: F) -> F:
+def _without_batch(spec: F) -> F:
     """Return the items of a sequence as a batch of their own."""
-    if isinstance(form, Size) and len(form.shape) > 1:
-        return replace(form, shape=(SEQUENCE, *form.shape[2:]))
-    return form
+    if isinstance(spec, TensorSpec) and len(spec.shape) > 1:
+        return replace(spec, shape=(SEQUENCE, *spec.shape[2:]))
+    return spec
 
 
-def _given(parameters: Sequence[inspect.Parameter], forms: Sequence[Form]) -> Candidate:
-    pairs = list(zip(parameters, forms, strict=True))
+def _given(parameters: Sequence[inspect.Parameter], specs: Sequence[Spec]) -> Candidate:
+    pairs = list(zip(parameters, specs, strict=True))
     return Candidate(
-        args=tuple(form for each, form in pairs if each.kind is not each.KEYWORD_ONLY),
-        kwargs={each.name: form for each, form in pairs if each.kind is each.KEYWORD_ONLY},
-        reason=" and ".join(dict.fromkeys(form.reason for form in forms)),
+        args=tuple(spec for each, spec in pairs if each.kind is not each.KEYWORD_ONLY),
+        kwargs={each.name: spec for each, spec in pairs if each.kind is each.KEYWORD_ONLY},
+        reason=" and ".join(dict.fromkeys(spec.reason for spec in specs)),
     )
 
 
@@ -183,7 +185,7 @@ def fitted_candidates(network: nn.Module) -> Generator[Candidate, int, None]:
     low, high = 1, LARGEST[axes]
     while low < high:
         middle = (low + high) // 2
-        excess = yield of_side(middle)
-        low, high = (middle + 1, high) if excess < 0 else (low, middle)
+        size_error = yield of_side(middle)
+        low, high = (middle + 1, high) if size_error < 0 else (low, middle)
     for side in (low, *EVERY_SIDE):
         yield of_side(side)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from nnmagic.inputs.specs import Size
+from nnmagic.inputs.specs import TensorSpec
 
 LAYERS_TRIED = 4
 SEQUENCE = 16
@@ -31,7 +31,7 @@ def weighted_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def first_layer_sizes(network: nn.Module) -> list[list[Size]]:
+def first_layer_sizes(network: nn.Module) -> list[list[TensorSpec]]:
     """Return for each of the first layers with weights what it takes, the likeliest first."""
     sides = _sides(network)
     layers = (
@@ -41,7 +41,7 @@ def first_layer_sizes(network: nn.Module) -> list[list[Size]]:
     known = list(islice(filter(None, layers), LAYERS_TRIED))
     reason = "no layer says what it takes"
     anything = [
-        Size(shape=shape, reason=reason) for shape in ((1, 28, 28), (1, 3, 32, 32), (1, 16))
+        TensorSpec(shape=shape, reason=reason) for shape in ((1, 28, 28), (1, 3, 32, 32), (1, 16))
     ]
     return known or [anything]
 
@@ -52,16 +52,16 @@ def least_vocabulary(network: nn.Module) -> int | None:
     return min((table.num_embeddings for table in tables), default=None)
 
 
-def pictures_of(network: nn.Module) -> list[Size]:
+def pictures_of(network: nn.Module) -> list[TensorSpec]:
     """Return the pictures that the first two-dimensional convolution may take."""
     sides = _sides(network)
     for name, layer in weighted_layers(network):
         if isinstance(layer, nn.Conv2d):
             return list(_sizes_for(layer, f"{name} ({type(layer).__name__})", sides))
-    return [Size(shape=(1, 3, 224, 224), reason="a picture")]
+    return [TensorSpec(shape=(1, 3, 224, 224), reason="a picture")]
 
 
-def smallest_picture(network: nn.Module) -> Size | None:
+def smallest_picture(network: nn.Module) -> TensorSpec | None:
     """Return an input of side 1 for the first convolution; None if the network has none."""
     for name, layer in weighted_layers(network):
         if isinstance(layer, nn.modules.conv._ConvNd) and not _is_lazy(layer):
@@ -70,7 +70,7 @@ def smallest_picture(network: nn.Module) -> Size | None:
                 f"{name or 'it'} ({type(layer).__name__}) takes {channels} channels, "
                 f"and this size fits the layers after it"
             )
-            return Size(shape=(1, channels, *[1] * len(layer.kernel_size)), reason=reason)
+            return TensorSpec(shape=(1, channels, *[1] * len(layer.kernel_size)), reason=reason)
     return None
 
 
@@ -79,16 +79,19 @@ BROADCAST_REFUSED = re.compile(r"dimension of length (\d+) at (-\d+)!.* to \[([\
 SIZE_REFUSED = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
 
 
-def excess(layer: nn.Module | None, got: Sequence[int], message: str) -> int:
-    """Return by how much an input was too large for the layer that refused it.
+def size_error(layer: nn.Module | None, got: Sequence[int], message: str) -> int:
+    """Return how many features or values too large an input was for the layer that refused it.
 
     A Linear after convolutions, a `view` of a fixed size and an embedding of positions fit pictures
-    of one size only.
+    of one size only: the sign says whether to try a smaller one.
 
     Args:
         layer: the layer that refused.
         got: the shape that it got.
         message: the first line of the error.
+
+    Returns:
+        Negative where it was too small, -1 also where neither shape nor message tells.
     """
     if isinstance(layer, nn.Linear) and got and got[-1] != layer.in_features:
         return got[-1] - layer.in_features
@@ -114,7 +117,7 @@ def _sides(network: nn.Module) -> list[int]:
     return [number for number in numbers if type(number) is int and number > 0]
 
 
-def _sizes_for(layer: nn.Module, name: str, sides: Sequence[int]) -> Iterator[Size]:
+def _sizes_for(layer: nn.Module, name: str, sides: Sequence[int]) -> Iterator[TensorSpec]:
     if _is_lazy(layer):
         yield from _lazy_sizes(layer, f"{name} is lazy")
     elif isinstance(layer, nn.Linear):
@@ -124,24 +127,22 @@ def _sizes_for(layer: nn.Module, name: str, sides: Sequence[int]) -> Iterator[Si
         reason = f"{name} takes {channels} channels"
         for side in sides:
             shape = (1, channels, *[side] * axes)
-            yield Size(shape=shape, reason=f"{reason}, and the network names {side} as its size")
+            yield TensorSpec(
+                shape=shape, reason=f"{reason}, and the network names {side} as its size"
+            )
         for size in _usual_sizes(layer):
-            yield Size(shape=(1, channels, *size), reason=reason)
+            yield TensorSpec(shape=(1, channels, *size), reason=reason)
     elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         reason = f"{name} takes ids below {layer.num_embeddings}"
         for shape in ((1, SEQUENCE), (1,), (1, SHORT), (SEQUENCE, 1)):
-            yield Size(shape=shape, below=layer.num_embeddings, reason=reason)
-    elif isinstance(layer, nn.RNNBase):
-        reason = f"{name} takes {layer.input_size} features"
+            yield TensorSpec(shape=shape, below=layer.num_embeddings, reason=reason)
+    elif isinstance(layer, nn.RNNBase | nn.MultiheadAttention):
+        features = layer.input_size if isinstance(layer, nn.RNNBase) else layer.embed_dim
         first = (1, SEQUENCE) if layer.batch_first else (SEQUENCE, 1)
-        yield Size(shape=(*first, layer.input_size), reason=reason)
+        yield TensorSpec(shape=(*first, features), reason=f"{name} takes {features} features")
     elif isinstance(layer, nn.RNNCellBase):
         reason = f"{name} takes {layer.input_size} features"
-        yield Size(shape=(1, layer.input_size), reason=reason)
-    elif isinstance(layer, nn.MultiheadAttention):
-        reason = f"{name} takes {layer.embed_dim} features"
-        first = (1, SEQUENCE) if layer.batch_first else (SEQUENCE, 1)
-        yield Size(shape=(*first, layer.embed_dim), reason=reason)
+        yield TensorSpec(shape=(1, layer.input_size), reason=reason)
     elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
         yield from _channel_sizes(layer.num_features, f"{name} takes {layer.num_features} channels")
     elif isinstance(layer, nn.GroupNorm):
@@ -149,37 +150,37 @@ def _sizes_for(layer: nn.Module, name: str, sides: Sequence[int]) -> Iterator[Si
     elif isinstance(layer, nn.LayerNorm | nn.RMSNorm):
         shape = tuple(layer.normalized_shape)
         reason = f"{name} takes {shape} at the end"
-        yield Size(shape=(1, SEQUENCE, *shape), reason=reason)
-        yield Size(shape=(1, *shape), reason=reason)
+        yield TensorSpec(shape=(1, SEQUENCE, *shape), reason=reason)
+        yield TensorSpec(shape=(1, *shape), reason=reason)
     elif isinstance(layer, nn.Bilinear):
         for features in (layer.in1_features, layer.in2_features):
-            yield Size(shape=(1, features), reason=f"{name} takes {features} features")
+            yield TensorSpec(shape=(1, features), reason=f"{name} takes {features} features")
 
 
-def _linear_sizes(features: int, reason: str) -> Iterator[Size]:
-    yield Size(shape=(1, features), reason=reason)
-    yield Size(shape=(1, SEQUENCE, features), reason=reason)
+def _linear_sizes(features: int, reason: str) -> Iterator[TensorSpec]:
+    yield TensorSpec(shape=(1, features), reason=reason)
+    yield TensorSpec(shape=(1, SEQUENCE, features), reason=reason)
     for channels in (1, 3):
         side = isqrt(features // channels)
         if features > 16 and channels * side * side == features:
-            yield Size(shape=(1, channels, side, side), reason=reason)
+            yield TensorSpec(shape=(1, channels, side, side), reason=reason)
             if channels == 1:
-                yield Size(shape=(1, side, side), reason=reason)
+                yield TensorSpec(shape=(1, side, side), reason=reason)
 
 
-def _channel_sizes(channels: int, reason: str) -> Iterator[Size]:
-    yield Size(shape=(1, channels), reason=reason)
-    yield Size(shape=(1, channels, SEQUENCE), reason=reason)
-    yield Size(shape=(1, channels, 32, 32), reason=reason)
+def _channel_sizes(channels: int, reason: str) -> Iterator[TensorSpec]:
+    yield TensorSpec(shape=(1, channels), reason=reason)
+    yield TensorSpec(shape=(1, channels, SEQUENCE), reason=reason)
+    yield TensorSpec(shape=(1, channels, 32, 32), reason=reason)
 
 
-def _lazy_sizes(layer: nn.Module, reason: str) -> Iterator[Size]:
+def _lazy_sizes(layer: nn.Module, reason: str) -> Iterator[TensorSpec]:
     axes = len(getattr(layer, "kernel_size", ()))
     if axes:
-        yield Size(shape=(1, 3, *[32] * axes), reason=reason)
+        yield TensorSpec(shape=(1, 3, *[32] * axes), reason=reason)
     else:
-        yield Size(shape=(1, SEQUENCE), reason=reason)
-        yield Size(shape=(1, 3, 32, 32), reason=reason)
+        yield TensorSpec(shape=(1, SEQUENCE), reason=reason)
+        yield TensorSpec(shape=(1, 3, 32, 32), reason=reason)
 
 
 def _usual_sizes(layer: Any) -> Sequence[tuple[int, ...]]:
@@ -192,6 +193,6 @@ def _usual_sizes(layer: Any) -> Sequence[tuple[int, ...]]:
     return [(size,) * axes for size in sizes]
 
 
-def few(layers: Sequence[Sequence[Size]]) -> list[Size]:
+def few(layers: Sequence[Sequence[TensorSpec]]) -> list[TensorSpec]:
     """Return the two likeliest sizes of each layer."""
     return list(chain.from_iterable(sizes[:2] for sizes in layers))

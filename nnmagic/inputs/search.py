@@ -17,8 +17,8 @@ from nnmagic.contexts import block
 from nnmagic.display.units import layer_name
 from nnmagic.inputs.arguments import arguments_of
 from nnmagic.inputs.candidates import candidates, declared_inputs
-from nnmagic.inputs.first_layers import excess, least_vocabulary
-from nnmagic.inputs.specs import Candidate, Input, Size
+from nnmagic.inputs.first_layers import least_vocabulary, size_error
+from nnmagic.inputs.specs import Candidate, Input, TensorSpec
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.failures import first_line, mismatch
 from nnmagic.network.layers import Layers, device_of, dtype_of
@@ -72,18 +72,18 @@ def work_out_input(
         InputError: if nothing goes through; the text names the layer that refused, and what it got.
     """
     device = device or device_of(network)
-    usual = dtype_of(network)
+    default_dtype = dtype_of(network)
     if takes_no_input(network):
         return Input(args=(), text="", reason="its forward takes no input")
     search = _Search(network)
     is_real = not for_shapes and META not in (device, device_of(network))
 
     def made(found: Input | Candidate) -> Input:
-        return found.for_shapes(usual) if for_shapes else found.on(device, usual)
+        return found.for_shapes(default_dtype) if for_shapes else found.on(device, default_dtype)
 
     while (found := search.next()) is not None:
         given = made(found)
-        if not is_real or not found.hangs_on_values or search.runs(found, given):
+        if not is_real or not found.is_value_dependent or search.runs(found, given):
             return given
     for found in islice(search.plausible(refused_too=is_real), REAL_TRIALS):
         given = made(found)
@@ -114,7 +114,7 @@ def input_of_sizes(
         InputError: if the network does not take it.
     """
     device = device or device_of(network)
-    usual = dtype_of(network)
+    default_dtype = dtype_of(network)
     given = list(dtypes) * len(shapes) if len(dtypes) == 1 else list(dtypes)
     below = least_vocabulary(network) or 2
     kinds: list[tuple[torch.dtype | None, int | None]]
@@ -138,8 +138,10 @@ def input_of_sizes(
             candidate = _of_sizes(network, shapes, kinds)
             outcome = attempt(candidate)
             if outcome.through is not False:
-                return candidate.for_shapes(usual) if for_shapes else candidate.on(device, usual)
-            text = text or f"{candidate.on(META, usual).text}: {outcome.refusal}"
+                if for_shapes:
+                    return candidate.for_shapes(default_dtype)
+                return candidate.on(device, default_dtype)
+            text = text or f"{candidate.on(META, default_dtype).text}: {outcome.refusal}"
     raise InputError(f"the network refuses {text}")
 
 
@@ -149,7 +151,7 @@ def _of_sizes(
     kinds: Sequence[tuple[torch.dtype | None, int | None]],
 ) -> Candidate:
     sizes = [
-        Size(shape=shape, dtype=dtype, below=below)
+        TensorSpec(shape=shape, dtype=dtype, below=below)
         for shape, (dtype, below) in zip(shapes, kinds, strict=True)
     ]
     parameters = arguments_of(network)
@@ -170,14 +172,14 @@ class _Outcome:
         through: whether it succeeded; None where meta tensors cannot tell.
         calls: how many layers were called.
         refusal: the innermost layer that refused, and what it got.
-        excess: by how much the input was too large; negative where it was too small, or if no one
-            can tell.
+        size_error: how many features or values too large the input was; negative where it was too
+            small, or where that is not known.
     """
 
     through: bool | None
     calls: int
     refusal: str = ""
-    excess: int = -1
+    size_error: int = -1
 
 
 class _Search:
@@ -189,12 +191,12 @@ class _Search:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self._usual = dtype_of(network)
+        self._default_dtype = dtype_of(network)
         declared = list(declared_inputs(network))  # made before tensors are made on meta
         self._candidates = candidates(network, declared)
         self._started = time.monotonic()
         self._tried = 0
-        self._excess: Any = None
+        self._size_error: Any = None
         self._refused: list[tuple[_Outcome, Input | Candidate]] = []
         self._unsure: list[Input | Candidate] = []
         self._odd: list[Input | Candidate] = []
@@ -205,13 +207,13 @@ class _Search:
         with self.on_meta() as attempt:
             while self._has_time():
                 try:
-                    candidate = self._candidates.send(self._excess)
+                    candidate = self._candidates.send(self._size_error)
                 except StopIteration:
                     break
                 outcome = attempt(candidate)
                 self._tried += 1
-                self._excess = outcome.excess
-                if outcome.through and outcome.excess <= 0:
+                self._size_error = outcome.size_error
+                if outcome.through and outcome.size_error <= 0:
                     return candidate
                 if outcome.through:
                     self._odd.append(candidate)
@@ -257,7 +259,7 @@ class _Search:
         """
 
         def attempt(candidate: Input | Candidate) -> _Outcome:
-            real = candidate.for_shapes(self._usual).call
+            real = candidate.for_shapes(self._default_dtype).call
             empty = on_meta(real)
             with mode, known_values(layers.modules, real, empty, all_small=True):
                 return observer.outcome_of(*empty)
@@ -277,7 +279,7 @@ class _Search:
                 "or give --input-size 1,3,224,224"
             )
         outcome, candidate = max(self._refused, key=lambda each: each[0].calls)
-        text = candidate.on(META, self._usual).text
+        text = candidate.on(META, self._default_dtype).text
         sizes = candidate.shapes if isinstance(candidate, Candidate) else None
         shapes = (",".join(map(str, shape)) for shape in sizes or ())
         size = " ".join(f"--input-size {shape}" for shape in shapes)
@@ -303,19 +305,23 @@ class _Refusal(CallObserver[None]):
         self.calls = 0
         self.error: BaseException | None = None
         self.text = ""
-        self.excess = -1
+        self.size_error = -1
 
     def outcome_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Outcome:
         """Call the network and return what comes of it."""
-        self.calls, self.error, self.text, self.excess = 0, None, "", -1
+        self.calls, self.error, self.text, self.size_error = 0, None, "", -1
         try:
             output = self.called(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - whatever a forward raises refuses the input
             text = self.text or f"{self.network} {first_line(error)}"
             through = None if is_for_want_of_values(error) else False
             self.error = None
-            return _Outcome(through=through, calls=self.calls, refusal=text, excess=self.excess)
-        return _Outcome(through=True, calls=self.calls, excess=_batch_grown((args, kwargs), output))
+            return _Outcome(
+                through=through, calls=self.calls, refusal=text, size_error=self.size_error
+            )
+        return _Outcome(
+            through=True, calls=self.calls, size_error=_batch_grown((args, kwargs), output)
+        )
 
     def began(self, call: RunningCall[None]) -> None:
         self.calls += 1
@@ -333,7 +339,7 @@ class _Refusal(CallObserver[None]):
         where = layer_name(self.network, call.layer)
         self.text = f"{where} ({type(call.module).__name__}) {got or message}"
         tensor = next((each for each in call.args if isinstance(each, torch.Tensor)), None)
-        self.excess = excess(call.module, () if tensor is None else tensor.shape, message)
+        self.size_error = size_error(call.module, () if tensor is None else tensor.shape, message)
 
 
 def _batch_grown(given: Any, output: Any) -> int:

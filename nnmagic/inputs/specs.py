@@ -1,4 +1,4 @@
-"""The forms of the arguments that a network may take, and the noise that fills them."""
+"""Specs of the arguments that a network may take, and the inputs that are made of them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """The form of one tensor that a network may take.
+class TensorSpec:
+    """The shape, dtype and values of one tensor that a network may take.
 
     Attributes:
         shape: its shape, the batch first.
-        below: for integers, what they are less than; None for floating-point noise.
-        fill: a whole number that stands at every place, such as a length; None for noise.
+        below: an upper bound, exclusive, for random integers; None for floating-point noise.
+        fill: an integer that fills the tensor, such as a length; None for noise.
         dtype: its dtype; None is the network's own, or int64 for integers.
-        listed: how many of it the network takes in a list; 0 where it takes it alone.
+        listed: the length of the list of such tensors that the network takes; 0 for one tensor.
         reason: why a network may take it.
     """
 
@@ -30,19 +30,26 @@ class Size:
     listed: int = 0
     reason: str = field(default="", compare=False)
 
-    def on(self, device: torch.device, usual: torch.dtype) -> Any:
-        """Return noise of this form, drawn from a generator of its own; empty on meta."""
-        tensor = self._tensor(device, self._dtype(usual))
+    def on(self, device: torch.device, default_dtype: torch.dtype) -> Any:
+        """Return a random tensor of this spec, or a list of them; without values on meta.
+
+        The session's random state is not used.
+
+        Args:
+            device: where the tensor is to be.
+            default_dtype: its dtype where the spec names none, e.g. the network's.
+        """
+        tensor = self._tensor(device, self._dtype(default_dtype))
         return [tensor] * self.listed if self.listed else tensor
 
-    def text(self, usual: torch.dtype) -> str:
-        """Return the call of torch that gives such an argument."""
-        text = self._call(self._dtype(usual))
+    def text(self, default_dtype: torch.dtype) -> str:
+        """Return the call of torch that makes it, e.g. `"torch.rand(1, 28, 28)"`."""
+        text = self._call(self._dtype(default_dtype))
         return f"[{', '.join([text] * self.listed)}]" if self.listed else text
 
-    def _dtype(self, usual: torch.dtype) -> torch.dtype:
+    def _dtype(self, default_dtype: torch.dtype) -> torch.dtype:
         whole = self.below is not None or self.fill is not None
-        return self.dtype or (torch.int64 if whole else usual)
+        return self.dtype or (torch.int64 if whole else default_dtype)
 
     def _tensor(self, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         if device.type == "meta":
@@ -70,22 +77,22 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Constant:
-    """An argument that is no tensor: a flag or a number."""
+class ConstantSpec:
+    """An argument that is not a tensor: a flag or a number."""
 
     value: Any
     reason: str = field(default="", compare=False)
 
-    def on(self, device: torch.device, usual: torch.dtype) -> Any:
+    def on(self, device: torch.device, default_dtype: torch.dtype) -> Any:
         """Return the value."""
         return self.value
 
-    def text(self, usual: torch.dtype) -> str:
-        """Return how it is written."""
+    def text(self, default_dtype: torch.dtype) -> str:
+        """Return it as Python, e.g. `"False"`."""
         return repr(self.value)
 
 
-Form = Size | Constant
+Spec = TensorSpec | ConstantSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +102,8 @@ class Input:
     Attributes:
         args: the positional arguments.
         kwargs: the keyword arguments.
-        text: how a person would write them.
-        reason: why these.
+        text: the arguments as Python, e.g. `"torch.rand(1, 28, 28)"`.
+        reason: why the network may take them, e.g. `"fc (Linear) takes 784 features"`.
     """
 
     args: tuple[Any, ...]
@@ -118,12 +125,12 @@ class Input:
         """The positional and the keyword arguments."""
         return self.args, dict(self.kwargs)
 
-    def on(self, device: torch.device, usual: torch.dtype) -> "Input":
+    def on(self, device: torch.device, default_dtype: torch.dtype) -> "Input":
         """Return the same input on a device; on meta without values."""
         args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), self.call)
         return Input(args=args, kwargs=kwargs, text=self.text, reason=self.reason)
 
-    def for_shapes(self, usual: torch.dtype) -> "Input":
+    def for_shapes(self, default_dtype: torch.dtype) -> "Input":
         """Return the same input for a run for shapes: floating-point tensors on meta."""
 
         def without_values(tensor: torch.Tensor) -> torch.Tensor:
@@ -133,8 +140,8 @@ class Input:
         return Input(args=args, kwargs=kwargs, text=self.text, reason=self.reason)
 
     @property
-    def hangs_on_values(self) -> bool:
-        """Whether the values decide if the network takes it, as those of ids do."""
+    def is_value_dependent(self) -> bool:
+        """Whether the network may refuse it because of its values, as an embedding refuses ids."""
         return any(
             isinstance(leaf, torch.Tensor) and not leaf.is_floating_point()
             for leaf in tree_leaves(self.call)
@@ -143,57 +150,57 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """The forms of the arguments of a call that may go through.
+    """An input that is still to be made and tried.
 
     Attributes:
-        args: the forms of the positional arguments.
-        kwargs: those of the keyword arguments.
-        reason: why a network may take them.
+        args: the specs of the positional arguments.
+        kwargs: the specs of the keyword arguments.
+        reason: why the network may take them.
     """
 
-    args: tuple[Form, ...] = ()
-    kwargs: Mapping[str, Form] = field(default_factory=dict)
+    args: tuple[Spec, ...] = ()
+    kwargs: Mapping[str, Spec] = field(default_factory=dict)
     reason: str
 
-    def on(self, device: torch.device, usual: torch.dtype) -> Input:
+    def on(self, device: torch.device, default_dtype: torch.dtype) -> Input:
         """Return the input itself.
 
         Args:
             device: where its tensors are.
-            usual: their dtype where the form names none.
+            default_dtype: their dtype where the spec names none.
         """
-        return self._input(usual, lambda form: form.on(device, usual))
+        return self._input(default_dtype, lambda spec: spec.on(device, default_dtype))
 
-    def for_shapes(self, usual: torch.dtype) -> Input:
+    def for_shapes(self, default_dtype: torch.dtype) -> Input:
         """Return the input for a run for shapes: floating-point tensors on meta, ids not."""
 
-        def value_of(form: Form) -> Any:
-            noise = isinstance(form, Size) and form.below is None and form.fill is None
-            return form.on(torch.device("meta" if noise else "cpu"), usual)
+        def value_of(spec: Spec) -> Any:
+            noise = isinstance(spec, TensorSpec) and spec.below is None and spec.fill is None
+            return spec.on(torch.device("meta" if noise else "cpu"), default_dtype)
 
-        return self._input(usual, value_of)
+        return self._input(default_dtype, value_of)
 
-    def _input(self, usual: torch.dtype, value_of: Callable[[Form], Any]) -> Input:
-        texts = [form.text(usual) for form in self.args]
-        texts += [f"{name}={form.text(usual)}" for name, form in self.kwargs.items()]
+    def _input(self, default_dtype: torch.dtype, value_of: Callable[[Spec], Any]) -> Input:
+        texts = [spec.text(default_dtype) for spec in self.args]
+        texts += [f"{name}={spec.text(default_dtype)}" for name, spec in self.kwargs.items()]
         return Input(
             args=tuple(map(value_of, self.args)),
-            kwargs={name: value_of(form) for name, form in self.kwargs.items()},
+            kwargs={name: value_of(spec) for name, spec in self.kwargs.items()},
             text=", ".join(texts),
             reason=self.reason,
         )
 
     @property
-    def hangs_on_values(self) -> bool:
-        """Whether the values decide if the network takes it, as those of ids do."""
-        forms = (*self.args, *self.kwargs.values())
-        return any(isinstance(form, Size) and form.below is not None for form in forms)
+    def is_value_dependent(self) -> bool:
+        """Whether the network may refuse it because of its values, as an embedding refuses ids."""
+        specs = (*self.args, *self.kwargs.values())
+        return any(isinstance(spec, TensorSpec) and spec.below is not None for spec in specs)
 
     @property
     def shapes(self) -> list[tuple[int, ...]] | None:
         """The shapes, if one `--input-size` each can give them; None if not."""
-        forms = [*self.args]
-        if self.kwargs or not forms:
+        specs = [*self.args]
+        if self.kwargs or not specs:
             return None
-        shapes = [f.shape for f in forms if isinstance(f, Size) and not f.listed]
-        return shapes if len(shapes) == len(forms) else None
+        shapes = [f.shape for f in specs if isinstance(f, TensorSpec) and not f.listed]
+        return shapes if len(shapes) == len(specs) else None
