@@ -46,12 +46,12 @@ class ValuesNeededError(RuntimeError):
 
 
 class FakeTensors:
-    """Makes tensors without values that are on a real device by name.
+    """Makes torch's fake tensors: tensors without values that name a real device as their own.
 
     Which kernels torch takes, and what it casts under autocast, goes by the device.
 
     Args:
-        device: the network's device; tensors on the meta device get it, or the CPU.
+        device: the network's device, the CPU for one on meta; fakes of meta tensors are on it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -59,21 +59,21 @@ class FakeTensors:
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the twin of a tensor."""
+        """Return a fake tensor of the same shape, strides and dtype."""
         if not (tensor.is_inference() or tensor.is_meta):
             return self.mode.from_tensor(tensor)
         device = self.device if tensor.is_meta else tensor.device
         with self.mode:
-            twin = torch.empty_strided(
+            empty = torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
             )
         if isinstance(tensor, nn.Parameter):
-            return nn.Parameter(twin, requires_grad=tensor.requires_grad)
-        return twin.requires_grad_(tensor.requires_grad)
+            return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+        return empty.requires_grad_(tensor.requires_grad)
 
 
 def takes_fake_tensors(network: nn.Module) -> bool:
-    """Tell whether a network runs on fakes.
+    """Tell whether a network runs on fake tensors.
 
     It does not if it may pack sequences, if its weights are packed, or if the run makes parameters.
     """
@@ -83,54 +83,60 @@ def takes_fake_tensors(network: nn.Module) -> bool:
 
 
 def on_meta(value: Any, fakes: FakeTensors | None = None) -> Any:
-    """Return the value with every tensor in it replaced by one of its form on the meta device.
+    """Return the value with every tensor in it replaced by one on the meta device.
 
-    With `fakes` given it makes those tensors.
+    The new tensors have the same shapes, strides and dtypes.
+
+    Args:
+        value: a tensor, or any nesting of tuples, lists, dictionaries and dataclasses.
+        fakes: makes fake tensors instead; None for the meta device.
     """
-    return _mapped(value, _Twins(fakes))
+    return _mapped(value, _MetaTensors(fakes))
 
 
-def _mapped(value: Any, twins: "_Twins") -> Any:
+def _mapped(value: Any, meta_tensors: "_MetaTensors") -> Any:
     if isinstance(value, torch.Tensor):
-        return twins(value)
+        return meta_tensors(value)
 
-    def twin(leaf: Any) -> Any:
+    def mapped(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
-            return twins(leaf)
+            return meta_tensors(leaf)
         if isinstance(leaf, PackedSequence):  # the lengths in it stay where they can be read
             return leaf._replace(
-                data=twins(leaf.data),
-                sorted_indices=_mapped(leaf.sorted_indices, twins),
-                unsorted_indices=_mapped(leaf.unsorted_indices, twins),
+                data=meta_tensors(leaf.data),
+                sorted_indices=_mapped(leaf.sorted_indices, meta_tensors),
+                unsorted_indices=_mapped(leaf.unsorted_indices, meta_tensors),
             )
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
             copied = copy.copy(leaf)
             for each in dataclasses.fields(leaf):
-                object.__setattr__(copied, each.name, _mapped(getattr(leaf, each.name), twins))
+                object.__setattr__(
+                    copied, each.name, _mapped(getattr(leaf, each.name), meta_tensors)
+                )
             return copied
         return leaf
 
     kind = type(value)
     if kind is tuple or kind is list:  # as torch has it, but at once
-        return kind(_mapped(each, twins) for each in value)
+        return kind(_mapped(each, meta_tensors) for each in value)
     if kind is dict:
-        return {key: _mapped(each, twins) for key, each in value.items()}
-    return tree_map(twin, value, is_leaf=lambda each: isinstance(each, PackedSequence))
+        return {key: _mapped(each, meta_tensors) for key, each in value.items()}
+    return tree_map(mapped, value, is_leaf=lambda each: isinstance(each, PackedSequence))
 
 
-class _Twins:
-    """Gives every tensor one twin on the meta device, so that tied tensors stay tied."""
+class _MetaTensors:
+    """Gives every tensor one meta tensor, always the same, so that tied tensors stay tied."""
 
     def __init__(self, fakes: FakeTensors | None) -> None:
         self._fakes = fakes
-        self._twins: dict[int, torch.Tensor] = {}
+        self._made_of: dict[int, torch.Tensor] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        twin = self._twins.get(id(tensor))
-        if twin is None:
+        empty = self._made_of.get(id(tensor))
+        if empty is None:
             made = self._made if self._fakes is None or is_lazy(tensor) else self._fakes
-            twin = self._twins[id(tensor)] = made(tensor)
-        return twin
+            empty = self._made_of[id(tensor)] = made(tensor)
+        return empty
 
     @staticmethod
     def _made(tensor: torch.Tensor) -> torch.Tensor:
@@ -153,10 +159,10 @@ class _Twins:
             return lazy(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
         if tensor.is_nested and tensor.layout is torch.strided:
             raise ValuesNeededError("no nested tensor can be on the device meta")
-        twin = tensor.detach().to(META)
+        empty = tensor.detach().to(META)
         if isinstance(tensor, nn.Parameter):
-            return nn.Parameter(twin, requires_grad=tensor.requires_grad)
-        return twin.requires_grad_(tensor.requires_grad) if tensor.requires_grad else twin
+            return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+        return empty.requires_grad_(tensor.requires_grad) if tensor.requires_grad else empty
 
 
 @block
@@ -179,7 +185,7 @@ def networks_on_meta(
     Raises:
         ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
-    twins, failed_hooks = _Twins(fakes), list[str]()
+    meta_tensors, failed_hooks = _MetaTensors(fakes), list[str]()
     kept = preserved(network, buffers=fakes is not None, layers=layers)
     with kept as layers, random_state_kept():
         packed = False
@@ -193,12 +199,12 @@ def networks_on_meta(
             for held in (attributes["_parameters"], attributes["_buffers"]):
                 for name, tensor in held.items():
                     if tensor is not None:
-                        held[name] = twins(tensor)
+                        held[name] = meta_tensors(tensor)
             if own:
                 packed |= are_packed(own.values())
                 for name, value in own.items():
                     if _holds_tensor(value):
-                        attributes[name] = _mapped(value, twins)
+                        attributes[name] = _mapped(value, meta_tensors)
         try:
             with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(packed):
                 yield failed_hooks

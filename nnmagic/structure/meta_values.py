@@ -1,4 +1,4 @@
-"""Small integers that keep their values in a run for shapes: lengths, masks, the ids of tokens."""
+"""Constant propagation in a run for shapes: small integers such as lengths, masks and token ids."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from nnmagic.structure.meta_cache import LightMode
 
 MOST_VALUES = 4096
-"""A tensor of more values is as unknown as any other in a run for shapes."""
+"""The values of a larger tensor are not followed."""
 
 PACKING = "aten::_pack_padded_sequence"
 
@@ -25,22 +25,23 @@ CONSTANTS = frozenset({"aten::full", "aten::ones", "aten::zeros"})
 
 
 class _KnownValues(LightMode):
-    """Computes what follows from known tensors, beside a run without values.
+    """Computes the values of small tensors beside a run for shapes.
 
-    A tensor without values that is known is the twin of a real one.
+    Attributes:
+        values: the real tensor for each empty tensor whose values are known.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.values: Any = WeakIdKeyDictionary()
-        self._ids: set[int] = set()  # of all twins that there were, to pass over the rest at once
+        self._ids: set[int] = set()  # of all that were ever known, to pass over the rest at once
 
-    def know(self, twin: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Take note of the value of a twin, and return the twin."""
+    def know(self, empty: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Take note of the value of an empty tensor, and return the empty tensor."""
         if value.numel() <= MOST_VALUES:
-            self.values[twin] = value
-            self._ids.add(id(twin))
-        return twin
+            self.values[empty] = value
+            self._ids.add(id(empty))
+        return empty
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -56,40 +57,40 @@ class _KnownValues(LightMode):
         if name == PACKING:
             return func(args[0], self.values.get(args[1], args[1]), *args[2:])
         got = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
-        twins = [each for each in got if _is_empty(each)]
+        empty_ones = [each for each in got if _is_empty(each)]
         device = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
         to_meta = device is not None and device.type == "meta"
-        real = [self._value(each) for each in twins]
+        real = [self._value(each) for each in empty_ones]
         if any(value is None for value in real):
             if func._schema.is_mutable:
-                for each in twins:
+                for each in empty_ones:
                     self.values.pop(each, None)
             return func(*args, **kwargs)
-        if not twins and not (
+        if not empty_ones and not (
             to_meta and (_are_small(got) if got else _is_made(name, args, kwargs))
         ):
             return func(*args, **kwargs)
         with no_dispatch():
             found = func(*self._real(args), **self._real(kwargs))
-        if device is not None and not to_meta and not any(map(_is_named, twins)):
+        if device is not None and not to_meta and not any(map(_is_named, empty_ones)):
             return found
-        same = {id(value): twin for value, twin in zip(real, twins, strict=True)}
-        place = device or next((twin.device for twin in twins), None)
+        same = {id(value): empty for value, empty in zip(real, empty_ones, strict=True)}
+        place = device or next((empty.device for empty in empty_ones), None)
 
-        def twin_of(value: torch.Tensor) -> torch.Tensor:
-            twin = same.get(id(value))
-            if twin is not None:
-                return twin
+        def empty_for(value: torch.Tensor) -> torch.Tensor:
+            empty = same.get(id(value))
+            if empty is not None:
+                return empty
             return self.know(
                 torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=place),
                 value,
             )
 
-        return tree_map_only(torch.Tensor, twin_of, found)
+        return tree_map_only(torch.Tensor, empty_for, found)
 
-    def _value(self, twin: torch.Tensor) -> torch.Tensor | None:
-        known = self.values.get(twin)
-        return getattr(twin, "constant", None) if known is None else known
+    def _value(self, empty: torch.Tensor) -> torch.Tensor | None:
+        known = self.values.get(empty)
+        return getattr(empty, "constant", None) if known is None else known
 
     def _touches(self, args: tuple) -> bool:
         ids = self._ids
@@ -137,11 +138,11 @@ def _is_made(name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
 def known_values(
     modules: Iterable[nn.Module], real: Any, on_meta: Any, *, all_small: bool
 ) -> AbstractContextManager[Any]:
-    """Return what lets a network read small integers in a run for shapes.
+    """Return a mode in which a network can read small integers in a run for shapes.
 
     `pack_padded_sequence` reads the lengths of its sequences, other networks look for padding in
-    their masks and ids. Known is what follows from the user's own tensors of a few integers, and
-    from the numbers of a list.
+    their masks and ids. Followed are the user's own tensors of a few integers, the numbers of a
+    list, and all that is computed from them.
 
     Args:
         modules: what is to run, all modules of it.
@@ -154,10 +155,10 @@ def known_values(
     if not all_small and not any(_can_be_known(value) and value.dim() == 1 for value in values):
         return nullcontext()
     known = _KnownValues()
-    for value, twin in zip(values, tree_leaves(on_meta), strict=False):
+    for value, empty in zip(values, tree_leaves(on_meta), strict=False):
         if _can_be_known(value):
             with no_dispatch():
-                known.know(twin, value.detach().cpu().clone())
+                known.know(empty, value.detach().cpu().clone())
     return known
 
 

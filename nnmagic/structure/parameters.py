@@ -1,6 +1,6 @@
-"""The maker of parameter records."""
+"""The parameters of a network, or the tensors of a state dict, as a record."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,6 @@ from torch import nn
 from nnmagic.records.params import LAZY, ParameterRecord, Params
 from nnmagic.records.record import VALUES_SHOWN
 from nnmagic.records.tensor import TensorRecord, tensor_record
-from nnmagic.records.weights import WeightForm
 from nnmagic.records.weights import named as named_forms
 from nnmagic.structure.weights import weight_forms
 from nnmagic.tensors.measure import measure
@@ -38,59 +37,68 @@ def params(
     Raises:
         TypeError: if the mapping holds no tensor.
     """
-    forms: tuple[WeightForm, ...] = ()
     others: list[str] = []
-    named: list[tuple[str, torch.Tensor]]
-    identity: Callable[[torch.Tensor], Any] = id
+    named: Sequence[tuple[str, torch.Tensor]]
     if isinstance(module, nn.Module):
-        named = list(module.named_parameters(remove_duplicate=False))
-        noun = "parameter"
+        named = list(module.named_parameters(remove_duplicate=False))[:most]
+        keys = [id(tensor) for _, tensor in named]
         forms = named_forms(weight_forms(module), type(module).__name__)
     else:
-        named = list(_tensors_in(module, "", others, set()))
-        noun = "tensor"
-        identity = _same_values
+        named = list(_tensors_in(module, "", others, set()))[:most]
+        keys = [_same_values(tensor) for _, tensor in named]
+        forms = ()
         if not named:
             raise TypeError("the mapping holds no tensors")
-    named = named[:most]
-    keys = [identity(tensor) for _, tensor in named]
+    return Params(
+        title=title or type(module).__name__,
+        rows=tuple(_rows(named, keys, values, at_most, grad=grad)),
+        noun="parameter" if isinstance(module, nn.Module) else "tensor",
+        total_bytes=storage_bytes(tensor for _, tensor in named),
+        forms=forms,
+        others=tuple(others),
+        graded=grad,
+    )
+
+
+def _rows(
+    named: Sequence[tuple[str, torch.Tensor]],
+    keys: Sequence[Any],
+    values: int,
+    at_most: int | None,
+    *,
+    grad: bool,
+) -> Iterator[ParameterRecord]:
+    """Yield a row for each name.
+
+    Args:
+        named: names and tensors.
+        keys: for each of them a key; tensors of one key are one parameter.
+        values: how many leading rows of values to keep.
+        at_most: how many values to measure; None is all.
+        grad: whether to tell the norms of the gradients.
+    """
     first: dict[Any, str] = {}
     for key, (name, _) in zip(keys, named, strict=True):
         first.setdefault(key, name)
-    total = sum(
-        tensor.numel()
-        for key, (name, tensor) in zip(keys, named, strict=True)
-        if first[key] == name and not is_lazy(tensor)
-    )
+    counted = {key: 0 if is_lazy(t) else t.numel() for key, (_, t) in zip(keys, named, strict=True)}
+    total = sum(counted.values())
     norms: dict[Any, float | None] = {}
-    rows = []
     for key, (name, tensor) in zip(keys, named, strict=True):
         record = _record(tensor, values, at_most)
         gradient = _gradient_of(tensor) if grad else None
         if gradient is not None and key not in norms:
             norms[key] = _norm_of(gradient)
         lazy = is_lazy(tensor)
-        rows.append(
-            ParameterRecord(
-                name=name,
-                tensor=record,
-                percent=None if lazy else 100 * record.numel / total if total else 0.0,
-                bytes=None if lazy else bytes_of(tensor),
-                trainable=tensor.requires_grad,
-                tied_to=None if first[key] == name else first[key],
-                has_grad=gradient is not None if grad else None,
-                grad_norm=None if gradient is None else norms[key],
-            )
+        yield ParameterRecord(
+            name=name,
+            tensor=record,
+            percent=None if lazy else 100 * record.numel / total if total else 0.0,
+            bytes=None if lazy else bytes_of(tensor),
+            trainable=tensor.requires_grad,
+            tied_to=None if first[key] == name else first[key],
+            has_grad=gradient is not None if grad else None,
+            grad_norm=None if gradient is None else norms[key],
         )
-    return Params(
-        title=title or type(module).__name__,
-        rows=tuple(rows),
-        noun=noun,
-        total_bytes=storage_bytes(tensor for _, tensor in named),
-        forms=forms,
-        others=tuple(others),
-        graded=grad,
-    )
 
 
 def _tensors_in(
@@ -120,7 +128,10 @@ def _tensors_in(
 
 
 def _same_values(tensor: torch.Tensor) -> Any:
-    """Return what two tensors share that are one parameter: a state dict holds a new one a name."""
+    """Return a key that is equal for tensors that are one parameter.
+
+    A state dict holds a new tensor for each name.
+    """
     try:
         if tensor.numel() and not tensor.is_meta:
             place = tensor.untyped_storage()._cdata, tensor.storage_offset()

@@ -57,32 +57,13 @@ def torchinfo_summary(
     import torchinfo
 
     engine = f"torchinfo {torchinfo.__version__}"
-    given: Any = [*args]
-    taken = sorted(set(kwargs) & _own_keywords())
-    if taken and args:
-        raise PeerError(f"{engine} takes the keyword {', '.join(taken)} for itself")
-    if taken:
-        given, kwargs = dict(kwargs), {}
-    with preserved(network), random_state_kept(), _values_kept((args, given, kwargs)), _own_cache():
+    with preserved(network), random_state_kept(), _values_kept((args, kwargs)), _own_cache():
         if own_input:
             network.eval()
-        try:
-            found = torchinfo.summary(
-                network,
-                input_data=given,
-                cache_forward_pass=False,
-                depth=1_000_000,
-                mode="train" if network.training else "eval",
-                verbose=0,
-                **kwargs,
-            )
-        except Exception as error:  # noqa: BLE001 - it fails on networks that run well
-            cause = error.__cause__ or error
-            raise PeerError(f"{engine}: {type(cause).__name__}: {first_line(cause)}") from None
-        rows = tuple(_rows(found.summary_list, label or type(network).__name__))
+        found = _model_statistics(engine, network, args, dict(kwargs))
         return Summary(
             title=title,
-            rows=rows,
+            rows=tuple(_rows(found.summary_list, label or type(network).__name__)),
             total_params=found.total_params,
             trainable_params=found.trainable_params,
             buffer_bytes=0,
@@ -93,6 +74,33 @@ def torchinfo_summary(
             engine=engine,
             biases=True,
         )
+
+
+def _model_statistics(
+    engine: str, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Return torchinfo's `ModelStatistics` of a call, made in the network's own mode."""
+    import torchinfo
+
+    data: Any = [*args]
+    taken = sorted(set(kwargs) & _own_keywords())
+    if taken and args:
+        raise PeerError(f"{engine} takes the keyword {', '.join(taken)} for itself")
+    if taken:
+        data, kwargs = kwargs, {}
+    try:
+        return torchinfo.summary(
+            network,
+            input_data=data,
+            cache_forward_pass=False,
+            depth=1_000_000,
+            mode="train" if network.training else "eval",
+            verbose=0,
+            **kwargs,
+        )
+    except Exception as error:  # noqa: BLE001 - it fails on networks that run well
+        cause = error.__cause__ or error
+        raise PeerError(f"{engine}: {type(cause).__name__}: {first_line(cause)}") from None
 
 
 def _own_keywords() -> set[str]:
