@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md")
+FOLDERS = (".", "nnmagic", "nnmagic/widget", "nnmagic/widget/static")
 
 
 def the_folders():
@@ -47,8 +48,6 @@ def test_the_files_that_a_page_names_are_there(page):
     assert names
 
     missing = [
-        name
-        for name in names
-        if not any((ROOT / folder / name).exists() for folder in (".", "nnmagic", "nnmagic/widget"))
+        name for name in names if not any((ROOT / folder / name).exists() for folder in FOLDERS)
     ]
     assert missing == []
