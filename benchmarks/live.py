@@ -19,8 +19,7 @@ import torchvision
 from torch import nn
 
 import nnmagic
-from nnmagic.records.record import View
-from nnmagic.widget.trace_sheet import trace_sheet
+from nnmagic.display.sheet import sheet_of
 
 STEPS = 20
 BLOCKS = 3
@@ -114,7 +113,7 @@ def main() -> None:
     ):
         trace = nnmagic.trace(network.eval(), x)
         start = perf_counter()
-        content = trace_sheet(trace, View()).content
+        content = sheet_of(trace.table()).content
         seconds = perf_counter() - start
         print(
             f"{name}: {size(content) / len(trace):.0f} bytes a row, "

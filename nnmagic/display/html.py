@@ -6,14 +6,14 @@ they stand in a terminal also on a code host that removes styles. Nesting is ``<
 
 from html import escape
 
-from nnmagic.display.lines import Aligned, aligned, histogram_glyphs
-from nnmagic.display.table import Row, Table
+from nnmagic.display.lines import Aligned, aligned
+from nnmagic.display.table import DIMMED, MANY_CALLS, STRONG, Row, Table
 from nnmagic.display.units import printable
 
 BLOCK = "font:12px/1.45 monospace;white-space:nowrap;overflow-x:auto"
-DIMMED = ' style="opacity:.6"'
+QUIET = ' style="opacity:.6"'
 PLAIN = ' style="font:inherit"'
-STRONG = ' style="font-weight:bold"'
+BOLD = ' style="font-weight:bold"'
 
 
 MARKER = "  "
@@ -31,13 +31,12 @@ def table_html(table: Table, mark: str = "") -> str:
     heading = f'<div style="white-space:normal"><b>{_escaped(table.heading)}</b></div>'
     parts = [f'<div{marked} style="{BLOCK}">{heading}']
     if table.rows:
-        drawn = aligned(table, histogram_glyphs)
-        meanings = [
-            f"{column.title}: {column.meaning}"
-            for column in (table.label, *table.columns)
-            if column.meaning
-        ]
-        parts.append(_opening(drawn.header, STRONG, opened=False))
+        drawn = aligned(table)
+        columns = [column for column in table.columns if not column.extra]
+        meanings = [f"{column.title}: {column.meaning}" for column in columns if column.meaning]
+        if table.meaning:
+            meanings.insert(0, f"{table.title}: {table.meaning}")
+        parts.append(_opening(drawn.header, BOLD, opened=False))
         parts += (f"<div>{_unbroken(MARKER)}{escape(meaning)}</div>" for meaning in meanings)
         parts.append("</details>")
         parts.append(_rows(table, drawn))
@@ -68,13 +67,16 @@ def _rows(table: Table, drawn: Aligned) -> str:
     for i, row in enumerate(table.rows):
         close_down_to(row.level)
         has_children = i + 1 < len(levels) and levels[i + 1] > row.level
-        style = STRONG if row.strong else DIMMED if row.dimmed else ""
-        opened = row.opened if has_children else table.show_details
-        parts.append(_opening(drawn.lines[i], style, opened=opened))
-        if row.details and (table.show_details or not has_children):
+        style = BOLD if row.state & STRONG else QUIET if row.state & DIMMED else ""
+        is_open = row.level < table.open_levels and not row.state & MANY_CALLS
+        parts.append(
+            _opening(drawn.lines[i], style, opened=is_open if has_children else table.show_details)
+        )
+        if table.show_details or not has_children:
             stem = MARKER + drawn.stems[i]
-            text = "<br>".join(_unbroken(stem + detail) for detail in row.details)
-            parts.append(f"<samp{PLAIN}>{text}</samp>")
+            details = table.details(row.subject)
+            text = "<br>".join(_unbroken(stem + detail) for detail in details)
+            parts.append(f"<samp{PLAIN}>{text}</samp>" if details else "")
         open_rows.append(row)
     close_down_to(0)
     return "".join(parts)

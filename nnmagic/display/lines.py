@@ -1,11 +1,20 @@
 """A table laid out on lines of fixed-width text, and the glyphs of a histogram."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nnmagic.display.table import Cell, Histogram, Pair, Row, Table
-from nnmagic.display.units import printable
+from nnmagic.display import units
+from nnmagic.display.table import (
+    TEXT_KINDS,
+    Cell,
+    Column,
+    Histogram,
+    Noted,
+    Row,
+    Table,
+    TensorShape,
+)
 
 GAP = "  "
 SHORTEST_LABEL = 16
@@ -19,6 +28,8 @@ class Aligned:
     lines: tuple[str, ...]
     stems: tuple[str, ...] = field(repr=False)
     """For each row, the branches that continue below it: what its details stand behind."""
+    left: tuple[str, ...] = ()
+    """The titles of the columns for which there was no room."""
 
 
 def width_of(text: str) -> int:
@@ -50,100 +61,127 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
     return spaces + text if right else text + spaces
 
 
-def aligned(table: Table, draw: Callable[[Histogram], str], width: int | None = None) -> Aligned:
+def aligned(table: Table, width: int | None = None) -> Aligned:
     """Lay the table out on lines of at most `width` places; None is as wide as needed.
 
-    Args:
-        table: the table.
-        draw: makes a histogram's glyphs, always the same number of them.
-        width: where it is too small, columns go by rank, then labels and columns are cut.
+    Where the width is too small, columns leave by priority; if those that always stay do not fit
+    either, long texts end in an ellipsis. A column without any cell takes no room.
     """
-    branches, stems = _branches([row.level for row in table.rows], drawn=table.tree)
-    labels = [stem + printable(row.label) for stem, row in zip(branches, table.rows, strict=True)]
-    texts = [_column_texts(table.rows, i, draw) for i in range(len(table.columns))]
-    widths = [
-        max([width_of(column.title), *map(width_of, cells)])
-        for column, cells in zip(table.columns, texts, strict=True)
+    branches, stems = _branches([row.level for row in table.rows])
+    labels = [
+        stem + units.printable(row.label) for stem, row in zip(branches, table.rows, strict=True)
     ]
-    label_width = max([width_of(table.label.title), *map(width_of, labels)])
-    shown = [i for i, cells in enumerate(texts) if any(cells) or not table.rows]
+    columns = [_LaidOut(column, table) for column in table.columns if not column.extra]
+    shown = [column for column in columns if any(column.texts) or not table.rows]
+    label_width = max([width_of(table.title), *map(width_of, labels)])
+    left: list[str] = []
     if width is not None:
-        shown, widths, label_width = _fitted(table, shown, widths, label_width, width)
+        shown, left, label_width = _fitted(shown, label_width, width)
 
-    def line(label: str, cells: Sequence[str], message: str = "") -> str:
+    def line(label: str, cells: Sequence[str], row: Row | None = None) -> str:
         parts = [padded(clipped(label, label_width), label_width)]
-        for i in shown:
-            if message and i > 0:
+        is_message = row is not None and row.message
+        for column, cell in zip(shown, cells, strict=True):
+            if is_message and column is not columns[0]:
                 break
-            cell = clipped(cells[i], widths[i])
-            parts.append(padded(cell, widths[i], right=table.columns[i].right))
-        text = GAP.join([*parts, printable(message)] if message else parts).rstrip()
+            text = clipped(cell, column.width)
+            parts.append(padded(text, column.width, right=column.is_right))
+        if row is not None and is_message:
+            parts.append(units.printable(row.message))
+        text = GAP.join(parts).rstrip()
         return text if width is None else clipped(text, width)
 
+    rows = zip(labels, zip(*(each.texts for each in shown), strict=True), table.rows, strict=True)
+    if not shown:
+        rows = zip(labels, [()] * len(labels), table.rows, strict=True)
     return Aligned(
-        line(table.label.title, [column.title for column in table.columns]),
-        tuple(
-            line(label, [cells[i] for cells in texts], row.message)
-            for i, (label, row) in enumerate(zip(labels, table.rows, strict=True))
-        ),
+        line(table.title, [each.column.title for each in shown]),
+        tuple(line(*row) for row in rows),
         tuple(stems),
+        tuple(left),
     )
 
 
+class _LaidOut:
+    """A column with its cells as texts, and the room that it takes."""
+
+    def __init__(self, column: Column, table: Table) -> None:
+        self.column = column
+        self.is_right = column.kind not in (*TEXT_KINDS, "histogram")
+        cells = table.cells(column.key)
+        self.texts = (
+            _pair_texts(cells, column.joiner)
+            if column.kind == "pair"
+            else [cell_text(column, cell) for cell in cells]
+        )
+        self.width = max([width_of(column.title), *map(width_of, self.texts)])
+        shortest = self.width if column.narrowest is None else column.narrowest
+        self.least = min(self.width, shortest)
+
+
+def cell_text(column: Column, cell: Cell) -> str:
+    """Return what a cell says; the numbers of a pair stand one after the other."""
+    match cell:
+        case None:
+            return units.UNKNOWN if column.kind in ("count", "bytes") else ""
+        case str():
+            return units.printable(cell)
+        case Noted(number, words):
+            return f"{units.numbers(number)[0]}, {units.printable(words)}"
+        case TensorShape(shape, odd):
+            return f"{units.shape(shape)} {odd}".rstrip()
+        case Histogram():
+            return histogram_glyphs(cell)
+        case tuple():
+            return f" {column.joiner} ".join(filter(None, units.numbers(*cell)))
+    return WRITERS[column.kind](cell)
+
+
+WRITERS = {
+    "count": units.count,
+    "bytes": units.size,
+    "share": units.percent,
+    "number": lambda number: units.numbers(number)[0],
+}
+
+
+def _pair_texts(cells: Sequence[Cell], joiner: str) -> list[str]:
+    pairs = [units.numbers(*cell) if isinstance(cell, tuple) else ("", "") for cell in cells]
+    left, right = (max((len(pair[side]) for pair in pairs), default=0) for side in (0, 1))
+    return [
+        f"{first:>{left}} {joiner if last else ' '} {last:>{right}}" if first or last else ""
+        for first, last in pairs
+    ]
+
+
 def _fitted(
-    table: Table, shown: list[int], widths: list[int], label_width: int, width: int
-) -> tuple[list[int], list[int], int]:
-    widths = list(widths)
+    shown: list[_LaidOut], label_width: int, width: int
+) -> tuple[list[_LaidOut], list[str], int]:
+    left: list[str] = []
 
-    def least(i: int) -> int:
-        shortest = table.columns[i].least
-        return widths[i] if shortest is None else min(widths[i], shortest)
+    def needed() -> int:
+        return sum(len(GAP) + each.least for each in shown)
 
-    def needed(label: int) -> int:
-        return label + sum(len(GAP) + least(i) for i in shown)
-
-    shortest = min(label_width, SHORTEST_LABEL)
-    while needed(label_width) > width:
-        ranked = [i for i in shown if table.columns[i].rank]
-        if not ranked:
+    while label_width + needed() > width:
+        least = max(shown, key=lambda each: each.column.priority, default=None)
+        if least is None or not least.column.priority:
             break
-        shown = [i for i in shown if i != max(ranked, key=lambda i: table.columns[i].rank)]
-    label_width = max(shortest, min(label_width, width - needed(0)))
-    room = width - needed(label_width)
-    for i in shown:
-        more = max(0, min(room, widths[i] - least(i)))
-        widths[i] = least(i) + more
+        left.append(least.column.title)
+        shown = [each for each in shown if each is not least]
+    label_width = max(min(label_width, SHORTEST_LABEL), min(label_width, width - needed()))
+    room = width - label_width - needed()
+    for each in shown:
+        more = max(0, min(room, each.width - each.least))
+        each.width = each.least + more
         room -= more
-    return shown, widths, label_width
+    return shown, left, label_width
 
 
-def _column_texts(rows: Sequence[Row], column: int, draw: Callable[[Histogram], str]) -> list[str]:
-    cells = [row.cells[column] if column < len(row.cells) else None for row in rows]
-    pairs = [cell for cell in cells if isinstance(cell, Pair)]
-    left = max((width_of(pair.left) for pair in pairs), default=0)
-    right = max((width_of(pair.right) for pair in pairs), default=0)
-
-    def text(cell: Cell) -> str:
-        if cell is None:
-            return ""
-        if isinstance(cell, Histogram):
-            return draw(cell)
-        if isinstance(cell, Pair):
-            joiner = cell.joiner if cell.right else " " * len(cell.joiner)
-            first, last = padded(cell.left, left, right=True), padded(cell.right, right, right=True)
-            return f"{first} {joiner} {last}"
-        return printable(cell)
-
-    return [text(cell) for cell in cells]
-
-
-def _branches(levels: Sequence[int], *, drawn: bool) -> tuple[list[str], list[str]]:
+def _branches(levels: Sequence[int]) -> tuple[list[str], list[str]]:
     """Return for each row the branch that leads to it, and the one that its details stand behind.
 
     Rows of level 0 are roots and have no branch.
     """
-    if not drawn:
-        return [""] * len(levels), [""] * len(levels)
     following: list[bool] = []  # for each level, whether another row of that level follows
     lasts = [False] * len(levels)
     for i in range(len(levels) - 1, -1, -1):

@@ -1,7 +1,26 @@
-"""A table between records and media: typed cells, a tree of rows, and their alignment."""
+"""The table between a record and what shows it: typed columns, a tree of rows, notes.
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+A record makes one `Table`; `text`, `html` and `sheet` (the widget's arrays) draw it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+from nnmagic.display.units import Shape, plural
+
+STRONG, DIMMED, FLAGGED, FAILED, MANY_CALLS, CONTEXT, GROUP, FIRST = (1 << i for i in range(8))
+"""The bits of a row's state.
+
+STRONG: what the reader should see first. DIMMED: less important. FLAGGED: deserves a look, and is
+shown however deep. FAILED: ended by an exception, shown likewise. MANY_CALLS: stands for the rows
+below it, which are folded. CONTEXT: only leads to other rows, and has no cells but the first.
+GROUP: adds up the rows below it. FIRST: where NaN or Inf arose first.
+"""
+
+Kind = Literal["text", "flags", "shape", "count", "bytes", "share", "number", "pair", "histogram"]
+
+TEXT_KINDS = ("text", "flags", "shape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,100 +39,135 @@ class Histogram:
 
     BINS = 10
 
-    @classmethod
-    def of(cls, values: Iterable[float], low: float, high: float) -> "Histogram":
-        """Count the values within low..high; the rest, NaN included, is left out."""
-        counts = [0] * cls.BINS
-        for value in values:
-            if low <= value <= high:
-                place = int(_part(value, low, high) * cls.BINS)
-                counts[min(place, cls.BINS - 1)] += 1
-        return cls(tuple(counts), low, high)
-
     @property
     def zero(self) -> int | None:
         """The number of bins below zero, or None where zero is outside the range."""
         if not self.low <= 0 <= self.high or self.low == self.high:
             return None
-        return round(_part(0.0, self.low, self.high) * len(self.counts))
+        part = -self.low / 2 / (self.high / 2 - self.low / 2)  # halves, so that nothing overflows
+        return round(part * len(self.counts))
 
 
-def _part(value: float, low: float, high: float) -> float:
-    """Return where a value lies between two others, in 0..1; halves, so that nothing overflows."""
-    width = high / 2 - low / 2
-    return (value / 2 - low / 2) / width if width > 0 else 0.0
+class TensorShape(NamedTuple):
+    """A shape, or nested ones, and in words how dtype and device differ from other rows'."""
+
+    shape: Shape
+    odd: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two numbers that are read together (mean ± std), each aligned with those above it."""
+class Noted(NamedTuple):
+    """A number and words that stand behind it."""
 
-    left: str
-    joiner: str
-    right: str
+    number: float
+    words: str
 
 
-Cell = str | Histogram | Pair | None
+Pair = tuple[float | None, float | None]
+
+Cell = int | float | str | Pair | TensorShape | Noted | Histogram | None
+"""None is unknown; a text may stand in place of a number, an empty one where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column: its title, what it means, and what becomes of it where room is short.
+    """A column: what it is called, what it means, and how a row gets its cell.
+
+    A new column is one of these, in its record's tuple of columns; every medium shows it then.
 
     Attributes:
-        right: whether its text is aligned on the right.
-        rank: 0 for a column that always stays; of the others the highest goes first.
-        least: how narrow its text may be cut where room is short; None is never cut.
+        key: its name in code, `"zeros"`.
+        title: what stands above it.
+        kind: the type of its cells, from which follow how they are written, aligned, sorted and
+            sent; counts and bytes get prefixes, a share is a fraction in 0..1.
+        cell: returns the cell of a row from the row's subject.
+        cells: in place of `cell`, returns the cells of many subjects where that is much faster.
+        meaning: the definition of its values.
+        joiner: what stands between the two numbers of a pair.
+        priority: 0 for a column that always stays; where room is short, the highest leaves first.
+        narrowest: how narrow its text may be cut where room is short; None is never cut.
+        extra: whether only media in which columns can be chosen have it.
+        hidden: whether those show it only when asked to.
     """
 
+    key: str
     title: str
+    kind: Kind
+    cell: Callable[[Any], Cell] | None = None
+    cells: Callable[[Sequence[Any]], Sequence[Cell]] | None = None
     meaning: str = ""
-    right: bool = False
-    rank: int = 0
-    least: int | None = None
+    joiner: str = ""
+    priority: int = 0
+    narrowest: int | None = None
+    extra: bool = False
+    hidden: bool = False
+
+    def of(self, subjects: Sequence[Any]) -> Sequence[Cell]:
+        """Return the cells of these subjects."""
+        if self.cells is not None:
+            return self.cells(subjects)
+        return [] if self.cell is None else list(map(self.cell, subjects))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of a table, and what can be opened below it.
+class Row(NamedTuple):
+    """One line of a table.
 
     Attributes:
-        label: the text of the tree's column.
+        label: the text in the tree.
+        subject: what the row is about: its cells are made from it.
         level: how deep it stands in the tree; a row's children follow it with a higher level.
-        cells: one cell a column; fewer are filled up with empty ones.
+        name: its full name, which a search finds.
+        key: what a reader selects it by, if not by its name.
+        state: bits, such as STRONG.
         message: a text that stands in place of the cells from the second column on.
-        details: lines that explain the row, shown below it when it is opened.
-        opened: whether the rows below it are shown at first.
-        dimmed: whether it is context only.
-        strong: whether it is what the reader should see first.
     """
 
     label: str
+    subject: Any = None
     level: int = 0
-    cells: tuple[Cell, ...] = ()
+    name: str = ""
+    key: str | None = None
+    state: int = 0
     message: str = ""
-    details: tuple[str, ...] = ()
-    opened: bool = True
-    dimmed: bool = False
-    strong: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """What a record shows: a heading, a tree of rows, notes.
 
+    Cells are made when a medium asks for them: text draws 500 of 20,000 rows.
+
     Attributes:
-        tree: whether the rows' levels are drawn as branches.
-        show_details: whether every medium shows the rows' details at once.
+        title: what stands above the rows' labels, and its meaning.
+        columns: the columns; every medium has them in this order.
+        notes: the lines below the rows.
+        static_notes: those of them for media that show `beside` in no other way.
+        details: returns lines that explain a row, from the row's subject.
+        show_details: whether they are shown at once.
+        open_levels: the rows of so many levels are unfolded at first.
+        flat: whether text and HTML list full names and leave out the rows that only group.
+        beside: what a page shows besides, such as the recorded steps.
     """
 
     heading: str
-    label: Column
+    title: str
+    meaning: str = ""
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     notes: tuple[str, ...] = ()
-    tree: bool = True
+    static_notes: tuple[str, ...] = ()
+    details: Callable[[Any], Sequence[str]] = lambda _: ()
     show_details: bool = False
+    open_levels: int = 1 << 15
+    flat: bool = False
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+    def cells(self, key: str) -> list[Cell]:
+        """Return the cells of a column, row by row; an empty text where a row has none."""
+        place = next(i for i, column in enumerate(self.columns) if column.key == key)
+        has_cell = [not place or not (row.message or row.state & CONTEXT) for row in self.rows]
+        subjects = [row.subject for row, has in zip(self.rows, has_cell, strict=True) if has]
+        cells = iter(self.columns[place].of(subjects))
+        return [next(cells) if has else "" for has in has_cell]
 
 
 def bounded(levels: Sequence[int], needed: Iterable[int], limit: int) -> list[int]:
@@ -152,20 +206,61 @@ def parents_of(levels: Sequence[int]) -> list[int | None]:
     return parents
 
 
-def with_ancestors(
-    rows: Sequence[Row], keep: Callable[[int], bool], *, always: Callable[[int], bool]
-) -> tuple[Row, ...]:
-    """Return the rows to keep and, dimmed and without cells, the ancestors that lead to them."""
-    parents = parents_of([row.level for row in rows])
-    wanted = {i for i in range(len(rows)) if keep(i) or always(i)}
-    context: set[int] = set()
-    for i in wanted:
-        step = parents[i]
-        while step is not None and step not in context:
-            context.add(step)
+def with_ancestors(levels: Sequence[int], wanted: Iterable[int]) -> set[int]:
+    """Return the indices of the wanted rows and of those that lead to them."""
+    parents = parents_of(levels)
+    kept: set[int] = set()
+    for row in wanted:
+        step: int | None = row
+        while step is not None and step not in kept:
+            kept.add(step)
             step = parents[step]
-    return tuple(
-        row if i in wanted else replace(row, cells=row.cells[:1], dimmed=True)
-        for i, row in enumerate(rows)
-        if i in wanted or i in context
-    )
+    return kept
+
+
+def shortened(table: Table, *, depth: int | None, text: bool, limit: int) -> Table:
+    """Return the rows that text or HTML draw, and notes that say what they leave out.
+
+    Rows that are flagged or failed are always among them, with those that lead to them.
+
+    Args:
+        table: the whole table.
+        depth: how many levels are shown; None is all.
+        text: whether the medium is text, in which what is folded cannot be unfolded.
+        limit: how many rows there are at most.
+    """
+    rows, notes = table.rows, [*table.notes, *table.static_notes]
+    depths = [row.level for row in rows]
+    if table.flat:
+        leaves = [row for row in rows if not row.state & GROUP]
+        depths = [row.name.count(".") for row in leaves]
+        rows = [row._replace(label=row.name, level=0) for row in leaves]
+    levels = [row.level for row in rows]
+    urgent = [i for i, row in enumerate(rows) if row.state & (FLAGGED | FAILED)]
+    needed = with_ancestors(levels, urgent)
+    deepest = max(depths, default=0)
+    shallow = deepest if depth is None else depth
+    shown, hidden, folded_below = [], 0, deepest
+    for i, row in enumerate(rows):
+        is_folded = text and row.level > folded_below
+        if not is_folded:
+            folded_below = row.level if row.state & MANY_CALLS else deepest
+        if i in needed or (depths[i] <= shallow and not is_folded):
+            shown.append(i)
+        elif depths[i] > shallow:
+            hidden += 1
+    if hidden:
+        rows_hidden = plural(hidden, "row")
+        notes.append(
+            f"{rows_hidden} below level {depth} not shown; see them with --depth {deepest}"
+        )
+    always = set(urgent)
+    urgent_places = [place for place, i in enumerate(shown) if i in always]
+    kept = bounded([levels[i] for i in shown], urgent_places, limit)
+    if len(kept) < len(shown):
+        notes.append(
+            f"{len(shown) - len(kept):,} of {len(shown):,} rows not shown; narrow the display with "
+            f"--layers or --depth, or see every row with to_frame()"
+        )
+    rows = [rows[shown[place]] for place in kept]
+    return replace(table, rows=rows, notes=tuple(notes), static_notes=())

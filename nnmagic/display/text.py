@@ -2,7 +2,7 @@
 
 import textwrap
 
-from nnmagic.display.lines import aligned, clipped, histogram_glyphs, width_of
+from nnmagic.display.lines import aligned, clipped, width_of
 from nnmagic.display.table import Table
 from nnmagic.display.units import printable
 
@@ -11,14 +11,17 @@ def table_text(table: Table, width: int | None = None) -> str:
     """Return the table as lines of at most `width` places; None is as wide as needed."""
     lines = _wrapped(table.heading, width)
     if table.rows:
-        drawn = aligned(table, histogram_glyphs, None if width is None else width - 1)
+        drawn = aligned(table, None if width is None else width - 1)
         lines.append(f" {drawn.header}")
         for row, line, stem in zip(table.rows, drawn.lines, drawn.stems, strict=True):
             lines.append(f" {line}")
             if table.show_details:
                 lines += (
-                    _fitted(f" {stem}{printable(detail)}".rstrip(), width) for detail in row.details
+                    _fitted(f" {stem}{printable(detail)}".rstrip(), width)
+                    for detail in table.details(row.subject)
                 )
+        if drawn.left:
+            lines += _wrapped(f" no room for: {', '.join(drawn.left)}", width)
     for note in table.notes:
         lines += _wrapped(f" {note}", width)
     return "\n".join(lines)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 BINARY_PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 DECIMAL_PREFIXES = ("", " k", " M", " G", " T", " P")
 
+UNKNOWN = "unknown"
+
 Shape = tuple | dict | None
 """A tensor's shape, or shapes nested as the tensors are, in tuples and dicts."""
 
@@ -22,7 +24,7 @@ def printable(text: str) -> str:
 def count(number: int | None) -> str:
     """Return a count in full up to a million and in three digits with a decimal prefix beyond."""
     if number is None:
-        return "unknown"
+        return UNKNOWN
     if abs(number) < 1_000_000:
         return f"{number:,}"
     scaled, prefix = float(number), 0
@@ -34,7 +36,7 @@ def count(number: int | None) -> str:
 def size(size_bytes: int | None) -> str:
     """Return a number of bytes in binary units (factor 1024)."""
     if size_bytes is None:
-        return "unknown"
+        return UNKNOWN
     scaled, prefix = float(size_bytes), 0
     while scaled >= 1023.5 and prefix < len(BINARY_PREFIXES) - 1:
         scaled, prefix = scaled / 1024, prefix + 1

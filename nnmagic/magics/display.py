@@ -1,12 +1,15 @@
 """Showing a record in a notebook: its static table first, then the widget that hides it."""
 
 import ast
+import shutil
 import sys
 from typing import Any
 
 from IPython.display import display
 
 from nnmagic.display.html import table_html
+from nnmagic.display.table import Table
+from nnmagic.display.text import table_text
 from nnmagic.magics.line import is_silenced
 from nnmagic.records.record import Record
 
@@ -26,26 +29,30 @@ class NotebookDisplay:
 
     def __call__(self, record: Record) -> None:
         """Show a record."""
-        widget = None if record.view.static else self._widget(record)
+        table = record.table()
+        widget = None if record.view.static else self._widget(record, table)
         mark = "" if widget is None else widget.mark
-        html = table_html(record.table(text=False), mark)
-        bundle = {"text/plain": str(record), "text/html": html}
+        width = shutil.get_terminal_size((120, 24)).columns
+        bundle = {
+            "text/plain": table_text(record.drawn(table, text=True), width),
+            "text/html": table_html(record.drawn(table, text=False), mark),
+        }
         self.shell.display_pub.publish(bundle)
         if widget is not None:
             display(widget)
 
-    def _widget(self, record: Record) -> Any:
+    def _widget(self, record: Record, table: Table) -> Any:
         # what only loads the extension does not wait for the widget's packages
         from nnmagic.records.trace import Trace
         from nnmagic.widget.watching import subject_of, watching
         from nnmagic.widget.widget import NetworkWidget
 
         if not isinstance(record, Trace):
-            return NetworkWidget(record, static=True)
+            return NetworkWidget(record, static=True, table=table)
         network = None if record.root is None else record.root()
         if record.view.live and network is not None:
             return watching(network, record, static=True)
-        return NetworkWidget(record, live_of=subject_of, static=True)
+        return NetworkWidget(record, live_of=subject_of, static=True, table=table)
 
 
 RECORDS = (

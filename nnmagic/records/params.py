@@ -1,35 +1,24 @@
 """The record of a network's parameters: shape, size, first values, statistics."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import inf, isinf, isnan
-from typing import Any, ClassVar, Self
+from math import isinf, isnan
+from typing import Any, ClassVar, NamedTuple, Self, Unpack
 
 from nnmagic.display import units
-from nnmagic.display.table import Column, Row, Table
-from nnmagic.records.record import MOST_ROWS, Record, View, data_frame, joint_norm, leading_rows
-from nnmagic.records.tensor import STATISTICS, OfTensor, TensorRecord
+from nnmagic.display.table import FLAGGED, GROUP, STRONG, Cell, Column, Row, Table, TensorShape
+from nnmagic.records.columns import HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
+from nnmagic.records.record import (
+    Options,
+    Record,
+    data_frame,
+    joint_norm,
+    leading_rows,
+    ranked,
+)
+from nnmagic.records.tensor import NO_TENSOR, STATISTICS, OfTensor, Sample, TensorRecord
 from nnmagic.records.weights import WeightForm, form_lines
-
-COLUMNS = (
-    Column(title="shape", meaning="the shape of the tensor"),
-    Column(title="count", right=True, meaning="how many values; a tied one counts once"),
-    Column(title="share", right=True, rank=3, meaning="of all values"),
-    Column(title="mean ± std", right=True, rank=1, meaning="over the finite values; correction 1"),
-    Column(
-        title="min … max", right=True, rank=2, meaning="the least and the greatest finite value"
-    ),
-    Column(title="histogram", rank=5, meaning="ten bins from min to max; | is zero"),
-    Column(title="flags", meaning="what deserves a look"),
-    Column(title="first values", rank=4, least=12, meaning="of the first row"),
-)
-
-GRADIENT = Column(
-    title="gradient",
-    right=True,
-    rank=2,
-    meaning="the Euclidean norm of .grad as it is now",
-)
 
 LAZY = "not initialized yet"
 """Why a lazy layer's parameter has no values."""
@@ -159,7 +148,7 @@ class Params(Record):
         """Return a pandas DataFrame with one row a name."""
         return data_frame(self.rows, FRAME_COLUMNS + (("grad_norm",) if self.graded else ()))
 
-    def show(self, **options: Any) -> Self:
+    def show(self, **options: Unpack[Options]) -> Self:
         """Return the same record with other display options.
 
         Raises:
@@ -211,62 +200,54 @@ class Params(Record):
         heading = f"{self.title} · {units.plural(len(self.rows), self.noun)} · {counts}"
         return f"{heading} · {units.size(self.total_bytes)}"
 
-    def shown(self, view: View) -> list[int]:
-        """Return the numbers of the rows that a view shows, in its order."""
-        found = [i for i, row in enumerate(self.rows) if view.matches(row.name)]
-        key = view.sort
-        if key is not None:
-            found.sort(key=lambda i: _rank(getattr(self.rows[i], key)))
-        return found if view.top is None else found[: view.top]
-
-    def table(self, *, text: bool) -> Table:
-        """Return the table of the parameters whose names have at most `depth` dots."""
+    def table(self) -> Table:
+        """Return the table of the parameters below the layers that hold them, or sorted."""
         view, notes = self.view, list(self.notes)
-        shown = [self.rows[i] for i in self.shown(replace(view, top=None))]
-        if view.layers and not shown:
+        names = [row.name for row in self.rows]
+        if view.layers and not any(map(view.matches, names)):
             notes.append(f"no {self.noun} matches {' '.join(view.layers)}")
-        if view.depth is not None:
-            kept = [row for row in shown if row.name.count(".") <= view.depth]
-            if len(kept) < len(shown):
-                hidden = units.plural(len(shown) - len(kept), self.noun)
-                notes.append(f"{hidden} below level {view.depth} not shown")
-            shown = kept
-        limit = MOST_ROWS if view.top is None else min(view.top, MOST_ROWS)
-        if len(shown) > limit:
-            notes.append(f"{limit:,} of {len(shown):,} shown; see them all with to_frame()")
+        chosen = [self.rows[i] for i in ranked(self.rows, names, view, notes)]
         return Table(
             heading=self.heading,
-            label=Column(title="name", meaning="as in named_parameters()"),
-            columns=(*COLUMNS[:-2], *((GRADIENT,) if self.graded else ()), *COLUMNS[-2:]),
-            rows=tuple(self._row(row) for row in shown[:limit]),
+            title="name",
+            meaning="as in named_parameters()",
+            columns=tuple(c for c in COLUMNS if self.graded or c.key != "grad_norm"),
+            rows=list(self._rows(chosen)),
             notes=tuple(notes),
-            tree=False,
+            details=ParameterRow.details,
             show_details=view.values is not None,
+            open_levels=view.open_depth,
+            flat=True,
         )
 
-    def _row(self, row: ParameterRecord) -> Row:
-        tensor = row.tensor
-        rows = leading_rows(tensor.values, tensor.shape, self.view.values_shown)
-        usual = self.rows[0].tensor
-        shape = units.shape(row.shape)
-        shape += f" {tensor.dtype}" if tensor.dtype != usual.dtype else ""
-        shape += f" {tensor.device}" if tensor.device != usual.device else ""
-        return Row(
-            label=row.name,
-            cells=(
-                shape,
-                "" if row.count is None else units.count(row.count),
-                "" if row.percent is None else units.percent(row.percent / 100),
-                tensor.mean_and_std,
-                tensor.min_and_max,
-                tensor.histogram,
-                *((_norm_text(row),) if self.graded else ()),
-                ", ".join(self.flags(row)),
-                rows[0] if rows else "",
-            ),
-            details=() if row.shape is None else (f"{tensor.caption}, {row.size}", *rows),
-            strong=bool(tensor.nan or tensor.inf),
-        )
+    def _rows(self, chosen: Sequence[ParameterRecord]) -> Iterator[Row]:
+        """Yield the rows, before each parameter those of the layers that it is the first in."""
+        is_sorted = self.view.sort is not None or self.view.top is not None
+        totals = self._totals()
+        path: list[str] = []
+        for record in chosen:
+            *layers, last = [record.name] if is_sorted else record.name.split(".")
+            common = 0
+            while common < min(len(path), len(layers)) and path[common] == layers[common]:
+                common += 1
+            path = layers
+            for level in range(common, len(layers)):
+                name = ".".join(layers[: level + 1])
+                subject = ParameterRow(self, None, totals[name])
+                yield Row(layers[level], subject, level, name, state=GROUP)
+            state = FLAGGED | STRONG if record.nan or record.inf else 0
+            subject = ParameterRow(self, record, record.count)
+            yield Row(last, subject, len(layers), record.name, state=state)
+
+    def _totals(self) -> Counter[str]:
+        """Return how many values each layer holds below it, a tied parameter at its first name."""
+        totals = Counter[str]()
+        for row in self.rows:
+            holder = row.name
+            while row.tied_to is None and "." in holder:
+                holder = holder.rpartition(".")[0]
+                totals[holder] += row.count or 0
+        return totals
 
     def flags(self, row: ParameterRecord) -> list[str]:
         """Return what deserves a look, in words."""
@@ -292,21 +273,148 @@ class Params(Record):
         return flags
 
 
-def _rank(value: float | None) -> float:
-    """Return what sorts the largest first, NaN before all numbers and None after them."""
-    if value is None:
-        return inf
-    return -inf if isnan(value) else -value
+class ParameterRow(NamedTuple):
+    """A parameter as the subject of a row, or None for a layer that holds some.
+
+    Attributes:
+        params: what it is one of.
+        record: the parameter.
+        numel: how many values it has, or those below the layer; None where unknown.
+    """
+
+    params: Params
+    record: ParameterRecord | None
+    numel: int | None
+
+    @property
+    def tensor(self) -> TensorRecord:
+        """The parameter's own tensor."""
+        return NO_TENSOR if self.record is None else self.record.tensor
+
+    @property
+    def numbers(self) -> TensorRecord:
+        """Its statistics."""
+        return self.tensor
+
+    @property
+    def spread(self) -> Sample | None:
+        """The values that the histogram is of."""
+        return self.tensor.spread
+
+    @property
+    def share(self) -> float | None:
+        """Its share of all values, in 0..1."""
+        if self.record is not None:
+            return None if self.record.percent is None else self.record.percent / 100
+        return (self.numel or 0) / self.params.total if self.params.total else None
+
+    @property
+    def shape(self) -> TensorShape:
+        """Its shape, with the dtype and the device where they are not those of the first."""
+        assert self.record is not None
+        own, first = self.tensor, self.params.rows[0].tensor
+        odd = [own.dtype] if own.dtype != first.dtype else []
+        odd += [own.device] if own.device != first.device else []
+        return TensorShape(self.record.shape, " ".join(odd))
+
+    @property
+    def flags(self) -> str:
+        """What deserves a look, in words."""
+        return "" if self.record is None else ", ".join(self.params.flags(self.record))
+
+    @property
+    def first_values(self) -> list[str]:
+        """A text for each of its first rows."""
+        rows = self.params.view.values_shown
+        return leading_rows(self.tensor.values, self.tensor.shape, rows)
+
+    def details(self) -> list[str]:
+        """Return lines with its dtype, its size and its first rows."""
+        if self.record is None or self.record.shape is None:
+            return []
+        return [f"{self.tensor.caption}, {self.record.size}", *self.first_values]
+
+
+def _of_parameter(cell: Callable[[ParameterRow], Cell]) -> Callable[[ParameterRow], Cell]:
+    """Return the cell of a column in which a layer that holds parameters has none."""
+    return lambda row: "" if row.record is None else cell(row)
+
+
+def _grad_norm(row: ParameterRow) -> Cell:
+    assert row.record is not None
+    if row.record.grad_norm is None and row.record.has_grad:
+        return units.UNKNOWN
+    return "" if row.record.grad_norm is None else row.record.grad_norm
+
+
+COLUMNS = (
+    Column(
+        key="shape",
+        title="shape",
+        kind="shape",
+        narrowest=22,
+        meaning="the shape of the tensor",
+        cell=_of_parameter(lambda row: row.shape),
+    ),
+    Column(
+        key="count",
+        title="count",
+        kind="count",
+        meaning="how many values; a tied one counts once",
+        cell=lambda row: "" if row.numel is None else row.numel,
+    ),
+    Column(
+        key="percent",
+        title="share",
+        kind="share",
+        priority=3,
+        meaning="of all values",
+        cell=lambda row: row.share,
+    ),
+    MEAN_AND_STD,
+    MIN_AND_MAX,
+    HISTOGRAM,
+    Column(
+        key="grad_norm",
+        title="gradient",
+        kind="number",
+        priority=2,
+        meaning="the Euclidean norm of .grad as it is now",
+        cell=_of_parameter(_grad_norm),
+    ),
+    Column(
+        key="flags",
+        title="flags",
+        kind="flags",
+        meaning="what deserves a look",
+        cell=lambda row: row.flags,
+    ),
+    Column(
+        key="first_values",
+        title="first values",
+        kind="text",
+        priority=5,
+        narrowest=12,
+        meaning="of the first row",
+        cell=lambda row: next(iter(row.first_values), ""),
+    ),
+    replace(ZEROS, extra=True),
+    Column(
+        key="dtype",
+        title="dtype",
+        kind="text",
+        priority=7,
+        meaning="the type of one value",
+        cell=_of_parameter(lambda row: row.tensor.dtype),
+        extra=True,
+        hidden=True,
+    ),
+)
+"""The columns of parameters: a new one goes here."""
 
 
 def _number(value: float) -> str:
     return units.numbers(value)[0]
-
-
-def _norm_text(row: ParameterRecord) -> str:
-    if row.grad_norm is not None:
-        return _number(row.grad_norm)
-    return "unknown" if row.has_grad else ""
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,16 +1,26 @@
-"""What all records share: tensor records, display options, and how a record shows itself."""
+"""What all records share: display options, and how a record shows itself."""
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
-from math import hypot, isfinite, isnan, nan
-from typing import Any, ClassVar, Self
+from math import hypot, inf, isfinite, isnan, nan
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 from nnmagic.display import units
 from nnmagic.display.html import page_html, table_html
-from nnmagic.display.table import Row, Table, with_ancestors
+from nnmagic.display.table import (
+    CONTEXT,
+    DIMMED,
+    FAILED,
+    FLAGGED,
+    Row,
+    Table,
+    shortened,
+    with_ancestors,
+)
 from nnmagic.display.text import table_text
 
 TEXT_DEPTH = 3
@@ -60,14 +70,24 @@ class View:
         """How many leading rows of values a row's details hold."""
         return VALUES_SHOWN if self.values is None else self.values
 
-    def depth_in(self, *, text: bool) -> int | None:
-        """Return how many levels a medium shows at all; None is all of them."""
-        return self.open_depth if text else self.depth
-
     @property
     def open_depth(self) -> int:
         """The number of levels that are open at first."""
         return TEXT_DEPTH if self.depth is None else self.depth
+
+
+class Options(TypedDict, total=False):
+    """The display options as keyword arguments; a single pattern or class name is a tuple of it."""
+
+    depth: int | None
+    layers: str | Sequence[str]
+    sort: str | None
+    top: int | None
+    values: int | None
+    step: int | None
+    classes: str | Sequence[str]
+    static: bool
+    live: bool
 
 
 def joint_norm(norms: Iterable[float | None]) -> float | None:
@@ -140,8 +160,19 @@ class Record(ABC):
     view: View = field(default=View(), compare=False, repr=False)
 
     @abstractmethod
-    def table(self, *, text: bool) -> Table:
-        """Return the table that a medium draws; text cannot be unfolded, and shows fewer levels."""
+    def table(self) -> Table:
+        """Return the table with every row that the display options ask for."""
+
+    def drawn(self, table: Table | None = None, *, text: bool) -> Table:
+        """Return the part of the table that text or HTML draws.
+
+        Args:
+            table: the table, where it is there already.
+            text: whether the medium is text, which cannot be unfolded and shows fewer levels.
+        """
+        table = self.table() if table is None else table
+        depth = self.view.open_depth if text and not table.flat else self.view.depth
+        return shortened(table, depth=depth, text=text, limit=MOST_ROWS)
 
     @abstractmethod
     def brief(self) -> str:
@@ -151,7 +182,7 @@ class Record(ABC):
     def to_frame(self) -> Any:
         """Return the whole record as a pandas DataFrame."""
 
-    def show(self, **options: Any) -> Self:
+    def show(self, **options: Unpack[Options]) -> Self:
         """Return the same record with other display options.
 
         Args:
@@ -165,22 +196,19 @@ class Record(ABC):
         for name in options:
             if name not in known:
                 raise TypeError(f"no display option {name!r}; there are {', '.join(sorted(known))}")
-        for name in ("layers", "classes"):
-            if isinstance(options.get(name), str):
-                options[name] = (options[name],)
-            elif name in options:
-                options[name] = tuple(options[name])
-        view = replace(self.view, **options)
+        changed: dict[str, Any] = dict(options)
+        for name in {"layers", "classes"} & set(options):
+            value = changed[name]
+            changed[name] = (value,) if isinstance(value, str) else tuple(value)
+        view = replace(self.view, **changed)
         if view.sort is not None and view.sort not in self.SORTABLE:
             columns = ", ".join(self.SORTABLE) or "none"
             raise ValueError(f"no column {view.sort!r} to sort by; there are {columns}")
         return replace(self, view=view)
 
-    def to_html(self, path: Any) -> None:
+    def to_html(self, path: str | Path) -> None:
         """Write a page of its own that needs no network."""
-        from pathlib import Path
-
-        table = self.table(text=False)
+        table = self.drawn(text=False)
         Path(path).write_text(page_html(table, table.heading), encoding="utf-8")
 
     def __repr__(self) -> str:
@@ -190,27 +218,47 @@ class Record(ABC):
     def __str__(self) -> str:
         """Return the table as text, as wide as the terminal."""
         width = shutil.get_terminal_size((120, 24)).columns
-        return table_text(self.table(text=True), width)
+        return table_text(self.drawn(text=True), width)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
 
     def _repr_html_(self) -> str:
-        return table_html(self.table(text=False))
+        return table_html(self.drawn(text=False))
 
 
-def left_out(shown: int, rows: int) -> str:
-    """Return the line that says how many rows a display left out, and how to see them."""
-    return (
-        f"{rows - shown:,} of {rows:,} rows not shown; narrow the display with --layers or "
-        f"--depth, or see every call with to_frame()"
-    )
-
-
-def filtered(
-    rows: Sequence[Row], names: Sequence[str], view: View, always: Callable[[int], bool]
-) -> tuple[Row, ...]:
-    """Return the rows whose names the view asks for, with the ancestors that lead to them."""
+def filtered(rows: Sequence[Row], names: Sequence[str], view: View) -> Sequence[Row]:
+    """Return the rows whose names the view asks for, the flagged ones, and what leads to them."""
     if not view.layers:
-        return tuple(rows)
-    return with_ancestors(rows, lambda i: view.matches(names[i]), always=always)
+        return rows
+    wanted = {
+        i for i, row in enumerate(rows) if row.state & (FLAGGED | FAILED) or view.matches(names[i])
+    }
+    return [
+        row if i in wanted else row._replace(state=row.state | CONTEXT | DIMMED)
+        for i in sorted(with_ancestors([row.level for row in rows], wanted))
+        for row in [rows[i]]
+    ]
+
+
+def ranked(
+    rows: Sequence[Any], names: Sequence[str], view: View, notes: list[str]
+) -> Sequence[int]:
+    """Return the numbers of the rows that a view asks for, sorted as it says, the first ones.
+
+    A note says what was left out.
+    """
+    found = [i for i, name in enumerate(names) if view.matches(name)]
+    key = view.sort
+    if key is not None:
+        found.sort(key=lambda i: _largest_first(getattr(rows[i], key)))
+    if view.top is not None and view.top < len(found):
+        notes.append(f"{view.top:,} of {len(found):,} shown; see them all with to_frame()")
+    return found[: view.top]
+
+
+def _largest_first(value: float | None) -> float:
+    """Return what sorts the largest first, NaN before all numbers and None after them."""
+    if value is None:
+        return inf
+    return -inf if isnan(value) else -value

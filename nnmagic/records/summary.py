@@ -1,41 +1,138 @@
 """The record of a network's structure: layers, shapes, parameters, FLOPs, memory."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from nnmagic.display import units
-from nnmagic.display.table import Column, Row, Table, bounded
-from nnmagic.records.record import MOST_ROWS, Record, View, data_frame, filtered, left_out
+from nnmagic.display.table import (
+    DIMMED,
+    FAILED,
+    FLAGGED,
+    STRONG,
+    Cell,
+    Column,
+    Row,
+    Table,
+    TensorShape,
+)
+from nnmagic.records.record import Record, data_frame, filtered, ranked
 from nnmagic.records.summary_rows import LayerShape, TrainingStep
 from nnmagic.records.weights import WeightForm, added_values, form_lines
 
+
+class LayerRow(NamedTuple):
+    """A layer's call as the subject of a row, or the parameters that a container holds itself.
+
+    Attributes:
+        layer: the call.
+        label: what the tree calls it.
+        is_own: whether it is about those parameters.
+    """
+
+    layer: LayerShape
+    label: str
+    is_own: bool = False
+
+    @property
+    def type(self) -> str:
+        """The class of the layer."""
+        if self.is_own:
+            return "Parameter"
+        return "" if self.layer.type == self.label else self.layer.type
+
+    def details(self) -> list[str]:
+        """Return lines with the shapes, and the sizes of the output and the parameters."""
+        row = self.layer
+        if self.is_own or row.failed:
+            return []
+        got, gave = units.shape(row.input_shape), units.shape(row.output_shape)
+        trainable = f"{row.trainable_params:,} trainable, {units.size(row.param_bytes)}"
+        lines = (
+            f"{got or 'no tensor'} → {gave or 'no tensor'}" if row.call is not None else "",
+            f"output {units.size(row.output_bytes)}" if row.output_bytes else "",
+            f"parameters {row.params:,}: {trainable}" if row.params else "",
+        )
+        return [line for line in lines if line]
+
+
+def _of_call(cell: Callable[[LayerShape], Cell]) -> Callable[[LayerRow], Cell]:
+    """Return the cell of a column in which a container's own parameters have none."""
+    return lambda row: "" if row.is_own else cell(row.layer)
+
+
 COLUMNS = (
-    Column(title="type", rank=1, meaning="the class of the layer"),
     Column(
+        key="type",
+        title="type",
+        kind="text",
+        priority=1,
+        meaning="the class of the layer",
+        cell=lambda row: row.type,
+    ),
+    Column(
+        key="shape",
         title="output shape",
-        least=22,
+        kind="shape",
+        narrowest=22,
         meaning="the batch first",
+        cell=_of_call(
+            lambda row: "not called" if row.call is None else TensorShape(row.output_shape)
+        ),
     ),
     Column(
+        key="params",
         title="parameters",
-        right=True,
+        kind="count",
         meaning="distinct ones, of the layer and of everything below it",
+        cell=lambda row: row.layer.own_params if row.is_own else row.layer.params,
     ),
     Column(
+        key="flops",
         title="FLOPs",
-        right=True,
-        rank=2,
+        kind="count",
+        priority=2,
         meaning="2 for each multiply-add; MACs are half of that",
+        cell=_of_call(lambda row: "" if row.call is None else row.flops),
     ),
-    Column(title="input shape", rank=4, least=22, meaning="what the layer got"),
     Column(
-        title="weights",
-        rank=3,
-        least=12,
-        meaning="those that are tied, packed, parametrised or pruned",
+        key="input",
+        title="input shape",
+        kind="shape",
+        priority=5,
+        narrowest=22,
+        meaning="what the layer got",
+        cell=_of_call(lambda row: TensorShape(row.input_shape)),
     ),
-    Column(title="arguments", rank=3, least=12, meaning="what the layer was made with"),
+    Column(
+        key="weights",
+        title="weights",
+        kind="text",
+        priority=3,
+        narrowest=12,
+        meaning="those that are tied, packed, parametrised or pruned",
+        cell=_of_call(lambda row: row.weights),
+    ),
+    Column(
+        key="arguments",
+        title="arguments",
+        kind="text",
+        priority=4,
+        narrowest=12,
+        meaning="what the layer was made with",
+        cell=_of_call(lambda row: row.config),
+    ),
+    Column(
+        key="output_bytes",
+        title="output size",
+        kind="bytes",
+        priority=6,
+        meaning="the bytes of the tensors that it returned",
+        cell=_of_call(lambda row: "" if row.call is None else row.output_bytes),
+        extra=True,
+    ),
 )
+"""The columns of a summary: a new one goes here."""
 
 FRAME_COLUMNS = (
     "network",
@@ -170,86 +267,75 @@ class Summary(Record):
         """Return a pandas DataFrame with one row a call, then one for each layer that never ran."""
         return data_frame(self.rows, FRAME_COLUMNS)
 
-    def table(self, *, text: bool) -> Table:
-        """Return the table of the layers."""
-        depth = self.view.depth_in(text=text)
-        notes: list[str] = []
-        if self.view.sort is not None or self.view.top is not None:
-            rows, names = self._ranked_rows()
-            tree = False
+    def table(self) -> Table:
+        """Return the table of the layers, nested, or sorted as the view says."""
+        view, notes = self.view, list[str]()
+        every = [row.layer for row in self.rows]
+        if view.layers and not any(map(view.matches, every)):
+            notes.append(f"no layer matches {' '.join(view.layers)}")
+        if view.sort is None and view.top is None:
+            subjects = list(self._nested())
+            rows = filtered(self._rows(subjects), [row.layer.layer for _, row in subjects], view)
         else:
-            rows, names = self._nested_rows(depth, notes)
-            tree = True
-        shown = filtered(rows, names, self.view, lambda i: False)
-        if self.view.layers and not shown:
-            notes.append(f"no layer matches {' '.join(self.view.layers)}")
+            layers = [self.rows[i] for i in ranked(self.rows, every, view, notes)]
+            rows = self._rows([(0, LayerRow(row, row.layer or row.network)) for row in layers])
         return Table(
             heading=self.heading,
-            label=Column(title="layer", meaning="in the order in which the calls would begin"),
+            title="layer",
+            meaning="in the order in which the calls would begin",
             columns=self._columns(),
-            rows=shown,
+            rows=rows,
             notes=(*self.totals(), *notes, *self.notes),
-            tree=tree,
+            details=LayerRow.details,
+            open_levels=view.open_depth,
         )
 
     def _columns(self) -> tuple[Column, ...]:
-        added = {"output shape": self.shapes_from, "FLOPs": self.counted}
+        added = {"shape": self.shapes_from, "flops": self.counted}
         return tuple(
-            replace(column, meaning=f"{column.meaning}; {added[column.title]}")
-            if column.title in added
+            replace(column, meaning=f"{column.meaning}; {added[column.key]}")
+            if column.key in added
             else column
             for column in COLUMNS
         )
 
-    def ranked(self, view: View) -> list[int]:
-        """Return the numbers of the rows that a view shows sorted, or cut after the first ones."""
-        found = [i for i, row in enumerate(self.rows) if view.matches(row.layer)]
-        key = view.sort
-        if key is not None:
-            found.sort(key=lambda i: -(getattr(self.rows[i], key) or 0))
-        return found[: MOST_ROWS if view.top is None else view.top]
-
-    def _ranked_rows(self) -> tuple[list[Row], list[str]]:
-        ranked = [self.rows[i] for i in self.ranked(self.view)]
-        rows = [_row(row, row.layer or row.network, 0, self.view) for row in ranked]
-        return rows, [row.layer for row in ranked]
-
-    def _nested_rows(self, depth: int | None, notes: list[str]) -> tuple[list[Row], list[str]]:
-        chosen = list(self.rows)
-        if depth is not None:
-            chosen = [row for row in chosen if row.depth <= depth or row.failed]
-            hidden = len(self.rows) - len(chosen)
-            if hidden:
-                deepest = max(row.depth for row in self.rows)
-                notes.append(
-                    f"{units.plural(hidden, 'row')} below level {depth} not shown; "
-                    f"see them with --depth {deepest}"
-                )
-        kept = bounded([row.depth for row in chosen], (), MOST_ROWS)
-        if len(kept) < len(chosen):
-            notes.append(left_out(len(kept), len(chosen)))
-        rows: list[Row] = []
-        names: list[str] = []
+    def _nested(self) -> Iterator[tuple[int, LayerRow]]:
+        """Yield each row's level and subject, a container's own parameters below it."""
         path: list[str] = []
-        of_one = self.is_of_one
-        for row in (chosen[i] for i in kept):
+        of_one = len({row.network for row in self.rows}) < 2
+        for row in self.rows:
             del path[row.depth :]
             above = path[-1] if path and row.call is not None else None
             path += [row.layer] * (row.depth + 1 - len(path))
-            label = label_of(row, above, of_one=of_one)
-            rows.append(_row(row, label, row.depth, self.view))
-            names.append(row.layer)
-            if row.children and row.own_params and (depth is None or row.depth < depth):
-                own = ", ".join(row.names)
-                cells = ("Parameter", None, units.count(row.own_params))
-                rows.append(Row(label=f"own: {own}", level=row.depth + 1, cells=cells))
-                names.append(row.layer)
-        return rows, names
+            label = row.layer or row.network
+            if above:
+                label = label.removeprefix(f"{above}.")
+            elif row.call is None and not of_one:
+                label = f"{row.network}:{row.layer}"
+            yield row.depth, LayerRow(row, label)
+            if row.children and row.own_params:
+                yield row.depth + 1, LayerRow(row, f"own: {', '.join(row.names)}", is_own=True)
 
-    @property
-    def is_of_one(self) -> bool:
-        """Whether all rows are of one network."""
-        return len({row.network for row in self.rows}) < 2
+    def _rows(self, subjects: Sequence[tuple[int, LayerRow]]) -> list[Row]:
+        rows = []
+        for level, subject in subjects:
+            layer = subject.layer
+            failed = layer.failed and not subject.is_own
+            state = DIMMED if layer.call is None else 0
+            state |= FAILED if failed else 0
+            state |= FLAGGED | STRONG if failed and not layer.children else 0
+            rows.append(
+                Row(
+                    label=subject.label,
+                    subject=subject,
+                    level=level,
+                    name=layer.layer or layer.network,
+                    key=f"{layer.layer} own" if subject.is_own else layer.layer,
+                    state=state,
+                    message="FAILED" if failed else "",
+                )
+            )
+        return rows
 
     @property
     def heading(self) -> str:
@@ -293,51 +379,3 @@ class Summary(Record):
             listed = ", ".join(f"{name} × {times}" for name, times in self.uncounted)
             lines.append(f"FLOPs unknown of: {listed}")
         return tuple(lines)
-
-
-def label_of(row: LayerShape, above: str | None, *, of_one: bool) -> str:
-    """Return what a row is called.
-
-    Args:
-        row: the row.
-        above: the name of the layer that called it; None for a layer that nothing called.
-        of_one: whether all rows are of one network.
-    """
-    name = row.layer or row.network
-    if above:
-        return name.removeprefix(f"{above}.")
-    return name if row.call is not None or of_one else f"{row.network}:{row.layer}"
-
-
-def _row(row: LayerShape, label: str, level: int, view: View) -> Row:
-    type_name = row.type
-    first = "" if type_name == label else type_name
-    drawn = Row(label=label, level=level, opened=level < view.open_depth)
-    if row.failed:
-        return replace(drawn, cells=(first,), message="FAILED", strong=not row.children)
-    shape = units.shape(row.output_shape) if row.call is not None else "not called"
-    return replace(
-        drawn,
-        cells=(
-            first,
-            shape,
-            units.count(row.params),
-            units.count(row.flops) if row.call is not None else "",
-            units.shape(row.input_shape),
-            row.weights,
-            row.config,
-        ),
-        details=_details(row),
-        dimmed=row.call is None,
-    )
-
-
-def _details(row: LayerShape) -> tuple[str, ...]:
-    got, gave = units.shape(row.input_shape), units.shape(row.output_shape)
-    trainable = f"{row.trainable_params:,} trainable, {units.size(row.param_bytes)}"
-    lines = (
-        f"{got or 'no tensor'} → {gave or 'no tensor'}" if row.call is not None else "",
-        f"output {units.size(row.output_bytes)}" if row.output_bytes else "",
-        f"parameters {row.params:,}: {trainable}" if row.params else "",
-    )
-    return tuple(line for line in lines if line)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from math import hypot, inf, isnan, nan, prod, sqrt
 from typing import Any, NamedTuple
 
-from nnmagic.display import units
-from nnmagic.display.table import Histogram, Pair
+from nnmagic.display.table import Histogram
+from nnmagic.records.histograms import histograms
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,24 +156,7 @@ class TensorRecord:
     @property
     def histogram(self) -> Histogram | None:
         """The distribution of the finite values, of the sample where the tensor is large."""
-        if self.spread is None or self.min is None or self.max is None:
-            return None
-        return Histogram.of(self.spread.flat(), self.min, self.max)
-
-    @property
-    def mean_and_std(self) -> Pair | None:
-        """The mean and the standard deviation as a cell."""
-        if self.mean is None:
-            return None
-        mean, std = units.numbers(self.mean, self.std)
-        return Pair(mean, "±", std)
-
-    @property
-    def min_and_max(self) -> Pair | None:
-        """The range of the finite values as a cell."""
-        if self.min is None:
-            return None
-        return Pair(*_joined(units.numbers(self.min, self.max), "…"))
+        return histograms([(self.spread, self.min, self.max)])[0]
 
     @property
     def caption(self) -> str:
@@ -184,10 +167,8 @@ class TensorRecord:
         return text
 
 
-def _joined(texts: tuple[str, ...], joiner: str) -> tuple[str, str, str]:
-    left, right = texts
-    return left, joiner, right
-
+NO_TENSOR = TensorRecord(shape=(), dtype="", device="", numel=0)
+"""In place of the tensor of a row that has none."""
 
 STATISTICS = ("min", "max", "mean", "std", "zeros", "nan", "inf")
 """The numbers of a tensor that a frame has columns for."""

@@ -231,9 +231,9 @@ class Trace(Record):
         ]
         return data_frame(rows, list(_Quantity.__slots__))
 
-    def table(self, *, text: bool) -> Table:
+    def table(self) -> Table:
         """Return the table of the shown step."""
-        return TraceTable(self.log, self.view, text=text, scores=self.default).table()
+        return TraceTable(self.log, self.view, scores=self.default).table()
 
 
 @dataclass(frozen=True, slots=True)

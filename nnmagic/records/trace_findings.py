@@ -67,7 +67,7 @@ class Findings:
             self._look_for_precision()
         for call in sorted(log.constant & set(parent)):
             self._tell_of_constant(call)
-        self.bad_gradients = self._look_for_bad_gradients()
+        self.bad_gradients = self._look_for_bad_gradients() if log.graded else ""
 
     def _flag(self, call: int, text: str) -> None:
         self.flags.setdefault(call, []).append(text)

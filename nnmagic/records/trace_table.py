@@ -1,58 +1,193 @@
-"""The table of a run: one step of it, what failed and what is flagged always in it."""
+"""The table of a run: its columns, and the rows of one step."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from nnmagic.display import units
-from nnmagic.display.table import Column, Pair, Row, Table, bounded, parents_of
-from nnmagic.records.call_log import FINISHED, TraceLog
-from nnmagic.records.record import MOST_ROWS, View, filtered, leading_rows, left_out
-from nnmagic.records.tensor import TensorRecord
+from nnmagic.display.messages import ScoresContent, StepsContent
+from nnmagic.display.table import (
+    DIMMED,
+    FAILED,
+    FIRST,
+    FLAGGED,
+    MANY_CALLS,
+    STRONG,
+    Column,
+    Noted,
+    Row,
+    Table,
+    TensorShape,
+)
+from nnmagic.records import call_log
+from nnmagic.records.call_log import FINISHED, Layer, TraceLog
+from nnmagic.records.columns import HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
+from nnmagic.records.record import View, filtered, leading_rows
+from nnmagic.records.tensor import NO_TENSOR, NOTHING_KNOWN, Sample, Statistics, TensorRecord
 from nnmagic.records.trace_findings import Findings
+from nnmagic.records.trace_nonfinite import first_nonfinite
 from nnmagic.records.trace_scores import ItemScores, ScoreReader
 from nnmagic.records.trace_verdicts import Verdicts
 
 FOLDED_FROM = 6
 """From how many calls of one layer within one parent on they are folded into one row."""
 
+
+class CallRow:
+    """A call as the subject of a row: what the columns take their cells from.
+
+    Attributes:
+        call: the number of the call.
+        layer: its layer.
+        label: what the tree calls it.
+        times: how many calls the row stands for, the last of which it shows; 0 for one call.
+        network: the name of the network.
+        output: the number of the tensor that the statistics are of; None for none.
+    """
+
+    __slots__ = ("_numbers", "_step", "call", "label", "layer", "network", "output", "times")
+
+    def __init__(self, step: "TraceTable", call: int, layer: Layer, label: str, times: int) -> None:
+        self._step, self.call, self.layer, self.label = step, call, layer, label
+        self.times, self.output = times, step.outputs[call]
+        self.network = step.log.networks[layer.network]
+        self._numbers: Statistics | None = None
+
+    @property
+    def numbers(self) -> Statistics:
+        """The statistics of its output, NaN where unknown."""
+        if self._numbers is None:
+            tensors = self._step.log.tensors
+            out = self.output
+            self._numbers = NOTHING_KNOWN if out is None else tensors.statistics_of(out)
+        return self._numbers
+
+    @property
+    def tensor(self) -> TensorRecord:
+        """Its output; made anew each time, since it holds values."""
+        return NO_TENSOR if self.output is None else self._step.log.tensors.record(self.output)
+
+    @property
+    def spread(self) -> Sample | None:
+        """The values that the histogram is of."""
+        tensors, output = self._step.log.tensors, self.output
+        return None if output is None else tensors.samples_of(output).spread
+
+    @property
+    def shape(self) -> TensorShape | str:
+        """The shape of what the call returned."""
+        log = self._step.log
+        if self.output is None:
+            return "no tensor"
+        form = log.tensors.form_of(self.output)
+        common = self._step.common_form
+        odd = " ".join(own for own, other in zip(form[1:3], common, strict=True) if own != other)
+        return TensorShape(log.shapes[log.output_shape[self.call]], odd)
+
+    @property
+    def gradient(self) -> tuple[float | None, float | None]:
+        """The mean and the standard deviation of the gradient of what the call returned."""
+        log = self._step.log
+        gradient = log.gradient_of(self.call)
+        tensor = None if gradient is None else log.tensors.record(gradient)
+        return (None, None) if tensor is None else (tensor.mean, tensor.std)
+
+    @property
+    def own_gradient(self) -> float | Noted | str | None:
+        """The norm of the gradients of the layer's own parameters, and which got none."""
+        log = self._step.log
+        own = log.parameter_gradients.get(log.layer[self.call])
+        if not own:
+            return ""
+        norm = log.own_gradient(self.call)
+        without = [name for name, gradient in own.items() if gradient is None]
+        if len(without) == len(own):
+            return "none"
+        if norm is None:
+            return ", ".join([units.UNKNOWN, *(f"{name} none" for name in without)])
+        return Noted(norm, f"{', '.join(without)} none") if without else norm
+
+    @property
+    def flags(self) -> str:
+        """What deserves a look, in words."""
+        log = self._step.log
+        if self.output is None:
+            return ""
+        words = [f"the last of {units.plural(self.times, 'call')}"] if self.times else []
+        words += ["recomputed in the backward"] if self.call in log.recomputed else []
+        unknown = log.tensors.unknown.get(self.output, "")
+        words += self._step.verdicts.flags(self.call, self.numbers.zeros, unknown)
+        return ", ".join(words)
+
+    def details(self, rows: int) -> list[str]:
+        """Return lines with what the call got and returned, and the first rows of its values."""
+        log, call, tensor = self._step.log, self.call, self.tensor
+        got = units.shape(log.shapes[log.input_shape[call]])
+        if log.ended[call] != FINISHED:
+            return [f"got {got}"]
+        child = self._step.verdicts.last_child.get(call)
+        is_childs = child is not None and log.outputs[child] == log.outputs[call]
+        if self.output is None or is_childs or not rows:
+            return []
+        lines = [f"{got or 'no tensor'} → {tensor.caption}"]
+        if tensor.leading is not None and tensor.numel:
+            lines += leading_rows(tensor.values, tensor.shape, rows)
+            kept = tensor.leading.shape[0] if tensor.shape else 1
+            if kept < min(rows, tensor.shape[0] if tensor.shape else 1):
+                lines.append(f"{kept} of {tensor.shape[0]} rows are kept; --keep all keeps all")
+        return lines
+
+
 COLUMNS = (
-    Column(title="type", rank=2, meaning="the class of the layer"),
-    Column(title="shape", least=22, meaning="the shape of what it returned, the batch first"),
     Column(
-        title="mean ± std",
-        right=True,
-        rank=1,
-        meaning="over the finite values; std with correction 1, as torch.std",
+        key="type",
+        title="type",
+        kind="text",
+        priority=3,
+        meaning="the class of the layer",
+        cell=lambda row: "" if row.layer.type == row.label else row.layer.type,
     ),
     Column(
-        title="min … max", right=True, rank=3, meaning="the least and the greatest finite value"
+        key="shape",
+        title="shape",
+        kind="shape",
+        narrowest=22,
+        meaning="the shape of what it returned, the batch first",
+        cell=lambda row: row.shape,
     ),
+    MEAN_AND_STD,
     Column(
-        title="histogram",
-        rank=5,
-        meaning="ten bins from min to max, of a sample where the tensor is large; | is zero",
-    ),
-    Column(title="zeros", right=True, rank=4, meaning="the share of values that are exactly 0"),
-    Column(title="flags", meaning="what deserves a look"),
-)
-
-
-GRADIENT_COLUMNS = (
-    Column(
+        key="gradient",
         title="gradient",
-        right=True,
-        rank=1,
+        kind="pair",
+        joiner="±",
+        priority=2,
         meaning="of what the layer returned, in the last backward: mean ± std",
+        cell=lambda row: row.gradient,
     ),
     Column(
+        key="own_gradient",
         title="own gradient",
-        right=True,
-        rank=1,
+        kind="number",
+        priority=2,
         meaning="the Euclidean norm of the gradients of its own parameters, after the run",
+        cell=lambda row: row.own_gradient,
+    ),
+    MIN_AND_MAX,
+    HISTOGRAM,
+    ZEROS,
+    Column(
+        key="flags",
+        title="flags",
+        kind="flags",
+        meaning="what deserves a look",
+        cell=lambda row: row.flags,
     ),
 )
+"""The columns of a trace: a new one goes here."""
+
+GRADIENT_COLUMNS = ("gradient", "own_gradient")
+"""Those that only a trace with gradients has."""
 
 
 class Line(NamedTuple):
@@ -77,20 +212,19 @@ class TraceTable:
     Args:
         log: the columns of the run.
         view: the display options.
-        text: whether the medium is text, in which nothing can be unfolded.
         scores: whether the output is known to be class scores.
 
     Attributes:
         calls: the calls of the shown step.
         steps: the steps that were recorded of the network with the most of them.
+        outputs: the tensor that each call's row is about; None for none.
+        common_form: the dtype and the device that most of the outputs have.
     """
 
-    def __init__(self, log: TraceLog, view: View, *, text: bool, scores: bool) -> None:
+    def __init__(self, log: TraceLog, view: View, *, scores: bool) -> None:
         self.log = log
         self.view = view
         self.score_reader = ScoreReader(log, view, known=scores)
-        self.depth = view.depth_in(text=text)
-        self.text = text
         self.notes: list[str] = []
         self.calls, self.steps_text = self._shown_calls()
         self.parent = {
@@ -98,7 +232,11 @@ class TraceTable:
         }
         self.findings = Findings(log, self.parent)
         self.verdicts = Verdicts(log, self.parent, self.findings.flags)
-        self.usual = self._usual_form()
+        self.outputs = {
+            call: log.main_output(call) if log.ended[call] == FINISHED else None
+            for call in self.calls
+        }
+        self.common_form = self._common_form()
 
     def _shown_calls(self) -> tuple[list[int], str]:
         log = self.log
@@ -132,72 +270,80 @@ class TraceTable:
         ]
         return list(log.nested(calls)), " · ".join(texts)
 
-    def _usual_form(self) -> tuple[str, str]:
-        forms = Counter[tuple[str, str]]()
-        for call in self.calls:
-            tensor = self.log.main_output(call)
-            if tensor is not None:
-                form = self.log.tensors.form_of(tensor)
-                forms[form.dtype, form.device] += 1
-        return forms.most_common(1)[0][0] if forms else ("", "")
+    def _common_form(self) -> tuple[str, str]:
+        form_of = self.log.tensors.form_of
+        forms = (form_of(output) for output in self.outputs.values() if output is not None)
+        found = Counter((form.dtype, form.device) for form in forms)
+        return found.most_common(1)[0][0] if found else ("", "")
 
     def table(self) -> Table:
         """Return the table."""
-        lines = self._chosen()
-        rows = [self._row(line) for line in lines]
-        names = [self.log.layer_of(line.call).name for line in lines]
-        shown = filtered(rows, names, self.view, lambda i: self.verdicts.is_flagged(lines[i].call))
-        if self.view.layers and not any(self.view.matches(name) for name in names):
-            self.notes.append(f"no layer matches {' '.join(self.view.layers)}")
+        view, log = self.view, self.log
+        lines = self.ordered()
+        rows = self._rows(lines)
+        names = [log.layer_of(line.call).name for line in lines]
+        if view.layers and not any(map(view.matches, names)):
+            self.notes.append(f"no layer matches {' '.join(view.layers)}")
+        scores = self.scores()
+        measured = max(log.tensors.measured.values(), default=0)
+        sampled = f"large tensors are measured by samples of {measured:,} values"
         return Table(
             heading=self.heading(),
-            label=Column(title="layer", meaning="in the order in which the calls began"),
-            columns=(*COLUMNS[:3], *(GRADIENT_COLUMNS if self.log.graded else ()), *COLUMNS[3:]),
-            rows=shown,
-            notes=self.all_notes(self.scores()),
-            show_details=self.view.values is not None,
+            title="layer",
+            meaning="in the order in which the calls began",
+            columns=tuple(
+                column for column in COLUMNS if log.graded or column.key not in GRADIENT_COLUMNS
+            ),
+            rows=filtered(rows, names, view),
+            notes=(
+                *self.verdicts.notes(),
+                *self.findings.notes,
+                *self.notes,
+                *log.notes,
+                *([f"{sampled}, not to slow the run down"] if measured else []),
+            ),
+            static_notes=tuple(self.score_reader.notes(scores)),
+            details=lambda row: row.details(view.values_shown),
+            show_details=view.values is not None,
+            open_levels=view.open_depth,
+            beside={
+                "steps": self._steps_content(),
+                "scores": _scores_content(scores),
+                "structure": self._structure(),
+            },
         )
 
-    def all_notes(self, scores: Sequence[ItemScores]) -> tuple[str, ...]:
-        """Return the lines below the table."""
-        return (
-            *self.verdicts.notes(),
-            *self.findings.notes,
-            *self.score_reader.notes(scores),
-            *self.notes,
-            *self.log.notes,
-        )
-
-    def _chosen(self) -> list[Line]:
-        """Return the calls to draw: the flagged ones always, the rest as deep as was asked for."""
-        lines = self.ordered()
-        parents = parents_of([line.level for line in lines])
-        needed = set[int]()
-        for i, line in enumerate(lines):
-            step: int | None = i if self.verdicts.is_flagged(line.call) else None
-            while step is not None and step not in needed:
-                needed.add(step)
-                step = parents[step]
-        deepest = max((line.level for line in lines), default=0)
-        limit = deepest if self.depth is None else self.depth
-        shown = [
-            line
-            for i, line in enumerate(lines)
-            if i in needed or (line.level <= limit and not (self.text and line.folded))
-        ]
-        hidden = sum(line.level > limit for line in lines) - sum(
-            line.level > limit for line in shown
-        )
-        if hidden:
-            self.notes.append(
-                f"{units.plural(hidden, 'call')} below level {limit} not shown; "
-                f"see them with --depth {deepest}"
+    def _rows(self, lines: Sequence[Line]) -> list[Row]:
+        log, verdicts, several = self.log, self.verdicts, len(self.log.networks) > 1
+        first = first_nonfinite(log)
+        layers, layer_of = log.layers, log.layer
+        homes = Counter(layer[1] for layer in {layers[layer_of[call]][:2] for call in self.calls})
+        rows = []
+        for call, level, _, times in lines:
+            layer = layers[layer_of[call]]
+            label, network = self.label(call), log.networks[layer.network]
+            whole = f"{network}:{layer.name}"
+            name = whole if several and layer.name else layer.name or network
+            ended = log.ended[call]
+            state = FLAGGED if call in verdicts.flagged else 0
+            state |= MANY_CALLS if times else 0
+            state |= FAILED if ended == call_log.FAILED else 0
+            state |= STRONG if call in verdicts.makers or call == log.raised else 0
+            state |= FIRST if call == first else 0
+            if verdicts.spoiled and ended == FINISHED and verdicts.inherits(call):
+                state |= DIMMED
+            rows.append(
+                Row(
+                    label=f"{label} × {times}" if times else label,
+                    subject=CallRow(self, call, layer, label, times),
+                    level=level,
+                    name=name,
+                    key=layer.name if homes[layer.name] == 1 else whole,
+                    state=state,
+                    message="" if ended == FINISHED else verdicts.unfinished(call),
+                )
             )
-        flagged = (i for i, line in enumerate(shown) if self.verdicts.is_flagged(line.call))
-        kept = bounded([line.level for line in shown], flagged, MOST_ROWS)
-        if len(kept) < len(shown):
-            self.notes.append(left_out(len(kept), len(shown)))
-        return [shown[i] for i in kept]
+        return rows
 
     def ordered(self) -> list[Line]:
         """Return the calls with those of a layer that is called often gathered below one line."""
@@ -241,80 +387,6 @@ class TraceTable:
             return layer.name or self.log.networks[layer.network]  # a network that calls itself
         return layer.name.removeprefix(f"{above}.")
 
-    def _row(self, line: Line) -> Row:
-        log, call = self.log, line.call
-        label = self.label(call)
-        type_name = log.layer_of(call).type
-        row = Row(
-            label=f"{label} × {line.times}" if line.times else label,
-            level=line.level,
-            cells=("" if type_name == label else type_name,),
-            opened=line.level < self.view.open_depth and not line.times,
-        )
-        if log.ended[call] != FINISHED:
-            got = units.shape(log.shapes[log.input_shape[call]])
-            message, strong = self.verdicts.unfinished(call), call == log.raised
-            return replace(row, message=message, strong=strong, details=(f"got {got}",))
-        index = log.main_output(call)
-        if index is None:
-            return replace(row, cells=(*row.cells, "no tensor"))
-        tensor = log.tensors.record(index)
-        shape = units.shape(log.shapes[log.output_shape[call]])
-        usual_dtype, usual_device = self.usual
-        shape += f" {tensor.dtype}" if tensor.dtype != usual_dtype else ""
-        shape += f" {tensor.device}" if tensor.device != usual_device else ""
-        flags = [f"the last of {units.plural(line.times, 'call')}"] if line.times else []
-        flags += ["recomputed in the backward"] if call in log.recomputed else []
-        return replace(
-            row,
-            cells=(
-                *row.cells,
-                shape,
-                tensor.mean_and_std,
-                *(self._gradients(call) if log.graded else ()),
-                tensor.min_and_max,
-                tensor.histogram,
-                units.percent(tensor.zeros),
-                ", ".join([*flags, *self.verdicts.flags(call, tensor.zeros, tensor.unknown)]),
-            ),
-            details=self._details(call, tensor),
-            dimmed=self.verdicts.inherits(call),
-            strong=call in self.verdicts.makers,
-        )
-
-    def _gradients(self, call: int) -> tuple[Pair | str | None, ...]:
-        gradient, own = self.log.gradient_of(call), self.own_gradient(call)
-        return None if gradient is None else self.log.tensors.record(gradient).mean_and_std, own
-
-    def own_gradient(self, call: int) -> str:
-        """Return the norm of the gradients of a layer's own parameters, and which got none."""
-        own = self.log.parameter_gradients.get(self.log.layer[call])
-        if not own:
-            return ""
-        norm = self.log.own_gradient(call)
-        without = [name for name, gradient in own.items() if gradient is None]
-        if len(without) == len(own):
-            return "none"
-        text = "unknown" if norm is None else units.numbers(norm)[0]
-        return f"{text}, {', '.join(without)} none" if without else text
-
-    def _details(self, call: int, tensor: TensorRecord) -> tuple[str, ...]:
-        log = self.log
-        child = self.verdicts.last_child.get(call)
-        if child is not None and log.outputs[child] == log.outputs[call]:
-            return ()
-        if not self.view.values_shown:
-            return ()
-        got = units.shape(log.shapes[log.input_shape[call]])
-        lines = [f"{got or 'no tensor'} → {tensor.caption}"]
-        if tensor.leading is not None and tensor.numel:
-            lines += leading_rows(tensor.values, tensor.shape, self.view.values_shown)
-            kept = tensor.leading.shape[0] if tensor.shape else 1
-            wanted = min(self.view.values_shown, tensor.shape[0] if tensor.shape else 1)
-            if kept < wanted:
-                lines.append(f"{kept} of {tensor.shape[0]} rows are kept; --keep all keeps all")
-        return tuple(lines)
-
     def heading(self) -> str:
         """Return the line above the table."""
         log = self.log
@@ -325,7 +397,7 @@ class TraceTable:
             return f"{title} failed in {where} · {finished} finished"
         if not len(log):
             return f"{title} · no layer ran"
-        parts = [title, *(part for part in self.usual if part)]
+        parts = [title, *(part for part in self.common_form if part)]
         if self.steps_text:
             parts.append(self.steps_text)
         parts.append(units.plural(len(self.calls), "call"))
@@ -348,6 +420,43 @@ class TraceTable:
         while call in self.verdicts.last_child:
             call = self.verdicts.last_child[call]
         return call
+
+    def _steps_content(self) -> StepsContent:
+        if not self.steps:
+            return {"first": 0, "last": 0, "every": 1, "count": 0, "shown": 0}
+        first, *others = self.steps
+        shown = self.view.step if self.view.step in self.steps else self.steps[-1]
+        return {
+            "first": first,
+            "last": self.steps[-1],
+            "every": others[0] - first if others else 1,
+            "count": len(self.steps),
+            "shown": shown or 0,
+        }
+
+    def _structure(self) -> str:
+        """Return the shape of what the last outermost call returned."""
+        log = self.log
+        roots = [
+            call
+            for call in self.calls
+            if self.parent[call] is None
+            and call not in log.recomputed
+            and not log.is_function(call)
+        ]
+        if not roots or log.ended[roots[-1]] != FINISHED:
+            return ""
+        return units.shape(log.shapes[log.output_shape[roots[-1]]])
+
+
+def _scores_content(scores: Sequence[ItemScores]) -> ScoresContent | None:
+    if not scores:
+        return None
+    return {
+        "how": scores[0].how,
+        "items": scores[0].items,
+        "rows": [{"item": each.item, "best": list(each.best)} for each in scores],
+    }
 
 
 def _ranges(steps: Sequence[int]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from nnmagic.display import units
-from nnmagic.records.call_log import FAILED, FINISHED, STOPPED, TraceLog
+from nnmagic.records.call_log import FINISHED, STOPPED, TraceLog
 from nnmagic.records.trace_nonfinite import (
     first_nonfinite,
     first_to_get_nonfinite,
@@ -29,6 +29,7 @@ class Verdicts:
         makers: the calls that made NaN or Inf of inputs without.
         above_maker: the calls that those were made in.
         last_child: the last call that was made in each.
+        flagged: the calls that deserve a look: those, and what failed, is all zeros, or was found.
         came_in: the outermost call that got NaN or Inf before any call made some, or None.
     """
 
@@ -47,6 +48,7 @@ class Verdicts:
         }
         self.came_in = first_to_get_nonfinite(log) if self.spoiled else None
         self.failing = self._around_the_failure()
+        self.flagged = self._flagged()
         self.above_maker = set[int]()
         for call in self.makers:
             step = parent[call]
@@ -54,15 +56,15 @@ class Verdicts:
                 self.above_maker.add(step)
                 step = parent[step]
 
-    def is_flagged(self, call: int) -> bool:
-        """Tell whether a call deserves a look."""
-        if call in self.makers or call in self.findings or self.log.ended[call] == FAILED:
-            return True
-        return self._all_zeros(call)
-
-    def _all_zeros(self, call: int) -> bool:
-        tensor = self.log.main_output(call)
-        return tensor is not None and self.log.tensors.statistics_of(tensor).zeros == 1
+    def _flagged(self) -> set[int]:
+        """Return the calls that deserve a look."""
+        log = self.log
+        zeros = {i for i, share in enumerate(log.tensors.column("zeros")) if share == 1}
+        all_zeros = (
+            {call for call in self.parent if log.main_output(call) in zeros} if zeros else ()
+        )
+        failed = (call for call in log.failures if call in self.parent)
+        return {*self.makers, *self.findings, *failed, *all_zeros}
 
     def unfinished(self, call: int) -> str:
         """Return what a row says in place of values: that the call failed, or runs."""
@@ -122,7 +124,8 @@ class Verdicts:
             notes.append(f"first {origin(self.log, first)}{self._at_step(first)}")
         if self.came_in is not None:
             notes.append(f"{self._came_in(self.came_in)}{self._at_step(self.came_in)}")
-        if any(self._is_fused(call) for call in self.parent if call not in self.last_child):
+        leaves = (call for call in self.parent if call not in self.last_child)
+        if any(map(self._is_fused, leaves)):
             notes.append(
                 "TransformerEncoderLayer ran as one fused operation (torch's fast path in eval "
                 "mode), so that the layers inside were not called"

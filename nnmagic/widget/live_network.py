@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnmagic.display.messages import AskMessage, RunContent
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
@@ -97,7 +98,7 @@ class Subject:
 
     # What can be run again.
 
-    def offer(self) -> dict[str, Any]:
+    def offer(self) -> RunContent:
         """Return what the browser may ask to be run, and why it may not where it may not."""
         reason = self._refusal()
         sources = []
@@ -150,7 +151,7 @@ class Subject:
             return None
         return log.tensors.form_of(log.inputs[call.index][0])
 
-    def run(self, asked: dict[str, Any]) -> Trace:
+    def run(self, asked: AskMessage) -> Trace:
         """Run the network as its recorded call did, on what was asked for.
 
         A run that fails gives the partial trace.
@@ -195,7 +196,7 @@ class Subject:
         assert self.roots is not None
         return next(i for i, call in self.roots.last.items() if call is self.call)
 
-    def _input(self, asked: dict[str, Any]) -> tuple[torch.Tensor | None, str, tuple[str, ...]]:
+    def _input(self, asked: AskMessage) -> tuple[torch.Tensor | None, str, tuple[str, ...]]:
         on = asked.get("on")
         form = self._main_form()
         if on == "same":

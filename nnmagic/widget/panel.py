@@ -1,20 +1,26 @@
 """The widget's panel: one layer's tensors as pictures, histograms and numbers for the browser."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from nnmagic.display import units
+from nnmagic.display.messages import (
+    HistogramContent,
+    PanelContent,
+    ParameterContent,
+    PictureContent,
+    TensorContent,
+)
 from nnmagic.records.call_log import FINISHED, STOPPED
+from nnmagic.records.histograms import binned, values_of
 from nnmagic.records.params import ParameterRecord, Params
 from nnmagic.records.record import leading_rows
-from nnmagic.records.summary import Summary
+from nnmagic.records.summary_rows import LayerShape
 from nnmagic.records.tensor import STATISTICS, Picture, Sample, TensorRecord
-from nnmagic.records.trace import Trace
-from nnmagic.widget.sheet import binned, values_of
+from nnmagic.records.trace import LayerCall, Trace
 
 BINS = 32
 
@@ -63,8 +69,8 @@ class PanelMaker:
         reason: str = "",
         scores: bool = False,
         classes: Sequence[str] = (),
-        loaded: dict[tuple[str, int], Sample] | None = None,
-    ) -> dict[str, Any]:
+        loaded: Mapping[tuple[str, int], Sample] | None = None,
+    ) -> PanelContent:
         """Return the panel of one call.
 
         Args:
@@ -76,57 +82,38 @@ class PanelMaker:
             classes: the names of the classes.
             loaded: full tensors, by side ("input", "output") and place.
         """
-        log, record = trace.log, trace.call(call)
-        notes = [
-            f"measured by {each.measured:,} of {each.numel:,} values"
-            for each in record.outputs[:1]
-            if each.measured is not None
-        ]
-        if record.failure is not None:
-            why = record.failure.mismatch or record.failure.message
-            notes.append(f"failed: {record.failure.type}: {why}")
-        elif log.ended[call] != FINISHED:
-            notes.append("stopped early" if log.ended[call] == STOPPED else "running")
-        loaded = loaded or {}
-
-        def tensors(
-            side: str, records: Sequence[TensorRecord], places: tuple[int, ...]
-        ) -> list[dict[str, Any]]:
-            return [
+        log, record, loaded = trace.log, trace.call(call), loaded or {}
+        scored = "output" if scores else ""
+        sides = (
+            ("input", record.inputs, log.inputs[call]),
+            ("output", record.outputs, log.outputs[call]),
+        )
+        inputs, outputs = (
+            [
                 self.tensor(
                     tensor,
                     place=i,
-                    title=_title(side, places, i),
-                    kind=_kind(
-                        record.type,
-                        tensor,
-                        i if side == "output" else 0,
-                        scores and side == "output",
-                    ),
-                    classes=classes if scores and side == "output" else (),
+                    title=_title(side, tensors, i),
+                    kind="bars" if side == scored else _kind(record.type, tensor, side, i),
+                    classes=classes if side == scored else (),
                     whole=loaded.get((side, i)),
                     reason=reason,
                 )
                 for i, tensor in enumerate(records)
-                if places[i] not in places[:i]  # the same tensor again, as attention's q, k and v
+                if tensors[i] not in tensors[:i]  # the same tensor again, as attention's q, k and v
             ]
-
+            for side, records, tensors in sides
+        )
         return {
-            "title": record.layer or record.network,
-            "type": record.type,
+            **self._layer_content(record.layer or record.network, record.type, details),
             "place": f"called at {record.place}" if record.place else "",
-            "arguments": units.printable(details.arguments),
-            "doc": details.doc,
-            "notes": notes,
-            "inputs": tensors("input", record.inputs, log.inputs[call]),
-            "outputs": tensors("output", record.outputs, log.outputs[call]),
-            "parameters": [self.parameter(p) for p in details.parameters[:PARAMETERS_SHOWN]],
-            "parameters_reason": details.reason or _more(len(details.parameters)),
+            "notes": _notes(record, log.ended[call]),
+            "inputs": inputs,
+            "outputs": outputs,
         }
 
-    def layer_panel(self, summary: Summary, row: int, details: LayerDetails) -> dict[str, Any]:
+    def layer_panel(self, layer: LayerShape, details: LayerDetails) -> PanelContent:
         """Return the panel of a layer of a structure, which has no values."""
-        layer = summary.rows[row]
         notes = [
             f"input {units.shape(layer.input_shape) or 'no tensor'}",
             f"output {units.shape(layer.output_shape) or 'no tensor'}",
@@ -139,23 +126,34 @@ class PanelMaker:
             notes.append(f"{layer.flops:,} FLOPs, {layer.flops // 2:,} multiply-adds")
         else:
             notes.append("FLOPs unknown")
-        return {
-            **_frame(layer.layer or layer.network, layer.type, notes),
-            "arguments": units.printable(layer.config),
-            "doc": details.doc,
-            "parameters": [self.parameter(p) for p in details.parameters[:PARAMETERS_SHOWN]],
-            "parameters_reason": details.reason or _more(len(details.parameters)),
-        }
+        panel = self._layer_content(layer.layer or layer.network, layer.type, details)
+        return {**panel, "arguments": units.printable(layer.config), "notes": notes}
 
-    def parameter_panel(self, params: Params, row: int) -> dict[str, Any]:
+    def parameter_panel(self, params: Params, record: ParameterRecord) -> PanelContent:
         """Return the panel of one parameter: its values, of a large one the kept rows."""
-        record = params.rows[row]
         kind = "matrix" if len(record.tensor.shape) < 3 else "channels"
         tensor = self.tensor(record.tensor, title=params.noun, kind=kind)
-        flags = params.flags(record)
         known = () if record.count is None else (f"{record.count:,} values, {record.size}",)
-        notes = [*known, *flags]
-        return {**_frame(record.name, params.noun, notes), "outputs": [tensor]}
+        panel = self._layer_content(record.name, params.noun, LayerDetails())
+        return {**panel, "notes": [*known, *params.flags(record)], "outputs": [tensor]}
+
+    def _layer_content(self, title: str, type_name: str, details: LayerDetails) -> PanelContent:
+        """Return what the panels of all records have, without a tensor and a note."""
+        shown = details.parameters[:PARAMETERS_SHOWN]
+        more = f"the first {PARAMETERS_SHOWN}; %nnparams shows all"
+        return {
+            "title": title,
+            "type": type_name,
+            "place": "",
+            "arguments": units.printable(details.arguments),
+            "doc": details.doc,
+            "notes": [],
+            "inputs": [],
+            "outputs": [],
+            "parameters": [self.parameter(each) for each in shown],
+            "parameters_reason": details.reason
+            or (more if len(details.parameters) > len(shown) else ""),
+        }
 
     def tensor(
         self,
@@ -167,7 +165,7 @@ class PanelMaker:
         classes: Sequence[str] = (),
         whole: Sample | None = None,
         reason: str = "",
-    ) -> dict[str, Any]:
+    ) -> TensorContent:
         """Return a tensor's numbers, its histogram and its picture."""
         drawn = self._picture(record, kind, classes, whole)
         shown = 0 if drawn is None else prod(drawn["shape"])
@@ -186,7 +184,7 @@ class PanelMaker:
             "reason": reason if shown < record.numel else "",
         }
 
-    def parameter(self, record: ParameterRecord) -> dict[str, Any]:
+    def parameter(self, record: ParameterRecord) -> ParameterContent:
         """Return a parameter's numbers, its histogram and its first values."""
         tensor = record.tensor
         rows = leading_rows(tensor.values, tensor.shape, 1)
@@ -205,7 +203,7 @@ class PanelMaker:
 
     def _picture(
         self, record: TensorRecord, kind: str, classes: Sequence[str], whole: Sample | None
-    ) -> dict[str, Any] | None:
+    ) -> PictureContent | None:
         picture = _source(record, whole)
         if picture is None or not record.shape or not picture.sample.numel:
             return None
@@ -237,24 +235,19 @@ def _title(side: str, places: tuple[int, ...], index: int) -> str:
     return side if len(places) == len(same) == 1 else f"{side} {', '.join(same)}"
 
 
-def _frame(title: str, type_name: str, notes: list[str]) -> dict[str, Any]:
-    return {
-        "title": title,
-        "type": type_name,
-        "place": "",
-        "arguments": "",
-        "doc": "",
-        "notes": notes,
-        "inputs": [],
-        "outputs": [],
-        "parameters": [],
-        "parameters_reason": "",
-    }
-
-
-def _more(count: int) -> str:
-    shown = PARAMETERS_SHOWN
-    return f"the first {shown}; %nnparams shows all" if count > shown else ""
+def _notes(record: LayerCall, ended: int) -> list[str]:
+    """Return lines that say how a call was measured, and how it ended if it did not return."""
+    notes = [
+        f"measured by {each.measured:,} of {each.numel:,} values"
+        for each in record.outputs[:1]
+        if each.measured is not None
+    ]
+    if record.failure is not None:
+        why = record.failure.mismatch or record.failure.message
+        notes.append(f"failed: {record.failure.type}: {why}")
+    elif ended != FINISHED:
+        notes.append("stopped early" if ended == STOPPED else "running")
+    return notes
 
 
 def _source(record: TensorRecord, whole: Sample | None) -> Picture | None:
@@ -269,7 +262,7 @@ def _source(record: TensorRecord, whole: Sample | None) -> Picture | None:
     return None if leading is None else Picture(leading, (1,) * len(leading.shape))
 
 
-def histogram(record: TensorRecord) -> dict[str, Any] | None:
+def histogram(record: TensorRecord) -> HistogramContent | None:
     """Return how often the values fall into each of 32 bins, and over how many that is."""
     if record.spread is None or record.min is None or record.max is None:
         return None
@@ -306,13 +299,13 @@ def limits(finite: np.ndarray) -> tuple[float, float, bool]:
     return (low, high, False) if low < high else (low, low + 1.0, False)
 
 
-def _kind(layer: str, tensor: TensorRecord, place: int, scores: bool) -> str:
+def _kind(layer: str, tensor: TensorRecord, side: str, place: int) -> str:
     """Return how a tensor is drawn: by the kind of its layer, then by its axes."""
     rank = len(tensor.shape)
     square = rank >= 3 and tensor.shape[-1] == tensor.shape[-2]
-    if scores or (layer in SCORE_TYPES and rank == 2):
+    if layer in SCORE_TYPES and rank == 2:
         return "bars"
-    if "Attention" in layer and place > 0 and rank >= 3:
+    if "Attention" in layer and side == "output" and place > 0 and rank >= 3:
         return "heads"
     if layer in ("Softmax", "Dropout") and rank == 4 and square:
         return "heads"

@@ -10,6 +10,9 @@ from uuid import uuid4
 import anywidget
 import traitlets
 
+from nnmagic.display.messages import AskMessage, PanelContent, RunContent
+from nnmagic.display.sheet import Sheet, sheet_of
+from nnmagic.display.table import Column, Table
 from nnmagic.records.params import Params
 from nnmagic.records.record import Record, View
 from nnmagic.records.summary import Summary
@@ -17,10 +20,6 @@ from nnmagic.records.tensor import Sample
 from nnmagic.records.trace import Trace
 from nnmagic.widget.front_end import script, style
 from nnmagic.widget.panel import LayerDetails, PanelMaker
-from nnmagic.widget.params_sheet import params_sheet
-from nnmagic.widget.sheet import Sheet
-from nnmagic.widget.summary_sheet import summary_sheet
-from nnmagic.widget.trace_sheet import trace_sheet
 
 MOST_OPEN = 20
 """How many widgets are alive at a time; an older one closes to its static table."""
@@ -35,13 +34,13 @@ class Live(Protocol):
     def details(self, network: str, layer: str) -> LayerDetails:
         """Return what the network itself tells of a layer."""
 
-    def offer(self) -> dict[str, Any]:
+    def offer(self) -> RunContent:
         """Return what the browser may ask to be run again."""
 
     def reason_not_same(self) -> str:
         """Return why the same call cannot be made again."""
 
-    def run(self, asked: dict[str, Any]) -> Trace:
+    def run(self, asked: AskMessage) -> Trace:
         """Run the network again."""
 
     def thumbnails(self) -> tuple[list[str], bytes]:
@@ -59,6 +58,7 @@ class NetworkWidget(anywidget.AnyWidget):
         live_of: gives what may be asked of a trace's network; None allows nothing.
         watcher: what records every later call of a network into this widget; None follows nothing.
         static: whether a static table stands before the widget, which hides it while it lives.
+        table: the record's table, where it is there already.
 
     Attributes:
         mark: what that table is found by.
@@ -90,8 +90,10 @@ class NetworkWidget(anywidget.AnyWidget):
         live_of: Callable[[Trace], Live] | None = None,
         watcher: Any = None,
         static: bool = False,
+        table: Table | None = None,
     ) -> None:
         self._live_of = live_of
+        self._table = table
         self._watcher = watcher
         self._view: View = record.view
         self._live: Live | None = None
@@ -177,7 +179,8 @@ class NetworkWidget(anywidget.AnyWidget):
             self._live = None
             if isinstance(record, Trace) and self._live_of is not None:
                 self._live = self._live_of(record)
-            self._draw()
+            table, self._table = self._table, None
+            self._draw(table)
             self._tell_panel()
 
     @traitlets.observe("step")
@@ -188,34 +191,29 @@ class NetworkWidget(anywidget.AnyWidget):
             self._draw()
             self._tell_panel()
 
-    def _made_sheet(self) -> Sheet:
-        record, view = self.trace, self._view
-        if isinstance(record, Summary):
-            return summary_sheet(record, view, static=self.mark)
-        if isinstance(record, Params):
-            return params_sheet(record, view, static=self.mark)
+    def _draw(self, table: Table | None = None) -> None:
+        if table is None:
+            table = replace(self.trace, view=self._view).table()
         counts = None if self._live is None else self._live.counts()
-        offer = None if self._live is None else self._live.offer()
-        return trace_sheet(record, view, params=counts, run=offer, static=self.mark)
-
-    def _draw(self) -> None:
-        self._sheet = self._made_sheet()
+        run = None if self._live is None else self._live.offer()
+        self._sheet = sheet_of(_with_parameters(table, counts), static=self.mark, run=run)
         with self.hold_sync():
-            self.content = self._sheet.content
-            self.step = self._sheet.content["steps"].get("shown", 0)
+            self.content = dict(self._sheet.content)
+            steps = self._sheet.content.get("steps")
+            self.step = 0 if steps is None else steps["shown"]
 
     def follow(self, trace: Trace) -> None:
         """Show a later call of the network: only numbers are sent where the rows are the same."""
         before = self._sheet
-        record, view = trace, self._view
-        known = {} if before is None else before.content
-        counts = self._watcher.counts()
-        sheet = trace_sheet(record, view, params=counts, run=known.get("run"), static=self.mark)
+        table = replace(trace, view=self._view).table()
+        table = _with_parameters(table, self._watcher.counts())
+        run = None if before is None else before.content.get("run")
+        sheet = sheet_of(table, static=self.mark, run=run)
+        is_same = before is not None and sheet.has_rows_of(before)
         if self._live_of is not None:
             self._live = self._live_of(trace)
-            if before is None or not sheet.has_rows_of(before):
-                content = {**sheet.content, "run": self._live.offer()}
-                sheet = replace(sheet, content=content)
+            if not is_same:
+                sheet.content["run"] = self._live.offer()
         self._sheet = sheet
         self._loaded.clear()
         self._following = True  # what is shown is sent below, in one message
@@ -223,10 +221,10 @@ class NetworkWidget(anywidget.AnyWidget):
             self.trace = trace
         finally:
             self._following = False
-        if before is not None and sheet.has_rows_of(before):
+        if is_same:
             self._tell_numbers()
         else:
-            self.content = sheet.content
+            self.content = dict(sheet.content)
         self._tell_panel()
 
     def _tell_numbers(self) -> None:
@@ -262,7 +260,7 @@ class NetworkWidget(anywidget.AnyWidget):
             lines = (text or str(error)).splitlines()[:3]
             self.send({"tell": "error", "lines": lines or [type(error).__name__]})
 
-    def _run(self, live: Live, message: dict[str, Any]) -> Trace:
+    def _run(self, live: Live, message: AskMessage) -> Trace:
         """Run again, and follow the network no further meanwhile."""
         watcher = self._watcher
         if watcher is None:
@@ -286,20 +284,19 @@ class NetworkWidget(anywidget.AnyWidget):
         row = self._row()
         if row is None or self._sheet is None:
             return
-        entry, maker = self._sheet.entries[row], PanelMaker()
-        record = self.trace
+        subject, maker, record = self._sheet.subjects[row], PanelMaker(), self.trace
         if isinstance(record, Params):
-            if entry < 0:
+            if subject.record is None:
                 return
-            panel = maker.parameter_panel(record, entry)
+            panel = maker.parameter_panel(record, subject.record)
         elif isinstance(record, Summary):
-            panel = maker.layer_panel(record, entry, LayerDetails())
+            panel = maker.layer_panel(subject.layer, LayerDetails())
         else:
-            panel = self._call_panel(maker, record, entry)
+            panel = self._call_panel(maker, record, subject.call)
         message = {"tell": "panel", "key": self.selected, "panel": panel}
         self.send(message, maker.buffers)
 
-    def _call_panel(self, maker: PanelMaker, record: Trace, call: int) -> dict[str, Any]:
+    def _call_panel(self, maker: PanelMaker, record: Trace, call: int) -> PanelContent:
         live, log = self._live, record.log
         layer = log.layer_of(call)
         network = log.networks[layer.network]
@@ -326,17 +323,33 @@ class NetworkWidget(anywidget.AnyWidget):
             loaded=loaded,
         )
 
-    def _load(self, message: dict[str, Any]) -> None:
+    def _load(self, message: AskMessage) -> None:
         row = self._row()
         if row is None or self._sheet is None or self._live is None:
             return
-        call, log = self._sheet.entries[row], self.trace.log
+        call, log = self._sheet.subjects[row].call, self.trace.log
         layer, step = log.layer[call], log.step[call]
         nth = sum(1 for c in range(call) if log.layer[c] == layer and log.step[c] == step)
         side, place = message.get("tensor", "output"), int(message.get("index", 0))
         sample = self._live.load(log.layer_of(call).name, nth, side, place)
         self._loaded[call, side, place] = sample
         self._tell_panel()
+
+
+def _with_parameters(table: Table, counts: dict[tuple[str, str], int] | None) -> Table:
+    """Return the table of a trace with the number of parameters of each layer, where known."""
+    if counts is None:
+        return table
+    column = Column(
+        key="params",
+        title="parameters",
+        kind="count",
+        priority=5,
+        meaning="distinct ones, of the layer and everything below it",
+        cell=lambda row: counts.get((row.network, row.layer.name), ""),
+        extra=True,
+    )
+    return replace(table, columns=(*table.columns, column))
 
 
 def close_all() -> None:

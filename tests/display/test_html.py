@@ -1,10 +1,11 @@
 from html.parser import HTMLParser
+from operator import itemgetter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nnmagic.display.html import page_html, table_html
-from nnmagic.display.table import Column, Row, Table
+from nnmagic.display.table import MANY_CALLS, Column, Row, Table
 
 
 class Reader(HTMLParser):
@@ -40,22 +41,29 @@ class Reader(HTMLParser):
         self.text.append(data.replace("\xa0", " "))
 
 
+def row(label, level=0, n="", details=(), state=0):
+    return Row(label, {"n": n, "details": details}, level, state=state)
+
+
 def table(*rows, notes=(), heading="heading"):
     return Table(
         heading=heading,
-        label=Column(title="layer"),
-        columns=(Column(title="n", meaning="a count", right=True),),
+        title="layer",
+        columns=(
+            Column(key="n", title="n", kind="count", meaning="a count", cell=itemgetter("n")),
+        ),
         rows=rows,
+        details=lambda subject: subject.get("details", ()),
         notes=notes,
     )
 
 
 def test_nesting_is_details_within_details():
     rows = (
-        Row(label="net"),
-        Row(label="a", level=1),
-        Row(label="b", level=2),
-        Row(label="c", level=1),
+        row("net"),
+        row("a", level=1),
+        row("b", level=2),
+        row("c", level=1),
     )
 
     html = table_html(table(*rows))
@@ -65,13 +73,13 @@ def test_nesting_is_details_within_details():
 
 
 def test_only_tags_that_an_untrusted_notebook_keeps_are_used():
-    html = table_html(table(Row(label="net", cells=("1",), details=("x",)), notes=("note",)))
+    html = table_html(table(row("net", n=1, details=("x",)), notes=("note",)))
 
     assert set(Reader(html).tags) <= {"div", "b", "details", "summary", "samp", "br"}
 
 
 def test_columns_stay_aligned_when_every_style_is_stripped():
-    html = table_html(table(Row(label="net", cells=("1",)), Row(label="a", level=1, cells=("12",))))
+    html = table_html(table(row("net", n=1), row("a", level=1, n=12)))
 
     lines = [text for text in Reader(html).text if text.endswith(("n", "1", "12"))]
     assert {len(line) for line in lines[:1] + lines[-2:]} == {len("layer   n")}
@@ -79,7 +87,7 @@ def test_columns_stay_aligned_when_every_style_is_stripped():
 
 
 def test_a_folded_row_is_closed_and_an_open_one_is_open():
-    rows = Row(label="net"), Row(label="a", level=1, opened=False), Row(label="b", level=2)
+    rows = row("net"), row("a", level=1, state=MANY_CALLS), row("b", level=2)
 
     html = table_html(table(*rows))
 
@@ -87,7 +95,7 @@ def test_a_folded_row_is_closed_and_an_open_one_is_open():
 
 
 def test_an_open_container_shows_its_rows_and_not_its_details():
-    rows = Row(label="net", details=("inside",)), Row(label="a", level=1, details=("below",))
+    rows = row("net", details=("inside",)), row("a", level=1, details=("below",))
 
     text = "".join(Reader(table_html(table(*rows))).text)
 
@@ -96,11 +104,11 @@ def test_an_open_container_shows_its_rows_and_not_its_details():
 
 
 def test_what_columns_mean_is_in_the_header():
-    assert "n: a count" in "".join(Reader(table_html(table(Row(label="net")))).text)
+    assert "n: a count" in "".join(Reader(table_html(table(row("net")))).text)
 
 
 def test_a_page_is_complete():
-    html = page_html(table(Row(label="net")), "<net>")
+    html = page_html(table(row("net")), "<net>")
 
     assert html.startswith("<!doctype html>")
     assert "<title>&lt;net&gt;</title>" in html
@@ -110,8 +118,6 @@ def test_a_page_is_complete():
 def test_no_text_of_the_user_becomes_markup(texts):
     label, cell, note, detail = (f"{text}<img onerror=alert(1)></script>" for text in texts)
 
-    html = table_html(
-        table(Row(label=label, cells=(cell,), details=(detail,)), notes=(note,), heading=label)
-    )
+    html = table_html(table(row(label, n=cell, details=(detail,)), notes=(note,), heading=label))
 
     assert set(Reader(html).tags) <= {"div", "b", "details", "summary", "samp", "br"}

@@ -1,42 +1,50 @@
+from operator import itemgetter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nnmagic.display.lines import aligned, clipped, width_of
 from nnmagic.display.table import (
+    CONTEXT,
+    FLAGGED,
+    MANY_CALLS,
     Column,
     Histogram,
-    Pair,
     Row,
     Table,
     bounded,
     parents_of,
+    shortened,
     with_ancestors,
 )
 
-LABEL = Column(title="layer")
+
+def column(place=0, kind="count", **options):
+    options = {"key": f"c{place}", "title": "n", **options}
+    return Column(kind=kind, cell=itemgetter(place), **options)
 
 
-def draw(histogram):
-    return "#" * len(histogram.counts)
+def row(label, *cells, level=0, **options):
+    return Row(label, cells, level, **options)
 
 
-NUMBER = Column(title="n", right=True)
+COUNT = column()
 
 
-def table(*rows, columns=(NUMBER,)):
-    return Table(heading="h", label=LABEL, columns=columns, rows=rows)
+def table(*rows, columns=(COUNT,)):
+    return Table(heading="h", title="layer", columns=columns, rows=rows)
 
 
 def test_rows_are_drawn_as_a_tree_with_aligned_columns():
     rows = [
-        Row(label="net", cells=("10",)),
-        Row(label="a", level=1, cells=("1",)),
-        Row(label="b", level=2, cells=("200",)),
-        Row(label="c", level=1),
-        Row(label="other", cells=("7",)),
+        row("net", 10),
+        row("a", 1, level=1),
+        row("b", 200, level=2),
+        row("c", "", level=1),
+        row("other", 7),
     ]
 
-    drawn = aligned(table(*rows), draw)
+    drawn = aligned(table(*rows))
 
     assert drawn.header == "layer      n"
     assert drawn.lines == (
@@ -49,36 +57,45 @@ def test_rows_are_drawn_as_a_tree_with_aligned_columns():
 
 
 def test_pairs_are_aligned_at_their_joiner():
-    rows = [
-        Row(label="a", cells=(Pair("1.0", "±", "10.0"),)),
-        Row(label="b", cells=(Pair("-12.0", "±", "2.0"),)),
-        Row(label="c", cells=(Pair("3.0", "±", ""),)),
-    ]
+    pairs = column(kind="pair", joiner="±")
+    rows = row("a", (1.0, 10.0)), row("b", (-12.0, 2.0)), row("c", (3.0, None))
 
-    drawn = aligned(table(*rows), draw)
+    drawn = aligned(table(*rows, columns=(pairs,)))
 
-    assert drawn.lines == ("a        1.0 ± 10.0", "b      -12.0 ±  2.0", "c        3.0")
-
-
-def test_where_room_is_short_columns_go_by_rank_then_text_is_cut():
-    columns = (
-        Column(title="first", least=6),
-        Column(title="second", rank=1),
-        Column(title="third", rank=2),
+    assert drawn.lines == (
+        "a        1.000 ± 10.000",
+        "b      -12.000 ±  2.000",
+        "c        3.000",
     )
-    wide = table(Row(label="x" * 20, cells=("abcdefghij", "222222", "333333")), columns=columns)
 
-    assert aligned(wide, draw, 60).header.split() == ["layer", "first", "second", "third"]
-    assert aligned(wide, draw, 40).header.split() == ["layer", "first", "second"]
-    assert aligned(wide, draw, 32).lines == ("xxxxxxxxxxxxxxxxxxxx  abcdefghij",)
-    assert aligned(wide, draw, 26).lines == ("xxxxxxxxxxxxxxxxx…  abcde…",)
+
+def test_what_is_unknown_is_told_from_what_is_not_there():
+    rows = row("a", None), row("b", ""), row("c", 0)
+
+    assert aligned(table(*rows)).lines == ("a      unknown", "b", "c            0")
+
+
+def test_where_room_is_short_columns_leave_by_priority_then_text_is_cut():
+    columns = (
+        column(0, "text", title="first", narrowest=6),
+        column(1, "text", title="second", priority=1),
+        column(2, "text", title="third", priority=2),
+    )
+    wide = table(row("x" * 20, "abcdefghij", "222222", "333333"), columns=columns)
+
+    assert aligned(wide, 60).header.split() == ["layer", "first", "second", "third"]
+    assert aligned(wide, 40).header.split() == ["layer", "first", "second"]
+    assert aligned(wide, 40).left == ("third",)
+    assert aligned(wide, 32).lines == ("xxxxxxxxxxxxxxxxxxxx  abcdefghij",)
+    assert aligned(wide, 26).lines == ("xxxxxxxxxxxxxxxxx…  abcde…",)
+    assert aligned(wide, 26).left == ("third", "second")
 
 
 def test_a_message_stands_in_place_of_the_numbers():
-    columns = (Column(title="type"), Column(title="n", right=True))
-    rows = Row(label="a", cells=("Linear", "1")), Row(label="b", cells=("ReLU",), message="FAILED")
+    columns = (column(0, "text", title="type"), column(1))
+    rows = row("a", "Linear", 1), row("b", "ReLU", 2, message="FAILED")
 
-    assert aligned(table(*rows, columns=columns), draw).lines == (
+    assert aligned(table(*rows, columns=columns)).lines == (
         "a      Linear  1",
         "b      ReLU    FAILED",
     )
@@ -87,12 +104,6 @@ def test_a_message_stands_in_place_of_the_numbers():
 def test_wide_characters_take_two_places():
     assert width_of("层") == 2
     assert clipped("层层层", 5) == "层层…"
-
-
-def test_a_histogram_counts_what_lies_in_its_range():
-    histogram = Histogram.of([0.0, 0.05, 0.95, 1.0, 7.0, float("nan")], 0.0, 1.0)
-
-    assert histogram.counts == (2, 0, 0, 0, 0, 0, 0, 0, 0, 2)
 
 
 def test_the_zero_of_a_histogram_is_where_it_lies_in_the_range():
@@ -109,18 +120,38 @@ def test_a_bounded_table_keeps_what_is_needed_and_its_ancestors():
     assert bounded(levels, range(7), 100) == list(range(7))
 
 
-def test_what_is_kept_is_shown_with_its_ancestors_dimmed():
+def test_wanted_rows_are_found_with_those_that_lead_to_them():
+    assert with_ancestors([0, 1, 2, 1], [2]) == {0, 1, 2}
+
+
+def test_a_row_that_only_leads_to_others_has_no_cells_but_the_first():
+    columns = column(0, "text"), column(1)
+
+    cells = table(row("a", "t", 1, state=CONTEXT), row("b", "t", 2), columns=columns)
+
+    assert (cells.cells("c0"), cells.cells("c1")) == (["t", "t"], ["", 2])
+
+
+def test_a_flagged_row_is_drawn_however_deep_and_text_unfolds_nothing():
     rows = [
-        Row(label=str(i), level=level, cells=("t", "1")) for i, level in enumerate([0, 1, 2, 1])
+        row("net"),
+        row("a × 6", level=1, state=MANY_CALLS),
+        row("a", level=2),
+        row("a", level=2, state=FLAGGED),
+        row("b", level=1),
+        row("c", level=2),
     ]
 
-    shown = with_ancestors(rows, lambda i: i == 2, always=lambda i: False)
+    def labels(*, text, depth, limit=9):
+        drawn = shortened(table(*rows), depth=depth, text=text, limit=limit)
+        return [each.label for each in drawn.rows], list(drawn.notes)
 
-    assert [(row.label, row.dimmed, row.cells) for row in shown] == [
-        ("0", True, ("t",)),
-        ("1", True, ("t",)),
-        ("2", False, ("t", "1")),
-    ]
+    assert labels(text=True, depth=None) == (["net", "a × 6", "a", "b", "c"], [])
+    assert labels(text=False, depth=1) == (
+        ["net", "a × 6", "a", "b"],
+        ["2 rows below level 1 not shown; see them with --depth 2"],
+    )
+    assert labels(text=False, depth=None, limit=3)[0] == ["net", "a × 6", "a"]
 
 
 def nested_levels(draws):
@@ -151,10 +182,9 @@ def test_a_bounded_table_is_a_tree_of_at_most_the_limit(steps, data, limit):
 def test_no_line_is_wider_than_asked_for(rows, width):
     levels = nested_levels([step for step, _, _ in rows])[1:]
     drawn = [
-        Row(label=label, level=level, cells=(cell,))
-        for level, (_, label, cell) in zip(levels, rows, strict=True)
+        row(label, cell, level=level) for level, (_, label, cell) in zip(levels, rows, strict=True)
     ]
 
-    lines = aligned(table(*drawn), draw, width).lines
+    lines = aligned(table(*drawn), width).lines
 
     assert all(width_of(line) <= width for line in lines)

@@ -1,15 +1,13 @@
 from nnmagic.display.lines import histogram_glyphs
-from nnmagic.display.table import Column, Histogram, Row, Table
+from nnmagic.display.table import Column, Histogram, Row, Table, TensorShape
 from nnmagic.display.text import table_text
 
 TABLE = Table(
     heading="net · 2 calls",
-    label=Column(title="layer"),
-    columns=(Column(title="shape"),),
-    rows=(
-        Row(label="net", cells=("(1, 2)",)),
-        Row(label="a", level=1, cells=("(1, 2)",), details=("[0.5, 1.5]",)),
-    ),
+    title="layer",
+    columns=(Column(key="shape", title="shape", kind="shape", cell=lambda _: TensorShape((1, 2))),),
+    rows=(Row("net", ()), Row("a", ("[0.5, 1.5]",), level=1)),
+    details=lambda subject: subject,
     notes=("a note that is long enough to be wrapped",),
 )
 

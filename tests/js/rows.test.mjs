@@ -8,13 +8,13 @@ const level = [0, 1, 1, 2, 2, 1];
 
 function table(changes = {}) {
   return decoded({
-    kind: "trace", count: 6, noun: "layer", opened: 9, keys: { 4: "b.x#1" }, message: { 5: "FAILED" },
+    count: 6, title: "layer", opened: 9, keys: { 4: "b.x#1" }, message: { 5: "FAILED" },
     level: view(Uint16Array.from(level)), labels: ["Net", "a", "b", "x", "head"], label: view(Uint32Array.of(0, 1, 2, 3, 3, 4)),
     names: ["", "a", "b", "b.x", "head"], name: view(Uint32Array.of(0, 1, 2, 3, 3, 4)),
     state: view(Uint8Array.of(0, 0, 16, 4, 0, 8)),
     columns: [
       { key: "type", kind: "text", strings: ["Net", "Linear", "Block", ""], index: view(Uint32Array.of(0, 1, 2, 1, 1, 3)) },
-      { key: "zeros", kind: "percent", values: view(Float32Array.of(0.5, NaN, 0.25, 0.5, 0, 1)) },
+      { key: "zeros", kind: "share", values: view(Float32Array.of(0.5, NaN, 0.25, 0.5, 0, 1)) },
     ],
     ...changes,
   });

@@ -201,10 +201,10 @@ def test_values_at_the_limits_of_float64_are_drawn(values):
 def test_after_inf_everything_inherits():
     net = nn.Sequential(Applying(torch.log), nn.Linear(2, 2))
 
-    table = nnmagic.trace(net, torch.zeros(1, 2)).table(text=True)
+    table = nnmagic.trace(net, torch.zeros(1, 2)).drawn(text=True)
 
-    assert table.rows[1].cells[-1] == "2 Inf, made here of 0.000 … 0.000"
-    assert table.rows[2].cells[-1].endswith("inherited")
+    assert table.cells("flags")[1] == "2 Inf, made here of 0.000 … 0.000"
+    assert table.cells("flags")[2].endswith("inherited")
 
 
 def test_a_caught_failure_before_an_uncaught_one_is_told_apart():
@@ -222,7 +222,7 @@ def test_a_caught_failure_before_an_uncaught_one_is_told_apart():
     with pytest.raises(RuntimeError), nnmagic.tracing() as trace:
         Retrying()(torch.rand(1, 5))
 
-    messages = {row.label: row.message for row in trace.table(text=True).rows}
+    messages = {row.label: row.message for row in trace.drawn(text=True).rows}
     assert messages["a"] == "FAILED, caught: RuntimeError"
     assert messages["Retrying"] == "FAILED inside"
 

@@ -6,28 +6,28 @@ import torchvision
 from torch import nn
 
 import nnmagic
+from nnmagic.display.sheet import sheet_of
+from nnmagic.display.table import FLAGGED
 from nnmagic.records.record import View
 from nnmagic.records.trace_table import TraceTable
-from nnmagic.widget.sheet import FLAGGED
-from nnmagic.widget.trace_sheet import trace_sheet
 
 
 def table_of(trace):
-    return TraceTable(trace.log, View(), text=True, scores=False)
+    return TraceTable(trace.log, View(), scores=False)
 
 
 def found(trace):
     """Return the findings by layer, which all displays show."""
     findings = table_of(trace).findings
-    content = trace_sheet(trace, View()).content
+    content = sheet_of(trace.table()).content
     assert all(content["state"][call] & FLAGGED for call in findings.flags)
     return {trace.call(call).layer: ", ".join(words) for call, words in findings.flags.items()}
 
 
 def notes(trace):
     findings = table_of(trace).findings
-    assert set(findings.notes) <= set(trace.table(text=False).notes)
-    assert set(findings.notes) <= set(trace_sheet(trace, View()).content["notes"])
+    assert set(findings.notes) <= set(trace.drawn(text=False).notes)
+    assert set(findings.notes) <= set(sheet_of(trace.table()).content["notes"])
     return findings.notes
 
 

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.records.record import View
-from nnmagic.widget.trace_sheet import trace_sheet
+from nnmagic.display.sheet import sheet_of
 
 
 class Log(nn.Module):
@@ -21,10 +20,10 @@ class Half(nn.Module):
 
 def first_note(trace, start="first"):
     """Return the line, which text, HTML and the widget all have."""
-    table = trace.table(text=True)
+    table = trace.drawn(text=True)
     (note,) = [each for each in table.notes if each.startswith(start)]
-    assert note in trace.table(text=False).notes
-    assert note in trace_sheet(trace, View()).content["notes"]
+    assert note in trace.drawn(text=False).notes
+    assert note in sheet_of(trace.table()).content["notes"]
     return note
 
 
@@ -60,7 +59,7 @@ def test_the_operation_is_named_where_functions_are_recorded(function, value, sa
     with nnmagic.tracing(ops=True) as trace:
         Net()(torch.full((2,), value))
 
-    flags = [row.cells[-1] for row in trace.table(text=True).rows]
+    flags = trace.table().cells("flags")
     assert any(flag.endswith(f"made here: {says}") for flag in flags)
 
 
@@ -114,7 +113,7 @@ def test_nan_in_the_networks_input_is_named_as_the_origin():
     assert trace.first_nonfinite is None
     says = "the input of Sequential held 1 NaN and 1 Inf already"
     assert first_note(trace, "the input") == says
-    assert "NaN or Inf came in" in trace.table(text=True).heading
+    assert "NaN or Inf came in" in trace.drawn(text=True).heading
 
 
 def test_nan_that_another_network_made_is_not_told_as_an_input():
@@ -123,7 +122,7 @@ def test_nan_that_another_network_made_is_not_told_as_an_input():
     with nnmagic.tracing() as trace:
         second(first(-torch.ones(2)))
 
-    assert [note for note in trace.table(text=True).notes if "already" in note] == []
+    assert [note for note in trace.drawn(text=True).notes if "already" in note] == []
     assert trace.first_nonfinite.type == "Log"
 
 
@@ -154,7 +153,7 @@ def test_a_mask_of_minus_infinity_is_no_origin():
     trace = nnmagic.trace(attention, x, x, x, attn_mask=mask)
 
     assert trace.first_nonfinite is None
-    assert [note for note in trace.table(text=True).notes if "Inf" in note] == []
+    assert [note for note in trace.drawn(text=True).notes if "Inf" in note] == []
 
 
 def test_the_html_has_the_line_too():

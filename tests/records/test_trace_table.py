@@ -6,15 +6,16 @@ from torch import nn
 
 import nnmagic
 from nnmagic.display.lines import width_of
+from nnmagic.display.table import DIMMED, TensorShape
 from nnmagic.display.text import table_text
 
 
 def lines(trace, width=None):
-    return table_text(trace.table(text=True), width).splitlines()
+    return table_text(trace.drawn(text=True), width).splitlines()
 
 
 def labels(trace, *, text=True):
-    return [row.label for row in trace.table(text=text).rows]
+    return [row.label for row in trace.drawn(text=text).rows]
 
 
 def test_the_sketch_of_the_default_network_holds_true_numbers():
@@ -41,7 +42,7 @@ def test_text_fits_the_width_of_the_window(width):
         nnmagic.summary(net),
         nnmagic.params(net),
     ):
-        text = table_text(record.table(text=True), width)
+        text = table_text(record.drawn(text=True), width)
 
         assert all(width_of(line) <= width for line in text.splitlines())
         assert all(line == line.rstrip() for line in text.splitlines())
@@ -55,16 +56,16 @@ def test_nan_is_told_by_who_made_it_and_who_inherited_it():
 
     net = nn.Sequential(nn.Identity(), Log(), nn.Linear(2, 2))
 
-    table = nnmagic.trace(net, torch.tensor([[-2.0, 3.0]])).table(text=True)
+    table = nnmagic.trace(net, torch.tensor([[-2.0, 3.0]])).drawn(text=True)
 
-    flags = {row.label: row.cells[-1] for row in table.rows}
+    flags = dict(zip([row.label for row in table.rows], table.cells("flags"), strict=True))
     assert flags == {
         "Sequential": "2 NaN, made inside",
         "0": "",
         "1": "1 NaN, made here of -2.000 … 3.000",
         "2": "2 NaN, inherited",
     }
-    assert [row.dimmed for row in table.rows] == [False, False, False, True]
+    assert [bool(row.state & DIMMED) for row in table.rows] == [False, False, False, True]
     assert table.notes[0].startswith(
         "first NaN: Sequential.1 (Log), its inputs finite in [-2.000, 3.000], called at test_"
     )
@@ -86,9 +87,11 @@ def test_a_dtype_that_differs_from_the_others_is_shown():
         nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Tanh(), Choosing()), torch.rand(3, 2)
     )
 
-    shapes = {row.label: row.cells[1] for row in trace.table(text=True).rows}
-    assert shapes["3"] == "(3,) int64"
-    assert shapes["0"] == "(3, 2)"
+    table = trace.table()
+    shapes = dict(zip([row.label for row in table.rows], table.cells("shape"), strict=True))
+    assert shapes["3"] == TensorShape((3,), "int64")
+    assert shapes["0"] == TensorShape((3, 2))
+    assert "(3,) int64" in str(trace)
 
 
 class Deep(nn.Module):
@@ -104,7 +107,7 @@ def test_text_shows_three_levels_and_says_how_to_see_the_rest():
     trace = nnmagic.trace(Deep(5, nn.Identity()), torch.ones(1))
 
     assert labels(trace) == ["Deep", "inner", "inner", "inner"]
-    assert "3 calls below level 3 not shown; see them with --depth 6" in str(trace)
+    assert "3 rows below level 3 not shown; see them with --depth 6" in str(trace)
     assert len(labels(trace.show(depth=6))) == 7
     assert len(labels(trace.show(depth=1))) == 2
     assert len(labels(trace, text=False)) == 7
@@ -120,9 +123,9 @@ def test_layers_can_be_chosen_by_patterns():
     net = nn.Sequential(nn.Sequential(nn.Tanh(), nn.Identity()), nn.Tanh())
     trace = nnmagic.trace(net, torch.ones(2))
 
-    table = trace.show(layers="0.*").table(text=True)
+    table = trace.show(layers="0.*").drawn(text=True)
 
-    assert [(row.label, row.dimmed) for row in table.rows] == [
+    assert [(row.label, bool(row.state & DIMMED)) for row in table.rows] == [
         ("Sequential", True),
         ("0", True),
         ("0", False),
@@ -275,7 +278,7 @@ def test_a_large_trace_draws_five_hundred_rows_and_says_so():
 
     trace = nnmagic.trace(net, torch.ones(2))
 
-    assert len(trace.table(text=False).rows) == 500
+    assert len(trace.drawn(text=False).rows) == 500
     assert "1,501 of 2,001 rows not shown" in trace._repr_html_()
     assert trace._repr_html_().count("<summary") == 501
 

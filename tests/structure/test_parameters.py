@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.widget.params_sheet import params_sheet
+from nnmagic.display.sheet import sheet_of
 
 
 class Tied(nn.Module):
@@ -182,7 +182,7 @@ def test_a_network_without_parameters_has_an_empty_table_and_sheet():
     found = nnmagic.params(nn.ReLU())
 
     assert found.heading == "ReLU · 0 parameters · 0 values (0 trainable, 0 non-trainable) · 0 B"
-    assert params_sheet(found, found.view).content["count"] == 0
+    assert sheet_of(found.table()).content["count"] == 0
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_any_tensor_has_its_shape_and_its_share(tensor):
     assert found["it"].count == tensor.numel()
     assert found["it"].percent == pytest.approx(100 * tensor.numel() / (tensor.numel() + 1))
     assert found["it"].bytes == tensor.numel() * tensor.element_size()
-    assert len(params_sheet(found, found.view).entries) == 2
+    assert sheet_of(found.table()).content["count"] == 2
 
 
 def test_complex_values_are_short():
@@ -265,24 +265,22 @@ def test_gradients_can_be_sorted_by_nan_first():
 
     found = nnmagic.params(net, grad=True).show(sort="grad_norm", top=3)
 
-    assert found.table(text=True).rows[0].label == "2.bias"
+    assert found.drawn(text=True).rows[0].label == "2.bias"
     assert found.flags(found["2.bias"]) == ["NaN in the gradient"]
-    second, third = (found.rows[i].grad_norm for i in found.shown(found.view)[1:])
+    second, third = found.table().cells("grad_norm")[1:]
     assert second > third
 
 
 def test_the_widgets_sheet_has_the_norms():
     found = nnmagic.params(trained(), grad=True)
 
-    sheet = params_sheet(found, found.view)
+    sheet = sheet_of(found.table())
 
     (column,) = [each for each in sheet.content["columns"] if each["key"] == "grad_norm"]
     shown = np.frombuffer(column["values"], dtype="f8")
     expected = [
-        math.nan
-        if entry < 0 or found.rows[entry].grad_norm is None
-        else found.rows[entry].grad_norm
-        for entry in sheet.entries
+        math.nan if row.record is None or row.record.grad_norm is None else row.record.grad_norm
+        for row in sheet.subjects
     ]
     assert np.array_equal(shown, expected, equal_nan=True)
     assert set(found.notes) <= set(sheet.content["notes"])

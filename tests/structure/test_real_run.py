@@ -14,9 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 import nnmagic
+from nnmagic.display.sheet import sheet_of
 from nnmagic.network.naming import Naming
 from nnmagic.structure.real_run import describe_run
-from nnmagic.widget.summary_sheet import summary_sheet
 
 
 def real(run, *networks):
@@ -196,7 +196,7 @@ def test_several_networks_are_several_trees_whose_parameters_add_up():
     assert found.total_params == 15 + 16 + 3 + 6
     assert found.total_flops == 3 * 2 * 2 * 12
     assert found.input_bytes == 4 * (2 * 4 + 2 * 3 + 2 * 4)
-    sheet = summary_sheet(found, found.view).content
+    sheet = sheet_of(found.table()).content
     assert "heads:idle" in str(found)
     assert "heads:idle" in sheet["labels"]
     assert "from real run" in str(sheet["columns"][1]["meaning"])

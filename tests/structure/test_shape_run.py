@@ -161,7 +161,7 @@ def test_arguments_may_be_on_meta_and_of_any_size():
 def test_rows_can_be_sorted_and_cut():
     summary = nnmagic.summary(nnmagic.default_network(), nnmagic.default_input())
 
-    shown = summary.show(sort="flops", top=3).table(text=True)
+    shown = summary.show(sort="flops", top=3).drawn(text=True)
 
     assert [row.label for row in shown.rows] == [
         "NeuralNetwork",

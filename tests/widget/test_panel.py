@@ -121,7 +121,7 @@ def test_limits_hold_nearly_all_values_and_are_centred_where_signs_differ(values
 def test_a_parameter_is_shown_with_the_rows_that_are_kept():
     params = nnmagic.params(nn.Linear(4, 3))
 
-    panel = PanelMaker().parameter_panel(params, 0)
+    panel = PanelMaker().parameter_panel(params, params.rows[0])
 
     assert panel["title"] == "weight"
     assert panel["outputs"][0]["picture"]["full"] == [3, 4]
@@ -130,7 +130,7 @@ def test_a_parameter_is_shown_with_the_rows_that_are_kept():
 def test_a_layer_of_a_structure_tells_its_counts():
     summary = nnmagic.summary(nnmagic.default_network())
 
-    panel = PanelMaker().layer_panel(summary, 3, LayerDetails())
+    panel = PanelMaker().layer_panel(summary.rows[3], LayerDetails())
 
     assert panel["title"] == "linear_relu_stack.0"
     assert "401,920 parameters, 401,920 trainable, 1.53 MiB" in panel["notes"]

@@ -138,7 +138,7 @@ def test_summaries_and_parameters_have_widgets_too(page, net):
 
     panels = [message["panel"] for message, _ in page.told("panel")]
     assert [panel["title"] for panel in panels] == ["0.weight", "0"]
-    assert [params.content["kind"], summary.content["kind"]] == ["params", "summary"]
+    assert [params.content["title"], summary.content["title"]] == ["name", "layer"]
 
 
 def test_a_page_without_widgets_shows_a_few_words(page, net):

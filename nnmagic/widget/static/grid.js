@@ -1,7 +1,8 @@
 // The table as an ARIA treegrid that keeps only the rows in view in the document.
 import { ceil, clamped, count, floor, max, min, numbers, percent, size } from "./format.js";
-import { DIMMED, FAILED, STRONG, foldedBelow, fullName, hasChildren, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
-import { answerKey, barsPath, element, inline, part, pressable } from "./pictures.js";
+import { DIMMED, FAILED, FLAGGED, STRONG, foldedBelow, fullName, hasChildren, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
+import { answerKey, element, inline, part, pressable } from "./dom.js";
+import { barsPath } from "./pictures.js";
 
 const ROW_HEIGHT = 24;
 const MOST_GRID_HEIGHT = 420;
@@ -9,12 +10,15 @@ const OVERSCAN = 6;
 const INDENT = 14;
 const WIDEST = { tree: 44, text: 30, flags: 40 };
 const MOST_MEASURED = 2000;
+const PADDING = 12;
+const TREE_PADDING = 32;
 
 /** @returns {string[]} what a cell of a column says: two texts for a pair */
 export function cellTexts(column, row) {
   if (column.kind === "pair") return numbers(column.first[row], column.second[row]);
-  const write = { count, size, percent, number: (value) => numbers(value)[0] }[column.kind];
-  return [write ? write(column.values[row]) : column.strings?.[column.index[row]] ?? ""];
+  if (column.strings) return [column.strings[column.index[row]]];
+  const write = { count, bytes: size, share: percent, number: (value) => numbers(value)[0] }[column.kind];
+  return [column.texts?.[row] ?? write(column.values[row])];
 }
 
 /** How many characters wide a column, or each part of it, is; live numbers, and very many, get room for any. */
@@ -27,11 +31,12 @@ function widthsOf(column, live) {
     return [first, 3, second];
   }
   if (strings) return [min(strings.reduce((most, text) => max(most, text.length), 0) + (kind === "flags" ? 3 : 0), WIDEST[kind])];
-  if (kind === "count") return [values.reduce((most, value) => max(most, count(value).length), 4)];
-  return [{ histogram: 9, percent: 5 }[kind] ?? 8];
+  const said = Object.values(column.texts ?? {}).reduce((most, text) => max(most, min(text.length, WIDEST.text)), 4);
+  if (kind === "count") return [values.reduce((most, value) => max(most, count(value).length), said)];
+  return [max(said, { histogram: 9, share: 5 }[kind] ?? 8)];
 }
 
-const isEmpty = ({ kind, index, strings }) => kind === "flags" && !index.some((each) => strings[each]);
+const isEmpty = ({ index, strings }) => strings && !index.some((each) => strings[each]);
 const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const setOrRemove = (node, name, value) => (value === null ? node.removeAttribute(name) : node.setAttribute(name, value));
 
@@ -53,34 +58,62 @@ export function createGrid({ uid, live, choose, changed }) {
   const filter = { search: "", flaggedOnly: false };
   const sort = { key: undefined, descending: false };
   const hidden = new Set();
+  const wanted = new Set();
 
   const header = part("row", "nm-row nm-header");
   header.setAttribute("aria-rowindex", 1);
   const body = part("rowgroup", "nm-body");
   const inner = part("presentation", "nm-inner", part("rowgroup", "nm-head", header), body);
   const el = element("div", { role: "treegrid", class: "nm-grid", tabindex: 0, "data-nm": "grid" }, inner);
+  const noRoom = part("status", "nm-quiet nm-no-room");
+  const ruler = element("span", { class: "nm-ruler", "aria-hidden": "true" });
+  inner.append(ruler);
   /** A column that says nothing takes no room. */
   const offered = () => table.columns.filter((column) => !isEmpty(column));
   const shownColumns = () => offered().filter((column) => !hidden.has(column.key));
 
-  function layOut() {
-    columns = shownColumns();
+  function treeWidth() {
     const isFlat = sort.key !== undefined;
-    let tree = table.noun.length + 2;
+    let width = table.title.length + 2;
     for (let row = 0; row < table.count; row++) {
       const own = isFlat ? fullName(table, row).length : labelOf(row).length + (table.level[row] * INDENT) / 7;
-      tree = max(tree, own + (table.state[row] & (STRONG | FAILED) ? 2 : 0));
+      width = max(width, own + (table.state[row] & (STRONG | FAILED) ? 2 : 0));
     }
-    const widths = [`calc(${min(ceil(tree), WIDEST.tree)}ch + 32px)`];
-    for (const [i, column] of columns.entries()) {
+    return min(ceil(width), WIDEST.tree);
+  }
+
+  /** The columns with their widths in characters; where room is short, those of high priority have left. */
+  function fitted() {
+    const character = ruler.offsetWidth / 100;
+    const tree = treeWidth();
+    let shown = shownColumns().map((column) => {
       const parts = widthsOf(column, live());
+      return { column, parts, width: max(parts.reduce((sum, own) => sum + own), column.title.length + 2) };
+    });
+    const needed = () => tree * character + TREE_PADDING + shown.reduce((sum, { width }) => sum + width * character + PADDING, 0);
+    while (el.clientWidth && needed() > el.clientWidth) {
+      const most = max(...shown.map(({ column }) => (wanted.has(column.key) ? 0 : column.priority ?? 0)), 0);
+      if (!most) break;
+      const leaves = shown.findLast(({ column }) => column.priority === most && !wanted.has(column.key));
+      shown = shown.filter((each) => each !== leaves);
+    }
+    return { tree, shown };
+  }
+
+  function layOut() {
+    const { tree, shown } = fitted();
+    columns = shown.map(({ column }) => column);
+    const left = shownColumns().filter((column) => !columns.includes(column));
+    noRoom.textContent = left.length ? `no room for: ${left.map(({ title }) => title).join(", ")}` : "";
+    const widths = [`calc(${tree}ch + ${TREE_PADDING}px)`];
+    for (const [i, { parts, width }] of shown.entries()) {
       inner.style.setProperty(`--nm-parts-${i}`, parts.map((own) => `${own}ch`).join(" "));
-      widths.push(`calc(${max(parts.reduce((sum, own) => sum + own), column.title.length + 2)}ch + 12px)`);
+      widths.push(`calc(${width}ch + ${PADDING}px)`);
     }
     widths.push("1fr");
     inner.style.setProperty("--nm-columns", widths.join(" "));
     const focused = el.getRootNode().activeElement?.dataset?.nm;
-    header.replaceChildren(heading({ key: null, title: table.noun, kind: "tree" }), ...columns.map(heading));
+    header.replaceChildren(heading({ key: null, title: table.title, kind: "tree" }), ...columns.map(heading));
     if (focused?.startsWith("sort-")) header.querySelector(`[data-nm="${CSS.escape(focused)}"]`)?.focus();
     el.setAttribute("aria-colcount", columns.length + 1);
     body.replaceChildren();
@@ -161,7 +194,7 @@ export function createGrid({ uid, live, choose, changed }) {
     node.hidden = false;
     node.id = `${uid}-${row}`;
     node.style.transform = `translateY(${place * ROW_HEIGHT}px)`;
-    const looks = { odd: place % 2, strong: state & STRONG, failed: state & FAILED, dimmed: state & DIMMED || (matches && !matches[row]) };
+    const looks = { odd: place % 2, strong: state & STRONG, failed: state & FAILED, flagged: state & (FLAGGED | FAILED), dimmed: state & DIMMED || (matches && !matches[row]) };
     node.className = ["nm-row", ...Object.keys(looks).filter((look) => looks[look]).map((look) => `nm-${look}`)].join(" ");
     node.setAttribute("aria-rowindex", place + 2);
     node.setAttribute("aria-level", level + 1);
@@ -184,7 +217,7 @@ export function createGrid({ uid, live, choose, changed }) {
         continue;
       }
       const [first, second] = cellTexts(column, row);
-      write(parts[0], column.kind === "flags" && first ? `⚠ ${first}` : first);
+      write(parts[0], column.kind === "flags" && first && state & (FLAGGED | FAILED) ? `⚠ ${first}` : first);
       if (column.kind === "pair") {
         write(parts[1], first && second ? column.joiner : "");
         write(parts[2], second);
@@ -279,9 +312,9 @@ export function createGrid({ uid, live, choose, changed }) {
 
   return {
     el,
+    noRoom,
     draw,
     reveal,
-    hidden,
     filter,
     arrange,
     offered,
@@ -296,14 +329,15 @@ export function createGrid({ uid, live, choose, changed }) {
         active = el.scrollTop = 0;
       }
       selected = rowOf(table, key);
-      el.setAttribute("aria-label", table.heading || table.noun);
+      el.setAttribute("aria-label", table.heading || table.title);
       arrange(true);
     },
     /** Show new numbers of the same rows. */
     refresh(next) {
       table = next;
-      const isOther = shownColumns().length !== columns.length;
-      columns = isOther ? columns : shownColumns();
+      const now = fitted().shown.map(({ column }) => column);
+      const isOther = now.map(({ key }) => key).join() !== columns.map(({ key }) => key).join();
+      columns = isOther ? columns : now;
       if (isOther || order || filter.flaggedOnly) arrange(isOther);
       else draw(true);
     },
@@ -315,6 +349,19 @@ export function createGrid({ uid, live, choose, changed }) {
     foldTo(depth) {
       folded = foldedBelow(table, depth);
       arrange();
+    },
+    /** Let columns leave or come back as there is room for them. */
+    fit() {
+      if (!table) return;
+      if (fitted().shown.map(({ column }) => column.key).join() === columns.map(({ key }) => key).join()) draw();
+      else arrange(true);
+    },
+    isShown: (key) => columns.some((column) => column.key === key),
+    /** Show or hide a column; one that is asked for stays also where room is short. */
+    toggle(key, isShown) {
+      hidden[isShown ? "delete" : "add"](key);
+      wanted[isShown ? "add" : "delete"](key);
+      arrange(true);
     },
     /** How many rows match what is searched for. */
     matched: () => (matches ? matches.reduce((sum, each) => sum + each, 0) : table.count),

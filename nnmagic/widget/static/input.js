@@ -1,7 +1,7 @@
 // What goes in and what comes out: run again on another input, the scores or the output's structure.
 import { fixed, max, min, withCommas } from "./format.js";
 import { typed } from "./rows.js";
-import { NO_ANSWER, PATIENCE_MS, block, element, inline, part, pressable, slider } from "./pictures.js";
+import { NO_ANSWER, PATIENCE_MS, block, element, inline, part, pressable, slider } from "./dom.js";
 
 const SIDE = 28;
 const NAMES = { same: "the same input", noise: "noise", picture: "a Fashion-MNIST picture", variable: "a variable of the notebook" };

@@ -1,7 +1,8 @@
 // The layer panel: before and after of one layer, its numbers, its parameters.
 import { count, numbers, percent, plural } from "./format.js";
 import { typed } from "./rows.js";
-import { NO_ANSWER, PATIENCE_MS, block, createPicture, element, histogramFigure, part, pressable, smallHistogram } from "./pictures.js";
+import { NO_ANSWER, PATIENCE_MS, block, element, part, pressable } from "./dom.js";
+import { createPicture, histogramFigure, smallHistogram } from "./pictures.js";
 
 const STATISTICS = ["min", "max", "mean", "std", "zeros", "nan", "inf"];
 

@@ -1,9 +1,7 @@
 // Pictures of values: bars, matrices, tiles of channels or heads, and histograms.
 import { abs, ceil, clamped, floor, indexText, max, min, numbers, round, valueText, withCommas } from "./format.js";
+import { answerKey, block, element, inline, slider } from "./dom.js";
 import { NAN_COLOR, colorAt, cssColor, gradient, mapEnds, oddness, pixelTable, placeOf, pooled } from "./colors.js";
-
-export const PATIENCE_MS = 5000;
-export const NO_ANSWER = "no answer yet: the kernel is busy with a cell, or gone";
 
 const GLYPHS = { nan: "×", "+inf": "+", "-inf": "−", above: "▴", below: "▾" };
 const MOST_HEIGHT = 330;
@@ -13,65 +11,6 @@ const TILE_TITLE = 14;
 const BAR_ROW = 19;
 const MOST_BAR_ROWS = 20;
 const FONT = "11px sans-serif";
-
-/**
- * Make an element; strings become text nodes, so nothing from a network is ever read as markup.
- * @param {string} tag
- * @param {object} attributes functions are listeners, false and null are left out
- * @param {...(Node|string)} children
- */
-export function element(tag, attributes = {}, ...children) {
-  const space = tag === "svg" || tag === "path" ? "2000/svg" : "1999/xhtml";
-  const node = document.createElementNS(`http://www.w3.org/${space}`, tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") node.addEventListener(name, value);
-    else if (value !== false && value !== null) node.setAttribute(name, value === true ? "" : value);
-  }
-  // JupyterLab's shortcuts look at the focused element itself before what it stands in.
-  if (node.matches("button, input, select, [tabindex]")) node.setAttribute("data-lm-suppress-shortcuts", "true");
-  node.append(...children);
-  return node;
-}
-
-export const block = (look, ...children) => element("div", { class: look }, ...children);
-export const inline = (look, ...children) => element("span", { class: look || null }, ...children);
-export const part = (role, look, ...children) => element("div", { role, class: look }, ...children);
-export const pressable = (label, name, click, attributes = {}) =>
-  element("button", { type: "button", "data-nm": name, click, ...attributes }, label);
-
-/**
- * Do what a key asks for, and keep the notebook from hearing it.
- * @param {KeyboardEvent} event @param {Object<string, () => void>} actions by key
- */
-export function answerKey(event, actions) {
-  const action = actions[event.key];
-  if (!action || event.ctrlKey || event.metaKey || event.altKey) return;
-  event.preventDefault();
-  event.stopPropagation();
-  action();
-}
-
-/**
- * A labelled slider.
- * @param {{label: string, max: number, value: number, id: string,
- *   text: (value: number) => string, change: (value: number) => void}} options
- */
-export function slider({ label, max, value, id, text, change }) {
-  const said = inline("nm-slider-value");
-  const input = element("input", { type: "range", min: 0, max, "data-nm": id });
-  const set = (shown) => {
-    input.value = shown;
-    said.textContent = text(shown);
-    said.style.minWidth = `${text(Number(input.max)).length}ch`;
-    input.setAttribute("aria-valuetext", text(shown));
-  };
-  input.addEventListener("input", () => {
-    set(Number(input.value));
-    change(Number(input.value));
-  });
-  set(value);
-  return { el: element("label", { class: "nm-slider" }, inline("", label), input, said), input, set };
-}
 
 /**
  * The outline of bars as the data of one SVG path, 16 high, a thin tick where zero lies.

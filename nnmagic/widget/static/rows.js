@@ -11,9 +11,9 @@ const FIELDS = {
   text: { index: Uint32Array },
   flags: { index: Uint32Array },
   count: { values: Float64Array },
-  size: { values: Float64Array },
+  bytes: { values: Float64Array },
   number: { values: Float64Array },
-  percent: { values: Float32Array },
+  share: { values: Float32Array },
   pair: { first: Float64Array, second: Float64Array },
   histogram: { values: Uint8Array, zero: Int8Array },
 };
@@ -184,7 +184,7 @@ export function sortedRows(keys, descending) {
 
 /** @returns {boolean} whether two tables have the same rows, so that what is folded can stay */
 export function sameRows(one, other) {
-  if (!one || one.count !== other.count || one.kind !== other.kind) return false;
+  if (!one || one.count !== other.count || one.title !== other.title) return false;
   for (let row = 0; row < one.count; row++) {
     if (one.level[row] !== other.level[row] || fullName(one, row) !== fullName(other, row)) return false;
   }

@@ -1,7 +1,7 @@
 // The widget: the toolbar, and what holds the table, the panel and the input together.
 import { plural, withCommas } from "./format.js";
 import { FAILED, FLAGGED, decoded, fullName, keyOf, rowOf, withValues } from "./rows.js";
-import { answerKey, block, element, inline, part, pressable, slider } from "./pictures.js";
+import { answerKey, block, element, inline, part, pressable, slider } from "./dom.js";
 import { createGrid } from "./grid.js";
 import { createPanel } from "./panel.js";
 import { createInput } from "./input.js";
@@ -60,7 +60,7 @@ function render({ model, el }) {
   const pauseNote = part("status", "nm-quiet");
   const toolbar = element("div", { class: "nm-toolbar", role: "group", "aria-label": "toolbar" }, inline("nm-group", search, counted),
     flagged, firstNan, failed, folding, inline("nm-anchor", columns, menu), step.el, live);
-  const main = block("nm-main", grid.el, panel.el, block("nm-rest", input.el, notes));
+  const main = block("nm-main", grid.el, panel.el, block("nm-rest", grid.noRoom, input.el, notes));
   const root = element("div", { class: "nnmagic", "data-lm-suppress-shortcuts": "true" }, heading, toolbar, pauseNote, main);
   // The static tree of the same record is hidden while this view lives, also where it comes later.
   const hiding = element("style");
@@ -103,7 +103,7 @@ function render({ model, el }) {
   function showCount() {
     if (!table) return;
     const isFiltered = grid.filter.search.trim() || grid.filter.flaggedOnly;
-    counted.textContent = isFiltered ? `${withCommas(grid.matched())} of ${withCommas(table.count)}` : plural(table.count, table.kind === "trace" ? "row" : table.noun);
+    counted.textContent = isFiltered ? `${withCommas(grid.matched())} of ${withCommas(table.count)}` : plural(table.count, "row");
     flagged.setAttribute("aria-pressed", grid.filter.flaggedOnly);
     for (const node of [depth.input, foldAll, unfoldAll]) node.disabled = grid.isFlat() || Boolean(isFiltered);
     if (search.value !== grid.filter.search) {
@@ -211,10 +211,9 @@ function render({ model, el }) {
     if (!isOpen) return;
     menu.replaceChildren(...grid.offered().map(({ key, title, meaning }) => {
       const box = element("input", { type: "checkbox", change: () => {
-        if (!grid.hidden.delete(key)) grid.hidden.add(key);
-        grid.arrange(true);
+        grid.toggle(key, box.checked);
       } });
-      box.checked = !grid.hidden.has(key);
+      box.checked = grid.isShown(key);
       return element("label", { title: meaning || null }, box, title);
     }));
     menu.querySelector("input").focus();
@@ -260,7 +259,7 @@ function render({ model, el }) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal: ending.signal });
   const sizes = new ResizeObserver(() => {
     root.classList.toggle("nm-narrow", root.clientWidth <= NARROW);
-    grid.draw();
+    grid.fit();
     panel.draw();
   });
 
@@ -290,7 +289,8 @@ function render({ model, el }) {
     grid.reveal(rowOf(table, chosen));
     send({ ask: "panel" });
   }
-  if (model.get("live")) send({ ask: "latest" }); // the rows may be older than their numbers
+  // The rows may be older than their numbers.
+  if (model.get("live")) send({ ask: "latest" });
   for (const part of [root, grid.el, panel.el]) sizes.observe(part);
 
   return () => {

@@ -6,12 +6,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 import nnmagic
-from nnmagic.display.table import Histogram
-from nnmagic.records.record import View
-from nnmagic.widget.params_sheet import params_sheet
-from nnmagic.widget.sheet import BINS, DIMMED, FAILED_ROW, FLAGGED, MANY_CALLS, STRONG, binned
-from nnmagic.widget.summary_sheet import summary_sheet
-from nnmagic.widget.trace_sheet import trace_sheet
+from nnmagic.display.sheet import sheet_of
+from nnmagic.display.table import (
+    DIMMED,
+    FAILED,
+    FIRST,
+    FLAGGED,
+    MANY_CALLS,
+    STRONG,
+    Histogram,
+)
+from nnmagic.records.histograms import binned
 
 
 def column(sheet, key):
@@ -35,7 +40,7 @@ def labels(sheet):
 def test_a_row_says_what_the_frame_says():
     trace = nnmagic.trace(nnmagic.default_network(), nnmagic.default_input())
 
-    sheet = trace_sheet(trace, View())
+    sheet = sheet_of(trace.table())
 
     frame = trace.to_frame()
     assert sheet.content["count"] == len(frame) == 8
@@ -51,7 +56,7 @@ def test_a_row_says_what_the_frame_says():
 def test_a_rows_histogram_is_that_of_its_values():
     trace = nnmagic.trace(nn.Tanh(), torch.randn(100))
 
-    sheet = trace_sheet(trace, View())
+    sheet = sheet_of(trace.table())
 
     drawn = np.frombuffer(column(sheet, "histogram")["values"], np.uint8)
     counts = np.array(trace[""].outputs[0].histogram.counts)
@@ -67,11 +72,15 @@ def test_bins_are_those_of_a_record(values):
     finite = array[np.isfinite(array)].astype(float)
     low, high = (finite.min(), finite.max()) if finite.size else (np.nan, np.nan)
 
-    (counts,) = binned(array, low, high, BINS)
+    (counts,) = binned(array, low, high, Histogram.BINS)
 
     assert counts.sum() == finite.size
-    expected = Histogram.of(array[0].astype(float).tolist(), low, high).counts
-    assert counts.tolist() == list(expected)
+    width = high / 2 - low / 2 or 1.0
+    expected = [0] * Histogram.BINS
+    for value in (float(value) for value in array[0] if low <= value <= high):
+        place = int((value / 2 - low / 2) / width * Histogram.BINS) if width > 0 else 0
+        expected[min(place, Histogram.BINS - 1)] += 1
+    assert counts.tolist() == expected
 
 
 def test_a_layer_called_often_is_one_row_with_its_calls_inside():
@@ -85,7 +94,7 @@ def test_a_layer_called_often_is_one_row_with_its_calls_inside():
                 x = self.cell(x)
             return x
 
-    sheet = trace_sheet(nnmagic.trace(Loop(), torch.rand(1, 3)), View())
+    sheet = sheet_of(nnmagic.trace(Loop(), torch.rand(1, 3)).table())
 
     assert labels(sheet) == ["Loop", "cell × 7", *["cell"] * 7]
     assert sheet.content["level"] == np.array([0, 1, *[2] * 7], "<u2").tobytes()
@@ -103,12 +112,13 @@ def test_nan_is_flagged_where_it_arises_and_dimmed_after():
     nn.init.constant_(net[0].weight, -1.0)
     net[0].bias = nn.Parameter(torch.tensor([0.0, 0.5]))
 
-    sheet = trace_sheet(nnmagic.trace(net, torch.ones(1, 2)), View())
+    sheet = sheet_of(nnmagic.trace(net, torch.ones(1, 2)).table())
 
     state = sheet.content["state"]
     assert sheet.content["first_nonfinite"] == 2
     assert state[2] & STRONG
     assert state[2] & FLAGGED
+    assert state[2] & FIRST
     assert state[3] & DIMMED
     assert texts(sheet, "flags")[2].startswith("2 NaN, made here of -2.000 … -1.500")
 
@@ -119,10 +129,10 @@ def test_a_failed_call_shows_why_in_place_of_its_values():
     with pytest.raises(RuntimeError), nnmagic.tracing(net) as trace:
         net(torch.rand(1, 4))
 
-    sheet = trace_sheet(trace, View())
+    sheet = sheet_of(trace.table())
     failed = sheet.content["failed"]
     assert failed == 2
-    assert sheet.content["state"][failed] & FAILED_ROW
+    assert sheet.content["state"][failed] & FAILED
     assert "the last axis must be 5, it is 4" in sheet.content["message"]["2"]
 
 
@@ -133,14 +143,14 @@ def test_the_rows_of_two_networks_have_keys_that_tell_them_apart():
         a(torch.rand(2))
         b(torch.rand(2))
 
-    sheet = trace_sheet(trace, View())
+    sheet = sheet_of(trace.table())
     assert set(sheet.rows) == {"Sequential:", "Sequential:0", "Sequential#2:", "Sequential#2:0"}
 
 
 def test_only_numbers_are_sent_where_the_rows_are_the_same():
     net = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
-    first, second = (trace_sheet(nnmagic.trace(net, torch.rand(2, 4)), View()) for _ in range(2))
-    other = trace_sheet(nnmagic.trace(net, torch.rand(3, 4)), View())
+    first, second = (sheet_of(nnmagic.trace(net, torch.rand(2, 4)).table()) for _ in range(2))
+    other = sheet_of(nnmagic.trace(net, torch.rand(3, 4)).table())
 
     message, buffers = second.numbers()
 
@@ -153,7 +163,7 @@ def test_only_numbers_are_sent_where_the_rows_are_the_same():
 
 def test_a_row_of_a_large_trace_takes_less_than_200_bytes():
     net = nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(300)])
-    sheet = trace_sheet(nnmagic.trace(net, torch.rand(1, 4)), View(), params={})
+    sheet = sheet_of(nnmagic.trace(net, torch.rand(1, 4)).table())
 
     assert size(sheet.content) / sheet.content["count"] < 200
 
@@ -169,17 +179,18 @@ def size(value):
 def test_parameters_stand_below_the_layers_that_hold_them():
     net = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 2)))
 
-    sheet = params_sheet(nnmagic.params(net), View())
+    sheet = sheet_of(nnmagic.params(net).table())
 
     assert labels(sheet) == ["0", "weight", "bias", "1", "0", "weight", "bias"]
     assert numbers(sheet, "count").tolist() == [16, 12, 4, 10, 10, 8, 2]
-    assert sheet.entries == [-1, 0, 1, -1, -1, 2, 3]
+    names = [row.record and row.record.name for row in sheet.subjects]
+    assert names == [None, "0.weight", "0.bias", None, None, "1.0.weight", "1.0.bias"]
 
 
 def test_a_summarys_rows_are_its_layers():
     summary = nnmagic.summary(nnmagic.default_network())
 
-    sheet = summary_sheet(summary, View())
+    sheet = sheet_of(summary.table())
 
     assert numbers(sheet, "params").tolist() == summary.to_frame()["params"].tolist()
     assert numbers(sheet, "flops").tolist() == summary.to_frame()["flops"].tolist()
@@ -189,7 +200,7 @@ def test_an_empty_trace_has_no_rows():
     with nnmagic.tracing() as trace:
         pass
 
-    sheet = trace_sheet(trace, View())
+    sheet = sheet_of(trace.table())
 
     assert sheet.content["count"] == 0
     assert "no layer ran" in sheet.content["heading"]
@@ -199,7 +210,7 @@ def test_the_fullest_bin_is_full_whatever_its_count():
     for count in range(1, 80):
         trace = nnmagic.trace(nn.Identity(), torch.tensor([0.0] * count + [1.0]))
 
-        drawn = np.frombuffer(column(trace_sheet(trace, View()), "histogram")["values"], np.uint8)
+        drawn = np.frombuffer(column(sheet_of(trace.table()), "histogram")["values"], np.uint8)
 
         assert drawn.max() == 255
         assert drawn[0] == 255

@@ -1,0 +1,200 @@
+"""What the widget and its page send each other, key by key; the page reads no other keys."""
+
+from typing import Any, TypedDict
+
+
+class ColumnContent(TypedDict, total=False):
+    """A column: `strings` and `index` of texts, else numbers as bytes, little-endian.
+
+    A pair has `first` and `second`; a histogram has ten bytes a row in `values`, the fullest bin
+    255, and in `zero` how many bins are below zero, -1 for none. `texts` has what cells say in
+    place of their number, by row.
+    """
+
+    key: str
+    title: str
+    meaning: str
+    kind: str
+    hidden: bool
+    priority: int
+    joiner: str
+    values: bytes
+    first: bytes
+    second: bytes
+    zero: bytes
+    strings: list[str]
+    index: bytes
+    texts: dict[str, str]
+
+
+class StepsContent(TypedDict):
+    """The recorded steps: first, last, how far apart, how many, and the one that is shown."""
+
+    first: int
+    last: int
+    every: int
+    count: int
+    shown: int
+
+
+class ItemScoresContent(TypedDict):
+    """The likeliest classes of one item of a batch, each with its probability."""
+
+    item: int
+    best: list[tuple[str, float]]
+
+
+class ScoresContent(TypedDict):
+    """Outputs read as class scores: how they became probabilities, of how many items."""
+
+    how: str
+    items: int
+    rows: list[ItemScoresContent]
+
+
+class RunContent(TypedDict):
+    """What the page may ask to be run again, or the reason why it may not."""
+
+    enabled: bool
+    reason: str
+    sources: list[str]
+    text: str
+
+
+class SheetContent(TypedDict, total=False):
+    """A table: `level`, `label`, `name` and `state` have an entry a row, as bytes.
+
+    `labels` and `names` are the different texts, which `label` and `name` number. `keys` has the
+    rows' keys that are not their names, and `message` what stands in place of a row's cells.
+    """
+
+    static: str
+    heading: str
+    notes: list[str]
+    title: str
+    count: int
+    level: bytes
+    labels: list[str]
+    label: bytes
+    names: list[str]
+    name: bytes
+    keys: dict[str, str]
+    state: bytes
+    opened: int
+    first_nonfinite: int
+    failed: int
+    columns: list[ColumnContent]
+    message: dict[str, str]
+    steps: StepsContent | None
+    scores: ScoresContent | None
+    structure: str
+    run: RunContent | None
+
+
+class HistogramContent(TypedDict):
+    """A histogram: the counts of 32 bins between two limits, and of which values."""
+
+    counts: list[int]
+    low: float
+    high: float
+    of: str
+
+
+class PictureContent(TypedDict):
+    """A grid of values to draw, the number of its buffer in the message."""
+
+    kind: str
+    buffer: int
+    shape: list[int]
+    steps: list[int]
+    full: list[int]
+    axes: list[str]
+    caption: str
+    low: float
+    high: float
+    diverging: bool
+    names: list[str]
+
+
+class TensorContent(TypedDict):
+    """A tensor in a panel."""
+
+    title: str
+    place: int
+    shape: str
+    dtype: str
+    device: str
+    numel: int
+    stats: dict[str, Any]
+    unknown: str
+    histogram: HistogramContent | None
+    picture: PictureContent | None
+    loadable: bool
+    reason: str
+
+
+class ParameterContent(TypedDict):
+    """A parameter in a layer's panel."""
+
+    name: str
+    shape: str
+    count: int | None
+    stats: dict[str, Any]
+    histogram: HistogramContent | None
+    first: str
+    flags: str
+
+
+class PanelContent(TypedDict):
+    """The panel of a row."""
+
+    title: str
+    type: str
+    place: str
+    arguments: str
+    doc: str
+    notes: list[str]
+    inputs: list[TensorContent]
+    outputs: list[TensorContent]
+    parameters: list[ParameterContent]
+    parameters_reason: str
+
+
+class PanelMessage(TypedDict):
+    """To the page: the panel of the selected row."""
+
+    tell: str
+    key: str
+    panel: PanelContent
+
+
+class ValuesMessage(SheetContent):
+    """To the page: new numbers for the same rows; in place of bytes the number of a buffer."""
+
+    tell: str
+
+
+class PicturesMessage(TypedDict):
+    """To the page: pictures to run a network on."""
+
+    tell: str
+    labels: list[str]
+    buffer: int
+
+
+class ErrorMessage(TypedDict):
+    """To the page: what went wrong, line by line."""
+
+    tell: str
+    lines: list[str]
+
+
+class AskMessage(TypedDict, total=False):
+    """From the page: `ask` is panel, latest, all, run, pictures, pause, resume or close."""
+
+    ask: str
+    tensor: str
+    index: int
+    on: str
+    seed: int
+    name: str

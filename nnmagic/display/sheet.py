@@ -1,0 +1,199 @@
+"""A table as the arrays that a widget's page draws, every row of it."""
+
+import struct
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+from typing import Any, cast
+
+from nnmagic.display.lines import cell_text
+from nnmagic.display.messages import ColumnContent, SheetContent, ValuesMessage
+from nnmagic.display.table import (
+    FAILED,
+    FIRST,
+    MANY_CALLS,
+    STRONG,
+    TEXT_KINDS,
+    Cell,
+    Column,
+    Histogram,
+    Noted,
+    Row,
+    Table,
+)
+from nnmagic.display.units import printable
+
+FULLEST = 255
+"""How tall the bar of the fullest bin is."""
+
+CELLS = ("values", "first", "second", "zero", "strings", "index", "texts")
+"""The fields of a column that hold cells."""
+
+CHANGING = (
+    *("heading", "notes", "state", "message", "scores", "structure", "steps"),
+    *("first_nonfinite", "failed"),
+)
+"""What besides can differ between sheets with the same rows."""
+
+FIXED = ("title", "count", "level", "labels", "label", "names", "name", "keys", "run")
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table's rows for the page.
+
+    Attributes:
+        content: what is sent: texts, and arrays as bytes, little-endian.
+        rows: the row of each key, by which a row is selected.
+        subjects: what each row is about.
+    """
+
+    content: SheetContent
+    rows: Mapping[str, int]
+    subjects: Sequence[Any]
+
+    def has_rows_of(self, other: "Sheet") -> bool:
+        """Tell whether the rows are the same, so that only their numbers can differ."""
+        return self._fixed() == other._fixed()
+
+    def _fixed(self) -> list[Any]:
+        columns = [
+            column if column["kind"] == "text" else (column["key"], column["kind"])
+            for column in self.content["columns"]
+        ]
+        return [columns, *(self.content.get(name) for name in FIXED)]
+
+    def numbers(self) -> tuple[ValuesMessage, list[bytes]]:
+        """Return a message with all that can differ between sheets with the same rows."""
+        buffers: list[bytes] = []
+
+        def placed(value: Any) -> Any:
+            if not isinstance(value, bytes):
+                return value
+            buffers.append(value)
+            return len(buffers) - 1
+
+        columns = {
+            column["key"]: {name: placed(each) for name, each in column.items() if name in CELLS}
+            for column in self.content["columns"]
+            if column["kind"] != "text"
+        }
+        changing = {name: placed(self.content.get(name)) for name in CHANGING}
+        message = {"tell": "values", "columns": columns, **changing}
+        return cast("ValuesMessage", message), buffers
+
+
+def sheet_of(table: Table, *, static: str = "", run: Any = None) -> Sheet:
+    """Return the arrays of a table.
+
+    Args:
+        table: the table.
+        static: the mark of the static table that the widget stands for.
+        run: what the page may ask to be run again.
+    """
+    rows = table.rows
+    labels, label = _packed_texts([row.label for row in rows])
+    names, name = _packed_texts([row.name for row in rows])
+    keys = _keys(rows)
+    content: SheetContent = {
+        "static": static,
+        "heading": table.heading,
+        "notes": list(table.notes),
+        "title": table.title,
+        "count": len(rows),
+        "level": _packed("H", [row.level for row in rows]),
+        "labels": labels,
+        "label": label,
+        "names": names,
+        "name": name,
+        "keys": {str(i): key for i, key in enumerate(keys) if key != rows[i].name},
+        "state": bytes(row.state for row in rows),
+        "opened": table.open_levels,
+        "first_nonfinite": _place(rows, FIRST),
+        "failed": _place(rows, FAILED | STRONG),
+        "columns": [_column_content(column, table.cells(column.key)) for column in table.columns],
+        "message": {str(i): row.message for i, row in enumerate(rows) if row.message},
+        "run": run,
+        **table.beside,  # type: ignore[typeddict-item]
+    }
+    places = {key: i for i, key in reversed(list(enumerate(keys)))}
+    return Sheet(content, places, [row.subject for row in rows])
+
+
+def _keys(rows: Sequence[Row]) -> list[str]:
+    """Return what each row is selected by; of several with one key each has its number behind."""
+    keys = [row.name if row.key is None else row.key for row in rows]
+    counts, seen = Counter(keys), Counter[str]()
+    for i, (key, row) in enumerate(zip(keys, rows, strict=True)):
+        if counts[key] > 1 and not row.state & MANY_CALLS:
+            keys[i] = f"{key}@{seen[key]}"
+            seen[key] += 1
+    return keys
+
+
+def _place(rows: Sequence[Row], bits: int) -> int:
+    return next((i for i, row in enumerate(rows) if row.state & bits == bits), -1)
+
+
+def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
+    content: ColumnContent = {
+        "key": column.key,
+        "title": column.title,
+        "meaning": column.meaning,
+        "kind": "text" if column.kind == "shape" else column.kind,
+        "hidden": column.hidden,
+        "priority": column.priority,
+    }
+    if column.kind in TEXT_KINDS:
+        content["strings"], content["index"] = _packed_texts(
+            [cell if isinstance(cell, str) else cell_text(column, cell) for cell in cells]
+        )
+    elif column.kind == "pair":
+        pairs: list[Any] = [cell if isinstance(cell, tuple) else (None, None) for cell in cells]
+        content["joiner"] = column.joiner
+        content["first"] = _packed("d", [_number(pair[0]) for pair in pairs])
+        content["second"] = _packed("d", [_number(pair[1]) for pair in pairs])
+    elif column.kind == "histogram":
+        content["values"] = b"".join(map(_bars, cells))
+        content["zero"] = _packed("b", list(map(_zero, cells)))
+    else:
+        content["values"] = _packed("f" if column.kind == "share" else "d", map(_number, cells))
+        content["texts"] = {
+            str(i): cell_text(column, cell)
+            for i, cell in enumerate(cells)
+            if isinstance(cell, str | Noted) or cell is None or isnan(cell)  # type: ignore[arg-type]
+            if cell != ""
+        }
+    return content
+
+
+def _number(cell: Cell) -> float:
+    """Return the number that a cell is sorted by; NaN where there is none."""
+    if isinstance(cell, Noted):
+        return cell.number
+    return cell if isinstance(cell, int | float) else nan
+
+
+def _bars(cell: Cell) -> bytes:
+    if not isinstance(cell, Histogram):
+        return bytes(Histogram.BINS)
+    fullest = max(cell.counts) or 1
+    return bytes([-(-count * FULLEST // fullest) for count in cell.counts])
+
+
+def _zero(cell: Cell) -> int:
+    zero = cell.zero if isinstance(cell, Histogram) else None
+    return -1 if zero is None else zero
+
+
+def _packed(code: str, values: Any) -> bytes:
+    numbers = list(values)
+    return struct.pack(f"<{len(numbers)}{code}", *numbers)
+
+
+def _packed_texts(texts: Sequence[str]) -> tuple[list[str], bytes]:
+    """Return the different texts, and the number of each row's text."""
+    seen: dict[str, int] = {}
+    index = [seen.setdefault(text, len(seen)) for text in texts]
+    return [printable(text) for text in seen], _packed("I", index)
