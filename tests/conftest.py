@@ -41,6 +41,18 @@ def pytest_configure(config):
     settings.register_profile("quick", max_examples=20, deadline=None)
     settings.register_profile("all", deadline=None)
     settings.load_profile("quick" if config.option.markexpr else "all")
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        torch.set_num_threads(1)  # the other cores have workers of their own
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Take several processes for the whole quick part alone.
+
+    A named file is done before workers have started; some of the tests in a browser measure time.
+    """
+    whole = config.args_source is not config.ArgsSource.ARGS
+    return min(os.cpu_count() or 1, 4) if whole and config.option.markexpr else 0
 
 
 def pytest_runtest_setup():

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch import nn
 
@@ -62,6 +63,7 @@ def test_the_extension_names_its_public_surface():
     assert torch is not None
 
 
+@pytest.mark.slow
 def test_a_summary_in_a_fresh_session_compiles_nothing():
     code = (
         "import sys; from IPython.testing.globalipapp import start_ipython; ip = start_ipython(); "

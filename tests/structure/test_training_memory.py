@@ -67,7 +67,10 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "mobilenet")) for name in NETWORKS],
+)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("cast", [True, False])
 def test_what_backward_needs_equals_what_a_real_run_saves(name, train, cast):
