@@ -1,8 +1,15 @@
 import re
+import textwrap
 import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+
+import nnmagic
+from nnmagic.display.table import Column
+from nnmagic.records import trace_table
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
@@ -51,3 +58,16 @@ def test_the_files_that_a_page_names_are_there(page):
         name for name in names if not any((ROOT / folder / name).exists() for folder in FOLDERS)
     ]
     assert missing == []
+
+
+def test_the_column_that_contributing_adds_is_shown(monkeypatch):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (column,) = re.findall(r"```python\n( *Column\(.*?)```", text, re.DOTALL)
+    (test,) = re.findall(r"```python\n( *def test_.*?)```", text, re.DOTALL)
+    names = {"Column": Column, "nnmagic": nnmagic, "nn": nn, "torch": torch}
+    (added,) = eval(column.strip(), names)
+    monkeypatch.setattr(trace_table, "COLUMNS", (*trace_table.COLUMNS, added))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    exec(textwrap.dedent(test), names)
+    names["test_a_call_shows_the_norm_of_its_output"]()
