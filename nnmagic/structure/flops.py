@@ -4,6 +4,8 @@ Two for each multiply-add of matrix products, convolutions and attention; biases
 normalisation are not counted.
 """
 
+import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -14,7 +16,6 @@ import torch
 from torch import nn
 from torch._ops import HigherOrderOperator
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import conv_flop_count, flop_registry, shape_wrapper
 
 from nnmagic.structure.meta_cache import LightMode
 from nnmagic.structure.packed import matrices_of, unpacked
@@ -189,7 +190,7 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any) -> int:
 
 
 def _convolution(x: torch.Tensor, weight: torch.Tensor, *_: Any, out_val: torch.Tensor) -> int:
-    return conv_flop_count(x.shape, weight.shape, out_val.shape)
+    return 2 * out_val.numel() * prod(weight.shape[1:])
 
 
 def _any_convolution(
@@ -280,6 +281,13 @@ FORMULAS: dict[str, Formula] = {
 """Products that torch's counter passes over or is slow to count, by the same definition."""
 
 
+ONLY_IN_TORCH = re.compile("attention|convolution|_slow_conv2d|_scaled_mm")
+"""The operations with a formula in `torch.utils.flop_counter` alone.
+
+It is loaded for those only: it imports triton, which takes as long as all else of a first summary.
+"""
+
+
 class FlopCounter(LightMode):
     """Counts the operations of all that runs while it is active, or that it is told of.
 
@@ -315,7 +323,7 @@ class FlopCounter(LightMode):
     def _formula(self, func: Any) -> tuple[Any, Formula | None, str, bool]:
         found = self._found.get(id(func))
         if found is None:
-            found = self._found[id(func)] = func, *_counting(func, len(flop_registry))
+            found = self._found[id(func)] = func, *_counting(func, len(_loaded_registry() or ()))
         return found
 
     def count(self, func: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
@@ -343,6 +351,12 @@ def _flops(formula: Formula, args: tuple, kwargs: dict[str, Any], output: Any) -
         return None
 
 
+def _loaded_registry() -> dict[Any, Formula] | None:
+    """Return torch's formulas, the user's own among them, where their module is loaded."""
+    module = sys.modules.get("torch.utils.flop_counter")
+    return None if module is None else module.flop_registry
+
+
 @cache
 def _counting(func: Any, _: int) -> tuple[Formula | None, str, bool]:
     """Return an operation's formula, its name, and whether it multiplies and adds.
@@ -350,13 +364,21 @@ def _counting(func: Any, _: int) -> tuple[Formula | None, str, bool]:
     They are found anew where torch's registry has grown.
     """
     if isinstance(func, HigherOrderOperator):
-        return flop_registry.get(func), func.name(), True
+        return _registered(func), func.name(), True
     name = func._schema.name
-    formula: Any = FORMULAS.get(name) or flop_registry.get(func._overloadpacket)
-    if getattr(formula, "__code__", None) is shape_wrapper(len).__code__:
-        formula = _of_shapes(formula.__wrapped__)
+    formula = FORMULAS.get(name)
+    if formula is None and (_loaded_registry() is not None or ONLY_IN_TORCH.search(name)):
+        formula = _registered(func._overloadpacket)
     counted = formula is not None or _has_products(func.namespace, name)
     return formula, name.removeprefix("aten::"), counted
+
+
+def _registered(func: Any) -> Formula | None:
+    from torch.utils.flop_counter import flop_registry, shape_wrapper
+
+    formula: Any = flop_registry.get(func)
+    is_wrapped = getattr(formula, "__code__", None) is shape_wrapper(len).__code__
+    return _of_shapes(formula.__wrapped__) if is_wrapped else formula
 
 
 def _of_shapes(formula: Formula) -> Formula:

@@ -1,16 +1,19 @@
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import pytest
 import torch
 import torchvision
 from torch import nn
+from torch._ops import OpOverloadPacket
 from torch.ao.quantization import quantize_dynamic
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import nnmagic
-from nnmagic.structure.flops import FORMULAS, FlopCounter
+from nnmagic.structure.flops import FORMULAS, ONLY_IN_TORCH, FlopCounter
 
 aten = torch.ops.aten
 
@@ -338,3 +341,27 @@ def test_a_quick_formula_gives_what_torchs_gives(op, args):
     found = FORMULAS[op._schema.name](*args, out_val=output)
 
     assert found == flop_registry[op._overloadpacket](*args, out_val=output) > 0
+
+
+def test_every_formula_of_torchs_is_found():
+    names = {op.default._schema.name for op in flop_registry if isinstance(op, OpOverloadPacket)}
+
+    assert {name for name in names - FORMULAS.keys() if not ONLY_IN_TORCH.search(name)} == set()
+
+
+def test_a_summary_loads_no_triton():
+    program = """
+import sys, torch, nnmagic
+from torch import nn
+net = nn.Sequential(
+    nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(2), nn.Linear(36, 16),
+    nn.TransformerEncoderLayer(16, 2, batch_first=True),
+)
+assert nnmagic.summary(net.eval(), torch.rand(1, 3, 8, 8)).total_flops
+print(sorted({"triton", "torch._dynamo", "llvmlite"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "[]"
