@@ -44,7 +44,7 @@ class NotebookDisplay:
     def _widget(self, record: Record, table: Table) -> Any:
         # what only loads the extension does not wait for the widget's packages
         from nnmagic.records.trace import Trace
-        from nnmagic.widget.watching import subject_of, watching
+        from nnmagic.widget.watching import live_network_of, watching
         from nnmagic.widget.widget import NetworkWidget
 
         if not isinstance(record, Trace):
@@ -52,7 +52,7 @@ class NotebookDisplay:
         network = None if record.root is None else record.root()
         if record.view.live and network is not None:
             return watching(network, record, static=True)
-        return NetworkWidget(record, live_of=subject_of, static=True, table=table)
+        return NetworkWidget(record, live_of=live_network_of, static=True, table=table)
 
 
 RECORDS = (

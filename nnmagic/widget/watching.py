@@ -16,7 +16,7 @@ from nnmagic.records.call_log import TraceLog
 from nnmagic.records.tensor_log import TensorLog
 from nnmagic.records.trace import Trace
 from nnmagic.tensors.writer import TensorWriter
-from nnmagic.widget.live_network import Subject, details_of
+from nnmagic.widget.live_network import LiveNetwork, details_of
 from nnmagic.widget.panel import LayerDetails
 from nnmagic.widget.widget import NetworkWidget
 
@@ -200,7 +200,7 @@ class Watcher(CallObserver[WrittenCall]):
     def counts(self) -> dict[tuple[str, str], int] | None:
         """Return the number of parameters of each layer, as they were at the first call."""
         if self._own_counts is None:
-            self._own_counts = Subject(self.last).counts()
+            self._own_counts = LiveNetwork(self.last).counts()
         return self._own_counts
 
     def details(self, network: str, layer: str) -> LayerDetails:
@@ -243,14 +243,14 @@ def watching(module: nn.Module, trace: Trace | None = None, *, static: bool = Fa
     if trace is None:
         trace = watcher.last
         trace.log.notes.append(f"shows the next call of {watcher.home.label}")
-    widget = NetworkWidget(trace, live_of=subject_of, watcher=watcher, static=static)
+    widget = NetworkWidget(trace, live_of=live_network_of, watcher=watcher, static=static)
     watcher.start(widget)
     return widget
 
 
-def subject_of(trace: Trace) -> Subject:
+def live_network_of(trace: Trace) -> LiveNetwork:
     """Return the network behind a trace, with the notebook's names."""
-    return Subject(trace, vars(sys.modules["__main__"]).get)
+    return LiveNetwork(trace, vars(sys.modules["__main__"]).get)
 
 
 def _name_in_the_notebook(module: nn.Module) -> str | None:

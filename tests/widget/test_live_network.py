@@ -1,4 +1,3 @@
-import copy
 import gc
 
 import pytest
@@ -7,7 +6,7 @@ from torch import nn
 
 import nnmagic
 from nnmagic.recording.root_calls import GoneError
-from nnmagic.widget.live_network import Subject
+from nnmagic.widget.live_network import LiveNetwork
 
 
 @pytest.fixture
@@ -16,164 +15,42 @@ def net():
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10), nn.Dropout(0.5))
 
 
-def state_of(net):
-    return {
-        "values": copy.deepcopy(net.state_dict()),
-        "modes": [module.training for module in net.modules()],
-        "hooks": [len(module._forward_hooks) for module in net.modules()],
-    }
-
-
-def same(a, b):
-    values = all(torch.equal(x, b["values"][k]) for k, x in a["values"].items())
-    return values and a["modes"] == b["modes"] and a["hooks"] == b["hooks"]
-
-
-def expected(net, x):
-    twin = copy.deepcopy(net).eval()
-    with torch.no_grad():
-        return twin(x)
-
-
-def test_a_run_on_noise_is_that_of_its_seed_in_eval_mode_and_changes_nothing(net):
-    subject = Subject(nnmagic.trace(net, torch.rand(3, 28, 28)))
-    before, random = state_of(net), torch.get_rng_state()
-
-    trace = subject.run({"on": "noise", "seed": 7})
-
-    noise = torch.rand(3, 28, 28, generator=torch.Generator().manual_seed(7))
-    assert torch.equal(trace.output, expected(net, noise))
-    assert same(before, state_of(net))
-    assert torch.equal(random, torch.get_rng_state())
-    assert not trace.output.requires_grad
-
-
-def test_a_run_on_the_same_input_gives_the_same_values(net):
-    net.eval()
-    x = torch.rand(3, 28, 28)
-    trace = nnmagic.trace(net, x)
-
-    again = Subject(trace).run({"on": "same"})
-
-    assert torch.equal(again.output, trace.output)
-
-
-def test_an_input_that_was_worked_out_can_be_made_again():
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
-    trace = nnmagic.trace(net)
-
-    again = Subject(trace).run({"on": "same"})
-
-    assert torch.equal(again.output, trace.output)
-    assert net is again.root()
-
-
-def test_a_picture_goes_in_as_the_tutorial_loads_it(net, pictures):
-    subject = Subject(nnmagic.trace(net, torch.rand(3, 28, 28)))
-
-    trace = subject.run({"on": "picture", "index": 3})
-
-    data = nnmagic.fashion_mnist()
-    picture, label = data[3]
-    assert torch.equal(trace.output, expected(net, picture))
-    assert data.classes[label] in trace.log.title
-    assert trace.view.classes == tuple(data.classes)
-    assert subject.offer()["sources"] == ["same", "noise", "picture"]
-
-
-def test_thumbnails_are_the_data_sets_own(net, pictures):
-    labels, points = Subject(nnmagic.trace(net, torch.rand(2, 28, 28))).thumbnails()
-
-    data = nnmagic.fashion_mnist()
-    assert len(points) == len(labels) * 784
-    assert points[:784] == data.data[0].numpy().tobytes()
-    assert labels[0] == data.classes[data.targets[0]]
-
-
-def test_a_variable_goes_in_by_its_name(net):
-    x = torch.rand(2, 28, 28)
-    subject = Subject(nnmagic.trace(net, torch.rand(1, 28, 28).repeat(2, 1, 1)), {"x": x}.get)
-
-    assert torch.equal(subject.run({"on": "variable", "name": "x"}).output, expected(net, x))
-    with pytest.raises(GoneError, match="'y' is no variable; type the name of a tensor"):
-        subject.run({"on": "variable", "name": "y"})
-
-
-def test_a_run_that_fails_is_a_failed_trace(net):
-    x = torch.rand(2, 5)
-    subject = Subject(nnmagic.trace(net, torch.rand(2, 28, 28)), {"x": x}.get)
-
-    trace = subject.run({"on": "variable", "name": "x"})
-
-    assert trace.failed.layer == "1"
-    assert "784" in trace.failed.failure.mismatch
-
-
-def test_integers_are_drawn_within_what_the_call_got():
-    net = nn.Embedding(10, 4)
-    subject = Subject(nnmagic.trace(net, torch.tensor([[1, 9, 3]])))
-
-    trace = subject.run({"on": "noise", "seed": 0})
-
-    ids = trace[""].inputs[0]
-    assert ids.shape == (1, 3)
-    assert 1 <= ids.min <= ids.max <= 9
-
-
 def test_the_network_is_not_kept_alive():
     net = nn.Sequential(nn.Linear(4, 4))
-    subject = Subject(nnmagic.trace(net, torch.rand(1, 4)))
+    live = LiveNetwork(nnmagic.trace(net, torch.rand(1, 4)))
 
     del net
     gc.collect()
 
-    assert subject.offer() == {
+    assert live.offer() == {
         "enabled": False,
         "reason": "the network is gone",
         "sources": [],
         "text": "",
     }
-    assert subject.counts() is None
-    assert "gone" in subject.details("Sequential", "0").reason
+    assert live.counts() is None
+    assert "gone" in live.details("Sequential", "0").reason
     with pytest.raises(GoneError, match="the network is gone"):
-        subject.run({"on": "noise"})
-
-
-def test_layers_that_ran_one_after_the_other_are_not_run_again():
-    with nnmagic.tracing() as trace:
-        layers = nn.Linear(4, 4), nn.ReLU()
-        layers[1](layers[0](torch.rand(1, 4)))
-
-    assert "run the cell again" in Subject(trace).offer()["reason"]
-
-
-def test_all_values_of_a_layer_are_had_by_running_again():
-    net, x = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).eval(), torch.rand(1, 3, 50, 50)
-    subject = Subject(nnmagic.trace(net, x))
-
-    output, given = subject.load("0", 0, "output", 0), subject.load("0", 0, "input", 0)
-
-    assert torch.equal(torch.tensor(output.tolist()), net[0](x).detach())
-    assert torch.equal(torch.tensor(given.tolist()), x)
+        live.run({"on": "noise"})
 
 
 def test_details_are_the_layers_own():
     net = nn.Sequential(nn.Linear(4, 2))
-    subject = Subject(nnmagic.trace(net, torch.rand(1, 4)))
+    live = LiveNetwork(nnmagic.trace(net, torch.rand(1, 4)))
 
-    details = subject.details("Sequential", "0")
+    details = live.details("Sequential", "0")
 
     assert details.arguments == "in_features=4, out_features=2, bias=True"
     assert "linear transformation" in details.doc
     assert [p.name for p in details.parameters] == ["weight", "bias"]
-    assert subject.counts() == {("Sequential", ""): 10, ("Sequential", "0"): 10}
+    assert live.counts() == {("Sequential", ""): 10, ("Sequential", "0"): 10}
 
 
 def test_a_large_layers_details_are_measured_by_a_sample():
     net = nn.Sequential(nn.Linear(1000, 500))
-    subject = Subject(nnmagic.trace(net, torch.rand(1, 1000)))
+    live = LiveNetwork(nnmagic.trace(net, torch.rand(1, 1000)))
 
-    weight, bias = subject.details("Sequential", "0").parameters
+    weight, bias = live.details("Sequential", "0").parameters
 
     assert weight.tensor.measured == 1 << 18
     assert weight.mean == pytest.approx(net[0].weight.mean().item(), abs=1e-4)
@@ -189,11 +66,11 @@ def test_a_function_between_the_layers_has_no_parameters_and_runs_again_with_the
     net, x = Sum(), torch.rand(2, 3)
     with nnmagic.tracing(net, ops=True) as t:
         net(x)
-    subject = Subject(t)
+    live = LiveNetwork(t)
 
-    again = subject.run({"on": "same"})
+    again = live.run({"on": "same"})
 
-    assert subject.details("Sum", "add()").reason == "a function holds no parameters"
+    assert live.details("Sum", "add()").reason == "a function holds no parameters"
     assert again["add()"].outputs == t["add()"].outputs
     with pytest.raises(GoneError, match="--keep all"):
-        subject.load("add()", 0, "output", 0)
+        live.load("add()", 0, "output", 0)

@@ -7,7 +7,7 @@ import traitlets
 from torch import nn
 
 import nnmagic
-from nnmagic.widget.watching import subject_of
+from nnmagic.widget.watching import live_network_of
 from nnmagic.widget.widget import MOST_OPEN, NetworkWidget
 
 
@@ -18,7 +18,7 @@ def net():
 
 
 def widget_of(page, trace):
-    return page.show(NetworkWidget(trace, live_of=subject_of))
+    return page.show(NetworkWidget(trace, live_of=live_network_of))
 
 
 def test_a_selected_layer_gets_its_panel(page, net):
