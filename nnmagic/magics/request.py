@@ -11,7 +11,7 @@ from nnmagic.inputs.specs import Input
 from nnmagic.magics.expression import Expression, networks_named
 from nnmagic.magics.line import split_line
 from nnmagic.magics.options import class_names, takes_value, view_of
-from nnmagic.network.naming import Naming
+from nnmagic.network.naming import Naming, name_bound_to
 from nnmagic.records.record import Record
 from nnmagic.tutorial import default_input, default_network
 
@@ -56,11 +56,7 @@ class Request:
         return Naming(lambda: networks_named(names, self.look_up), self._name_of, only=only)
 
     def _name_of(self, network: nn.Module) -> str | None:
-        for namespace in (self.local, self.shell.user_ns):
-            for name, value in list(namespace.items()):
-                if value is network and not name.startswith("_"):
-                    return name
-        return None
+        return name_bound_to(network, self.local, self.shell.user_ns)
 
     def input_for(self, network: nn.Module, *, for_shapes: bool = False) -> Input:
         """Return the input of a network that runs without one of the user's.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -11,6 +11,17 @@ from torch.nn.modules.conv import _ConvNd
 
 Given = Mapping[str, Any]
 """The arguments of a call, by the names of the forward's parameters."""
+
+
+class Explain(Protocol):
+    """Says why a layer, or a loss, refuses what it got, `""` if it should not.
+
+    All have one signature; a loss looks at the arguments by name, a layer at its first tensor.
+    """
+
+    def __call__(self, module: Any, got: torch.Tensor, given: Given, /) -> str:
+        """Return the explanation, e.g. `"got (1, 20), weight is (512, 784): …"`."""
+
 
 AXES = ("depth", "height", "width")
 
@@ -78,12 +89,17 @@ def home(module: nn.Module, got: torch.Tensor) -> str:
 
 def elsewhere(weight: torch.Tensor, got: torch.Tensor) -> str:
     """Say that a tensor is not on the device of a parameter."""
-    if weight.device == got.device:
-        return ""
     text = f"got a tensor on {got.device}, its parameters are on {weight.device}"
-    if weight.is_meta or got.is_meta:
+    return two_devices(text, weight, "the input", got)
+
+
+def two_devices(text: str, stays: torch.Tensor, what: str, moves: torch.Tensor) -> str:
+    """Return a text about the devices of two tensors and how to move one, `""` if they are one."""
+    if stays.device == moves.device:
+        return ""
+    if stays.is_meta or moves.is_meta:
         return text
-    return f"{text}: move the input with .to({str(weight.device)!r})"
+    return f"{text}: move {what} with .to({str(stays.device)!r})"
 
 
 def home_of_layer(module: nn.Module, got: torch.Tensor, given: Given) -> str:
@@ -101,7 +117,7 @@ POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, n
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
-def linear(module: Any, got: torch.Tensor, given: Given) -> str:
+def linear(module: nn.Linear, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the input of a Linear."""
     text = axis(got, -1, module.in_features, f"weight is {shape_of(module.weight)}", "last axis")
     if text and got.dim() > 2 and prod(got.shape[1:]) == module.in_features:
@@ -111,7 +127,7 @@ def linear(module: Any, got: torch.Tensor, given: Given) -> str:
     return text or home(module, got)
 
 
-def convolution(module: Any, got: torch.Tensor, given: Given) -> str:
+def convolution(module: _ConvNd, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the input of a convolution."""
     spatial, channels = len(module.kernel_size), module.in_channels
     weight = f"weight is {shape_of(module.weight)}"
@@ -128,7 +144,7 @@ def convolution(module: Any, got: torch.Tensor, given: Given) -> str:
     return text or home(module, got) or _kernel(module, got, spatial)
 
 
-def _kernel(module: Any, got: torch.Tensor, spatial: int) -> str:
+def _kernel(module: _ConvNd, got: torch.Tensor, spatial: int) -> str:
     if module.transposed or isinstance(module.padding, str):
         return ""
     reach = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
@@ -157,7 +173,7 @@ def pool(module: Any, got: torch.Tensor, given: Given) -> str:
     return f"got {shape_of(got)}: its window is {size}, larger than that; use a larger picture"
 
 
-def embedding(module: Any, got: torch.Tensor, given: Given) -> str:
+def embedding(module: nn.Embedding | nn.EmbeddingBag, got: torch.Tensor, given: Given) -> str:
     """Say which ids an embedding has no row for."""
     rows = module.num_embeddings
     if got.dtype not in (torch.int64, torch.int32):
@@ -172,7 +188,7 @@ def embedding(module: Any, got: torch.Tensor, given: Given) -> str:
     return elsewhere(module.weight, got)
 
 
-def recurrent(module: Any, got: torch.Tensor, given: Given) -> str:
+def recurrent(module: nn.RNNBase | nn.RNNCellBase, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the input, or the hidden state, of a recurrent layer."""
     whole = isinstance(module, nn.RNNBase)
     most = 3 if whole else 2
@@ -184,7 +200,7 @@ def recurrent(module: Any, got: torch.Tensor, given: Given) -> str:
     return text or home(module, got) or _hidden(module, got, given.get("hx"))
 
 
-def _hidden(module: Any, got: torch.Tensor, state: Any) -> str:
+def _hidden(module: nn.RNNBase | nn.RNNCellBase, got: torch.Tensor, state: Any) -> str:
     if state is None:
         return ""
     width = module.hidden_size
@@ -210,7 +226,7 @@ def _hidden(module: Any, got: torch.Tensor, state: Any) -> str:
     return ""
 
 
-def batch_norm(module: Any, got: torch.Tensor, given: Given) -> str:
+def batch_norm(module: _BatchNorm, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the input of a batch norm."""
     spatial = {"BatchNorm2d": 2, "BatchNorm3d": 3}.get(type(module).__name__)
     if spatial is not None and got.dim() != spatial + 2:
@@ -230,7 +246,7 @@ def batch_norm(module: Any, got: torch.Tensor, given: Given) -> str:
     return text or home(module, got)
 
 
-def layer_norm(module: Any, got: torch.Tensor, given: Given) -> str:
+def layer_norm(module: nn.LayerNorm, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the input of a layer norm."""
     wanted = tuple(module.normalized_shape)
     if shape_of(got)[-len(wanted) :] == wanted:
@@ -238,14 +254,14 @@ def layer_norm(module: Any, got: torch.Tensor, given: Given) -> str:
     return f"got {shape_of(got)}: the last axes must be {wanted}"
 
 
-def group_norm(module: Any, got: torch.Tensor, given: Given) -> str:
+def group_norm(module: nn.GroupNorm, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the input of a group norm."""
     channels = module.num_channels
     text = axis(got, 1, channels, f"num_channels is {channels}", "channel axis")
     return text or home(module, got)
 
 
-def attention(module: Any, got: torch.Tensor, given: Given) -> str:
+def attention(module: nn.MultiheadAttention, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the query, key, value or masks of an attention."""
     query, key, value = (argument(given, name) for name in ("query", "key", "value"))
     if query is None or key is None or value is None:
@@ -267,10 +283,13 @@ def attention(module: Any, got: torch.Tensor, given: Given) -> str:
     return text or home(module, query)
 
 
-def encoder(module: Any, got: torch.Tensor, given: Given) -> str:
+def encoder(
+    module: nn.TransformerEncoder | nn.TransformerEncoderLayer, got: torch.Tensor, given: Given
+) -> str:
     """Say what is wrong with the input or the masks of an encoder, or of one of its layers."""
     whole = isinstance(module, nn.TransformerEncoder)
-    layer: Any = module.layers[0] if whole else module
+    layers: Any = module.layers if whole else [module]
+    layer = layers[0]
     if not isinstance(getattr(layer, "self_attn", None), nn.MultiheadAttention):
         return ""
     inside = layer.self_attn
@@ -284,7 +303,12 @@ def encoder(module: Any, got: torch.Tensor, given: Given) -> str:
 
 
 def masks(
-    module: Any, query: torch.Tensor, key: torch.Tensor, given: Given, mask: str, padding: str
+    module: nn.MultiheadAttention,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    given: Given,
+    mask: str,
+    padding: str,
 ) -> str:
     """Say what is wrong with the masks of an attention.
 
@@ -317,7 +341,7 @@ def masks(
     return ""
 
 
-LAYERS = (
+LAYERS: tuple[tuple[Any, Explain], ...] = (
     (nn.Linear, linear),
     (_ConvNd, convolution),
     (POOLS, pool),

@@ -5,7 +5,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnmagic.network.expected_inputs import Given, argument, is_integer, name_of, shape_of
+from nnmagic.network.expected_inputs import (
+    Explain,
+    Given,
+    argument,
+    is_integer,
+    name_of,
+    shape_of,
+    two_devices,
+)
 
 
 def class_loss(module: Any, got: torch.Tensor, given: Given) -> str:
@@ -67,12 +75,8 @@ def pair_loss(module: Any, got: torch.Tensor, given: Given) -> str:
 
 
 def _device(scores: torch.Tensor, target: torch.Tensor) -> str:
-    if scores.device == target.device:
-        return ""
     text = f"got scores on {scores.device} and targets on {target.device}"
-    if scores.is_meta or target.is_meta:
-        return text
-    return f"{text}: move the targets with .to({str(scores.device)!r})"
+    return two_devices(text, scores, "the targets", target)
 
 
 PAIRWISE = (
@@ -85,5 +89,8 @@ PAIRWISE = (
     nn.KLDivLoss,
 )
 
-LOSSES = (((nn.CrossEntropyLoss, nn.NLLLoss), class_loss), (PAIRWISE, pair_loss))
+LOSSES: tuple[tuple[Any, Explain], ...] = (
+    ((nn.CrossEntropyLoss, nn.NLLLoss), class_loss),
+    (PAIRWISE, pair_loss),
+)
 """For each kind of loss what explains why it refuses its input."""

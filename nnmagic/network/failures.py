@@ -55,7 +55,7 @@ def mismatch(
             return unfit if isinstance(error, TypeError) else ""
         first = next(iter(given.values()), None)
         if _holds_tensors(first):
-            text = _list(module, first, error)
+            text = _list(first, error)
             if text:
                 return text
         got = next((each for each in given.values() if isinstance(each, torch.Tensor)), None)
@@ -89,7 +89,7 @@ def _holds_tensors(value: Any) -> bool:
     return is_list and any(isinstance(each, torch.Tensor) for each in value)
 
 
-def _list(module: nn.Module, got: Any, error: BaseException | None) -> str:
+def _list(got: Any, error: BaseException | None) -> str:
     """Say that a list stands where a tensor belongs, where that is what the layer refuses."""
     if not isinstance(error, TypeError | AttributeError | None):
         return ""

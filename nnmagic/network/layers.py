@@ -122,6 +122,11 @@ def dtype_of(network: nn.Module) -> torch.dtype:
     return next(floating, torch.float32)
 
 
-def global_hooks() -> bool:
-    """Tell whether code of the user's runs in the call of every module."""
-    return bool(torchs_modules._global_forward_hooks or torchs_modules._global_forward_pre_hooks)
+def has_hooks(layer: nn.Module) -> bool:
+    """Tell whether hooks run in the call of a layer: its own, or those of all modules."""
+    return bool(
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or torchs_modules._global_forward_hooks
+        or torchs_modules._global_forward_pre_hooks
+    )

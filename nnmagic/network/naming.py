@@ -1,7 +1,7 @@
 """Which network a call belongs to, and what its layer is called there."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import nn
 
@@ -9,6 +9,15 @@ from nnmagic.network.layers import layers_of
 
 Candidates = Callable[[], Iterable[tuple[str, nn.Module]]]
 """Gives the networks that the user named, with those names."""
+
+
+def name_bound_to(network: nn.Module, *namespaces: Mapping[str, object]) -> str | None:
+    """Return the first name without a leading underscore that is bound to a network."""
+    for namespace in namespaces:
+        for name, value in list(namespace.items()):
+            if value is network and not name.startswith("_"):
+                return name
+    return None
 
 
 class Network:

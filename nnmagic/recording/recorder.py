@@ -12,7 +12,7 @@ from nnmagic.display.units import Shape
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.failures import annotate, first_line, mismatch
 from nnmagic.network.fingerprint import NetworkChanges
-from nnmagic.network.layers import global_hooks, opaque_kind, opaque_note
+from nnmagic.network.layers import has_hooks, opaque_kind, opaque_note
 from nnmagic.network.naming import Naming, Network
 from nnmagic.network.nested_values import tensors_in, tensors_of_call, tensors_side_by_side
 from nnmagic.network.places import CallingPlaces
@@ -154,7 +154,7 @@ class Recorder:
         # a layer that calls no other may have written to what it got; torch's own count that
         new = number + 1 == len(self.log)
         if new and self._torchs_own.get(type(module)):
-            new = bool(module._forward_hooks or module._forward_pre_hooks or global_hooks())
+            new = has_hooks(module)
         network, outermost = call.network.index, call.depth == 0
         tensors, indices = self.finish(number, network, output, new=new, scores=outermost)
         if outermost and not call.recomputed:

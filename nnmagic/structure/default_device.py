@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules import module as hooks
 from torch.utils._device import DeviceContext
+
+from nnmagic.network.layers import has_hooks
 
 NAMES = """
     AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
@@ -38,10 +39,7 @@ def has_torchs_forward(layer: nn.Module) -> bool:
     forward = FORWARDS.get(kind)
     if forward is None or kind.forward is not forward:
         return False
-    attributes = layer.__dict__
-    if "forward" in attributes or attributes["_forward_hooks"] or attributes["_forward_pre_hooks"]:
-        return False
-    return not (hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
+    return "forward" not in layer.__dict__ and not has_hooks(layer)
 
 
 def set_aside(layer: nn.Module) -> DeviceContext | None:

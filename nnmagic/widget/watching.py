@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from nnmagic.network.calls import CallObserver, RunningCall, in_backward, observed
-from nnmagic.network.naming import Naming
+from nnmagic.network.naming import Naming, name_bound_to
 from nnmagic.recording.recorder import Recorder, WrittenCall
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.tensor_log import TensorLog
@@ -255,10 +255,7 @@ def live_network_of(trace: Trace) -> LiveNetwork:
 
 def _name_in_the_notebook(module: nn.Module) -> str | None:
     """Return the name that `__main__`, the notebook's namespace, has for a network."""
-    for name, value in list(vars(sys.modules["__main__"]).items()):
-        if value is module and not name.startswith("_"):
-            return name
-    return None
+    return name_bound_to(module, vars(sys.modules["__main__"]))
 
 
 def _close(widget: "weakref.ref[NetworkWidget]") -> None:
