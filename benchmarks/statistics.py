@@ -2,7 +2,7 @@
 
 For tensors of six sizes, in float32 and bfloat16, in microseconds on one thread:
 
-- measure: `nnmagic.measuring.measure`, the statistics and the samples.
+- measure: `nnmagic.tensors.measure.measure`, the statistics and the samples.
 - compiled: `statistics_of`, which reads the values once.
 - NumPy: the same where nothing can be compiled, in two passes.
 - one read: `Tensor.amax`, the least that any statistic could cost.

@@ -54,11 +54,15 @@ def cases() -> Iterator[Case]:
     net = torchvision.models.resnet18().eval()
     x = torch.rand(1, 3, 224, 224)
     yield Case("resnet18, 1 × 3 × 224 × 224", net, x, 1.25, 1.05, peers=True)
-    block = nn.TransformerEncoderLayer(256, 8, dim_feedforward=1024, batch_first=True)
-    blocks = nn.TransformerEncoder(block, 12, enable_nested_tensor=False).eval()
     x = torch.rand(1, 128, 256)
-    yield Case("12 transformer blocks, d = 256, T = 128", blocks, x, 1.3, 1.05)
+    yield Case("12 transformer blocks, d = 256, T = 128", blocks().eval(), x, 1.3, 1.05)
     yield Case("2,000 tiny layers", tiny_layers(2000), torch.rand(1, 16), 5, 2.5, peers=True)
+
+
+def blocks() -> nn.Module:
+    """Return 12 transformer blocks of width 256."""
+    block = nn.TransformerEncoderLayer(256, 8, dim_feedforward=1024, batch_first=True)
+    return nn.TransformerEncoder(block, 12, enable_nested_tensor=False)
 
 
 def tiny_layers(number: int) -> nn.Module:

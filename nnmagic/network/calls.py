@@ -4,7 +4,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from threading import RLock, get_ident
 from types import CodeType, FunctionType
 from typing import Any, Generic, TypeVar, cast
@@ -31,47 +30,78 @@ Record = TypeVar("Record")
 """What an observer keeps of a call while it is in progress."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class RunningCall(Generic[Record]):
-    """A module call that is in progress.
-
-    Attributes:
-        observer: who observes it.
-        module: the layer.
-        args: its positional arguments.
-        kwargs: its keyword arguments.
-        network: the network that the call belongs to.
-        layer: the layer's dotted name, e.g. `"encoder.layers.0"`; `""` for the network itself.
-        step: which outermost call of the network it belongs to, from 0.
-        parent: the call that it was made in, or None.
-        recomputed: whether it runs during a backward, as the recomputation of a checkpoint does.
-        stack: the calls in progress of its thread.
-        depth: how many of them there were when it began.
-        is_skipped: whether its step is not observed, nor any call inside.
-        record: what the observer keeps of it; there from `began` on.
-    """
-
-    observer: "CallObserver[Record]"
-    module: nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    network: Network
-    layer: str
-    step: int
-    parent: "RunningCall[Record] | None"
-    recomputed: bool
-    stack: "list[RunningCall[Record]]"
-    depth: int
-    is_skipped: bool = False
-    record: Record = field(init=False)
-
-
 graph_task = torch._C._current_graph_task_id
 
 
 def in_backward() -> bool:
     """Tell whether this thread runs a backward, in which checkpoints are computed again."""
     return graph_task() >= 0
+
+
+class RunningCall(Generic[Record]):
+    """A module call that is in progress.
+
+    Args:
+        observer: who observes it.
+        stack: the calls in progress of its thread.
+        module: the layer.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        network: the network that the call belongs to.
+        layer: the layer's dotted name, e.g. `"encoder.layers.0"`; `""` for the network itself.
+        step: which outermost call of the network it is, from 0; an inner call has its parent's.
+
+    Attributes:
+        parent: the call that it was made in, or None.
+        depth: how many calls were in progress in its thread when it began.
+        recomputed: whether it runs during a backward, as the recomputation of a checkpoint does.
+        is_skipped: whether its step is not observed, nor any call inside.
+        record: what the observer keeps of it; there from `began` on.
+    """
+
+    __slots__ = (
+        "args",
+        "depth",
+        "is_skipped",
+        "kwargs",
+        "layer",
+        "module",
+        "network",
+        "observer",
+        "parent",
+        "recomputed",
+        "record",
+        "stack",
+        "step",
+    )
+
+    record: Record
+
+    def __init__(
+        self,
+        observer: "CallObserver[Record]",
+        stack: "list[RunningCall[Record]]",
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        network: Network,
+        layer: str,
+        *,
+        step: int = 0,
+    ) -> None:
+        parent = stack[-1] if stack else None
+        self.observer = observer
+        self.stack = stack
+        self.module = module
+        self.args = args
+        self.kwargs = kwargs
+        self.network = network
+        self.layer = layer
+        self.parent = parent
+        self.depth = len(stack)
+        self.step: int = step if parent is None else parent.step
+        self.recomputed: bool = graph_task() >= 0 or (parent is not None and parent.recomputed)
+        self.is_skipped = parent is None and step % observer.every > 0
 
 
 class CallObserver(ABC, Generic[Record]):
@@ -140,8 +170,10 @@ class CallObserver(ABC, Generic[Record]):
                 return None
             depth = len(stack)
             try:
-                begin = self._inner if stack else self._outermost
-                call = begin(module, args, kwargs, stack)
+                if stack:
+                    call = self._inner(stack, module, args, kwargs)
+                else:
+                    call = self._outermost(stack, module, args, kwargs)
                 if call is not None:
                     stack.append(call)
                     if not call.is_skipped:
@@ -153,10 +185,10 @@ class CallObserver(ABC, Generic[Record]):
 
     def _inner(
         self,
+        stack: list[RunningCall[Record]],
         module: nn.Module,
         args: tuple,
         kwargs: dict[str, Any],
-        stack: list[RunningCall[Record]],
     ) -> RunningCall[Record] | None:
         parent = stack[-1]
         network = parent.network
@@ -167,26 +199,14 @@ class CallObserver(ABC, Generic[Record]):
             name = known[0]
         else:
             name = network.name_of(module, parent.module, parent.layer)
-        return RunningCall(
-            observer=self,
-            module=module,
-            args=args,
-            kwargs=kwargs,
-            network=network,
-            layer=name,
-            step=parent.step,
-            parent=parent,
-            recomputed=parent.recomputed or graph_task() >= 0,
-            stack=stack,
-            depth=len(stack),
-        )
+        return RunningCall(self, stack, module, args, kwargs, network, name)
 
     def _outermost(
         self,
+        stack: list[RunningCall[Record]],
         module: nn.Module,
         args: tuple,
         kwargs: dict[str, Any],
-        stack: list[RunningCall[Record]],
     ) -> RunningCall[Record] | None:
         recomputed = in_backward()
         # a recomputation, or a thread, goes on with a network of which another call is at the root
@@ -200,20 +220,7 @@ class CallObserver(ABC, Generic[Record]):
         else:
             step = found.steps
             found.steps += 1
-        return RunningCall(
-            observer=self,
-            module=module,
-            args=args,
-            kwargs=kwargs,
-            network=found,
-            layer=name,
-            step=step,
-            parent=None,
-            recomputed=recomputed,
-            stack=stack,
-            depth=0,
-            is_skipped=step % self.every > 0,
-        )
+        return RunningCall(self, stack, module, args, kwargs, found, name, step=step)
 
     def leave(self, call: RunningCall[Record], output: Any) -> None:
         """Note that a call returned."""

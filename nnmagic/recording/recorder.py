@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,8 @@ from nnmagic.records.call_log import Failure, TraceLog
 from nnmagic.tensors.writer import TensorWriter
 
 
-class WrittenCall(NamedTuple):
+@dataclass(slots=True)
+class WrittenCall:
     """Where a running call stands in the log.
 
     Attributes:
@@ -112,8 +114,7 @@ class Recorder:
         if parent is None:
             above, place = -1, self.places(None)
         else:
-            above, place, _ = parent.record
-            place = self.places(place)
+            above, place = parent.record.number, self.places(parent.record.place)
         running = call.observer.running
         if call.stack is not running and running and not log.places[place]:
             starter = running[-1]  # a thread that is made by code without a place
@@ -202,7 +203,7 @@ class Recorder:
         """
         indices = tuple([self.tensors.write(each, network, **how) for each in tensors])
         if nested is None and indices:
-            return self.log.shape_index_of(indices), indices
+            return self.log.shapes_index_of(indices), indices
         return self.log.shape_index(nested), indices
 
     def stopped(self, call: RunningCall[WrittenCall]) -> None:
@@ -211,7 +212,7 @@ class Recorder:
 
     def raised(self, call: RunningCall[WrittenCall], error: BaseException) -> None:
         """Write that an exception passes through the call, innermost first."""
-        index, place, _ = call.record
+        index, place = call.record.number, call.record.place
         # the same exception may be raised again elsewhere, by a network that keeps and reuses it
         innermost = error is not self._error or self.log.parent[self._reached] != index
         self._reached = index

@@ -155,19 +155,22 @@ class TraceLog:
             self.shapes.append(shape)
         return index
 
-    def shape_index_of(self, tensors: int | tuple[int, ...]) -> int:
-        """Return the number of a tensor's shape, or of the shapes of several in a tuple."""
-        form = self.tensors.form
-        if isinstance(tensors, int):
-            key: Any = form[tensors]
-        else:
-            key = tuple([form[each] for each in tensors])
-        index = self._shapes_of_forms.get(key)
+    def shape_index_of(self, tensor: int) -> int:
+        """Return the number of the shape of a tensor."""
+        form = self.tensors.form[tensor]
+        index = self._shapes_of_forms.get(form)
         if index is None:
-            forms = self.tensors.forms
-            one = isinstance(key, int)
-            shape = forms[key].shape if one else tuple([forms[each].shape for each in key])
-            index = self._shapes_of_forms[key] = self.shape_index(shape)
+            index = self.shape_index(self.tensors.forms[form].shape)
+            self._shapes_of_forms[form] = index
+        return index
+
+    def shapes_index_of(self, tensors: tuple[int, ...]) -> int:
+        """Return the number of the shapes of several tensors, in a tuple."""
+        forms = tuple([self.tensors.form[each] for each in tensors])
+        index = self._shapes_of_forms.get(forms)
+        if index is None:
+            index = self.shape_index(tuple(self.tensors.forms[form].shape for form in forms))
+            self._shapes_of_forms[forms] = index
         return index
 
     def add_call(

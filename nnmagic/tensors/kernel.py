@@ -215,5 +215,6 @@ def _compiled(code: str) -> Kernel:
     passes.getModulePassManager().run(module, passes)
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
-    signature = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+    # keeps Python's lock: to let it go and take it again takes as long as to read a small tensor
+    signature = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
     return Kernel(signature(engine.get_function_address(f"measure_{code}")), engine)

@@ -3,12 +3,12 @@
 import weakref
 from array import array
 from collections.abc import Callable
-from ctypes import string_at
+from ctypes import Array, c_char
 from typing import Any, NamedTuple
 
 import torch
 
-from nnmagic.records.tensor import Form, Samples
+from nnmagic.records.tensor import Form
 from nnmagic.records.tensor_log import UNKNOWN, TensorLog
 from nnmagic.tensors import devices
 from nnmagic.tensors.device_measure import begin, is_dense
@@ -45,13 +45,13 @@ class Layout(NamedTuple):
     Attributes:
         form: the index of their shape and dtype in the log.
         numel: how many values each has.
-        bytes: how many bytes.
+        bytes_at: gives access to the bytes at an address.
         kernel: what measures them.
     """
 
     form: int
     numel: int
-    bytes: int
+    bytes_at: Callable[[int], Array[c_char]]
     kernel: Kernel
 
 
@@ -77,7 +77,7 @@ class TensorWriter:
         self.pending = PendingReads()
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._pictures: dict[int, int] = {}
-        self._layouts: dict[Any, Layout | None] = {}
+        self._layouts: dict[Any, Layout] = {}
         kernel_of("f")  # compiled now, not within the first layer
 
     def write(
@@ -191,13 +191,13 @@ class TensorWriter:
             return None  # the memory of a functional tensor holds anything but its values
         try:
             key = tensor.shape, tensor.dtype
-            if key not in self._layouts:
-                self._layouts[key] = self._layout(*key)
-            layout = self._layouts[key]
+            layout = self._layouts.get(key) or self._layout(*key)
             if layout is None or tensor.is_neg():
                 return None
-            form, numel, size, kernel = layout
+            form, numel, bytes_at, kernel = layout
             is_small = numel <= WHOLE
+            if not is_small and self.max_values is not None and self.max_values < numel:
+                return None
             if not tensor.is_contiguous():
                 if not is_small or storage_was_freed(tensor):
                     return None
@@ -205,31 +205,24 @@ class TensorWriter:
             address = address_of(tensor)
             if not address:
                 return None
-            samples: bytes | Samples
-            if is_small:
-                samples = string_at(address, size)
-            elif self.max_values is None or self.max_values >= numel:
-                samples = self._samples_of(tensor, whole_rows, network)
-            else:
-                return None
             statistics = UNKNOWN[:]
             if kernel.measure(address, numel, statistics.buffer_info()[0]):
                 statistics = array("d", measure(tensor, "none").statistics)
+            if is_small:
+                return self.log.add(form, statistics, bytes_at(address).raw)
+            whole = as_numpy(tensor.detach())
+            samples = samples_of(
+                DenseValues(whole, whole.reshape(-1)),
+                self.keep,
+                whole_rows=whole_rows,
+                with_picture=network is not None,
+            )
             index = self.log.add(form, statistics, samples)
-            if network is not None and not is_small:
+            if network is not None:
                 self._pictures[index] = network
             return index
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
-
-    def _samples_of(
-        self, tensor: torch.Tensor, whole_rows: int | None, network: int | None
-    ) -> Samples:
-        whole = as_numpy(tensor.detach())
-        values = DenseValues(whole, whole.reshape(-1))
-        return samples_of(
-            values, self.keep, whole_rows=whole_rows, with_picture=network is not None
-        )
 
     def _layout(self, shape: torch.Size, dtype: torch.dtype) -> Layout | None:
         name, code = MEASURED_DTYPES.get(dtype, ("", ""))
@@ -237,7 +230,9 @@ class TensorWriter:
         if kernel is None or not 0 < numel < MOST:
             return None
         form = self.log.form_index(Form(tuple(shape), name, "cpu", numel))
-        return Layout(form, numel, numel * dtype.itemsize, kernel)
+        layout = Layout(form, numel, (c_char * (numel * dtype.itemsize)).from_address, kernel)
+        self._layouts[shape, dtype] = layout
+        return layout
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
         """Let small tensors on devices be read together with all else that waits there."""

@@ -1,5 +1,9 @@
-"""There is no GPU here: the CPU stands in for a device, whose kernels are the same operations."""
+"""The CPU stands in for a device, whose kernels are the same operations.
 
+`python -m benchmarks.accelerator` names a real one in NNMAGIC_TEST_DEVICE.
+"""
+
+import os
 import warnings
 from contextlib import contextmanager
 
@@ -16,6 +20,7 @@ from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import form_of
 from nnmagic.tensors.samples import WHOLE
 
+DEVICE = os.environ.get("NNMAGIC_TEST_DEVICE", "cpu")
 WIDE = [torch.float64, torch.float32]
 NARROW = [dtype for dtype in INTEGERS + FLOATS if dtype is not torch.float64]
 CASES = [(torch.float64, dtype) for dtype in INTEGERS + FLOATS + COMPLEX]
@@ -37,7 +42,7 @@ def device(*, wide=torch.float64, copied=0, piece=devices.PIECE):
 
 
 def record(tensor, **options):
-    begun = device_measure.begin(tensor, **options)
+    begun = device_measure.begin(tensor.to(DEVICE), **options)
     measured = begun.finish(*devices.read_together(begun.tensors))
     return tensor_record(form_of(tensor), *measured, subsample_size(tensor, **options))
 
