@@ -3,6 +3,8 @@
 from array import array
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -22,6 +24,7 @@ UNKNOWN = array("d", NOTHING_KNOWN)
 WIDTH = len(UNKNOWN)
 
 
+@dataclass(slots=True, eq=False)
 class TensorLog:
     """Append-only columns that a writer fills, numbered in the order of the first sight.
 
@@ -29,10 +32,8 @@ class TensorLog:
     soon as it is there, but for a tensor on an accelerator, whose statistics and samples are read
     from there when somebody asks for them, together with all others that wait.
 
-    Args:
-        lock: what the recorder holds while it writes.
-
     Attributes:
+        lock: what the recorder holds while it writes.
         forms: the shapes, dtypes and devices there are, each once.
         form: for each tensor the index into `forms`.
         samples: the values kept of each tensor; all of a small one's as bytes; None is not yet.
@@ -41,28 +42,15 @@ class TensorLog:
         unknown: why nothing is known of a tensor.
     """
 
-    __slots__ = (
-        "_forms_seen",
-        "_statistics",
-        "form",
-        "forms",
-        "lock",
-        "measured",
-        "read_pending",
-        "samples",
-        "unknown",
-    )
-
-    def __init__(self, lock: AbstractContextManager[Any] | None = None) -> None:
-        self.lock = lock or RLock()
-        self.forms: list[Form] = []
-        self._forms_seen: dict[Form, int] = {}
-        self.form = array("l")
-        self._statistics = array("d")
-        self.samples: list[Samples | bytes | None] = []
-        self.read_pending: Callable[[], None] | None = None
-        self.measured: dict[int, int] = {}
-        self.unknown: dict[int, str] = {}
+    lock: AbstractContextManager[Any] = field(default_factory=RLock)
+    forms: list[Form] = field(default_factory=list)
+    form: array = field(default_factory=partial(array, "l"))
+    samples: list[Samples | bytes | None] = field(default_factory=list)
+    read_pending: Callable[[], None] | None = None
+    measured: dict[int, int] = field(default_factory=dict)
+    unknown: dict[int, str] = field(default_factory=dict)
+    _statistics: array = field(default_factory=partial(array, "d"))
+    _forms_seen: dict[Form, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -30,16 +30,13 @@ The subtraction loses as many bits as the share has zeros in front, at most 13 o
 LEAST_SQUARE = 2.0**-664
 """Mean square below which squares may be subnormal doubles, which have lost digits."""
 
-SUMS = "{double, double, double, double, double}"
-"""LLVM's type of what `@sums` returns: min, max, count of zeros, sum and sum of squares."""
-
 
 def _literal(value: float) -> str:
     """Return a double in LLVM's notation, e.g. `0x3ff0000000000000` for 1.0."""
     return f"0x{pack('>d', value).hex()}"
 
 
-def _stores(values: dict[str, str]) -> str:
+def _stores(**values: str) -> str:
     """Return the instructions that write `Statistics` to `%statistics`, 0 where none is given."""
     return "".join(
         f"""
@@ -52,17 +49,22 @@ def _stores(values: dict[str, str]) -> str:
 SOURCE = f"""
 declare double @llvm.sqrt.f64(double)
 
-define internal {SUMS} @sums(ptr %values, i64 %size, double %center) {{
+define i64 @measure_CODE(ptr %values, i64 %size, ptr %statistics) {{
 entry:
+  %number = uitofp i64 %size to double
   %first = load TYPE, ptr %values
+  br label %read
+read:
+  %center = phi double [0.0, %entry], [%mean, %varied]
+  %is.second = phi i1 [false, %entry], [true, %varied]
   br label %loop
 loop:
-  %index = phi i64 [0, %entry], [%index.next, %loop]
-  %low = phi TYPE [%first, %entry], [%low.next, %loop]
-  %high = phi TYPE [%first, %entry], [%high.next, %loop]
-  %zeros = phi i32 [0, %entry], [%zeros.next, %loop]
-  %total = phi double [0.0, %entry], [%total.next, %loop]
-  %squares = phi double [0.0, %entry], [%squares.next, %loop]
+  %index = phi i64 [0, %read], [%index.next, %loop]
+  %low = phi TYPE [%first, %read], [%low.next, %loop]
+  %high = phi TYPE [%first, %read], [%high.next, %loop]
+  %zeros = phi i32 [0, %read], [%zeros.next, %loop]
+  %total = phi double [0.0, %read], [%total.next, %loop]
+  %squares = phi double [0.0, %read], [%squares.next, %loop]
   %place = getelementptr inbounds TYPE, ptr %values, i64 %index
   %value = load TYPE, ptr %place
   %is.lower = fcmp nnan nsz olt TYPE %value, %low
@@ -73,41 +75,17 @@ loop:
   %one = zext i1 %is.zero to i32
   %zeros.next = add i32 %zeros, %one
   %wide = WIDEN %value to double
-  %distance = fsub double %wide, %center
-  %total.next = fadd reassoc nsz double %total, %distance
-  %square = fmul contract double %distance, %distance
+  %apart = fsub double %wide, %center
+  %total.next = fadd reassoc nsz double %total, %apart
+  %square = fmul contract double %apart, %apart
   %squares.next = fadd reassoc nsz contract double %squares, %square
   %index.next = add nuw nsw i64 %index, 1
   %done = icmp eq i64 %index.next, %size
   br i1 %done, label %end, label %loop, !llvm.loop !0
 end:
-  %low.wide = WIDEN %low.next to double
-  %high.wide = WIDEN %high.next to double
-  %zeros.wide = uitofp i32 %zeros.next to double
-  %sums.0 = insertvalue {SUMS} poison, double %low.wide, 0
-  %sums.1 = insertvalue {SUMS} %sums.0, double %high.wide, 1
-  %sums.2 = insertvalue {SUMS} %sums.1, double %zeros.wide, 2
-  %sums.3 = insertvalue {SUMS} %sums.2, double %total.next, 3
-  %sums.4 = insertvalue {SUMS} %sums.3, double %squares.next, 4
-  ret {SUMS} %sums.4
-}}
-
-define i64 @measure_CODE(ptr %values, i64 %size, ptr %statistics) {{
-entry:
-  %number = uitofp i64 %size to double
-  br label %read
-read:
-  %center = phi double [0.0, %entry], [%mean, %varied]
-  %is.second = phi i1 [false, %entry], [true, %varied]
-  %sums = call {SUMS} @sums(ptr %values, i64 %size, double %center)
-  %low = extractvalue {SUMS} %sums, 0
-  %high = extractvalue {SUMS} %sums, 1
-  %zeros = extractvalue {SUMS} %sums, 2
-  %total = extractvalue {SUMS} %sums, 3
-  %squares = extractvalue {SUMS} %sums, 4
-  %distance = fdiv double %total, %number
+  %distance = fdiv double %total.next, %number
   %mean = fadd double %center, %distance
-  %mean.square = fdiv double %squares, %number
+  %mean.square = fdiv double %squares.next, %number
   %is.finite = fcmp olt double %mean.square, {_literal(inf)}
   br i1 %is.finite, label %finite, label %refuse
 finite:
@@ -117,31 +95,24 @@ finite:
   %has.digits = fcmp ogt double %variance, %least
   %is.normal = fcmp ogt double %mean.square, {_literal(LEAST_SQUARE)}
   %is.exact = and i1 %has.digits, %is.normal
+  %low.wide = WIDEN %low.next to double
+  %high.wide = WIDEN %high.next to double
   br i1 %is.exact, label %write, label %inexact
 inexact:
-  %is.constant = fcmp oeq double %low, %high
+  %is.constant = fcmp oeq double %low.wide, %high.wide
   br i1 %is.constant, label %write, label %varied
 varied:
   br i1 %is.second, label %refuse, label %read
 write:
-  %exact.mean = phi double [%mean, %finite], [%low, %inexact]
+  %exact.mean = phi double [%mean, %finite], [%low.wide, %inexact]
   %exact.variance = phi double [%variance, %finite], [0.0, %inexact]
   %freedom = fsub double %number, 1.0
   %correction = fdiv double %number, %freedom
   %corrected = fmul double %exact.variance, %correction
   %std = call double @llvm.sqrt.f64(double %corrected)
-  %zero.share = fdiv double %zeros, %number
-{
-    _stores(
-        {
-            "min": "%low",
-            "max": "%high",
-            "mean": "%exact.mean",
-            "std": "%std",
-            "zeros": "%zero.share",
-        }
-    )
-}
+  %zeros.wide = uitofp i32 %zeros.next to double
+  %zero.share = fdiv double %zeros.wide, %number
+{_stores(min="%low.wide", max="%high.wide", mean="%exact.mean", std="%std", zeros="%zero.share")}
   ret i64 0
 refuse:
   ret i64 1
@@ -152,10 +123,10 @@ refuse:
 """
 """The kernel for one type: TYPE, WIDEN and CODE stand for what `LLVM_TYPES` says of it.
 
-`@sums` reads the values once; its sums are of the distances from a center. A NaN or an infinite
-value makes the squares NaN or infinite, and `@measure` refuses. `nnan nsz` lets LLVM compare eight
-values by one instruction, `reassoc` lets it add them in any order. `@measure` reads around 0, and
-again around the mean where a small spread far from 0 would lose digits.
+`loop` reads the values, and sums their distances from a center: 0, and where a small spread far
+from 0 would lose digits, in a second reading the mean. A NaN or an infinite value makes the squares
+NaN or infinite, which is refused. `nnan nsz` lets LLVM compare eight values by one instruction,
+`reassoc` lets it add them in any order.
 """
 
 Row = ctypes.c_double * len(Statistics._fields)

@@ -96,13 +96,7 @@ def shape_of(tensor: torch.Tensor) -> tuple[int | None, ...]:
 
     An axis without one size, such as the ragged one of a nested tensor, has the size None.
     """
-    try:
-        if not has_observers(tensor) and not tensor.is_nested:
-            return tuple(tensor.shape)
-        with HiddenFromUserCode():
-            return _sizes(tensor)
-    except Exception:  # noqa: BLE001 - a subclass may refuse to be read
-        return ()
+    return form_of(tensor).shape
 
 
 def form_of(tensor: torch.Tensor) -> Form:
@@ -111,17 +105,11 @@ def form_of(tensor: torch.Tensor) -> Form:
     A tensor that does not tell is said to be of type `"unknown"`.
     """
     try:
-        if not has_observers(tensor) and not tensor.is_nested:
-            return _form(tuple(tensor.shape), tensor)
-        with HiddenFromUserCode():
-            return _form(_sizes(tensor), tensor)
+        with hidden_from_user_code(tensor):
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            return Form(_sizes(tensor), dtype, str(tensor.device), tensor.numel())
     except Exception:  # noqa: BLE001 - a subclass may refuse to be read
         return Form((), "unknown", "unknown", 0)
-
-
-def _form(shape: tuple[int | None, ...], tensor: torch.Tensor) -> Form:
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    return Form(shape, dtype, str(tensor.device), tensor.numel())
 
 
 def _sizes(tensor: torch.Tensor) -> tuple[int | None, ...]:
@@ -137,9 +125,7 @@ def _sizes(tensor: torch.Tensor) -> tuple[int | None, ...]:
 def version_of(tensor: torch.Tensor) -> int:
     """Return the version counter of a tensor, -1 where it has none."""
     try:
-        if has_observers(tensor):
-            with HiddenFromUserCode():
-                return -1 if tensor.is_inference() else tensor._version
-        return -1 if tensor.is_inference() else tensor._version
+        with hidden_from_user_code(tensor):
+            return -1 if tensor.is_inference() else tensor._version
     except Exception:  # noqa: BLE001 - a subclass may refuse to be read
         return -1
