@@ -37,12 +37,8 @@ class Begun(NamedTuple):
 
 def is_dense(tensor: torch.Tensor) -> bool:
     """Tell whether a device can measure a tensor: no sparse, nested, quantised or hidden one."""
-    return (
-        not why_unreadable(tensor)
-        and tensor.layout is torch.strided
-        and not tensor.is_nested
-        and not tensor.is_quantized
-    )
+    is_strided = tensor.layout is torch.strided and not tensor.is_nested
+    return is_strided and not tensor.is_quantized and not why_unreadable(tensor)
 
 
 def begin(

@@ -93,15 +93,10 @@ class PendingReads:
             if self._bytes > MOST_BYTES or len(self._entries) >= MOST:
                 self.read()
 
-    def clear(self) -> None:
-        """Let go of everything."""
-        self._entries, self._bytes = [], 0
-
     def read(self) -> None:
         """Read all that waits, in the order in which it came."""
         with HiddenFromUserCode(), self._lock:  # who comes second finds everything read
-            entries = self._entries
-            self.clear()
+            entries, self._entries, self._bytes = self._entries, [], 0
             waiting = [tensor for tensors, _ in entries for tensor in tensors]
             reason = ""
             try:

@@ -114,7 +114,6 @@ def step_of(size: int, at_most: int) -> int:
     return step + (step % 2 == 0)
 
 
-@lru_cache
 def grid_of(shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[int, ...]]:
     """Return a grid of at most DRAWN values: all, or of the first item, of its first channels."""
     sizes, steps = list(shape), [1] * len(shape)
@@ -131,7 +130,6 @@ def grid_of(shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[int, ...]]
     return cut, tuple(steps)
 
 
-@lru_cache
 def corner_of(shape: tuple[int, ...]) -> tuple[slice, ...]:
     """Return the corner of at most LEADING values, the longest axes cut first."""
     sizes = list(shape)

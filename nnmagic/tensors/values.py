@@ -12,21 +12,8 @@ import torch
 from nnmagic.tensors.metadata import PLAIN
 from nnmagic.tensors.statistics import PIECE
 
-NATIVE = frozenset(
-    (
-        torch.float32,
-        torch.float64,
-        torch.bool,
-        torch.uint8,
-        torch.uint16,
-        torch.uint32,
-        torch.uint64,
-        torch.int8,
-        torch.int16,
-        torch.int32,
-        torch.int64,
-    )
-)
+NATIVE_NAMES = "float32 float64 bool uint8 uint16 uint32 uint64 int8 int16 int32 int64"
+NATIVE = frozenset(getattr(torch, name) for name in NATIVE_NAMES.split())
 """The dtypes that NumPy reads in place, at full speed."""
 
 DENSE = 1 << 16

@@ -22,7 +22,7 @@ from nnmagic.tensors.metadata import (
     version_of,
 )
 from nnmagic.tensors.samples import WHOLE, samples_of
-from nnmagic.tensors.values import DenseValues, address_of, as_numpy, storage_was_freed
+from nnmagic.tensors.values import address_of, read
 
 SCORES = 4096
 """How many values of a network's large output are kept in whole rows, but at least one row."""
@@ -175,8 +175,7 @@ class TensorWriter:
             except Exception as error:  # noqa: BLE001 - an observer observes: no error gets out
                 log.set(index, *not_measured(reason_of(error)))
                 return True
-            log.read_pending = self.pending.read
-            self.pending.add(begun.tensors, finish)
+            self.read_later(begun.tensors, finish)
             return True
 
     def _write_floats(
@@ -198,11 +197,7 @@ class TensorWriter:
             is_small = numel <= WHOLE
             if not is_small and self.max_values is not None and self.max_values < numel:
                 return None
-            if not tensor.is_contiguous():
-                if not is_small or storage_was_freed(tensor):
-                    return None
-                tensor = tensor.detach().contiguous()
-            address = address_of(tensor)
+            address = address_of(tensor) if tensor.is_contiguous() else 0
             if not address:
                 return None
             statistics = UNKNOWN[:]
@@ -210,13 +205,8 @@ class TensorWriter:
                 statistics = array("d", measure(tensor, "none").statistics)
             if is_small:
                 return self.log.add(form, statistics, bytes_at(address).raw)
-            whole = as_numpy(tensor.detach())
-            samples = samples_of(
-                DenseValues(whole, whole.reshape(-1)),
-                self.keep,
-                whole_rows=whole_rows,
-                with_picture=network is not None,
-            )
+            drawn = network is not None
+            samples = samples_of(read(tensor), "sample", whole_rows=whole_rows, with_picture=drawn)
             index = self.log.add(form, statistics, samples)
             if network is not None:
                 self._pictures[index] = network
@@ -231,8 +221,7 @@ class TensorWriter:
             return None
         form = self.log.form_index(Form(tuple(shape), name, "cpu", numel))
         layout = Layout(form, numel, (c_char * (numel * dtype.itemsize)).from_address, kernel)
-        self._layouts[shape, dtype] = layout
-        return layout
+        return self._layouts.setdefault((shape, dtype), layout)
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
         """Let small tensors on devices be read together with all else that waits there."""
