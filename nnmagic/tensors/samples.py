@@ -90,7 +90,7 @@ def samples_of(
 
 def sample(values: Values) -> Sample:
     """Return all of these values; half precision as float32."""
-    if isinstance(values, torch.Tensor) and values.is_complex():
+    if not isinstance(values, np.ndarray) and values.is_complex():
         parts = torch.view_as_real(values.resolve_conj().to(torch.complex128))
         return Sample("Zd", tuple(values.shape), parts.numpy().tobytes())
     return real_sample(values)

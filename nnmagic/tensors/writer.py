@@ -3,9 +3,10 @@
 import weakref
 from array import array
 from collections.abc import Callable
-from ctypes import Array, c_char
+from ctypes import c_char
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from nnmagic.records.tensor import Form
@@ -22,7 +23,7 @@ from nnmagic.tensors.metadata import (
     version_of,
 )
 from nnmagic.tensors.samples import WHOLE, samples_of
-from nnmagic.tensors.values import address_of, read
+from nnmagic.tensors.values import DenseValues, address_of
 
 SCORES = 4096
 """How many values of a network's large output are kept in whole rows, but at least one row."""
@@ -45,13 +46,15 @@ class Layout(NamedTuple):
     Attributes:
         form: the index of their shape and dtype in the log.
         numel: how many values each has.
+        code: NumPy's code of their type.
         bytes_at: gives access to the bytes at an address.
         kernel: what measures them.
     """
 
     form: int
     numel: int
-    bytes_at: Callable[[int], Array[c_char]]
+    code: str
+    bytes_at: Callable[[int], Any]
     kernel: Kernel
 
 
@@ -193,7 +196,7 @@ class TensorWriter:
             layout = self._layouts.get(key) or self._layout(*key)
             if layout is None or tensor.is_neg():
                 return None
-            form, numel, bytes_at, kernel = layout
+            form, numel, code, bytes_at, kernel = layout
             is_small = numel <= WHOLE
             if not is_small and self.max_values is not None and self.max_values < numel:
                 return None
@@ -205,8 +208,9 @@ class TensorWriter:
                 statistics = array("d", measure(tensor, "none").statistics)
             if is_small:
                 return self.log.add(form, statistics, bytes_at(address).raw)
-            drawn = network is not None
-            samples = samples_of(read(tensor), "sample", whole_rows=whole_rows, with_picture=drawn)
+            flat = np.frombuffer(bytes_at(address), code)
+            values, drawn = DenseValues(flat.reshape(key[0]), flat), network is not None
+            samples = samples_of(values, "sample", whole_rows=whole_rows, with_picture=drawn)
             index = self.log.add(form, statistics, samples)
             if network is not None:
                 self._pictures[index] = network
@@ -220,7 +224,8 @@ class TensorWriter:
         if kernel is None or not 0 < numel < MOST:
             return None
         form = self.log.form_index(Form(tuple(shape), name, "cpu", numel))
-        layout = Layout(form, numel, (c_char * (numel * dtype.itemsize)).from_address, kernel)
+        bytes_at = (c_char * (numel * dtype.itemsize)).from_address
+        layout = Layout(form, numel, code, bytes_at, kernel)
         return self._layouts.setdefault((shape, dtype), layout)
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
