@@ -25,7 +25,7 @@ UNARY = """
 BINARY = "add div mul sub"
 
 
-def _fresh(like: Tensor, shape: Sequence[int]) -> Tensor:
+def _new(like: Tensor, shape: Sequence[int]) -> Tensor:
     """Return a new contiguous tensor with the dtype of another one."""
     return torch.empty(shape, dtype=like.dtype, device=META)
 
@@ -35,7 +35,7 @@ def is_dense(tensor: Tensor) -> bool:
     return tensor.layout is torch.strided and not tensor.is_nested
 
 
-def _is_claimed(tensor: Tensor) -> bool:
+def _is_supported(tensor: Tensor) -> bool:
     return (
         tensor.is_meta
         and tensor.dtype in FLOATS
@@ -44,7 +44,7 @@ def _is_claimed(tensor: Tensor) -> bool:
     )
 
 
-def _is_in_order(tensor: Tensor) -> bool:
+def _has_default_strides(tensor: Tensor) -> bool:
     """Tell whether a tensor has the strides of a new one, axes of one value included."""
     if not tensor.is_contiguous():
         return False
@@ -70,7 +70,7 @@ def _is_channels_last(tensor: Tensor) -> bool:
     )
 
 
-def _in_form_of(tensor: Tensor) -> Tensor:
+def _new_like(tensor: Tensor) -> Tensor:
     """Return a new tensor laid out as another one, if that is contiguous or channels last."""
     new = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
     strides = tensor.stride()
@@ -82,42 +82,42 @@ def _in_form_of(tensor: Tensor) -> Tensor:
 
 
 def _unary(x: Tensor, *more: Any, **options: Any) -> Any:
-    return NotImplemented if more or options or not _is_claimed(x) else _in_form_of(x)
+    return NotImplemented if more or options or not _is_supported(x) else _new_like(x)
 
 
 def _in_place(x: Tensor, *more: Any, **options: Any) -> Any:
-    return NotImplemented if more or options or not _is_claimed(x) else x
+    return NotImplemented if more or options or not _is_supported(x) else x
 
 
 def _binary(x: Any, y: Any, **options: Any) -> Any:
-    if options or not isinstance(x, Tensor) or not _is_claimed(x):
+    if options or not isinstance(x, Tensor) or not _is_supported(x):
         return NotImplemented
     if not isinstance(y, Tensor):
-        return _in_form_of(x) if type(y) in (int, float) else NotImplemented
-    if not _is_claimed(y) or x.dtype is not y.dtype:
+        return _new_like(x) if type(y) in (int, float) else NotImplemented
+    if not _is_supported(y) or x.dtype is not y.dtype:
         return NotImplemented
     if x.shape == y.shape:
-        return _in_form_of(x) if x.stride() == y.stride() else NotImplemented
-    large, small = (x, y) if x.dim() >= y.dim() and _spreads(y, x) else (y, x)
-    if not _spreads(small, large):
+        return _new_like(x) if x.stride() == y.stride() else NotImplemented
+    large, small = (x, y) if x.dim() >= y.dim() and _broadcasts_to(y, x) else (y, x)
+    if not _broadcasts_to(small, large):
         return NotImplemented
-    new = _in_form_of(large)
+    new = _new_like(large)
     if new is NotImplemented:
         return new
     ordered = new.is_contiguous() or small.numel() == max(small.shape, default=1)
-    return new if ordered and _is_in_order(small) else NotImplemented
+    return new if ordered and _has_default_strides(small) else NotImplemented
 
 
 def _binary_in_place(x: Tensor, y: Any, **options: Any) -> Any:
-    if options or not _is_claimed(x):
+    if options or not _is_supported(x):
         return NotImplemented
     if not isinstance(y, Tensor):
         return x if type(y) in (int, float) else NotImplemented
-    fits = _is_claimed(y) and x.dtype is y.dtype and (x.shape == y.shape or _spreads(y, x))
+    fits = _is_supported(y) and x.dtype is y.dtype and (x.shape == y.shape or _broadcasts_to(y, x))
     return x if fits else NotImplemented
 
 
-def _spreads(small: Tensor, large: Tensor) -> bool:
+def _broadcasts_to(small: Tensor, large: Tensor) -> bool:
     """Tell whether a tensor is broadcast to the shape of another one."""
     added = large.dim() - small.dim()
     sizes = zip(small.shape, large.shape[added:], strict=True) if added >= 0 else ()
@@ -126,9 +126,9 @@ def _spreads(small: Tensor, large: Tensor) -> bool:
 
 def _matrix_product(a: Tensor, b: Tensor) -> Any:
     fits = a.dim() == b.dim() == 2 and a.shape[1] == b.shape[0] and a.dtype is b.dtype
-    if not (fits and _is_claimed(a) and _is_claimed(b)):
+    if not (fits and _is_supported(a) and _is_supported(b)):
         return NotImplemented
-    return _fresh(a, (a.shape[0], b.shape[1]))
+    return _new(a, (a.shape[0], b.shape[1]))
 
 
 def _added_matrix_product(bias: Tensor, a: Tensor, b: Tensor, **options: Any) -> Any:
@@ -138,9 +138,9 @@ def _added_matrix_product(bias: Tensor, a: Tensor, b: Tensor, **options: Any) ->
 
 def _batched_product(a: Tensor, b: Tensor) -> Any:
     fits = a.dim() == b.dim() == 3 and a.shape[2] == b.shape[1] and a.shape[0] == b.shape[0]
-    if not (fits and a.dtype is b.dtype and _is_claimed(a) and _is_claimed(b)):
+    if not (fits and a.dtype is b.dtype and _is_supported(a) and _is_supported(b)):
         return NotImplemented
-    return _fresh(a, (*a.shape[:2], b.shape[2]))
+    return _new(a, (*a.shape[:2], b.shape[2]))
 
 
 def _convolution(
@@ -156,8 +156,8 @@ def _convolution(
 ) -> Any:
     axes = x.dim() - 2
     known = (
-        _is_claimed(x)
-        and _is_claimed(weight)
+        _is_supported(x)
+        and _is_supported(weight)
         and x.dtype is weight.dtype
         and not transposed
         and axes in (1, 2, 3)
@@ -167,8 +167,8 @@ def _convolution(
         and min(padding) >= 0
         and x.shape[1] == weight.shape[1] * groups
         and weight.shape[0] % groups == 0
-        and _is_in_order(x)
-        and _is_in_order(weight)
+        and _has_default_strides(x)
+        and _has_default_strides(weight)
     )
     if not known or (bias is not None and not _holds(x, (bias,), weight.shape[0])):
         return NotImplemented
@@ -180,7 +180,7 @@ def _convolution(
     ]
     if min(sizes) <= 0:
         return NotImplemented
-    return _fresh(x, (x.shape[0], weight.shape[0], *sizes))
+    return _new(x, (x.shape[0], weight.shape[0], *sizes))
 
 
 def _holds(x: Tensor, vectors: Iterable[Tensor | None], size: int) -> bool:
@@ -206,14 +206,14 @@ def _batch_norm(
     momentum: float,
     eps: float,
 ) -> Any:
-    if x.dim() < 2 or not _is_claimed(x) or not x.numel():
+    if x.dim() < 2 or not _is_supported(x) or not x.numel():
         return NotImplemented
     channels = x.shape[1]
     if not _holds(x, (weight, bias, mean, variance), channels):
         return NotImplemented
     if x.numel() == channels if training else mean is None or variance is None:
         return NotImplemented
-    new = _in_form_of(x)
+    new = _new_like(x)
     return NotImplemented if new is NotImplemented else (new, *_statistics(x, (channels,)))
 
 
@@ -226,34 +226,34 @@ def _layer_norm(
     x: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Any:
     axes = len(shape)
-    if not (_is_claimed(x) and x.numel() and axes and list(x.shape[-axes:]) == shape):
+    if not (_is_supported(x) and x.numel() and axes and list(x.shape[-axes:]) == shape):
         return NotImplemented
-    if x.is_contiguous() and not _is_in_order(x):
+    if x.is_contiguous() and not _has_default_strides(x):
         return NotImplemented
     for each in (weight, bias):
         if each is not None and not (
             each.is_meta
             and each.dtype is x.dtype
             and list(each.shape) == shape
-            and _is_in_order(each)
+            and _has_default_strides(each)
         ):
             return NotImplemented
-    return _fresh(x, x.shape), *_statistics(x, (*x.shape[:-axes], *(1 for _ in shape)))
+    return _new(x, x.shape), *_statistics(x, (*x.shape[:-axes], *(1 for _ in shape)))
 
 
 def _mean(x: Tensor, axes: list[int] | None, keepdim: bool = False, **options: Any) -> Any:
-    if options or not axes or not _is_claimed(x):
+    if options or not axes or not _is_supported(x):
         return NotImplemented
     rank = x.dim()
     gone = {axis % rank for axis in axes if -rank <= axis < rank}
     if len(gone) != len(axes):
         return NotImplemented
     if keepdim:
-        return _fresh(x, [1 if i in gone else size for i, size in enumerate(x.shape)])
-    return _fresh(x, [size for i, size in enumerate(x.shape) if i not in gone])
+        return _new(x, [1 if i in gone else size for i, size in enumerate(x.shape)])
+    return _new(x, [size for i, size in enumerate(x.shape) if i not in gone])
 
 
-def _joined(tensors: list[Tensor], axis: int = 0) -> Any:
+def _cat(tensors: list[Tensor], axis: int = 0) -> Any:
     first = tensors[0]
     rank = first.dim()
     if not -rank <= axis < rank:
@@ -261,13 +261,13 @@ def _joined(tensors: list[Tensor], axis: int = 0) -> Any:
     axis %= rank
     rest = [*first.shape[:axis], *first.shape[axis + 1 :]]
     for each in tensors:
-        fits = each.dim() == rank and each.dtype is first.dtype and _is_claimed(each)
+        fits = each.dim() == rank and each.dtype is first.dtype and _is_supported(each)
         if not fits or [*each.shape[:axis], *each.shape[axis + 1 :]] != rest:
             return NotImplemented
-        if not _is_in_order(each):
+        if not _has_default_strides(each):
             return NotImplemented
     rest.insert(axis, sum(each.shape[axis] for each in tensors))
-    return _fresh(first, rest)
+    return _new(first, rest)
 
 
 def _named(names: str, form: str = "default") -> list[Any]:
@@ -275,7 +275,7 @@ def _named(names: str, form: str = "default") -> list[Any]:
     return [getattr(packet, form) for packet in packets if packet is not None]
 
 
-def _new(size: list[int], **options: Any) -> Any:
+def _empty(size: list[int], **options: Any) -> Any:
     on_meta = options.get("device") == META and options.get("memory_format") is None
     return torch.empty(size, **options) if on_meta else NotImplemented
 
@@ -285,13 +285,13 @@ def _grouped_product(left: Tensor, right: Tensor, groups: Any = None, *more: Any
     wide = {left.dtype, right.dtype} in ({torch.float32}, {torch.float64})
     if not wide or any(each is not None for each in more) or left.shape[-1] != right.shape[-2]:
         return NotImplemented
-    if not (_is_claimed(left) and _is_claimed(right)):
+    if not (_is_supported(left) and _is_supported(right)):
         return NotImplemented
     rows, columns = left.shape[-2], right.shape[-1]
     if left.dim() == right.dim():
         batch = left.shape[0] if left.dim() == 3 else groups.shape[0]
-        return _fresh(left, (batch, rows, columns))
-    return _fresh(left, (rows, columns))
+        return _new(left, (batch, rows, columns))
+    return _new(left, (rows, columns))
 
 
 RULES: Mapping[Any, Callable[..., Any]] = {
@@ -307,8 +307,8 @@ RULES: Mapping[Any, Callable[..., Any]] = {
     aten.native_batch_norm.default: _batch_norm,
     aten.native_layer_norm.default: _layer_norm,
     aten.mean.dim: _mean,
-    aten.cat.default: _joined,
-    aten.empty.memory_format: _new,
+    aten.cat.default: _cat,
+    aten.empty.memory_format: _empty,
 }
 """What a rule gives is a new result, or `NotImplemented` where it claims nothing."""
 

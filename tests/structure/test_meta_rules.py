@@ -153,10 +153,10 @@ ARGUMENTS = {
     meta_rules._batch_norm: batch_normed(),
     meta_rules._layer_norm: layer_normed(),
     meta_rules._mean: averaged(),
-    meta_rules._joined: joined(),
-    meta_rules._new: shapes().map(lambda shape: (shape,)),
+    meta_rules._cat: joined(),
+    meta_rules._empty: shapes().map(lambda shape: (shape,)),
 }
-OPTIONS = {meta_rules._new: {"dtype": torch.uint8, "device": torch.device("meta")}}
+OPTIONS = {meta_rules._empty: {"dtype": torch.uint8, "device": torch.device("meta")}}
 
 
 def arguments_of(op):
