@@ -160,32 +160,18 @@ class PanelContent(TypedDict):
     parameters_reason: str
 
 
-class PanelMessage(TypedDict):
-    """To the page: the panel of the selected row."""
+class PageMessage(SheetContent, total=False):
+    """To the page: `tell` is values, panel, pictures or error.
+
+    "values" has new cells for the same rows: what a `SheetContent` has, but columns by their keys,
+    and in place of bytes the number of a buffer. "panel" has the `panel` of the row of a `key`,
+    "pictures" the `labels` of pictures and the number of their `buffer`, "error" `lines`.
+    """
 
     tell: str
     key: str
     panel: PanelContent
-
-
-class ValuesMessage(SheetContent):
-    """To the page: new numbers for the same rows; in place of bytes the number of a buffer."""
-
-    tell: str
-
-
-class PicturesMessage(TypedDict):
-    """To the page: pictures to run a network on."""
-
-    tell: str
-    labels: list[str]
     buffer: int
-
-
-class ErrorMessage(TypedDict):
-    """To the page: what went wrong, line by line."""
-
-    tell: str
     lines: list[str]
 
 

@@ -8,7 +8,7 @@ from math import isnan, nan
 from typing import Any, cast
 
 from nnmagic.display.lines import cell_text
-from nnmagic.display.messages import ColumnContent, SheetContent, ValuesMessage
+from nnmagic.display.messages import ColumnContent, PageMessage, SheetContent
 from nnmagic.display.table import (
     FAILED,
     FIRST,
@@ -64,7 +64,7 @@ class Sheet:
         ]
         return [columns, *(self.content.get(name) for name in FIXED)]
 
-    def numbers(self) -> tuple[ValuesMessage, list[bytes]]:
+    def numbers(self) -> tuple[PageMessage, list[bytes]]:
         """Return a message with all that can differ between sheets with the same rows."""
         buffers: list[bytes] = []
 
@@ -81,7 +81,7 @@ class Sheet:
         }
         changing = {name: placed(self.content.get(name)) for name in CHANGING}
         message = {"tell": "values", "columns": columns, **changing}
-        return cast("ValuesMessage", message), buffers
+        return cast("PageMessage", message), buffers
 
 
 def sheet_of(table: Table, *, static: str = "", run: Any = None) -> Sheet:
@@ -99,7 +99,7 @@ def sheet_of(table: Table, *, static: str = "", run: Any = None) -> Sheet:
     content: SheetContent = {
         "static": static,
         "heading": table.heading,
-        "notes": list(table.notes),
+        "notes": [note for note in table.notes if note not in table.static_notes],
         "title": table.title,
         "count": len(rows),
         "level": _packed("H", [row.level for row in rows]),

@@ -140,7 +140,7 @@ class Table:
         title: what stands above the rows' labels, and its meaning.
         columns: the columns; every medium has them in this order.
         notes: the lines below the rows.
-        static_notes: those of them for media that show `beside` in no other way.
+        static_notes: those of them that say in words what a page shows of `beside`.
         details: returns lines that explain a row, from the row's subject.
         show_details: whether they are shown at once.
         open_levels: the rows of so many levels are unfolded at first.
@@ -229,7 +229,7 @@ def shortened(table: Table, *, depth: int | None, text: bool, limit: int) -> Tab
         text: whether the medium is text, in which what is folded cannot be unfolded.
         limit: how many rows there are at most.
     """
-    rows, notes = table.rows, [*table.notes, *table.static_notes]
+    rows, notes = table.rows, list(table.notes)
     depths = [row.level for row in rows]
     if table.flat:
         leaves = [row for row in rows if not row.state & GROUP]
@@ -263,4 +263,4 @@ def shortened(table: Table, *, depth: int | None, text: bool, limit: int) -> Tab
             f"--layers or --depth, or see every row with to_frame()"
         )
     rows = [rows[shown[place]] for place in kept]
-    return replace(table, rows=rows, notes=tuple(notes), static_notes=())
+    return replace(table, rows=rows, notes=tuple(notes))

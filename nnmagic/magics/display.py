@@ -3,7 +3,7 @@
 import ast
 import shutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.display import display
 
@@ -12,6 +12,9 @@ from nnmagic.display.table import Table
 from nnmagic.display.text import table_text
 from nnmagic.magics.line import is_silenced
 from nnmagic.records.record import Record
+
+if TYPE_CHECKING:
+    from nnmagic.widget.widget import NetworkWidget
 
 
 class NotebookDisplay:
@@ -41,7 +44,7 @@ class NotebookDisplay:
         if widget is not None:
             display(widget)
 
-    def _widget(self, record: Record, table: Table) -> Any:
+    def _widget(self, record: Record, table: Table) -> "NetworkWidget":
         # what only loads the extension does not wait for the widget's packages
         from nnmagic.records.trace import Trace
         from nnmagic.widget.watching import live_network_of, watching

@@ -10,7 +10,7 @@ from torch import nn
 
 from nnmagic.network.naming import Network
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.trace_nonfinite import makes_nonfinite, nonfinite_in
+from nnmagic.records.findings.nonfinite import makes_nonfinite, nonfinite_in
 from nnmagic.tensors import devices
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code, version_of

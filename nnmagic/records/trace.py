@@ -9,9 +9,9 @@ from nnmagic.display import units
 from nnmagic.display.table import Table
 from nnmagic.display.units import Shape
 from nnmagic.records.call_log import FAILED, Failure, TraceLog
+from nnmagic.records.findings.nonfinite import first_nonfinite
 from nnmagic.records.record import Record, data_frame, joint_norm
 from nnmagic.records.tensor import STATISTICS, OfTensor, TensorRecord
-from nnmagic.records.trace_nonfinite import first_nonfinite
 from nnmagic.records.trace_table import TraceTable
 
 FRAME_COLUMNS = (

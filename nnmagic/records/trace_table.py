@@ -22,12 +22,12 @@ from nnmagic.display.table import (
 from nnmagic.records import call_log
 from nnmagic.records.call_log import FINISHED, Layer, TraceLog
 from nnmagic.records.columns import HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
+from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
+from nnmagic.records.findings.misleading import Findings
+from nnmagic.records.findings.nonfinite import first_nonfinite
+from nnmagic.records.findings.verdicts import Verdicts
 from nnmagic.records.record import View, filtered, leading_rows
 from nnmagic.records.tensor import NO_TENSOR, NOTHING_KNOWN, Sample, Statistics, TensorRecord
-from nnmagic.records.trace_findings import Findings
-from nnmagic.records.trace_nonfinite import first_nonfinite
-from nnmagic.records.trace_scores import ItemScores, ScoreReader
-from nnmagic.records.trace_verdicts import Verdicts
 
 FOLDED_FROM = 6
 """From how many calls of one layer within one parent on they are folded into one row."""
@@ -285,6 +285,7 @@ class TraceTable:
         if view.layers and not any(map(view.matches, names)):
             self.notes.append(f"no layer matches {' '.join(view.layers)}")
         scores = self.scores()
+        score_notes = self.score_reader.notes(scores)
         measured = max(log.tensors.measured.values(), default=0)
         sampled = f"large tensors are measured by samples of {measured:,} values"
         return Table(
@@ -298,11 +299,12 @@ class TraceTable:
             notes=(
                 *self.verdicts.notes(),
                 *self.findings.notes,
+                *score_notes,
                 *self.notes,
                 *log.notes,
                 *([f"{sampled}, not to slow the run down"] if measured else []),
             ),
-            static_notes=tuple(self.score_reader.notes(scores)),
+            static_notes=tuple(score_notes),
             details=lambda row: row.details(view.values_shown),
             show_details=view.values is not None,
             open_levels=view.open_depth,

@@ -227,7 +227,9 @@ def watch(module: nn.Module, /) -> NetworkWidget:
     return watching(module)
 
 
-def watching(module: nn.Module, trace: Trace | None = None, *, static: bool = False) -> Any:
+def watching(
+    module: nn.Module, trace: Trace | None = None, *, static: bool = False
+) -> NetworkWidget:
     """Return a widget that shows a trace of a network, and then follows it live.
 
     Args:

@@ -4,13 +4,13 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 import anywidget
 import traitlets
 
-from nnmagic.display.messages import AskMessage, PanelContent, RunContent
+from nnmagic.display.messages import AskMessage, PanelContent
 from nnmagic.display.sheet import Sheet, sheet_of
 from nnmagic.display.table import Column, Table
 from nnmagic.records.params import Params
@@ -19,35 +19,14 @@ from nnmagic.records.summary import Summary
 from nnmagic.records.tensor import Sample
 from nnmagic.records.trace import Trace
 from nnmagic.widget.front_end import script, style
+from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.panel import LayerDetails, PanelMaker
+
+if TYPE_CHECKING:
+    from nnmagic.widget.watching import Watcher
 
 MOST_OPEN = 20
 """How many widgets are alive at a time; an older one closes to its static table."""
-
-
-class Live(Protocol):
-    """What the widget may ask of the network behind a trace; all of it may raise ValueError."""
-
-    def counts(self) -> dict[tuple[str, str], int] | None:
-        """Return the number of parameters of each layer, by network and name."""
-
-    def details(self, network: str, layer: str) -> LayerDetails:
-        """Return what the network itself tells of a layer."""
-
-    def offer(self) -> RunContent:
-        """Return what the browser may ask to be run again."""
-
-    def reason_not_same(self) -> str:
-        """Return why the same call cannot be made again."""
-
-    def run(self, asked: AskMessage) -> Trace:
-        """Run the network again."""
-
-    def thumbnails(self) -> tuple[list[str], bytes]:
-        """Return pictures to run it on."""
-
-    def load(self, layer: str, nth: int, side: str, place: int) -> Sample:
-        """Return all values of one tensor."""
 
 
 class NetworkWidget(anywidget.AnyWidget):
@@ -87,8 +66,8 @@ class NetworkWidget(anywidget.AnyWidget):
         self,
         record: Record,
         *,
-        live_of: Callable[[Trace], Live] | None = None,
-        watcher: Any = None,
+        live_of: Callable[[Trace], LiveNetwork] | None = None,
+        watcher: "Watcher | None" = None,
         static: bool = False,
         table: Table | None = None,
     ) -> None:
@@ -96,7 +75,7 @@ class NetworkWidget(anywidget.AnyWidget):
         self._table = table
         self._watcher = watcher
         self._view: View = record.view
-        self._live: Live | None = None
+        self._live: LiveNetwork | None = None
         self._sheet: Sheet | None = None
         self.mark = uuid4().hex if static else ""
         self._closed = False
@@ -118,7 +97,7 @@ class NetworkWidget(anywidget.AnyWidget):
         return self._sheet
 
     @property
-    def watcher(self) -> Any:
+    def watcher(self) -> "Watcher | None":
         """What records the calls of the network that the widget follows, or None."""
         return self._watcher
 
@@ -205,8 +184,8 @@ class NetworkWidget(anywidget.AnyWidget):
     def follow(self, trace: Trace) -> None:
         """Show a later call of the network: only numbers are sent where the rows are the same."""
         before = self._sheet
-        table = replace(trace, view=self._view).table()
-        table = _with_parameters(table, self._watcher.counts())
+        counts = None if self._watcher is None else self._watcher.counts()
+        table = _with_parameters(replace(trace, view=self._view).table(), counts)
         run = None if before is None else before.content.get("run")
         sheet = sheet_of(table, static=self.mark, run=run)
         is_same = before is not None and sheet.has_rows_of(before)
@@ -260,7 +239,7 @@ class NetworkWidget(anywidget.AnyWidget):
             lines = (text or str(error)).splitlines()[:3]
             self.send({"tell": "error", "lines": lines or [type(error).__name__]})
 
-    def _run(self, live: Live, message: AskMessage) -> Trace:
+    def _run(self, live: LiveNetwork, message: AskMessage) -> Trace:
         """Run again, and follow the network no further meanwhile."""
         watcher = self._watcher
         if watcher is None:

@@ -150,7 +150,10 @@ def test_the_result_is_stored_under_a_name(session, net):
     assert type(session["second"]) is Summary
 
 
-def test_a_failing_forward_shows_the_partial_trace_and_raises_the_users_exception(session, net):
+def test_a_failing_forward_shows_the_partial_trace_and_raises_the_users_exception(
+    session, net, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "120")
     with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
         session.run("%nntrace net(torch.rand(3, 20)) -o t")
 

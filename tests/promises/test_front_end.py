@@ -1,9 +1,13 @@
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from nnmagic.display import messages
+from nnmagic.display.table import Kind
 from nnmagic.widget.front_end import MODULES, STATIC, minified, script, style
 
 JS = Path(__file__).parents[1] / "js"
@@ -55,3 +59,41 @@ def test_no_line_of_code_ends_in_a_comment():
 
     assert " // " not in joined
     assert "/*" not in joined
+
+
+SENT = {
+    "table": (messages.SheetContent, "rows grid widget input", {"parents", "ends", "deepest"}),
+    "content": (messages.SheetContent, "rows", set()),
+    "column": (messages.ColumnContent, "rows grid", set()),
+    "steps": (messages.StepsContent, "widget", set()),
+    "scores": (messages.ScoresContent, "input", set()),
+    "table.run": (messages.RunContent, "input", set()),
+    "panel": (messages.PanelContent, "panel", set()),
+    "picture": (messages.PictureContent, "panel pictures", {"values", "draw"}),
+    "record": (messages.TensorContent | messages.ParameterContent, "panel", set()),
+    "message": (messages.PageMessage | messages.AskMessage, "widget rows input", set()),
+}
+"""For each name of a variable, what it holds, in which modules, and what they add to it."""
+
+
+def keys_of(content):
+    return set().union(*(each.__annotations__ for each in get_args(content) or (content,)))
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_the_page_reads_only_the_keys_that_are_sent(name):
+    content, modules, added = SENT[name]
+    texts = [(STATIC / f"{module}.js").read_text() for module in modules.split()]
+    code = "\n".join(minified(text) for text in texts)
+
+    read = set(re.findall(rf"(?<![\w.$]){re.escape(name)}\??\.(\w+)", code))
+
+    assert read
+    assert read <= keys_of(content) | added
+
+
+def test_all_kinds_of_columns_are_drawn():
+    code = (STATIC / "rows.js").read_text()
+    fields = re.search(r"const FIELDS = \{(.*?)\n\};", code, re.DOTALL)[1]
+
+    assert set(re.findall(r"^  (\w+):", fields, re.MULTILINE)) == set(get_args(Kind)) - {"shape"}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from nnmagic.display import units
 from nnmagic.records.call_log import FINISHED, STOPPED, TraceLog
-from nnmagic.records.trace_nonfinite import (
+from nnmagic.records.findings.nonfinite import (
     first_nonfinite,
     first_to_get_nonfinite,
     holds_nonfinite,
