@@ -10,7 +10,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Block(_GeneratorContextManager):
+class _Block(_GeneratorContextManager[Any]):
     """Does what the base class does, without an assignment to an attribute of the exception.
 
     `contextlib` puts the traceback back by `error.__traceback__ = …`, which an exception that is a

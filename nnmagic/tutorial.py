@@ -88,7 +88,7 @@ def forget_default_network() -> None:
     _drawn.cache_clear()
 
 
-def pictures_root(root: str | os.PathLike | None = None) -> Path:
+def pictures_root(root: str | os.PathLike[str] | None = None) -> Path:
     """Return the data set's folder: the argument, else $NNMAGIC_DATA, else the user's cache."""
     if root is not None:
         return Path(root).expanduser()
@@ -99,7 +99,7 @@ def pictures_root(root: str | os.PathLike | None = None) -> Path:
 
 
 def fashion_mnist(
-    root: str | os.PathLike | None = None, train: bool = False, download: bool = False
+    root: str | os.PathLike[str] | None = None, train: bool = False, download: bool = False
 ) -> Any:
     """Return the Fashion-MNIST pictures as the tutorial loads them.
 
@@ -131,7 +131,7 @@ def fashion_mnist(
         ) from error
 
 
-def are_on_disk(root: str | os.PathLike | None = None) -> bool:
+def are_on_disk(root: str | os.PathLike[str] | None = None) -> bool:
     """Tell whether the pictures to test on are there, without loading anything."""
     raw = pictures_root(root) / "FashionMNIST" / "raw"
     return any((raw / f"t10k-images-idx3-ubyte{end}").exists() for end in ("", ".gz"))

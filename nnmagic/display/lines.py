@@ -1,8 +1,9 @@
 """A table laid out on lines of fixed-width text, and the glyphs of a histogram."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from nnmagic.display import units
 from nnmagic.display.table import (
@@ -137,7 +138,7 @@ def cell_text(column: Column, cell: Cell) -> str:
     return WRITERS[column.kind](cell)
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[[Any], str]] = {
     "count": units.count,
     "bytes": units.size,
     "share": units.percent,

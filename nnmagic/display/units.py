@@ -1,13 +1,14 @@
 """Quantities as text: counts, bytes, shapes, percentages, measured numbers."""
 
 from collections.abc import Mapping
+from typing import Any
 
 BINARY_PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 DECIMAL_PREFIXES = ("", " k", " M", " G", " T", " P")
 
 UNKNOWN = "unknown"
 
-Shape = tuple | dict | None
+Shape = tuple[Any, ...] | dict[Any, Any] | None
 """A tensor's shape, or shapes nested as the tensors are, in tuples and dicts."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from nnmagic.inputs.specs import TensorSpec
+from nnmagic.torch_private import BatchNorm, ConvNd
 
 LAYERS_TRIED = 4
 SEQUENCE = 16
@@ -64,7 +65,7 @@ def pictures_of(network: nn.Module) -> list[TensorSpec]:
 def smallest_picture(network: nn.Module) -> TensorSpec | None:
     """Return an input of side 1 for the first convolution; None if the network has none."""
     for name, layer in weighted_layers(network):
-        if isinstance(layer, nn.modules.conv._ConvNd) and not _is_lazy(layer):
+        if isinstance(layer, ConvNd) and not _is_lazy(layer):
             channels = layer.in_channels
             reason = (
                 f"{name or 'it'} ({type(layer).__name__}) takes {channels} channels, "
@@ -122,7 +123,7 @@ def _sizes_for(layer: nn.Module, name: str, sides: Sequence[int]) -> Iterator[Te
         yield from _lazy_sizes(layer, f"{name} is lazy")
     elif isinstance(layer, nn.Linear):
         yield from _linear_sizes(layer.in_features, f"{name} takes {layer.in_features} features")
-    elif isinstance(layer, nn.modules.conv._ConvNd):
+    elif isinstance(layer, ConvNd):
         axes, channels = len(layer.kernel_size), layer.in_channels
         reason = f"{name} takes {channels} channels"
         for side in sides:
@@ -143,7 +144,7 @@ def _sizes_for(layer: nn.Module, name: str, sides: Sequence[int]) -> Iterator[Te
     elif isinstance(layer, nn.RNNCellBase):
         reason = f"{name} takes {layer.input_size} features"
         yield TensorSpec(shape=(1, layer.input_size), reason=reason)
-    elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+    elif isinstance(layer, BatchNorm):
         yield from _channel_sizes(layer.num_features, f"{name} takes {layer.num_features} channels")
     elif isinstance(layer, nn.GroupNorm):
         yield from _channel_sizes(layer.num_channels, f"{name} takes {layer.num_channels} channels")

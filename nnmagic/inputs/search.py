@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from nnmagic.contexts import block
 from nnmagic.display.units import layer_name
@@ -27,6 +26,7 @@ from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.structure.meta import is_for_want_of_values, networks_on_meta, on_meta
 from nnmagic.structure.meta_cache import META_CACHE, MetaMode
 from nnmagic.structure.meta_values import known_values
+from nnmagic.torch_private import tree_leaves
 
 META = torch.device("meta")
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map_only
+
+from nnmagic.torch_private import tree_leaves, tree_map_only
 
 SEED = 0
 

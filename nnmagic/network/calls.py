@@ -5,32 +5,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from threading import RLock, get_ident
-from types import CodeType, FunctionType
-from typing import Any, Generic, TypeVar, cast
+from types import CodeType
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
-from torch.utils import checkpoint
 
 from nnmagic.contexts import block
 from nnmagic.network.layers import UNLIFTED
 from nnmagic.network.naming import Naming, Network
-
-CALL = cast(FunctionType, nn.Module._wrapped_call_impl)
-"""The function behind `nn.Module.__call__`."""
+from nnmagic.torch_private import (
+    MODULE_CALL,
+    STOPPED_EARLY,
+    dynamo_is_loaded,
+    graph_task,
+    skip_in_dynamo,
+)
 
 HEADROOM = 200
 """How many frames an observer may need where the network itself has come to the last one."""
 
-STOPPED_EARLY = getattr(checkpoint, "_StopRecomputationError", ())
-"""What ends the recomputation of a checkpoint when the backward has all that it needs."""
-
 
 Record = TypeVar("Record")
 """What an observer keeps of a call while it is in progress."""
-
-
-graph_task = torch._C._current_graph_task_id
 
 
 def in_backward() -> bool:
@@ -161,7 +158,7 @@ class CallObserver(ABC, Generic[Record]):
         return bool(self.running) or any(self._others.values())
 
     def enter(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RunningCall[Record] | None:
         """Note that a call begins; None if it is not to be observed."""
         with self.lock:
@@ -187,7 +184,7 @@ class CallObserver(ABC, Generic[Record]):
         self,
         stack: list[RunningCall[Record]],
         module: nn.Module,
-        args: tuple,
+        args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> RunningCall[Record] | None:
         parent = stack[-1]
@@ -205,7 +202,7 @@ class CallObserver(ABC, Generic[Record]):
         self,
         stack: list[RunningCall[Record]],
         module: nn.Module,
-        args: tuple,
+        args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> RunningCall[Record] | None:
         recomputed = in_backward()
@@ -251,7 +248,7 @@ class CallCounter:
         self.calls = 0
         self._others = sys._current_frames().keys() - {get_ident()}
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count a call; there is nothing to tell of its end."""
         if get_ident() not in self._others:
             self.calls += 1
@@ -296,9 +293,9 @@ class _Observers:
         self.alone: Observer | None = None
         self.stance: Any = None
         self._lock = RLock()
-        self.torchs_code: CodeType = CALL.__code__
+        self.torchs_code: CodeType = MODULE_CALL.__code__
         self.limit = 0
-        self.enter: Callable[[nn.Module, tuple, dict[str, Any]], Any] = self._enter
+        self.enter: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any] = self._enter
         constants = (
             self if each == "the observers" else each for each in _observed_call.__code__.co_consts
         )
@@ -313,13 +310,11 @@ class _Observers:
         if not self.observers:
             self.limit = sys.getrecursionlimit()
             sys.setrecursionlimit(self.limit + HEADROOM)
-            dynamo = sys.modules.get("torch._dynamo")
-            if dynamo is not None:
-                dynamo.eval_frame.skip_code(self.code)
-            self.torchs_code, CALL.__code__ = CALL.__code__, self.code
+            skip_in_dynamo(self.code)
+            self.torchs_code, MODULE_CALL.__code__ = MODULE_CALL.__code__, self.code
         self._set((*self.observers, observer))
         # before torch._dynamo is there nothing can have been compiled, and it takes a second
-        if eager and "torch._dynamo" in sys.modules:
+        if eager and dynamo_is_loaded():
             self.eager += (observer,)
             self.stance = self.stance or torch.compiler.set_stance("force_eager")
 
@@ -337,7 +332,7 @@ class _Observers:
                 self.stance = None
         if self.observers:
             return
-        CALL.__code__ = self.torchs_code
+        MODULE_CALL.__code__ = self.torchs_code
         if sys.getrecursionlimit() == self.limit + HEADROOM:  # else the user has set another
             sys.setrecursionlimit(self.limit)
 
@@ -347,12 +342,12 @@ class _Observers:
         self.enter = self._enter if self.alone is None else self.alone.enter
 
     def _enter(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
-    ) -> list[RunningCall] | None:
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[RunningCall[Any]] | None:
         calls = (observer.enter(module, args, kwargs) for observer in self.observers)
         return [call for call in calls if call is not None] or None
 
-    def leave(self, call: RunningCall | list[RunningCall], output: Any) -> None:
+    def leave(self, call: RunningCall[Any] | list[RunningCall[Any]], output: Any) -> None:
         """Tell those who observe a call that it returned."""
         if isinstance(call, RunningCall) and call.observer is self.alone:
             call.observer.leave(call, output)
@@ -361,7 +356,7 @@ class _Observers:
             if each.observer in self.observers:  # a thread may outlive the run
                 each.observer.leave(each, output)
 
-    def fail(self, call: RunningCall | list[RunningCall], error: BaseException) -> None:
+    def fail(self, call: RunningCall[Any] | list[RunningCall[Any]], error: BaseException) -> None:
         """Tell those who observe a call that an exception ends it."""
         for each in call if isinstance(call, list) else (call,):
             if each.observer in self.observers:

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
+
+from nnmagic.torch_private import BatchNorm, ConvNd
 
 Given = Mapping[str, Any]
 """The arguments of a call, by the names of the forward's parameters."""
@@ -127,7 +127,7 @@ def linear(module: nn.Linear, got: torch.Tensor, given: Given) -> str:
     return text or home(module, got)
 
 
-def convolution(module: _ConvNd, got: torch.Tensor, given: Given) -> str:
+def convolution(module: ConvNd, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the input of a convolution."""
     spatial, channels = len(module.kernel_size), module.in_channels
     weight = f"weight is {shape_of(module.weight)}"
@@ -144,7 +144,7 @@ def convolution(module: _ConvNd, got: torch.Tensor, given: Given) -> str:
     return text or home(module, got) or _kernel(module, got, spatial)
 
 
-def _kernel(module: _ConvNd, got: torch.Tensor, spatial: int) -> str:
+def _kernel(module: ConvNd, got: torch.Tensor, spatial: int) -> str:
     if module.transposed or isinstance(module.padding, str):
         return ""
     reach = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
@@ -226,7 +226,7 @@ def _hidden(module: nn.RNNBase | nn.RNNCellBase, got: torch.Tensor, state: Any) 
     return ""
 
 
-def batch_norm(module: _BatchNorm, got: torch.Tensor, given: Given) -> str:
+def batch_norm(module: BatchNorm, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the input of a batch norm."""
     spatial = {"BatchNorm2d": 2, "BatchNorm3d": 3}.get(type(module).__name__)
     if spatial is not None and got.dim() != spatial + 2:
@@ -343,13 +343,13 @@ def masks(
 
 LAYERS: tuple[tuple[Any, Explain], ...] = (
     (nn.Linear, linear),
-    (_ConvNd, convolution),
+    (ConvNd, convolution),
     (POOLS, pool),
     ((nn.Embedding, nn.EmbeddingBag), embedding),
     (RECURRENT, recurrent),
     (nn.MultiheadAttention, attention),
     ((nn.TransformerEncoder, nn.TransformerEncoderLayer), encoder),
-    (_BatchNorm, batch_norm),
+    (BatchNorm, batch_norm),
     (nn.LayerNorm, layer_norm),
     (nn.GroupNorm, group_norm),
 )

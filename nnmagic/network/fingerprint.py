@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from nnmagic.network.naming import Network
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code
 from nnmagic.tensors.values import as_numpy
+from nnmagic.torch_private import DisableTorchFunction, buffers_of, parameters_of, raw_version
 
 COPIED = 1 << 20
 """Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
@@ -22,7 +22,7 @@ COPIED = 1 << 20
 ONLY_PARAMETERS, ONLY_TENSORS = frozenset({nn.Parameter}), frozenset({Tensor})
 ONLY_TUPLES = frozenset({tuple})
 
-DATA_PTR, VERSION = Tensor.data_ptr, attrgetter("_version")
+DATA_PTR, VERSION = Tensor.data_ptr, raw_version
 
 MISSING = (None,)
 
@@ -86,10 +86,10 @@ class Fingerprint:
         for name, reference in self.layers:
             layer = reference()
             if layer is not None:
-                if layer._parameters:
-                    parameters.add(name, layer._parameters)
-                if layer._buffers:
-                    buffers.add(name, layer._buffers)
+                if parameters_of(layer):
+                    parameters.add(name, parameters_of(layer))
+                if buffers_of(layer):
+                    buffers.add(name, buffers_of(layer))
         if not ONLY_PARAMETERS.issuperset(map(type, parameters.tensors)):
             self.whole &= all(isinstance(each, nn.Parameter) for each in parameters.tensors)
         if any(map(devices.is_capturing, buffers.tensors)):
@@ -132,7 +132,7 @@ class Fingerprint:
 def _marks(tensors: list[Tensor]) -> tuple[list[Any], ...]:
     """Return the identities of tensors, where their memory is, and their version counters."""
     try:
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             return [*map(id, tensors)], [*map(DATA_PTR, tensors)], [*map(VERSION, tensors)]
     except (RuntimeError, ValueError, NotImplementedError):
         return ([*map(_mark, tensors)],)
@@ -140,7 +140,7 @@ def _marks(tensors: list[Tensor]) -> tuple[list[Any], ...]:
 
 def _mark(tensor: Tensor) -> Any:
     try:
-        return id(tensor), tensor.data_ptr(), tensor._version
+        return id(tensor), tensor.data_ptr(), raw_version(tensor)
     except (RuntimeError, ValueError, NotImplementedError):
         return id(tensor)  # an inference tensor, or one without a storage
 
@@ -152,7 +152,7 @@ def _values(buffers: list[Tensor]) -> list[Any]:
         map(devices.on_accelerator, buffers)
     ):
         # NumPy may not be able to read them where they are
-        with suppress(BufferError, RuntimeError), torch._C.DisableTorchFunction():
+        with suppress(BufferError, RuntimeError), DisableTorchFunction():
             return list(map(_copied, map(as_numpy, buffers)))
     return list(map(_value, buffers))
 

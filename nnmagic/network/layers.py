@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 from torch.jit import ScriptModule
-from torch.nn.modules import module as torchs_modules
+
+from nnmagic.torch_private import children_of, has_global_hooks, hooks_of, pre_hooks_of
 
 NAMED_MODULES = nn.Module.named_modules
 
@@ -75,7 +76,7 @@ def layers_of(network: nn.Module) -> dict[str, nn.Module]:
             return dict(network.named_modules())
         seen.add(module)
         found[name] = module
-        children = module._modules
+        children = children_of(module)
         if children:
             before = f"{name}." if name else ""
             waiting += [
@@ -124,9 +125,4 @@ def dtype_of(network: nn.Module) -> torch.dtype:
 
 def has_hooks(layer: nn.Module) -> bool:
     """Tell whether hooks run in the call of a layer: its own, or those of all modules."""
-    return bool(
-        layer._forward_hooks
-        or layer._forward_pre_hooks
-        or torchs_modules._global_forward_hooks
-        or torchs_modules._global_forward_pre_hooks
-    )
+    return bool(hooks_of(layer) or pre_hooks_of(layer) or has_global_hooks())

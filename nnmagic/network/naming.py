@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from torch import nn
 
 from nnmagic.network.layers import layers_of
+from nnmagic.torch_private import children_of
 
 Candidates = Callable[[], Iterable[tuple[str, nn.Module]]]
 """Gives the networks that the user named, with those names."""
@@ -54,7 +55,7 @@ class Network:
             return known[0]
         own = f"({type(module).__name__})"
         if parent is not None:
-            added = (key for key, child in parent._modules.items() if child is module)
+            added = (key for key, child in children_of(parent).items() if child is module)
             own = next(added, own)
         name = f"{parent_name}.{own}" if parent_name else own
         self.names[id(module)] = (name, weakref.ref(module))

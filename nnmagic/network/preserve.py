@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nnmagic.contexts import block
 from nnmagic.network.fingerprint import is_same
 from nnmagic.network.layers import ATOMS, EVERY_MODULES, Layers
+from nnmagic.torch_private import buffers_of, parameters_of
 
 CONTAINERS = (dict, OrderedDict, list, set, deque)
 
@@ -62,7 +63,7 @@ def preserved(
     ]
     lazy: dict[int, Any] = {}
     for module in modules:
-        for registry in (module._parameters, module._buffers):
+        for registry in (parameters_of(module), buffers_of(module)):
             if CLOSED.issuperset(map(type, registry.values())):
                 continue
             for name, tensor in registry.items():

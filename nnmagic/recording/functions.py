@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
+from torch.overrides import TorchFunctionMode
 
 from nnmagic.contexts import block
 from nnmagic.display.units import Shape
@@ -17,6 +17,7 @@ from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.network.places import TORCH_FOLDER, calling_line
 from nnmagic.recording.recorder import Recorder, RunObserver, WrittenCall
 from nnmagic.tensors.metadata import version_of
+from nnmagic.torch_private import enter_mode, function_mode_at, function_modes, leave_mode
 
 FUSING = (nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
 """Layers that leave their fused path, and so their arithmetic, where a function mode is active."""
@@ -61,7 +62,11 @@ class FunctionMode(TorchFunctionMode):
             self.resting = before
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run a function, and have note taken of it."""
         __tracebackhide__ = True
@@ -95,16 +100,16 @@ class FunctionMode(TorchFunctionMode):
             return False
         if torch.is_grad_enabled() and any(p.requires_grad for p in layer.parameters()):
             return False
-        if torch._C._len_torch_function_stack() != 1 or self.resting:
+        if function_modes() != 1 or self.resting:
             return False  # with a mode of the user's there is no fused path
-        if torch._C._get_function_stack_at(0) is not self:
+        if function_mode_at(0) is not self:
             return False
-        _pop_mode()
+        leave_mode()
         return True
 
     def come_back(self) -> None:
         """Go on after `step_aside`."""
-        _push_mode(self)
+        enter_mode(self)
 
 
 def _name(func: Any) -> str:
@@ -174,7 +179,7 @@ class FunctionObserver(RunObserver):
                 self._come_back(self._aside)
 
     def enter(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RunningCall[WrittenCall] | None:
         """Note that a call begins; follow no functions where that would change its arithmetic."""
         with self.mode.at_rest():
@@ -213,7 +218,9 @@ class FunctionObserver(RunObserver):
             self._aside = None
             self.mode.come_back()
 
-    def _inputs(self, given: tuple[tuple, dict[str, Any]]) -> tuple[Shape, tuple[int, ...]]:
+    def _inputs(
+        self, given: tuple[tuple[Any, ...], dict[str, Any]]
+    ) -> tuple[Shape, tuple[int, ...]]:
         shape, tensors = tensors_of_call(*given)
         parent = self.running[-1] if self.running else None
         index = -1 if parent is None or parent.is_skipped else parent.network.index

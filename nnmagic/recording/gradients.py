@@ -5,6 +5,7 @@ from torch import nn
 
 from nnmagic.records.call_log import TraceLog
 from nnmagic.tensors.writer import TensorWriter
+from nnmagic.torch_private import is_in_transform, parameters_of
 
 
 class Gradients:
@@ -28,7 +29,7 @@ class Gradients:
         """Note the gradient of a tensor of the log when a backward comes by."""
         if index in self._hooks or not tensor.requires_grad:
             return
-        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if is_in_transform(tensor):
             return  # torch.func differentiates without hooks
 
         def note(gradient: torch.Tensor) -> None:
@@ -48,7 +49,7 @@ class Gradients:
                 layer = layers.get((number, name))
                 own = {
                     key: self._of_parameter(parameter, measured)
-                    for key, parameter in module._parameters.items()
+                    for key, parameter in parameters_of(module).items()
                     if parameter is not None and parameter.requires_grad
                 }
                 if layer is not None and own:

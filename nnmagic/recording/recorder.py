@@ -22,6 +22,7 @@ from nnmagic.recording.judging import Judging
 from nnmagic.recording.root_calls import RootCall, RootCalls
 from nnmagic.records.call_log import Failure, TraceLog
 from nnmagic.tensors.writer import TensorWriter
+from nnmagic.torch_private import is_compiled
 
 
 @dataclass(slots=True)
@@ -121,9 +122,7 @@ class Recorder:
             place = place if starter.is_skipped else starter.record.place
         known = len(log.layers)
         layer = log.layer_index(network.index, call.layer, type(module).__name__)
-        if layer == known and (
-            type(module) not in self._torchs_own or module._compiled_call_impl is not None
-        ):
+        if layer == known and (type(module) not in self._torchs_own or is_compiled(module)):
             self._remark(module)
         index = log.add_call(
             layer=layer,
@@ -146,7 +145,7 @@ class Recorder:
         kind = opaque_kind(module)
         if kind:
             self.log.say(opaque_note(kind))
-        if self.eager and module._compiled_call_impl is not None:
+        if self.eager and is_compiled(module):
             self.log.say("compiled networks run eagerly while they are traced")
 
     def ended(self, call: RunningCall[WrittenCall], output: Any) -> None:

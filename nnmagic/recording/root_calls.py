@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nnmagic.network.calls import RunningCall
 from nnmagic.records.call_log import TraceLog
 from nnmagic.tensors.metadata import version_of
 from nnmagic.tensors.samples import restored
+from nnmagic.torch_private import tree_flatten, tree_unflatten
 
 PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, type(None), slice, range)
 
@@ -62,7 +62,9 @@ class RootCall:
         self._order = [*map(id, tensors)]
         self._places = [id(leaf) for leaf in leaves]
 
-    def arguments(self, log: TraceLog, main: torch.Tensor | None = None) -> tuple[tuple, dict]:
+    def arguments(
+        self, log: TraceLog, main: torch.Tensor | None = None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the call once more.
 
         Args:
@@ -124,7 +126,7 @@ class RootCalls:
 
     def __init__(self, log: TraceLog) -> None:
         self.log = log
-        self.remake: Callable[[nn.Module], tuple[tuple, dict[str, Any]]] | None = None
+        self.remake: Callable[[nn.Module], tuple[tuple[Any, ...], dict[str, Any]]] | None = None
         self.last: dict[int, RootCall] = {}
 
     def note(self, call: RunningCall[Any], root: RootCall) -> None:
@@ -145,7 +147,7 @@ class RootCalls:
             calls[self.log.layers[layer].network] += times
         return self.last.get(max(sorted(calls), key=lambda network: calls[network]))
 
-    def arguments(self, main: torch.Tensor | None = None) -> tuple[tuple, dict[str, Any]]:
+    def arguments(self, main: torch.Tensor | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the main call once more.
 
         Args:

@@ -17,7 +17,7 @@ from nnmagic.records.record import (
     leading_rows,
     ranked,
 )
-from nnmagic.records.tensor import NO_TENSOR, STATISTICS, OfTensor, Sample, TensorRecord
+from nnmagic.records.tensor import NO_TENSOR, STATISTICS, Sample, TensorColumns, TensorRecord
 from nnmagic.records.weights import WeightForm, form_lines
 
 LAZY = "not initialized yet"
@@ -41,7 +41,7 @@ FRAME_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParameterRecord(OfTensor):
+class ParameterRecord(TensorColumns):
     """One parameter.
 
     Attributes:

@@ -46,14 +46,15 @@ class Sample:
         if self.format == "Zd":
             parts = memoryview(self.data).cast("d").tolist()
             return [abs(complex(*pair)) for pair in zip(parts[::2], parts[1::2], strict=True)]
-        return self._numbers((self.numel,))
+        numbers: list[float] = self._numbers((self.numel,))
+        return numbers
 
     def _numbers(self, shape: tuple[int, ...]) -> Any:
         view: Any = memoryview(self.data)
         return view.cast(self.format, shape).tolist()
 
 
-def _nested(values: list, shape: Sequence[int]) -> Any:
+def _nested(values: list[Any], shape: Sequence[int]) -> Any:
     if not shape:
         return values[0]
     step = prod(shape[1:])
@@ -174,7 +175,7 @@ STATISTICS = ("min", "max", "mean", "std", "zeros", "nan", "inf")
 """The numbers of a tensor that a frame has columns for."""
 
 
-class OfTensor(ABC):
+class TensorColumns(ABC):
     """Something with one main tensor, whose dtype, device and statistics it shows as its own."""
 
     __slots__ = ()
@@ -184,53 +185,54 @@ class OfTensor(ABC):
     def main(self) -> TensorRecord | None:
         """The tensor that the statistics are of."""
 
-    def _of_main(self, name: str) -> Any:
-        return None if self.main is None else getattr(self.main, name)
+    @property
+    def _tensor(self) -> TensorRecord:
+        return self.main or NO_TENSOR
 
     @property
     def dtype(self) -> str | None:
         """The dtype without the prefix, `"float32"`."""
-        return self._of_main("dtype")
+        return self._tensor.dtype or None
 
     @property
     def device(self) -> str | None:
         """The device."""
-        return self._of_main("device")
+        return self._tensor.device or None
 
     @property
     def min(self) -> float | None:
         """The least finite value."""
-        return self._of_main("min")
+        return self._tensor.min
 
     @property
     def max(self) -> float | None:
         """The greatest finite value."""
-        return self._of_main("max")
+        return self._tensor.max
 
     @property
     def mean(self) -> float | None:
         """The mean of the finite values."""
-        return self._of_main("mean")
+        return self._tensor.mean
 
     @property
     def std(self) -> float | None:
         """The standard deviation (correction 1) of the finite values."""
-        return self._of_main("std")
+        return self._tensor.std
 
     @property
     def zeros(self) -> float | None:
         """The fraction of the values that are exactly zero, in 0..1."""
-        return self._of_main("zeros")
+        return self._tensor.zeros
 
     @property
     def nan(self) -> int | None:
         """How many values are NaN."""
-        return self._of_main("nan")
+        return self._tensor.nan
 
     @property
     def inf(self) -> int | None:
         """How many values are infinite."""
-        return self._of_main("inf")
+        return self._tensor.inf
 
 
 class Statistics(NamedTuple):

@@ -44,12 +44,12 @@ class TensorLog:
 
     lock: AbstractContextManager[Any] = field(default_factory=RLock)
     forms: list[Form] = field(default_factory=list)
-    form: array = field(default_factory=partial(array, "l"))
+    form: "array[int]" = field(default_factory=partial(array, "l"))
     samples: list[Samples | bytes | None] = field(default_factory=list)
     read_pending: Callable[[], None] | None = None
     measured: dict[int, int] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
-    _statistics: array = field(default_factory=partial(array, "d"))
+    _statistics: "array[float]" = field(default_factory=lambda: array("d"))
     _forms_seen: dict[Form, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -83,7 +83,10 @@ class TensorLog:
         return index
 
     def add(
-        self, form: int, statistics: array = UNKNOWN, samples: Samples | bytes | None = None
+        self,
+        form: int,
+        statistics: "array[float]" = UNKNOWN,
+        samples: Samples | bytes | None = None,
     ) -> int:
         """Append a tensor; return its number.
 
@@ -116,7 +119,7 @@ class TensorLog:
         if self.read_pending is not None:
             self.read_pending()
 
-    def column(self, name: str) -> array:
+    def column(self, name: str) -> "array[float]":
         """Return one statistic of all tensors, NaN where it is unknown.
 
         Args:

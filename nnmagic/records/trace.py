@@ -11,7 +11,7 @@ from nnmagic.display.units import Shape
 from nnmagic.records.call_log import FAILED, Failure, TraceLog
 from nnmagic.records.findings.nonfinite import first_nonfinite
 from nnmagic.records.record import Record, data_frame, joint_norm
-from nnmagic.records.tensor import STATISTICS, OfTensor, TensorRecord
+from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
 from nnmagic.records.trace_table import TraceTable
 
 FRAME_COLUMNS = (
@@ -35,7 +35,7 @@ GRADIENT_COLUMNS = ("grad_norm", "grad_mean", "grad_std", "own_grad_norm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerCall(OfTensor):
+class LayerCall(TensorColumns):
     """One call of one layer; a layer that is used twice has two.
 
     The statistics, dtype and device are those of the first floating-point or complex tensor that

@@ -6,11 +6,15 @@ As long as there is one, each function of torch goes through Python: one to six 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
-from torch.utils._device import DeviceContext
 
 from nnmagic.network.layers import has_hooks
+from nnmagic.torch_private import (
+    DeviceContext,
+    function_modes,
+    pop_function_mode,
+    push_function_mode,
+)
 
 NAMES = """
     AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
@@ -53,15 +57,15 @@ def set_aside(layer: nn.Module) -> DeviceContext | None:
     """
     if not has_torchs_forward(layer):
         return None
-    if torch._C._len_torch_function_stack() != 1:
+    if function_modes() != 1:
         return None
-    mode = torch._C._pop_torch_function_stack()
+    mode = pop_function_mode()
     if type(mode) is DeviceContext:
         return mode
-    torch._C._push_on_torch_function_stack(mode)
+    push_function_mode(mode)
     return None
 
 
 def put_back(device: DeviceContext) -> None:
     """Let the default device be what it was."""
-    torch._C._push_on_torch_function_stack(device)
+    push_function_mode(device)

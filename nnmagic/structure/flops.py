@@ -14,11 +14,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._ops import HigherOrderOperator
-from torch.utils._pytree import tree_leaves
 
 from nnmagic.structure.meta_cache import LightMode
 from nnmagic.structure.packed import matrices_of, unpacked
+from nnmagic.torch_private import (
+    DisableTorchFunction,
+    HigherOrderOperator,
+    decomposed,
+    is_composite,
+    packet_of,
+    schema_of,
+    tree_leaves,
+)
 
 WITHOUT_PRODUCTS = frozenset(("aten", "prim", "prims", "c10d", "_c10d_functional", "profiler"))
 """Namespaces of torch operations, none of which multiplies and adds, but for those named here."""
@@ -71,7 +78,6 @@ OTHERS_WITHOUT_PRODUCTS = (
 )
 """How the names of operations in other namespaces begin that have no products either."""
 
-COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 Formula = Callable[..., int]
 """What gives the operations of a call, from its arguments and what it returned as `out_val`."""
@@ -306,16 +312,20 @@ class FlopCounter(LightMode):
         self._found: dict[int, tuple[Any, Formula | None, str, bool]] = {}
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         __tracebackhide__ = True
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled() and hasattr(func, "decompose"):
             # operations arrive whole here; elsewhere as what they are made of
-            composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE)
+            composite = is_composite(func)
             if composite and self._formula(func)[1] is None and _are_plain(args, kwargs):
                 with self:  # func.decompose may take one in Python, which rounds otherwise
-                    return func._op_dk(COMPOSITE, *args, **kwargs)
+                    return decomposed(func, args, kwargs)
         output = func(*args, **kwargs)
         self.count(func, args, kwargs, output)
         return output
@@ -326,7 +336,7 @@ class FlopCounter(LightMode):
             found = self._found[id(func)] = func, *_counting(func, len(_loaded_registry() or ()))
         return found
 
-    def count(self, func: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+    def count(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Count an operation that was made."""
         _, formula, name, has_products = self._found.get(id(func)) or self._formula(func)
         if not has_products:
@@ -343,9 +353,11 @@ class FlopCounter(LightMode):
         self.misses += 1
 
 
-def _flops(formula: Formula, args: tuple, kwargs: dict[str, Any], output: Any) -> int | None:
+def _flops(
+    formula: Formula, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> int | None:
     try:
-        with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
+        with DisableTorchFunction():  # modes make every look at a tensor ten times slower
             return formula(*args, **kwargs, out_val=output)
     except Exception:  # noqa: BLE001 - a form that it does not know, such as nested
         return None
@@ -365,10 +377,10 @@ def _counting(func: Any, _: int) -> tuple[Formula | None, str, bool]:
     """
     if isinstance(func, HigherOrderOperator):
         return _registered(func), func.name(), True
-    name = func._schema.name
+    name = schema_of(func).name
     formula = FORMULAS.get(name)
     if formula is None and (_loaded_registry() is not None or ONLY_IN_TORCH.search(name)):
-        formula = _registered(func._overloadpacket)
+        formula = _registered(packet_of(func))
     counted = formula is not None or _has_products(func.namespace, name)
     return formula, name.removeprefix("aten::"), counted
 
@@ -399,7 +411,7 @@ def _shape(value: Any) -> Any:
     return value
 
 
-def _are_plain(args: tuple, kwargs: dict[str, Any]) -> bool:
+def _are_plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether no tensor is nested or of a class of its own, which has kernels of its own."""
     tensors = (each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor))
     return all(type(t) in (torch.Tensor, nn.Parameter) and not t.is_nested for t in tensors)

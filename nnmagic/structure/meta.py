@@ -7,13 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-)
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._pytree import tree_map
 
 from nnmagic.contexts import block
 from nnmagic.network.failures import first_line
@@ -22,6 +16,17 @@ from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.structure.meta_rules import FLOATS, META
 from nnmagic.structure.packed import are_packed, holds_packed, packed_on_meta
 from nnmagic.tensors.metadata import is_lazy
+from nnmagic.torch_private import (
+    BUFFERS,
+    FORWARD_HOOKS,
+    FORWARD_PRE_HOOKS,
+    PARAMETERS,
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    make_subclass,
+    tree_map,
+)
 
 SIGNS = (
     "meta tensors",
@@ -152,7 +157,7 @@ class _MetaTensors:
         ):  # all there is to know of its form; made in a third of the time that tensor.to takes
             new = torch.empty_like(tensor, device=META)
             if kind is nn.Parameter:
-                return torch.Tensor._make_subclass(nn.Parameter, new, tensor.requires_grad)
+                return make_subclass(nn.Parameter, new, tensor.requires_grad)
             return new.requires_grad_() if tensor.requires_grad else new
         if is_lazy(tensor):
             lazy: Any = kind
@@ -193,10 +198,10 @@ def networks_on_meta(
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere
             attributes = module.__dict__
-            for hooks in (attributes["_forward_hooks"], attributes["_forward_pre_hooks"]):
+            for hooks in (attributes[FORWARD_HOOKS], attributes[FORWARD_PRE_HOOKS]):
                 if hooks:
                     hooks.update({k: _tolerant(v, failed_hooks) for k, v in hooks.items()})
-            for held in (attributes["_parameters"], attributes["_buffers"]):
+            for held in (attributes[PARAMETERS], attributes[BUFFERS]):
                 for name, tensor in held.items():
                     if tensor is not None:
                         held[name] = meta_tensors(tensor)

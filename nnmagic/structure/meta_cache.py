@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnmagic.structure.meta_rules import BEYOND_META, META, RULES, is_dense
+from nnmagic.torch_private import DisableTorchFunction, TorchDispatchMode, schema_of, storage_id
 
 PLAIN = frozenset(
     {int, float, bool, complex, str, type(None)}
@@ -91,7 +91,11 @@ class MetaMode(LightMode):
         self.count = count
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         __tracebackhide__ = True
         kwargs = kwargs or {}
@@ -112,7 +116,7 @@ def _kernel_for(func: Any) -> Kernel | None:
     def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         __tracebackhide__ = True
         # modes make every look at a tensor ten times slower
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             output = rule(*args, **kwargs)
         if output is not NotImplemented:
             return output
@@ -126,14 +130,14 @@ def _cached(func: Any) -> Kernel:
 
     def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         __tracebackhide__ = True
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             key = _key(args, kwargs)
             layout = layouts.get(key)
             if layout is not None:
                 return _made(layout, args)
         output = func(*args, **kwargs)
         if key is not None:
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 layout = _layout(output, args)
             if layout is not None:
                 if len(layouts) >= MOST_CACHED:
@@ -148,10 +152,10 @@ def _can_be_cached(func: Any) -> bool:
     """Tell whether an operation gives new tensors only, or changes its first one's values only."""
     if func.namespace not in ("aten", "prims"):
         return False
-    changed = [i for i, each in enumerate(func._schema.arguments) if each.alias_info is not None]
-    if func._schema.is_mutable:
+    changed = [i for i, each in enumerate(schema_of(func).arguments) if each.alias_info is not None]
+    if schema_of(func).is_mutable:
         return changed == [0] and torch.Tag.pointwise in func.tags
-    return not any(each.alias_info is not None for each in func._schema.returns)
+    return not any(each.alias_info is not None for each in schema_of(func).returns)
 
 
 def _key(args: Iterable[Any], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
@@ -190,11 +194,11 @@ def _layout(output: Any, args: tuple[Any, ...]) -> Any:
     if args and output is args[0]:
         return FIRST_ARGUMENT
     outputs = output if type(output) is tuple else (output,)
-    taken = {each.untyped_storage()._cdata for each in _tensors_in(args)}
+    taken = {storage_id(each) for each in _tensors_in(args)}
     for each in outputs:
         if not (type(each) is Tensor and each.is_meta and is_dense(each)):
             return None
-        if each.storage_offset() or each.untyped_storage()._cdata in taken:
+        if each.storage_offset() or storage_id(each) in taken:
             return None
     layouts = [(each.shape, each.stride(), each.dtype) for each in outputs]
     return layouts if type(output) is tuple else layouts[0]

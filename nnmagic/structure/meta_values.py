@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._mode_utils import no_dispatch
-from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from nnmagic.structure.meta_cache import LightMode
+from nnmagic.torch_private import FakeTensor, no_dispatch, schema_of, tree_leaves, tree_map_only
 
 MOST_VALUES = 4096
 """The values of a larger tensor are not followed."""
@@ -44,7 +42,11 @@ class _KnownValues(LightMode):
         return empty
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         __tracebackhide__ = True
         kwargs = kwargs or {}
@@ -53,7 +55,7 @@ class _KnownValues(LightMode):
             return self.know(lifted, args[0]) if _is_named(lifted) else lifted
         if func.namespace == "prim" or (not kwargs and not self._touches(args)):
             return func(*args, **kwargs)
-        name = func._schema.name
+        name = schema_of(func).name
         if name == PACKING:
             return func(args[0], self.values.get(args[1], args[1]), *args[2:])
         got = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
@@ -62,7 +64,7 @@ class _KnownValues(LightMode):
         to_meta = device is not None and device.type == "meta"
         real = [self._value(each) for each in empty_ones]
         if any(value is None for value in real):
-            if func._schema.is_mutable:
+            if schema_of(func).is_mutable:
                 for each in empty_ones:
                     self.values.pop(each, None)
             return func(*args, **kwargs)
@@ -92,7 +94,7 @@ class _KnownValues(LightMode):
         known = self.values.get(empty)
         return getattr(empty, "constant", None) if known is None else known
 
-    def _touches(self, args: tuple) -> bool:
+    def _touches(self, args: tuple[Any, ...]) -> bool:
         ids = self._ids
         for each in args:
             if id(each) in ids:
@@ -128,7 +130,7 @@ def _is_exact(dtype: torch.dtype | None) -> bool:
     return dtype is not None and not dtype.is_floating_point and not dtype.is_complex
 
 
-def _is_made(name: str, args: tuple, kwargs: dict[str, Any]) -> bool:
+def _is_made(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether an operation makes a few integers from numbers alone."""
     if name == "aten::arange":
         return all(isinstance(number, int) and abs(number) <= MOST_VALUES for number in args)

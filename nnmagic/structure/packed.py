@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from nnmagic.structure.meta_cache import LightMode
+from nnmagic.torch_private import methods_of, schema_of, tree_leaves
 
 
 class Stored(NamedTuple):
@@ -48,7 +48,7 @@ def unpacked(value: Any) -> Iterator[Stored]:
         yield Stored(value.shape, torch.float16 if half else value.dtype)
     elif isinstance(value, torch.ScriptObject):
         held: Any = value
-        methods = held._method_names()
+        methods = methods_of(held)
         if "unpack" in methods:
             yield from unpacked(held.unpack())
         elif "__getstate__" in methods:
@@ -88,7 +88,7 @@ def _gru(x: torch.Tensor, *rest: Any, **_: Any) -> tuple[torch.Tensor, ...]:
     return _recurrent(x, hidden, rest), torch.empty_like(hidden)
 
 
-def _recurrent(x: torch.Tensor, hidden: torch.Tensor, rest: tuple) -> torch.Tensor:
+def _recurrent(x: torch.Tensor, hidden: torch.Tensor, rest: tuple[Any, ...]) -> torch.Tensor:
     flags = [each for each in rest if isinstance(each, bool)]
     bidirectional = flags[2]  # after has_biases and train
     return x.new_empty((*x.shape[:-1], hidden.shape[-1] * (1 + bidirectional)))
@@ -131,10 +131,14 @@ ON_META: dict[str, Callable[..., Any]] = {
 
 class _PackedOnMeta(LightMode):
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         __tracebackhide__ = True
-        made = ON_META.get(func._schema.name)
+        made = ON_META.get(schema_of(func).name)
         if made is None:
             return func(*args, **(kwargs or {}))
         return made(*args, **(kwargs or {}))

@@ -9,6 +9,7 @@ from nnmagic.network.layers import Layers, opaque_kind
 from nnmagic.records.weights import WeightForm, below, tied
 from nnmagic.structure.weights import weight_forms
 from nnmagic.tensors.metadata import is_lazy, storage_bytes, storage_of
+from nnmagic.torch_private import buffers_of, children_of, parameters_of
 
 
 class Counts:
@@ -39,7 +40,7 @@ class Counts:
         self._shown: dict[int, str] = {} if shown is None else shown
         self._made: list[nn.Module] = []
         self.lazy = False
-        buffers = (buffer for m in modules for buffer in m._buffers.values())
+        buffers = (buffer for m in modules for buffer in buffers_of(m).values())
         self.buffer_bytes = storage_bytes(buffer for buffer in buffers if buffer is not None)
         classes = {type(module): module for module in modules}.values()
         self.scripted = any(isinstance(module, ScriptModule) for module in classes)
@@ -58,7 +59,7 @@ class Counts:
         storages, held, children = set[int](), 0, 0
         below, owned = self._below, self._own
         for module in reversed(modules):
-            parameters, inside = module._parameters, module._modules
+            parameters, inside = parameters_of(module), children_of(module)
             if not parameters and not inside:  # as half of all layers
                 owned[id(module)], below[id(module)] = (), (0, 0, 0)
                 continue
@@ -94,7 +95,7 @@ class Counts:
     def _take(self, module: nn.Module) -> None:
         """Count a layer and all below it, each with the distinct parameters below it."""
         whole = bool(opaque_kind(module))  # a row of its own, with all that is below it
-        held = dict(module.named_parameters()) if whole else module._parameters
+        held = dict(module.named_parameters()) if whole else parameters_of(module)
         there = {name: p for name, p in held.items() if p is not None}
         own = {name: p for name, p in there.items() if not is_lazy(p)}
         self.lazy |= len(own) < len(there)
@@ -104,7 +105,7 @@ class Counts:
         trainable = sum(p.numel() for p in parameters if p.requires_grad)
         self._below[id(module)] = total, trainable, storage_bytes(parameters)
         self._taken.add(id(module))
-        for child in () if whole else module._modules.values():
+        for child in () if whole else children_of(module).values():
             if child is not None and id(child) not in self._taken:
                 self._take(child)
 

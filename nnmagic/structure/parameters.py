@@ -13,6 +13,7 @@ from nnmagic.records.weights import named as named_forms
 from nnmagic.structure.weights import weight_forms
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import bytes_of, form_of, is_lazy, storage_bytes
+from nnmagic.torch_private import storage_id
 
 
 def params(
@@ -134,7 +135,7 @@ def _same_values(tensor: torch.Tensor) -> Any:
     """
     try:
         if tensor.numel() and not tensor.is_meta:
-            place = tensor.untyped_storage()._cdata, tensor.storage_offset()
+            place = storage_id(tensor), tensor.storage_offset()
             return (*place, tensor.dtype, tuple(tensor.shape), tensor.stride())
     except (RuntimeError, NotImplementedError, ValueError):
         pass  # lazy, or without a storage

@@ -19,6 +19,7 @@ from nnmagic.structure.flops import FlopCounter
 from nnmagic.structure.parameter_counts import Counts
 from nnmagic.structure.shape_observer import LayerRun, ShapeObserver
 from nnmagic.tensors.metadata import bytes_of, is_lazy, storage_bytes
+from nnmagic.torch_private import is_compiled
 
 
 class RunObserver(ShapeObserver):
@@ -37,7 +38,7 @@ class RunObserver(ShapeObserver):
         self.input_bytes = 0
 
     def enter(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RunningCall[LayerRun] | None:
         """Note that a call begins, unless a backward makes it."""
         return None if in_backward() else super().enter(module, args, kwargs)
@@ -101,7 +102,7 @@ class RunObserver(ShapeObserver):
     def _unseen(self) -> list[str]:
         called = [run.module for run in self.runs]
         lines = []
-        if any(module._compiled_call_impl is not None or _is_compiled(module) for module in called):
+        if any(is_compiled(module) or _is_compiled(module) for module in called):
             lines.append("compiled networks run eagerly in a real run, to show their layers")
         kinds = dict.fromkeys(map(opaque_kind, called))
         lines += [opaque_note(kind) for kind in kinds if kind]

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils._device import DeviceContext
 
 from nnmagic.display.units import Shape, layer_name
 from nnmagic.network.calls import CallObserver, RunningCall
@@ -19,6 +17,7 @@ from nnmagic.structure.default_device import put_back, set_aside
 from nnmagic.structure.flops import FlopCounter
 from nnmagic.structure.parameter_counts import Counts
 from nnmagic.tensors.metadata import bytes_of
+from nnmagic.torch_private import DeviceContext, DisableTorchFunction, parameters_of
 
 
 class LayerRun:
@@ -111,7 +110,7 @@ class ShapeObserver(CallObserver[LayerRun]):
         run.first_flops, run.first_misses = counter.total, counter.misses
         if call.stack is not self.running:  # a mode sees the operations of its own thread only
             counter.uncount(f"{type(module).__name__} in a thread")
-        with torch._C.DisableTorchFunction():  # modes make every look at a tensor ten times slower
+        with DisableTorchFunction():  # modes make every look at a tensor ten times slower
             if len(args) == 1 and not kwargs and type(args[0]) is Tensor and not args[0].is_nested:
                 run.input_shape = tuple(args[0].shape)
             else:
@@ -124,7 +123,7 @@ class ShapeObserver(CallObserver[LayerRun]):
     def ended(self, call: RunningCall[LayerRun], output: Any) -> None:
         """Complete the row of the call."""
         run = self._finished(call.record)
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             if type(output) is Tensor and not output.is_nested:
                 run.output_shape = tuple(output.shape)
                 run.output_bytes = output.numel() * output.element_size()
@@ -188,7 +187,7 @@ def _never_ran(label: str, ran: Set[str], counts: Counts) -> Iterator[LayerShape
         if name in ran:
             continue
         is_never_called = not name or isinstance(layer, nn.ModuleList | nn.ModuleDict)
-        if not is_never_called or layer._parameters:
+        if not is_never_called or parameters_of(layer):
             yield LayerRun(label, name, layer, 1).row(None, counts)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from nnmagic.contexts import block
 from nnmagic.display.units import Shape
@@ -18,6 +17,7 @@ from nnmagic.records.summary import Summary
 from nnmagic.records.summary_rows import LayerShape
 from nnmagic.structure.shape_observer import config_of
 from nnmagic.tensors.metadata import is_lazy, version_of
+from nnmagic.torch_private import parameters_of, tree_leaves
 
 NAMED = 3
 """How many types of layers a reason names."""
@@ -178,7 +178,7 @@ def _name(layer: Any) -> str:
 
 def _own_names(module: nn.Module, own: int) -> tuple[str, ...]:
     """Return the names of a module's own parameters, and a mark where it is told to have more."""
-    named = {name: p for name, p in module._parameters.items() if p is not None}
+    named = {name: p for name, p in parameters_of(module).items() if p is not None}
     numel = sum(p.numel() for p in named.values() if not is_lazy(p))
     return (*named, "…") if own > numel else tuple(named)
 

@@ -14,6 +14,7 @@ from nnmagic.structure.meta import FakeTensors, networks_on_meta, on_meta, takes
 from nnmagic.structure.meta_values import known_values
 from nnmagic.structure.optimizers import optimizer_bytes
 from nnmagic.tensors.metadata import bytes_of, is_lazy
+from nnmagic.torch_private import storage_id
 
 
 class SavedTensors:
@@ -25,7 +26,7 @@ class SavedTensors:
     def __init__(self, network: nn.Module) -> None:
         self._kept: dict[int, torch.Tensor] = {}
         self._apart = {
-            tensor.untyped_storage()._cdata
+            storage_id(tensor)
             for tensor in (*network.parameters(), *network.buffers())
             if not is_lazy(tensor) and tensor.layout is torch.strided
         }
@@ -38,7 +39,7 @@ class SavedTensors:
 
     def _pack(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         if tensor.layout is torch.strided:
-            storage = tensor.untyped_storage()._cdata
+            storage = storage_id(tensor)
             if storage not in self._apart:
                 self._kept.setdefault(storage, tensor.detach())  # a storage in use gets no namesake
         holder = [tensor]

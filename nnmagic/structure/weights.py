@@ -14,6 +14,7 @@ from nnmagic.records.weights import WeightForm
 from nnmagic.structure.meta import networks_on_meta
 from nnmagic.structure.packed import Stored, are_packed, holds_packed, packed_in
 from nnmagic.tensors.metadata import bytes_of, storage_bytes
+from nnmagic.torch_private import buffers_of, children_of, parameters_of, pre_hooks_of, pruned_name
 
 
 def weight_forms(
@@ -34,10 +35,10 @@ def weight_forms(
             # torch's quantised layers hold them in modules of their own, whose names begin so
             owner = f".{layer}".partition("._")[0][1:]
             packed.setdefault(owner, []).extend(packed_in(module))
-        if module._forward_pre_hooks and (found := [*_pruned(module), *_normed(module)]):
+        if pre_hooks_of(module) and (found := [*_pruned(module), *_normed(module)]):
             forms[layer] = found
-        if "parametrizations" in module._modules:
-            chains = module._modules["parametrizations"]
+        if "parametrizations" in children_of(module):
+            chains = children_of(module)["parametrizations"]
             if isinstance(chains, nn.ModuleDict):
                 computed.update(((layer, name), chain) for name, chain in chains.items())
     for layer, stored in packed.items():
@@ -59,11 +60,11 @@ def _packed(stored: list[Stored]) -> WeightForm:
 
 
 def _pruned(module: nn.Module) -> Iterator[WeightForm]:
-    for hook in module._forward_pre_hooks.values():
+    for hook in pre_hooks_of(module).values():
         if not isinstance(hook, prune.BasePruningMethod):
             continue
-        name = hook._tensor_name
-        original, mask = module._parameters[f"{name}_orig"], module._buffers[f"{name}_mask"]
+        name = pruned_name(hook)
+        original, mask = parameters_of(module)[f"{name}_orig"], buffers_of(module)[f"{name}_mask"]
         if original is not None and mask is not None:
             yield WeightForm(
                 name=name,
@@ -77,10 +78,10 @@ def _pruned(module: nn.Module) -> Iterator[WeightForm]:
 
 def _normed(module: nn.Module) -> Iterator[WeightForm]:
     """Yield the weights that the older functions of `torch.nn.utils` have computed by a hook."""
-    for hook in module._forward_pre_hooks.values():
+    for hook in pre_hooks_of(module).values():
         if isinstance(hook, WeightNorm | SpectralNorm):
             parts = ("orig",) if isinstance(hook, SpectralNorm) else ("g", "v")
-            made_of = [module._parameters[f"{hook.name}_{part}"] for part in parts]
+            made_of = [parameters_of(module)[f"{hook.name}_{part}"] for part in parts]
             yield _computed(
                 hook.name, module.__dict__[hook.name].numel(), made_of, type(hook).__name__
             )

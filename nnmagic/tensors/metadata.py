@@ -8,6 +8,17 @@ import torch
 from torch import nn
 
 from nnmagic.records.tensor import Form
+from nnmagic.torch_private import (
+    DisableFuncTorch,
+    DisableTorchDispatch,
+    DisableTorchFunction,
+    dispatch_modes,
+    function_modes,
+    nested_sizes,
+    raw_version,
+    storage_id,
+    transform_level,
+)
 
 PLAIN = (torch.Tensor, nn.Parameter)
 
@@ -23,9 +34,9 @@ class HiddenFromUserCode:
 
     def __enter__(self) -> Self:
         self._guards = (
-            torch._C.DisableTorchFunction(),
-            torch._C._DisableTorchDispatch(),
-            torch._C._DisableFuncTorch(),
+            DisableTorchFunction(),
+            DisableTorchDispatch(),
+            DisableFuncTorch(),
         )
         for guard in self._guards:
             guard.__enter__()
@@ -39,11 +50,6 @@ class HiddenFromUserCode:
 def hidden_from_user_code(tensor: torch.Tensor) -> AbstractContextManager[Any]:
     """Return a block in which no code of the user's sees what is done to a tensor."""
     return HiddenFromUserCode() if has_observers(tensor) else nullcontext()
-
-
-function_modes = torch._C._len_torch_function_stack
-dispatch_modes = torch._C._len_torch_dispatch_stack
-transform_level = torch._C._functorch.maybe_current_level
 
 
 def has_observers(tensor: torch.Tensor) -> bool:
@@ -86,7 +92,7 @@ def storage_of(tensor: torch.Tensor) -> tuple[int, int]:
     """Return what is equal for tensors that share a storage, and the bytes in it."""
     try:
         storage = tensor.untyped_storage()
-        return storage._cdata, storage.nbytes()
+        return storage_id(tensor), storage.nbytes()
     except (RuntimeError, NotImplementedError):
         return id(tensor), bytes_of(tensor)  # one without a storage, such as a sparse one
 
@@ -117,7 +123,7 @@ def _sizes(tensor: torch.Tensor) -> tuple[int | None, ...]:
         return tuple(size if type(size) is int else None for size in tensor.shape)
     if tensor.size(0) == 0:
         return 0, *[None] * (tensor.dim() - 1)
-    parts = tensor._nested_tensor_size().tolist()
+    parts = nested_sizes(tensor)
     axes = zip(*parts, strict=True)
     return len(parts), *(axis[0] if len(set(axis)) == 1 else None for axis in axes)
 
@@ -126,6 +132,6 @@ def version_of(tensor: torch.Tensor) -> int:
     """Return the version counter of a tensor, -1 where it has none."""
     try:
         with hidden_from_user_code(tensor):
-            return -1 if tensor.is_inference() else tensor._version
+            return -1 if tensor.is_inference() else raw_version(tensor)
     except Exception:  # noqa: BLE001 - a subclass may refuse to be read
         return -1

@@ -11,6 +11,13 @@ import torch
 
 from nnmagic.tensors.metadata import PLAIN
 from nnmagic.tensors.statistics import PIECE
+from nnmagic.torch_private import (
+    is_functional,
+    is_in_transform,
+    is_zero_tensor,
+    jagged_parts,
+    local_tensor,
+)
 
 NATIVE_NAMES = "float32 float64 bool uint8 uint16 uint32 uint64 int8 int16 int32 int64"
 NATIVE = frozenset(getattr(torch, name) for name in NATIVE_NAMES.split())
@@ -50,9 +57,9 @@ def why_unreadable(tensor: torch.Tensor) -> str:
     kind = type(tensor)
     if tensor.is_meta:
         return "on the meta device"
-    if torch._is_functional_tensor(tensor):
+    if is_functional(tensor):
         return "a functional tensor"
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+    if is_in_transform(tensor):
         return "inside torch.func"
     if kind in PLAIN:
         return "its memory is given back" if storage_was_freed(tensor) else ""
@@ -103,7 +110,7 @@ def _spread_over(tensor: Any) -> str:
 def part_here(tensor: Any) -> torch.Tensor:
     """Return the part of a readable tensor that this process holds: all of it."""
     if type(tensor) not in PLAIN and _is_distributed(tensor):
-        return tensor._local_tensor  # `to_local` would run DTensor's own code
+        return local_tensor(tensor)
     return tensor
 
 
@@ -140,7 +147,7 @@ def as_numpy(tensor: torch.Tensor) -> np.ndarray:
     `tensor.numpy()` would do that too, and forbid torch to resize the storage ever after, as a
     network that frees it does.
     """
-    if tensor._is_zerotensor():  # it has no memory
+    if is_zero_tensor(tensor):  # it has no memory
         return tensor.numpy(force=True)
     return np.from_dlpack(tensor)
 
@@ -177,11 +184,7 @@ def _components(tensor: Any) -> list[torch.Tensor]:
     """Return tensors that together hold the values of a nested one."""
     if tensor.layout is torch.strided:
         return list(tensor.detach().unbind())
-    values, lengths = tensor._values.detach(), tensor._lengths
-    if lengths is None:
-        return [values]
-    runs = zip(tensor._offsets.tolist(), lengths.tolist(), strict=False)
-    return [values.narrow(tensor._ragged_idx - 1, start, length) for start, length in runs]
+    return jagged_parts(tensor)
 
 
 def _stored(tensor: torch.Tensor) -> torch.Tensor:

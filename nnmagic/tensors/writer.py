@@ -24,6 +24,7 @@ from nnmagic.tensors.metadata import (
 )
 from nnmagic.tensors.samples import WHOLE, samples_of
 from nnmagic.tensors.values import DenseValues, address_of
+from nnmagic.torch_private import BelowAutograd, DisableAutocast, is_functional, raw_version
 
 SCORES = 4096
 """How many values of a network's large output are kept in whole rows, but at least one row."""
@@ -36,8 +37,6 @@ MOST_PICTURES = 2000
 
 MEASURED_DTYPES = {torch.float32: ("float32", "f"), torch.float64: ("float64", "d")}
 """The name, and NumPy's code, of the dtypes that the kernel measures."""
-
-is_functional = torch._is_functional_tensor
 
 
 class Layout(NamedTuple):
@@ -98,7 +97,7 @@ class TensorWriter:
         if observed:
             version = version_of(tensor)
         else:
-            version = -1 if tensor.is_inference() else tensor._version
+            version = -1 if tensor.is_inference() else raw_version(tensor)
         written = None
         seen = None if new else self._seen.get(id(tensor))
         if seen is not None and seen[1] == version >= 0 and seen[0]() is tensor:
@@ -173,7 +172,7 @@ class TensorWriter:
             try:
                 if capturing:
                     raise RuntimeError(devices.CAPTURING)
-                with torch._C._DisableAutocast(), torch._C._AutoDispatchBelowAutograd():
+                with DisableAutocast(), BelowAutograd():
                     begun = begin(tensor, **options)
             except Exception as error:  # noqa: BLE001 - an observer observes: no error gets out
                 log.set(index, *not_measured(reason_of(error)))

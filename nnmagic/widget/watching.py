@@ -106,7 +106,7 @@ class Watcher(CallObserver[WrittenCall]):
         return None if not stack and self.is_busy else stack
 
     def enter(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RunningCall[WrittenCall] | None:
         """Note that a call of the network, or within it, begins."""
         if not self.stack_here():
