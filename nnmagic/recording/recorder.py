@@ -235,10 +235,10 @@ class Recorder:
         """Say which maps the features that a layer refused were flattened from, if they were."""
         log = self.log
         (refused, *_) = [*log.inputs[index], None]
-        wanted = None if refused is None else log.tensors.form_of(refused).shape
+        wanted = None if refused is None else log.tensors.metadata_of(refused).shape
         for call in range(index - 1, max(-1, index - 4), -1):
             for tensor in (*log.outputs[call], *log.inputs[call]):
-                shape = log.tensors.form_of(tensor).shape
+                shape = log.tensors.metadata_of(tensor).shape
                 sizes = [size for size in shape if size is not None]
                 if len(sizes) == len(shape) > 2 and wanted == (sizes[0], prod(sizes[1:])):
                     return f"; flattened from {shape}: pictures of another size?"

@@ -14,7 +14,7 @@ from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.recording.root_calls import GoneError, RootCall, RootCalls
 from nnmagic.recording.run import own_run, recording
-from nnmagic.records.tensor import Form, Sample
+from nnmagic.records.tensor import Metadata, Sample
 from nnmagic.records.trace import Trace
 from nnmagic.tensors.measure import first_items
 from nnmagic.tutorial import are_on_disk, fashion_mnist
@@ -70,10 +70,10 @@ class Rerun:
         if not reason:
             if not self.reason_not_same():
                 sources.append("same")
-            form = self._main_form()
-            if form is not None:
+            metadata = self._main_metadata()
+            if metadata is not None:
                 sources.append("noise")
-                if _takes_pictures(form) and are_on_disk():
+                if _takes_pictures(metadata) and are_on_disk():
                     sources.append("picture")
                 if self.look_up is not None:
                     sources.append("variable")
@@ -110,11 +110,11 @@ class Rerun:
             return str(error)
         return ""
 
-    def _main_form(self) -> Form | None:
+    def _main_metadata(self) -> Metadata | None:
         log, call = self.trace.log, self.call
         if call is None or not log.inputs[call.index]:
             return None
-        return log.tensors.form_of(log.inputs[call.index][0])
+        return log.tensors.metadata_of(log.inputs[call.index][0])
 
     def run(self, asked: AskMessage) -> Trace:
         """Run the network as its recorded call did, on what was asked for.
@@ -159,19 +159,19 @@ class Rerun:
 
     def _input(self, asked: AskMessage) -> tuple[torch.Tensor | None, str, tuple[str, ...]]:
         on = asked.get("on")
-        form = self._main_form()
+        metadata = self._main_metadata()
         if on == "same":
             return None, "the same input", ()
-        if form is None:
+        if metadata is None:
             raise GoneError("the call takes no tensor")
         if on == "noise":
             seed = int(asked.get("seed", 0))
-            return self._noise(form, seed), f"noise {form.shape}, seed {seed}", ()
+            return self._noise(metadata, seed), f"noise {metadata.shape}, seed {seed}", ()
         if on == "picture":
             index = int(asked.get("index", 0))
             pictures = fashion_mnist()
             picture, target = pictures[index]
-            values = picture.reshape(_picture_shape(form)).to(form.device, _dtype(form))
+            values = picture.reshape(_picture_shape(metadata)).to(metadata.device, _dtype(metadata))
             text = f"Fashion-MNIST picture {index} ({pictures.classes[target]})"
             return values, text, tuple(pictures.classes) if self._scores_all(pictures) else ()
         if on == "variable":
@@ -187,21 +187,22 @@ class Rerun:
         """Tell whether the network's output has one value for each class of the pictures."""
         assert self.call is not None
         outputs = self.trace.log.outputs[self.call.index]
-        shape = self.trace.log.tensors.form_of(outputs[0]).shape if outputs else ()
+        shape = self.trace.log.tensors.metadata_of(outputs[0]).shape if outputs else ()
         return len(shape) == 2 and shape[1] == len(pictures.classes)
 
-    def _noise(self, form: Form, seed: int) -> torch.Tensor:
+    def _noise(self, metadata: Metadata, seed: int) -> torch.Tensor:
         generator = torch.Generator("cpu").manual_seed(seed)
-        dtype = _dtype(form)
+        dtype = _dtype(metadata)
         assert self.call is not None
         if dtype.is_floating_point or dtype.is_complex:
             drawn = torch.complex64 if dtype.is_complex else torch.float32
-            noise = torch.rand(_sizes(form), generator=generator, dtype=drawn, device="cpu")
+            noise = torch.rand(_sizes(metadata), generator=generator, dtype=drawn, device="cpu")
         else:
             main = self.trace.log.tensors.record(self.trace.log.inputs[self.call.index][0])
             low, high = int(main.min or 0), int(main.max or 0)
-            noise = torch.randint(low, high + 1, _sizes(form), generator=generator, device="cpu")
-        return noise.to(form.device, dtype)
+            sizes = _sizes(metadata)
+            noise = torch.randint(low, high + 1, sizes, generator=generator, device="cpu")
+        return noise.to(metadata.device, dtype)
 
     def thumbnails(self) -> tuple[list[str], bytes]:
         """Return the first pictures' class names, and their points, 28 by 28 bytes each."""
@@ -275,24 +276,24 @@ class _Catch(CallObserver[int]):
             self.caught = first_items(tensors[self.place], self.max_values)
 
 
-def _dtype(form: Form) -> torch.dtype:
-    dtype = getattr(torch, form.dtype)
+def _dtype(metadata: Metadata) -> torch.dtype:
+    dtype = getattr(torch, metadata.dtype)
     assert isinstance(dtype, torch.dtype)
     return dtype
 
 
-def _takes_pictures(form: Form) -> bool:
-    if len(form.shape) < 2 or None in form.shape or not _dtype(form).is_floating_point:
+def _takes_pictures(metadata: Metadata) -> bool:
+    if len(metadata.shape) < 2 or None in metadata.shape or not _dtype(metadata).is_floating_point:
         return False
-    return prod(_sizes(form)[1:]) == PICTURE * PICTURE
+    return prod(_sizes(metadata)[1:]) == PICTURE * PICTURE
 
 
-def _picture_shape(form: Form) -> tuple[int, ...]:
-    return (1, *_sizes(form)[1:])
+def _picture_shape(metadata: Metadata) -> tuple[int, ...]:
+    return (1, *_sizes(metadata)[1:])
 
 
-def _sizes(form: Form) -> tuple[int, ...]:
-    sizes = tuple(size for size in form.shape if size is not None)
-    if len(sizes) < len(form.shape):
+def _sizes(metadata: Metadata) -> tuple[int, ...]:
+    sizes = tuple(size for size in metadata.shape if size is not None)
+    if len(sizes) < len(metadata.shape):
         raise GoneError("a nested tensor cannot be made anew")
     return sizes

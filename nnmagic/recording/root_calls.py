@@ -107,10 +107,11 @@ def _value(leaf: _Tensor, log: TraceLog, index: int | None) -> torch.Tensor:
     if tensor is not None and version_of(tensor) == leaf.version:
         return tensor
     whole = None if index is None else log.tensors.samples_of(index).leading
-    if index is not None and whole is not None and whole.numel == log.tensors.form_of(index).numel:
-        return restored(whole, log.tensors.form_of(index))
+    metadata = None if index is None else log.tensors.metadata_of(index)
+    if metadata is not None and whole is not None and whole.numel == metadata.numel:
+        return restored(whole, metadata)
     what = "is gone" if tensor is None else "has changed since"
-    shape = "" if index is None else f" {log.tensors.form_of(index).shape}"
+    shape = "" if metadata is None else f" {metadata.shape}"
     raise GoneError(f"the input{shape} {what}, and only a sample of it was kept")
 
 

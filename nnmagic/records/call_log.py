@@ -21,7 +21,7 @@ INDICES = partial(array, "l")
 NO_SHAPE = 0
 """The number of the shape of no tensor at all, None."""
 
-CACHES = ("layers_seen", "shapes_seen", "_shapes_of_forms")
+CACHES = ("layers_seen", "shapes_seen", "_shapes_by_metadata")
 """What only a recorder needs."""
 
 
@@ -118,7 +118,7 @@ class TraceLog:
     shapes_seen: dict[Any, int] = field(
         default_factory=lambda: {None: NO_SHAPE}, compare=False, repr=False
     )
-    _shapes_of_forms: dict[Any, int] = field(default_factory=dict, compare=False, repr=False)
+    _shapes_by_metadata: dict[Any, int] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.ended)
@@ -157,20 +157,20 @@ class TraceLog:
 
     def shape_index_of(self, tensor: int) -> int:
         """Return the number of the shape of a tensor."""
-        form = self.tensors.form[tensor]
-        index = self._shapes_of_forms.get(form)
+        metadata = self.tensors.metadata_index[tensor]
+        index = self._shapes_by_metadata.get(metadata)
         if index is None:
-            index = self.shape_index(self.tensors.forms[form].shape)
-            self._shapes_of_forms[form] = index
+            index = self.shape_index(self.tensors.metadata[metadata].shape)
+            self._shapes_by_metadata[metadata] = index
         return index
 
     def shapes_index_of(self, tensors: tuple[int, ...]) -> int:
         """Return the number of the shapes of several tensors, in a tuple."""
-        forms = tuple([self.tensors.form[each] for each in tensors])
-        index = self._shapes_of_forms.get(forms)
+        metadata = tuple([self.tensors.metadata_index[each] for each in tensors])
+        index = self._shapes_by_metadata.get(metadata)
         if index is None:
-            index = self.shape_index(tuple(self.tensors.forms[form].shape for form in forms))
-            self._shapes_of_forms[forms] = index
+            index = self.shape_index(tuple(self.tensors.metadata[each].shape for each in metadata))
+            self._shapes_by_metadata[metadata] = index
         return index
 
     def add_call(
@@ -256,7 +256,7 @@ class TraceLog:
         """Return the output tensor that a row is about: the first numeric one, else the first."""
         outputs = self.outputs[call]
         for tensor in outputs:
-            if self.tensors.form_of(tensor).dtype.startswith(("float", "bfloat", "complex")):
+            if self.tensors.metadata_of(tensor).dtype.startswith(("float", "bfloat", "complex")):
                 return tensor
         return outputs[0] if outputs else None
 

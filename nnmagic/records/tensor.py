@@ -1,4 +1,4 @@
-"""What is known of one tensor: its form, its statistics, the kept values."""
+"""What is known of one tensor: its metadata, its statistics, the kept values."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -252,7 +252,7 @@ NOTHING_KNOWN = Statistics(*[nan] * len(Statistics._fields))
 """Those of a tensor that cannot be read."""
 
 
-class Form(NamedTuple):
+class Metadata(NamedTuple):
     """What tensors of one kind share."""
 
     shape: tuple[int | None, ...]
@@ -262,7 +262,11 @@ class Form(NamedTuple):
 
 
 def tensor_record(
-    form: Form, numbers: Statistics, samples: Samples, unknown: str, measured: int | None = None
+    metadata: Metadata,
+    numbers: Statistics,
+    samples: Samples,
+    unknown: str,
+    measured: int | None = None,
 ) -> TensorRecord:
     """Return the record of a tensor, what is unknown as None."""
     known: dict[str, Any] = {
@@ -271,5 +275,5 @@ def tensor_record(
     for name in ("nan", "inf", "negative_inf"):
         known[name] = None if known[name] is None else int(known[name])
     return TensorRecord(
-        **form._asdict(), **known, **samples._asdict(), unknown=unknown, measured=measured
+        **metadata._asdict(), **known, **samples._asdict(), unknown=unknown, measured=measured
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from nnmagic.records.tensor import (
     NOTHING_KNOWN,
-    Form,
+    Metadata,
     Sample,
     Samples,
     Statistics,
@@ -34,8 +34,8 @@ class TensorLog:
 
     Attributes:
         lock: what the recorder holds while it writes.
-        forms: the shapes, dtypes and devices there are, each once.
-        form: for each tensor the index into `forms`.
+        metadata: the shapes, dtypes and devices there are, each once.
+        metadata_index: for each tensor the index into `metadata`.
         samples: the values kept of each tensor; all of a small one's as bytes; None is not yet.
         read_pending: reads what waits on accelerators and sets it here; None where nothing does.
         measured: of tensors that were not measured in full, how many values were.
@@ -43,14 +43,14 @@ class TensorLog:
     """
 
     lock: AbstractContextManager[Any] = field(default_factory=RLock)
-    forms: list[Form] = field(default_factory=list)
-    form: "array[int]" = field(default_factory=partial(array, "l"))
+    metadata: list[Metadata] = field(default_factory=list)
+    metadata_index: "array[int]" = field(default_factory=partial(array, "l"))
     samples: list[Samples | bytes | None] = field(default_factory=list)
     read_pending: Callable[[], None] | None = None
     measured: dict[int, int] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
     _statistics: "array[float]" = field(default_factory=lambda: array("d"))
-    _forms_seen: dict[Form, int] = field(default_factory=dict)
+    _metadata_seen: dict[Metadata, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -75,27 +75,27 @@ class TensorLog:
 
     # Writing: for writers only.
 
-    def form_index(self, form: Form) -> int:
-        """Return the index of a form, a new one at the first sight."""
-        index = self._forms_seen.setdefault(form, len(self.forms))
-        if index == len(self.forms):
-            self.forms.append(form)
+    def add_metadata(self, metadata: Metadata) -> int:
+        """Return the index of this metadata, which is appended at the first sight."""
+        index = self._metadata_seen.setdefault(metadata, len(self.metadata))
+        if index == len(self.metadata):
+            self.metadata.append(metadata)
         return index
 
     def add(
         self,
-        form: int,
+        metadata: int,
         statistics: "array[float]" = UNKNOWN,
         samples: Samples | bytes | None = None,
     ) -> int:
         """Append a tensor; return its number.
 
         Args:
-            form: the index of its form.
+            metadata: the index of its metadata.
             statistics: doubles in the order of `Statistics`.
             samples: the values kept; of a float32 or float64 tensor also all values, as bytes.
         """
-        self.form.append(form)
+        self.metadata_index.append(metadata)
         self._statistics.extend(statistics)
         self.samples.append(samples)
         return len(self.samples) - 1
@@ -140,25 +140,25 @@ class TensorLog:
         statistics = Statistics(*self._statistics[tensor * WIDTH : (tensor + 1) * WIDTH])
         return not (statistics.nan > 0 or statistics.inf > 0)
 
-    def form_of(self, tensor: int) -> Form:
+    def metadata_of(self, tensor: int) -> Metadata:
         """Return the shape, dtype, device and size of a tensor."""
-        return self.forms[self.form[tensor]]
+        return self.metadata[self.metadata_index[tensor]]
 
     def samples_of(self, tensor: int) -> Samples:
         """Return the values kept of a tensor."""
         self._complete()
         samples = self.samples[tensor]
         if isinstance(samples, bytes):
-            form = self.form_of(tensor)
-            shape = tuple(size for size in form.shape if size is not None)  # each is known here
-            whole = Sample("f" if form.dtype == "float32" else "d", shape, samples)
+            metadata = self.metadata_of(tensor)
+            shape = tuple(size for size in metadata.shape if size is not None)  # each is known here
+            whole = Sample("f" if metadata.dtype == "float32" else "d", shape, samples)
             return Samples(whole, whole)
         return samples or Samples(None, None)  # None where an interrupt came before the values
 
     def record(self, tensor: int) -> TensorRecord:
         """Return the record of a tensor."""
         return tensor_record(
-            self.form_of(tensor),
+            self.metadata_of(tensor),
             self.statistics_of(tensor),
             self.samples_of(tensor),
             self.unknown.get(tensor, ""),

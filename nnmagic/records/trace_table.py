@@ -79,9 +79,9 @@ class CallRow:
         log = self._step.log
         if self.output is None:
             return "no tensor"
-        form = log.tensors.form_of(self.output)
-        common = self._step.common_form
-        odd = " ".join(own for own, other in zip(form[1:3], common, strict=True) if own != other)
+        own = log.tensors.metadata_of(self.output)[1:3]
+        common = self._step.common_metadata
+        odd = " ".join(mine for mine, most in zip(own, common, strict=True) if mine != most)
         return TensorShape(log.shapes[log.output_shape[self.call]], odd)
 
     @property
@@ -218,7 +218,7 @@ class TraceTable:
         calls: the calls of the shown step.
         steps: the steps that were recorded of the network with the most of them.
         outputs: the tensor that each call's row is about; None for none.
-        common_form: the dtype and the device that most of the outputs have.
+        common_metadata: the dtype and the device that most of the outputs have.
     """
 
     def __init__(self, log: TraceLog, view: View, *, scores: bool) -> None:
@@ -236,7 +236,7 @@ class TraceTable:
             call: log.main_output(call) if log.ended[call] == FINISHED else None
             for call in self.calls
         }
-        self.common_form = self._common_form()
+        self.common_metadata = self._common_metadata()
 
     def _shown_calls(self) -> tuple[list[int], str]:
         log = self.log
@@ -270,10 +270,10 @@ class TraceTable:
         ]
         return list(log.nested(calls)), " · ".join(texts)
 
-    def _common_form(self) -> tuple[str, str]:
-        form_of = self.log.tensors.form_of
-        forms = (form_of(output) for output in self.outputs.values() if output is not None)
-        found = Counter((form.dtype, form.device) for form in forms)
+    def _common_metadata(self) -> tuple[str, str]:
+        metadata_of = self.log.tensors.metadata_of
+        outputs = (output for output in self.outputs.values() if output is not None)
+        found = Counter(metadata_of(output)[1:3] for output in outputs)
         return found.most_common(1)[0][0] if found else ("", "")
 
     def table(self) -> Table:
@@ -399,7 +399,7 @@ class TraceTable:
             return f"{title} failed in {where} · {finished} finished"
         if not len(log):
             return f"{title} · no layer ran"
-        parts = [title, *(part for part in self.common_form if part)]
+        parts = [title, *(part for part in self.common_metadata if part)]
         if self.steps_text:
             parts.append(self.steps_text)
         parts.append(units.plural(len(self.calls), "call"))

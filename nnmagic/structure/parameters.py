@@ -12,7 +12,7 @@ from nnmagic.records.tensor import TensorRecord, tensor_record
 from nnmagic.records.weights import named as named_forms
 from nnmagic.structure.weights import weight_forms
 from nnmagic.tensors.measure import measure
-from nnmagic.tensors.metadata import bytes_of, form_of, is_lazy, storage_bytes
+from nnmagic.tensors.metadata import bytes_of, is_lazy, metadata_of, storage_bytes
 from nnmagic.torch_private import storage_id
 
 
@@ -148,7 +148,7 @@ def _gradient_of(tensor: torch.Tensor) -> torch.Tensor | None:
 
 def _norm_of(gradient: torch.Tensor) -> float | None:
     statistics, samples, unknown = measure(gradient, "none")
-    return tensor_record(form_of(gradient), statistics, samples, unknown).norm
+    return tensor_record(metadata_of(gradient), statistics, samples, unknown).norm
 
 
 def _record(tensor: torch.Tensor, rows: int, at_most: int | None) -> TensorRecord:
@@ -157,5 +157,5 @@ def _record(tensor: torch.Tensor, rows: int, at_most: int | None) -> TensorRecor
         return TensorRecord(shape=(), dtype=dtype, device=device, numel=0, unknown=LAZY)
     thinned = at_most is not None and tensor.numel() > at_most
     statistics, samples, unknown = measure(tensor, whole_rows=rows, max_values=at_most)
-    form = form_of(tensor)
-    return tensor_record(form, statistics, samples, unknown, at_most if thinned else None)
+    metadata = metadata_of(tensor)
+    return tensor_record(metadata, statistics, samples, unknown, at_most if thinned else None)

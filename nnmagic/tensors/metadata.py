@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from nnmagic.records.tensor import Form
+from nnmagic.records.tensor import Metadata
 from nnmagic.torch_private import (
     DisableFuncTorch,
     DisableTorchDispatch,
@@ -102,10 +102,10 @@ def shape_of(tensor: torch.Tensor) -> tuple[int | None, ...]:
 
     An axis without one size, such as the ragged one of a nested tensor, has the size None.
     """
-    return form_of(tensor).shape
+    return metadata_of(tensor).shape
 
 
-def form_of(tensor: torch.Tensor) -> Form:
+def metadata_of(tensor: torch.Tensor) -> Metadata:
     """Return a tensor's shape, dtype, device and number of values.
 
     A tensor that does not tell is said to be of type `"unknown"`.
@@ -113,9 +113,9 @@ def form_of(tensor: torch.Tensor) -> Form:
     try:
         with hidden_from_user_code(tensor):
             dtype = str(tensor.dtype).removeprefix("torch.")
-            return Form(_sizes(tensor), dtype, str(tensor.device), tensor.numel())
+            return Metadata(_sizes(tensor), dtype, str(tensor.device), tensor.numel())
     except Exception:  # noqa: BLE001 - a subclass may refuse to be read
-        return Form((), "unknown", "unknown", 0)
+        return Metadata((), "unknown", "unknown", 0)
 
 
 def _sizes(tensor: torch.Tensor) -> tuple[int | None, ...]:

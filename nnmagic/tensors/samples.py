@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from nnmagic.records.tensor import Form, Picture, Sample, Samples
+from nnmagic.records.tensor import Metadata, Picture, Sample, Samples
 from nnmagic.tensors.values import DenseValues, Values, as_array
 
 WHOLE = 1024
@@ -139,12 +139,12 @@ def corner_of(shape: tuple[int, ...]) -> tuple[slice, ...]:
     return tuple(slice(size) for size in sizes)
 
 
-def restored(whole: Sample, form: Form) -> torch.Tensor:
+def restored(whole: Sample, metadata: Metadata) -> torch.Tensor:
     """Return a tensor with the values of a sample that holds all of them."""
-    dtype = getattr(torch, form.dtype)
+    dtype = getattr(torch, metadata.dtype)
     if whole.format == "Zd":
         parts = torch.frombuffer(bytearray(whole.data), dtype=torch.float64)
         tensor = torch.view_as_complex(parts.view(-1, 2))
     else:
         tensor = torch.from_numpy(np.frombuffer(whole.data, dtype=whole.format).copy())
-    return tensor.reshape(whole.shape).to(form.device, dtype)
+    return tensor.reshape(whole.shape).to(metadata.device, dtype)

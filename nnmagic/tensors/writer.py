@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from nnmagic.records.tensor import Form
+from nnmagic.records.tensor import Metadata
 from nnmagic.records.tensor_log import UNKNOWN, TensorLog
 from nnmagic.tensors import devices
 from nnmagic.tensors.device_measure import begin, is_dense
@@ -17,9 +17,9 @@ from nnmagic.tensors.devices import PendingReads, Then
 from nnmagic.tensors.kernel import MOST, Kernel, kernel_of
 from nnmagic.tensors.measure import measure, not_measured, reason_of
 from nnmagic.tensors.metadata import (
-    form_of,
     has_observers,
     hidden_from_user_code,
+    metadata_of,
     version_of,
 )
 from nnmagic.tensors.samples import WHOLE, samples_of
@@ -43,14 +43,14 @@ class Layout(NamedTuple):
     """What all float32 or float64 tensors of one shape on the CPU have in common.
 
     Attributes:
-        form: the index of their shape and dtype in the log.
+        metadata: the index of their shape and dtype in the log.
         numel: how many values each has.
         code: NumPy's code of their type.
         bytes_at: gives access to the bytes at an address.
         kernel: what measures them.
     """
 
-    form: int
+    metadata: int
     numel: int
     code: str
     bytes_at: Callable[[int], Any]
@@ -102,9 +102,9 @@ class TensorWriter:
         seen = None if new else self._seen.get(id(tensor))
         if seen is not None and seen[1] == version >= 0 and seen[0]() is tensor:
             written = seen[2]
-            if not scores or _score_rows(self.log.form_of(written)) is None:
+            if not scores or _score_rows(self.log.metadata_of(written)) is None:
                 return written
-        rows = _score_rows(form_of(tensor)) if scores else None
+        rows = _score_rows(metadata_of(tensor)) if scores else None
         home = network if len(self._pictures) < MOST_PICTURES else None
         index = None
         if not observed and written is None:
@@ -130,11 +130,11 @@ class TensorWriter:
                 large, until its next step; None keeps none.
             written: the entry to write again; None writes a new one.
         """
-        log, form = self.log, form_of(tensor)
-        index = log.add(log.form_index(form)) if written is None else written
-        if self.max_values is not None and self.max_values < form.numel:
+        log, metadata = self.log, metadata_of(tensor)
+        index = log.add(log.add_metadata(metadata)) if written is None else written
+        if self.max_values is not None and self.max_values < metadata.numel:
             log.measured[index] = self.max_values
-        if network is not None and form.numel > WHOLE:
+        if network is not None and metadata.numel > WHOLE:
             self._pictures[index] = network
         options: dict[str, Any] = {
             "keep": self.keep,
@@ -195,7 +195,7 @@ class TensorWriter:
             layout = self._layouts.get(key) or self._layout(*key)
             if layout is None or tensor.is_neg():
                 return None
-            form, numel, code, bytes_at, kernel = layout
+            metadata, numel, code, bytes_at, kernel = layout
             is_small = numel <= WHOLE
             if not is_small and self.max_values is not None and self.max_values < numel:
                 return None
@@ -206,11 +206,11 @@ class TensorWriter:
             if kernel.measure(address, numel, statistics.buffer_info()[0]):
                 statistics = array("d", measure(tensor, "none").statistics)
             if is_small:
-                return self.log.add(form, statistics, bytes_at(address).raw)
+                return self.log.add(metadata, statistics, bytes_at(address).raw)
             flat = np.frombuffer(bytes_at(address), code)
             values, drawn = DenseValues(flat.reshape(key[0]), flat), network is not None
             samples = samples_of(values, "sample", whole_rows=whole_rows, with_picture=drawn)
-            index = self.log.add(form, statistics, samples)
+            index = self.log.add(metadata, statistics, samples)
             if network is not None:
                 self._pictures[index] = network
             return index
@@ -222,9 +222,9 @@ class TensorWriter:
         kernel, numel = kernel_of(code), shape.numel()
         if kernel is None or not 0 < numel < MOST:
             return None
-        form = self.log.form_index(Form(tuple(shape), name, "cpu", numel))
+        metadata = self.log.add_metadata(Metadata(tuple(shape), name, "cpu", numel))
         bytes_at = (c_char * (numel * dtype.itemsize)).from_address
-        layout = Layout(form, numel, code, bytes_at, kernel)
+        layout = Layout(metadata, numel, code, bytes_at, kernel)
         return self._layouts.setdefault((shape, dtype), layout)
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
@@ -249,9 +249,9 @@ class TensorWriter:
         self.log.read_pending = None
 
 
-def _score_rows(form: Form) -> int | None:
+def _score_rows(metadata: Metadata) -> int | None:
     """Return how many whole rows to keep of what may be a large matrix of scores."""
-    match form.shape:
-        case (int(), int(length)) if form.numel > WHOLE and length <= LONGEST_SCORES:
+    match metadata.shape:
+        case (int(), int(length)) if metadata.numel > WHOLE and length <= LONGEST_SCORES:
             return max(1, SCORES // length)
     return None

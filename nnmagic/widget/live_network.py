@@ -10,7 +10,7 @@ from torch import nn
 from nnmagic.recording.rerun import Rerun
 from nnmagic.records.trace import Trace
 from nnmagic.structure.parameters import params
-from nnmagic.tensors.metadata import form_of
+from nnmagic.tensors.metadata import metadata_of
 from nnmagic.widget.panel import MOST_VALUES, PARAMETERS_SHOWN, LayerDetails
 
 MEASURED = 1 << 18
@@ -39,7 +39,7 @@ class LiveNetwork(Rerun):
                 continue
             label = self.trace.log.networks[index]
             for name, module in network.named_modules():
-                sizes = {id(p): form_of(p).numel for p in module.parameters()}
+                sizes = {id(p): metadata_of(p).numel for p in module.parameters()}
                 found[label, name] = sum(sizes.values())
         return found or None
 

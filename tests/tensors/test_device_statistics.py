@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nnmagic.records.tensor import tensor_record
 from nnmagic.tensors import device_measure, device_statistics, devices
 from nnmagic.tensors.measure import measure
-from nnmagic.tensors.metadata import form_of
+from nnmagic.tensors.metadata import metadata_of
 from nnmagic.tensors.samples import WHOLE
 
 DEVICE = os.environ.get("NNMAGIC_TEST_DEVICE", "cpu")
@@ -44,12 +44,12 @@ def device(*, wide=torch.float64, copied=0, piece=devices.PIECE):
 def record(tensor, **options):
     begun = device_measure.begin(tensor.to(DEVICE), **options)
     measured = begun.finish(*devices.read_together(begun.tensors))
-    return tensor_record(form_of(tensor), *measured, subsample_size(tensor, **options))
+    return tensor_record(metadata_of(tensor), *measured, subsample_size(tensor, **options))
 
 
 def on_the_host(tensor, **options):
     measured = measure(tensor, **options)
-    return tensor_record(form_of(tensor), *measured, subsample_size(tensor, **options))
+    return tensor_record(metadata_of(tensor), *measured, subsample_size(tensor, **options))
 
 
 def subsample_size(tensor, max_values=None, **others):

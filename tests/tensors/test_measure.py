@@ -18,12 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import nnmagic
 from nnmagic.records.tensor import NOTHING_KNOWN, tensor_record
 from nnmagic.tensors.measure import measure
-from nnmagic.tensors.metadata import form_of, version_of
+from nnmagic.tensors.metadata import metadata_of, version_of
 from nnmagic.tensors.samples import WHOLE
 
 
 def record(tensor, **options):
-    return tensor_record(form_of(tensor), *measure(tensor, **options))
+    return tensor_record(metadata_of(tensor), *measure(tensor, **options))
 
 
 @pytest.mark.parametrize("dtype", INTEGERS + FLOATS + COMPLEX, ids=str)

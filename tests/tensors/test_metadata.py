@@ -2,15 +2,22 @@ import pytest
 import torch
 from torch import nn
 
-from nnmagic.tensors.metadata import bytes_of, form_of, is_lazy, shape_of, storage_bytes, version_of
+from nnmagic.tensors.metadata import (
+    bytes_of,
+    is_lazy,
+    metadata_of,
+    shape_of,
+    storage_bytes,
+    version_of,
+)
 
 
 def test_a_tensor_says_its_form():
     tensor = torch.zeros(2, 3, dtype=torch.bfloat16)
 
-    assert form_of(tensor) == ((2, 3), "bfloat16", "cpu", 6)
-    assert form_of(torch.empty(4, device="meta")) == ((4,), "float32", "meta", 4)
-    assert form_of(torch.tensor(True)) == ((), "bool", "cpu", 1)
+    assert metadata_of(tensor) == ((2, 3), "bfloat16", "cpu", 6)
+    assert metadata_of(torch.empty(4, device="meta")) == ((4,), "float32", "meta", 4)
+    assert metadata_of(torch.tensor(True)) == ((), "bool", "cpu", 1)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -18,7 +25,7 @@ def test_a_tensor_says_its_form():
 def test_the_ragged_axis_of_a_nested_tensor_has_no_size(layout):
     parts = [torch.ones(2, 5), torch.ones(3, 5)]
 
-    found = form_of(torch.nested.nested_tensor(parts, layout=layout))
+    found = metadata_of(torch.nested.nested_tensor(parts, layout=layout))
 
     assert found == ((2, None, 5), "float32", "cpu", 25)
 
@@ -38,7 +45,7 @@ class Hostile(torch.Tensor):
 
 
 def test_a_tensor_that_does_not_tell_is_unknown():
-    assert form_of(torch.ones(2).as_subclass(Hostile)) == ((), "unknown", "unknown", 0)
+    assert metadata_of(torch.ones(2).as_subclass(Hostile)) == ((), "unknown", "unknown", 0)
     assert shape_of(nn.LazyLinear(3).weight) == ()
 
 

@@ -3,12 +3,12 @@ import torch
 
 from nnmagic.records.tensor import tensor_record
 from nnmagic.tensors.measure import first_items, measure
-from nnmagic.tensors.metadata import form_of
+from nnmagic.tensors.metadata import metadata_of
 from nnmagic.tensors.samples import LEADING, WHOLE, restored
 
 
 def record(tensor, **options):
-    return tensor_record(form_of(tensor), *measure(tensor, **options))
+    return tensor_record(metadata_of(tensor), *measure(tensor, **options))
 
 
 def test_a_small_tensor_is_kept_whole():
@@ -99,4 +99,4 @@ def test_samples_of_a_nested_tensor_are_spread_over_its_components(keep):
 def test_a_tensor_can_be_restored_from_a_whole_sample(tensor):
     found = record(tensor)
 
-    assert torch.equal(restored(found.leading, form_of(tensor)), tensor)
+    assert torch.equal(restored(found.leading, metadata_of(tensor)), tensor)

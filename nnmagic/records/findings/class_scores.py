@@ -58,19 +58,20 @@ class ScoreReader:
             tensor = log.main_output(root)
             if root in log.recomputed or tensor is None or log.ended[root] != FINISHED:
                 continue
-            form, leading = log.tensors.form_of(tensor), log.tensors.samples_of(tensor).leading
+            metadata = log.tensors.metadata_of(tensor)
+            leading = log.tensors.samples_of(tensor).leading
             # nothing is known of another tensor than the one that the last layer returned
             last_type = log.layer_of(last).type if log.main_output(last) == tensor else ""
             ends_in_scores = root != last and last_type in SCORE_LAYERS
             if not (self.known or self.view.classes or ends_in_scores):
                 continue
-            match form.shape:
+            match metadata.shape:
                 case int(items), int(classes) if items > 0 and classes > 1:
                     pass
                 case _:
                     continue
-            whole = leading is not None and leading.shape[1:] == form.shape[1:]
-            if leading is not None and whole and form.dtype.startswith(("float", "bfloat")):
+            whole = leading is not None and leading.shape[1:] == metadata.shape[1:]
+            if leading is not None and whole and metadata.dtype.startswith(("float", "bfloat")):
                 found += self._read_items(leading, items, classes, last_type)
         return found
 

@@ -63,7 +63,7 @@ class Findings:
         self.flags: dict[int, list[str]] = {}
         self.notes: list[str] = []
         self._look_for_pictures()
-        if any(form.dtype in SIGNIFICANT_BITS for form in log.tensors.forms):
+        if any(each.dtype in SIGNIFICANT_BITS for each in log.tensors.metadata):
             self._look_for_precision()
         for call in sorted(log.constant & set(parent)):
             self._tell_of_constant(call)
@@ -108,7 +108,7 @@ class Findings:
     def _is_raw(self, tensor: int) -> bool:
         """Tell whether all kept values are whole numbers, as those of a picture's file are."""
         spread = self.log.tensors.samples_of(tensor).spread
-        if spread is None or self.log.tensors.form_of(tensor).dtype.startswith("complex"):
+        if spread is None or self.log.tensors.metadata_of(tensor).dtype.startswith("complex"):
             return False
         return all(value == floor(value) for value in spread.flat())
 
@@ -120,7 +120,7 @@ class Findings:
             if tensor is None or tensor in seen or log.ended[call] != FINISHED:
                 continue
             seen.add(tensor)
-            dtype = log.tensors.form_of(tensor).dtype
+            dtype = log.tensors.metadata_of(tensor).dtype
             if dtype in SIGNIFICANT_BITS:
                 text = _precision(dtype, log.tensors.statistics_of(tensor))
                 if text:
@@ -131,7 +131,7 @@ class Findings:
         tensor = log.main_output(root)
         if tensor is None or log.tensors.statistics_of(tensor).zeros == 1:
             return
-        batch = log.tensors.form_of(tensor).shape[0]
+        batch = log.tensors.metadata_of(tensor).shape[0]
         if batch is None:
             return
         items = units.plural(batch, "item")
@@ -155,8 +155,8 @@ class Findings:
             output = log.main_output(call)
             if call not in inside or output is None or not self._rows_alike(output, batch):
                 continue
-            form_of = log.tensors.form_of
-            inputs = [each for each in log.inputs[call] if form_of(each).shape[:1] == (batch,)]
+            metadata_of = log.tensors.metadata_of
+            inputs = [each for each in log.inputs[call] if metadata_of(each).shape[:1] == (batch,)]
             if inputs and self._rows_alike(inputs[0], batch) is False:
                 return call
         return None
@@ -164,13 +164,14 @@ class Findings:
     def _rows_alike(self, tensor: int, batch: int) -> bool | None:
         """Tell whether the kept rows of a batch are alike; None where they cannot tell."""
         tensors = self.log.tensors
-        leading, form = tensors.samples_of(tensor).leading, tensors.form_of(tensor)
-        if leading is None or form.shape[:1] != (batch,) or leading.numel < 2:
+        leading, metadata = tensors.samples_of(tensor).leading, tensors.metadata_of(tensor)
+        if leading is None or metadata.shape[:1] != (batch,) or leading.numel < 2:
             return None
         first, *others = leading.tolist()
         if any(row != first for row in others):
             return False
-        return True if others and (leading.numel == form.numel or len(form.shape) == 2) else None
+        is_whole = leading.numel == metadata.numel or len(metadata.shape) == 2
+        return True if others and is_whole else None
 
 
 def _nonfinite(tensors: TensorLog, tensor: int) -> str:

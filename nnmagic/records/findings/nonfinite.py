@@ -135,7 +135,7 @@ def reason(log: TraceLog, call: int) -> str:
             return known
     if output is None or not inf:
         return ""
-    largest = LARGEST.get(log.tensors.form_of(output).dtype)
+    largest = LARGEST.get(log.tensors.metadata_of(output).dtype)
     return "" if largest is None or nan else f"beyond the {largest:,.0f} of float16"
 
 
