@@ -206,7 +206,8 @@ def test_any_tensor_has_its_shape_and_its_share(tensor):
     assert sheet_of(found.table()).content["count"] == 2
 
 
-def test_complex_values_are_short():
+def test_complex_values_are_short(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     found = nnmagic.params({"c": torch.tensor([1 + 2j, 0.5 - 0.25j])})
 
     assert "[1.000+2.000j, 0.500-0.250j]" in str(found)
@@ -248,7 +249,8 @@ def test_without_the_option_no_gradient_is_told():
         found.show(sort="grad_norm")
 
 
-def test_no_gradient_at_all_says_what_to_do():
+def test_no_gradient_at_all_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     alone = nnmagic.params(nn.Linear(2, 2), grad=True)
     state = nnmagic.params(nn.Linear(2, 2).state_dict(), grad=True)
 

@@ -1,0 +1,172 @@
+"""The columns of a run's table, and the calls that they take their cells from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nnmagic.display import units
+from nnmagic.display.table import Column, Noted, TensorShape
+from nnmagic.records.call_log import FINISHED, Layer
+from nnmagic.records.columns import HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
+from nnmagic.records.record import leading_rows
+from nnmagic.records.tensor import NO_TENSOR, NOTHING_KNOWN, Sample, Statistics, TensorRecord
+
+if TYPE_CHECKING:
+    from nnmagic.records.trace_table import TraceTable
+
+
+class CallRow:
+    """A call as the subject of a row: what the columns take their cells from.
+
+    Attributes:
+        call: the number of the call.
+        layer: its layer.
+        label: what the tree calls it.
+        times: how many calls the row stands for, the last of which it shows; 0 for one call.
+        network: the name of the network.
+        output: the number of the tensor that the statistics are of; None for none.
+    """
+
+    __slots__ = ("_numbers", "_step", "call", "label", "layer", "network", "output", "times")
+
+    def __init__(self, step: TraceTable, call: int, layer: Layer, label: str, times: int) -> None:
+        self._step, self.call, self.layer, self.label = step, call, layer, label
+        self.times, self.output = times, step.outputs[call]
+        self.network = step.log.networks[layer.network]
+        self._numbers: Statistics | None = None
+
+    @property
+    def numbers(self) -> Statistics:
+        """The statistics of its output, NaN where unknown."""
+        if self._numbers is None:
+            tensors = self._step.log.tensors
+            out = self.output
+            self._numbers = NOTHING_KNOWN if out is None else tensors.statistics_of(out)
+        return self._numbers
+
+    @property
+    def tensor(self) -> TensorRecord:
+        """Its output; made anew each time, since it holds values."""
+        return NO_TENSOR if self.output is None else self._step.log.tensors.record(self.output)
+
+    @property
+    def spread(self) -> Sample | None:
+        """The values that the histogram is of."""
+        tensors, output = self._step.log.tensors, self.output
+        return None if output is None else tensors.samples_of(output).spread
+
+    @property
+    def shape(self) -> TensorShape | str:
+        """The shape of what the call returned."""
+        log = self._step.log
+        if self.output is None:
+            return "no tensor"
+        own = log.tensors.metadata_of(self.output)[1:3]
+        common = self._step.common_metadata
+        odd = " ".join(mine for mine, most in zip(own, common, strict=True) if mine != most)
+        return TensorShape(log.shapes[log.output_shape[self.call]], odd)
+
+    @property
+    def gradient(self) -> tuple[float | None, float | None]:
+        """The mean and the standard deviation of the gradient of what the call returned."""
+        log = self._step.log
+        gradient = log.gradient_of(self.call)
+        tensor = None if gradient is None else log.tensors.record(gradient)
+        return (None, None) if tensor is None else (tensor.mean, tensor.std)
+
+    @property
+    def own_gradient(self) -> float | Noted | str | None:
+        """The norm of the gradients of the layer's own parameters, and which got none."""
+        log = self._step.log
+        own = log.parameter_gradients.get(log.layer[self.call])
+        if not own:
+            return ""
+        norm = log.own_gradient(self.call)
+        without = [name for name, gradient in own.items() if gradient is None]
+        if len(without) == len(own):
+            return "none"
+        if norm is None:
+            return ", ".join([units.UNKNOWN, *(f"{name} none" for name in without)])
+        return Noted(norm, f"{', '.join(without)} none") if without else norm
+
+    @property
+    def flags(self) -> str:
+        """What deserves a look, in words."""
+        log = self._step.log
+        if self.output is None:
+            return ""
+        words = [f"the last of {units.plural(self.times, 'call')}"] if self.times else []
+        words += ["recomputed in the backward"] if self.call in log.recomputed else []
+        unknown = log.tensors.unknown.get(self.output, "")
+        words += self._step.verdicts.flags(self.call, self.numbers.zeros, unknown)
+        return ", ".join(words)
+
+    def details(self, rows: int) -> list[str]:
+        """Return lines with what the call got and returned, and the first rows of its values."""
+        log, call, tensor = self._step.log, self.call, self.tensor
+        got = units.shape(log.shapes[log.input_shape[call]])
+        if log.ended[call] != FINISHED:
+            return [f"got {got}"]
+        child = self._step.verdicts.last_child.get(call)
+        is_childs = child is not None and log.outputs[child] == log.outputs[call]
+        if self.output is None or is_childs or not rows:
+            return []
+        lines = [f"{got or 'no tensor'} → {tensor.caption}"]
+        if tensor.leading is not None and tensor.numel:
+            lines += leading_rows(tensor.values, tensor.shape, rows)
+            kept = tensor.leading.shape[0] if tensor.shape else 1
+            if kept < min(rows, tensor.shape[0] if tensor.shape else 1):
+                lines.append(f"{kept} of {tensor.shape[0]} rows are kept; --keep all keeps all")
+        return lines
+
+
+COLUMNS = (
+    Column(
+        key="type",
+        title="type",
+        kind="text",
+        priority=3,
+        meaning="the class of the layer",
+        cell=lambda row: "" if row.layer.type == row.label else row.layer.type,
+    ),
+    Column(
+        key="shape",
+        title="shape",
+        kind="shape",
+        narrowest=22,
+        meaning="the shape of what it returned, the batch first",
+        cell=lambda row: row.shape,
+    ),
+    MEAN_AND_STD,
+    Column(
+        key="gradient",
+        title="gradient",
+        kind="pair",
+        joiner="±",
+        priority=2,
+        meaning="of what the layer returned, in the last backward: mean ± std",
+        cell=lambda row: row.gradient,
+    ),
+    Column(
+        key="own_gradient",
+        title="own gradient",
+        kind="number",
+        priority=2,
+        meaning="the Euclidean norm of the gradients of its own parameters, after the run",
+        cell=lambda row: row.own_gradient,
+    ),
+    MIN_AND_MAX,
+    HISTOGRAM,
+    ZEROS,
+    Column(
+        key="flags",
+        title="flags",
+        kind="flags",
+        meaning="what deserves a look",
+        cell=lambda row: row.flags,
+    ),
+)
+"""The columns of a trace: a new one goes here."""
+
+GRADIENT_COLUMNS = ("gradient", "own_gradient")
+"""Those that only a trace with gradients has."""
