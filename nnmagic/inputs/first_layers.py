@@ -40,7 +40,7 @@ def first_layer_sizes(network: nn.Module) -> list[list[TensorSpec]]:
         for name, layer in weighted_layers(network)
     )
     known = list(islice(filter(None, layers), LAYERS_TRIED))
-    reason = "no layer says what it takes"
+    reason = "no layer says what input it takes"
     anything = [
         TensorSpec(shape=shape, reason=reason) for shape in ((1, 28, 28), (1, 3, 32, 32), (1, 16))
     ]

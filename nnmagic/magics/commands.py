@@ -62,7 +62,7 @@ def run(
         return request.result(command(request))
 
 
-_UNUSED = "--input-size and --device are not used: the expression has an input of its own"
+_UNUSED = "--input-size and --device are ignored: the expression has an input of its own"
 
 
 def _no_layer_ran(request: Request, value: Any) -> str:
@@ -99,7 +99,9 @@ def summary_of(request: Request) -> Summary:
     if options.real and by_torchinfo:
         raise UsageError("torchinfo always runs the network; leave out --real")
     if options.optimizer and (options.real or by_torchinfo):
-        raise UsageError("--optimizer goes with the run for shapes; leave out --real and --engine")
+        raise UsageError(
+            "--optimizer needs the run on the meta device; leave out --real and --engine"
+        )
 
     def show(partial: Summary) -> None:
         display(request.shown(partial))
@@ -127,9 +129,7 @@ def _meta_request_of(request: Request) -> MetaRequest:
         is_method = call.function is not network  # which may have any attribute, or none
         is_forward = is_method and getattr(call.function, "__name__", "") == "forward"
         if request.options.input_size:
-            raise UsageError(
-                f"{request.expression!r} has its input already; leave out --input-size"
-            )
+            raise UsageError(f"{request.expression!r} already has an input; leave out --input-size")
         return MetaRequest(
             network=network,
             args=call.args,
@@ -193,7 +193,9 @@ def _summary_of_run(request: Request, failed: Callable[[Summary], None]) -> Summ
 def _cross_checked(meta: MetaRequest) -> Summary:
     """Return torchinfo's figures, with the lines in which nnmagic's differ."""
     if meta.method is not None:
-        raise UsageError("torchinfo calls a network, no method of it; type a call such as net(x)")
+        raise UsageError(
+            "torchinfo can call a network, not one of its methods; type a call such as net(x)"
+        )
     root = meta.naming.network_of(meta.network)
     try:
         theirs = torchinfo_summary(
@@ -275,9 +277,9 @@ def trace_of(request: Request) -> Trace:
 def _check_trace_options(request: Request) -> None:
     options = request.options
     if options.every > 1:
-        raise UsageError("--every goes with the cell form, %%nntrace")
+        raise UsageError("--every works in the cell form only: %%nntrace")
     if options.live and (options.ops or options.grad):
-        raise UsageError("--live follows the layers only; leave out --ops and --grad")
+        raise UsageError("--live shows layers only; leave out --ops and --grad")
     if options.live and options.static:
         raise UsageError("--live is a widget; leave out --static")
     if options.live and not is_kernel(request.shell):
@@ -287,7 +289,7 @@ def _check_trace_options(request: Request) -> None:
 def _needs_no_grad(request: Request) -> None:
     if request.options.grad:
         raise UsageError(
-            "--grad needs a backward of your own; "
+            "--grad needs a backward pass; "
             "type one, such as %nntrace --grad loss_fn(net(x), y).backward()"
         )
 
@@ -338,10 +340,10 @@ def run_cell(magic: Any, line: str, cell: str, shell: Any, local: dict[str, Any]
             if not isinstance(request.look_up(name), nn.Module):
                 raise UsageError(
                     f"{name!r} is not the name of a network; type names such as net, "
-                    f"or none to record all that runs"
+                    f"or nothing to record everything that runs"
                 )
         if request.options.live:
-            raise UsageError("--live goes with a line: %nntrace --live net")
+            raise UsageError("--live works on a line only: %nntrace --live net")
         if request.options.input_size or request.options.device:
             raise UsageError("a cell has its own inputs; leave out --input-size and --device")
         body = CellBody(cell, request.shell)

@@ -58,7 +58,7 @@ def split_line(line: str, takes_value: Mapping[str, bool]) -> Line:
                 raise UsageError(f"unknown option {name}; there are {known}")
             if ended:
                 raise UsageError(
-                    f"options stand before or after the expression, not inside it: "
+                    f"options go before or after the expression, not inside it: "
                     f"{word!r} follows {options[-1]!r}"
                 )
             python.append((start, end))

@@ -173,7 +173,7 @@ OPTIONS: dict[str, Option] = {
     "param_grad": argument(
         "--grad",
         action="store_true",
-        help="the norm of each parameter's gradient, as it is after the expression, and "
+        help="the norm of each parameter's gradient after the expression, and "
         "which got none: --grad",
     ),
     "real": argument(

@@ -41,7 +41,7 @@ class Request:
         names = class_names(getattr(self.options, "classes", None), self.look_up)
         self.view = view_of(self.options, names)
         if getattr(self.options, "dtype", None) and not self.options.input_size:
-            raise UsageError("--dtype goes with --input-size")
+            raise UsageError("--dtype needs --input-size")
 
     def look_up(self, name: str) -> Any:
         """Return what a name is bound to, None where it is not."""

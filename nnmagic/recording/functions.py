@@ -187,8 +187,8 @@ class FunctionObserver(RunObserver):
         follows = call is not None and self._aside is None and call.stack is self.running
         if follows and self.mode.step_aside(module):
             self._aside = call
-            note = f"no functions inside {type(module).__name__}: torch may run it as one"
-            self.log.say(note)
+            name = type(module).__name__
+            self.log.say(f"no functions inside {name}: torch may run it as one fused operation")
         return call
 
     def leave(self, call: RunningCall[WrittenCall], output: Any) -> None:

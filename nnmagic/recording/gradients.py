@@ -73,7 +73,7 @@ class Gradients:
         )
         if not self.log.gradients and all(gradient is None for gradient in of_parameters):
             return (
-                "no backward ran here, so there are no gradients: call .backward() inside; "
+                "no backward ran, so there are no gradients: call .backward() inside; "
                 "one in a later cell is not seen"
             )
-        return "gradients: of the last backward in here; one in a later cell is not seen"
+        return "gradients: from the last backward in this run; one in a later cell is not seen"

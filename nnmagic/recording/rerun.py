@@ -83,11 +83,11 @@ class Rerun:
 
     def _refusal(self) -> str:
         if self.roots is not None and not self.roots.last:
-            return "no call was made yet"
+            return "no call yet"
         if self.roots is None or self.call is None:
             return "the network is gone"
         if self.roots.loose:
-            return "several layers ran one after the other; run the cell again"
+            return "several separate layers ran; run the cell again"
         if self.call.called() is None:
             return "the network is gone"
         try:
@@ -239,7 +239,7 @@ class Rerun:
         with own_run(network), observed(catch):
             called(*args, **kwargs)
         if catch.caught is None:
-            raise GoneError("the run did not get to this call again")
+            raise GoneError("the new run did not reach this call")
         return catch.caught
 
 
@@ -295,5 +295,5 @@ def _picture_shape(metadata: Metadata) -> tuple[int, ...]:
 def _sizes(metadata: Metadata) -> tuple[int, ...]:
     sizes = tuple(size for size in metadata.shape if size is not None)
     if len(sizes) < len(metadata.shape):
-        raise GoneError("a nested tensor cannot be made anew")
+        raise GoneError("a nested tensor cannot be recreated")
     return sizes

@@ -79,7 +79,7 @@ class RootCall:
         first = main is not None
         for leaf, identity in zip(self._leaves, self._places, strict=True):
             if isinstance(leaf, _Lost):
-                raise GoneError(f"an argument of the call, a {leaf.type}, is not kept")
+                raise GoneError(f"an argument of the call, a {leaf.type}, was not recorded")
             if not isinstance(leaf, _Tensor):
                 leaves.append(leaf)
             elif first:

@@ -163,7 +163,7 @@ class Params(Record):
         """The lines below the table that hold for all rows."""
         lines = [*form_lines(self.forms), *self._gradients()]
         if self.others:
-            lines.append(f"without a tensor: {_listed(self.others)}")
+            lines.append(f"entries without a tensor: {_listed(self.others)}")
         return tuple(lines)
 
     def _gradients(self) -> list[str]:
@@ -178,7 +178,7 @@ class Params(Record):
             if self.noun != "parameter":
                 why = "a state dict holds none, so type the network itself"
             return [f"no {self.noun} has a gradient: {why}"]
-        lines = [f"gradients: norm {_number(norm)} together"] if norm is not None else []
+        lines = [f"gradients: total norm {_number(norm)} together"] if norm is not None else []
         if without:
             of = f"{len(without)} of {units.plural(len(self.rows), self.noun)}"
             lines.append(f"no gradient: {of}: {_listed(without)}")
@@ -249,7 +249,7 @@ class Params(Record):
         return totals
 
     def flags(self, row: ParameterRecord) -> list[str]:
-        """Return what deserves a look, in words."""
+        """Return what deserves attention, in words."""
         tensor, flags = row.tensor, []
         if row.tied_to is not None:
             flags.append(f"= {row.tied_to}")

@@ -129,7 +129,7 @@ COLUMNS = (
         key="flags",
         title="flags",
         kind="flags",
-        meaning="what deserves a look",
+        meaning="what deserves attention",
         cell=lambda row: row.flags,
     ),
     Column(

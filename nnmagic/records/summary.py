@@ -101,7 +101,7 @@ COLUMNS = (
         kind="shape",
         priority=5,
         narrowest=22,
-        meaning="what the layer got",
+        meaning="the shape of its input",
         cell=_of_call(lambda row: TensorShape(row.input_shape)),
     ),
     Column(
@@ -119,7 +119,7 @@ COLUMNS = (
         kind="text",
         priority=4,
         narrowest=12,
-        meaning="what the layer was made with",
+        meaning="the arguments that the layer was made with",
         cell=_of_call(lambda row: row.config),
     ),
     Column(
@@ -205,7 +205,11 @@ class Summary(Record):
     @property
     def shapes_from(self) -> str:
         """How the shapes were found."""
-        return f"from {self.engine}" if self.engine else "found on the meta device, without a run"
+        return (
+            f"from {self.engine}"
+            if self.engine
+            else "computed on the meta device, without running the network"
+        )
 
     @property
     def counted(self) -> str:

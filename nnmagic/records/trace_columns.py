@@ -134,7 +134,7 @@ COLUMNS = (
         title="shape",
         kind="shape",
         narrowest=22,
-        meaning="the shape of what it returned, the batch first",
+        meaning="the shape of its output, the batch first",
         cell=lambda row: row.shape,
     ),
     MEAN_AND_STD,
@@ -144,7 +144,7 @@ COLUMNS = (
         kind="pair",
         joiner="±",
         priority=2,
-        meaning="of what the layer returned, in the last backward: mean ± std",
+        meaning="of the layer's output, in the last backward: mean ± std",
         cell=lambda row: row.gradient,
     ),
     Column(
@@ -162,7 +162,7 @@ COLUMNS = (
         key="flags",
         title="flags",
         kind="flags",
-        meaning="what deserves a look",
+        meaning="what deserves attention",
         cell=lambda row: row.flags,
     ),
 )

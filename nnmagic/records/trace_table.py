@@ -126,7 +126,7 @@ class TraceTable:
         scores = self.scores()
         score_notes = self.score_reader.notes(scores)
         measured = max(log.tensors.measured.values(), default=0)
-        sampled = f"large tensors are measured by samples of {measured:,} values"
+        sampled = f"large tensors are measured on samples of {measured:,} values"
         return Table(
             heading=self.heading(),
             title="layer",
@@ -141,7 +141,7 @@ class TraceTable:
                 *score_notes,
                 *self.notes,
                 *log.notes,
-                *([f"{sampled}, not to slow the run down"] if measured else []),
+                *([f"{sampled}, so as not to slow the run down"] if measured else []),
             ),
             static_notes=tuple(score_notes),
             details=lambda row: row.details(view.values_shown),

@@ -166,7 +166,7 @@ class _ShapeRun:
         __tracebackhide__ = True
         request, network, fakes = self.request, self.request.network, self.fakes
         if fakes is None and _casts(device_of(network)) and not takes_fake_tensors(network):
-            self.remarks.append("autocast is not followed with recurrent, quantised or lazy layers")
+            self.remarks.append("autocast is ignored for recurrent, quantised and lazy layers")
         arguments = request.args, dict(request.kwargs)
         with (
             _unfused(without_graph=request.own_input),
@@ -185,9 +185,9 @@ class _ShapeRun:
 
     def explained(self, error: ValuesNeededError) -> ValuesNeededError:
         """Return an error that names the layer that needs values."""
-        why = "it reads values while it runs, and a run for shapes has none"
+        why = "its forward reads tensor values, and there are none on the meta device"
         if "device" in str(error):
-            why = f"a run for shapes cannot follow it ({error})"
+            why = f"it cannot run on the meta device ({error})"
         explained = ValuesNeededError(f"{self.observer.failure or 'the network'}: {why}")
         explained.__cause__ = error.__cause__
         return explained

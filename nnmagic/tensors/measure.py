@@ -72,7 +72,7 @@ def measure_subsample(reading: DenseValues, max_values: int, whole_rows: int | N
         whole_rows: how many rows to keep whole; None keeps none.
     """
     if reading.zeros:
-        return not_measured("sparse, and too large to be thinned")
+        return not_measured("sparse, and too large to be sampled")
     flat = np.ascontiguousarray(as_array(evenly_spaced(reading.flat, max_values)))
     leading = None
     if whole_rows is not None and reading.whole is not None:

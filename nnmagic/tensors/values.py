@@ -60,15 +60,15 @@ def why_unreadable(tensor: torch.Tensor) -> str:
     if is_functional(tensor):
         return "a functional tensor"
     if is_in_transform(tensor):
-        return "inside torch.func"
+        return "inside a torch.func transform"
     if kind in PLAIN:
-        return "its memory is given back" if storage_was_freed(tensor) else ""
+        return "its storage was freed" if storage_was_freed(tensor) else ""
     if _is_distributed(tensor):
         return _spread_over(tensor)
     if _refuses(kind):
         return f"a {kind.__name__} refuses every function"
     if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ and not tensor.is_nested:
-        return f"a {kind.__name__} does not show them"
+        return f"a {kind.__name__} hides its values"
     return ""
 
 

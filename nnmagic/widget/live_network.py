@@ -61,7 +61,7 @@ class LiveNetwork(Rerun):
         try:
             return None if root is None else root.get_submodule(layer)
         except AttributeError:
-            return None  # a layer that is made in a forward
+            return None  # created inside a forward, so that the network does not hold it
 
 
 def details_of(module: nn.Module) -> LayerDetails:

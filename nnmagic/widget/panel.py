@@ -190,7 +190,7 @@ class PanelMaker:
         rows = leading_rows(tensor.values, tensor.shape, 1)
         flags = [] if record.trainable else ["frozen"]
         if tensor.measured is not None:
-            flags.append(f"measured by {tensor.measured:,} of its values")
+            flags.append(f"measured on {tensor.measured:,} of its values")
         return {
             "name": record.name,
             "shape": units.shape(record.shape),
@@ -238,7 +238,7 @@ def _title(side: str, places: tuple[int, ...], index: int) -> str:
 def _notes(record: LayerCall, ended: int) -> list[str]:
     """Return lines that say how a call was measured, and how it ended if it did not return."""
     notes = [
-        f"measured by {each.measured:,} of {each.numel:,} values"
+        f"measured on {each.measured:,} of {each.numel:,} values"
         for each in record.outputs[:1]
         if each.measured is not None
     ]

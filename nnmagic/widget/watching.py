@@ -209,7 +209,9 @@ class Watcher(CallObserver[WrittenCall]):
         try:
             return LayerDetails() if module is None else details_of(module.get_submodule(layer))
         except AttributeError:
-            return LayerDetails(reason="a layer that is made in a forward")
+            return LayerDetails(
+                reason="created inside a forward, so that the network does not hold it"
+            )
 
 
 def watch(module: nn.Module, /) -> NetworkWidget:
@@ -234,7 +236,7 @@ def watching(
 
     Args:
         module: the network.
-        trace: what is shown at first; None shows that no call was made yet.
+        trace: what is shown at first; None shows that no call yet.
         static: whether a static table stands before the widget, which hides it.
     """
     for other in NetworkWidget.open_ones():

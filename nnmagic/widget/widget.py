@@ -285,7 +285,7 @@ class NetworkWidget(anywidget.AnyWidget):
             if source is None
             else source.details(network, layer.name)
         )
-        reason = "values are of a run that is over" if live is None else live.reason_not_same()
+        reason = "these values belong to an earlier run" if live is None else live.reason_not_same()
         content = self._sheet.content if self._sheet is not None else {}
         main = log.main_output(call)
         scored = content.get("scores") is not None

@@ -312,7 +312,7 @@ def under_functional_call():
     **MLP | {"flops": None, "input": (4,), "output": (2,)},
     expression="vmap(net)(x)",
     stats={"0": {"mean": None, "nan": None}},
-    said=("inside torch.func",),
+    said=("inside a torch.func transform",),
     **METHOD,
 )
 def under_vmap():
@@ -323,7 +323,7 @@ def under_vmap():
     **MLP | {"flops": None},
     expression="grad(lambda x: net(x).sum())(x)",
     stats={"0": {"mean": None, "nan": None}},
-    said=("inside torch.func",),
+    said=("inside a torch.func transform",),
     **METHOD,
 )
 def under_grad():
@@ -334,7 +334,7 @@ def under_grad():
     **MLP | {"flops": None},
     expression="jvp(net, (x,), (x,))",
     stats={"0": {"mean": None, "nan": None}},
-    said=("inside torch.func",),
+    said=("inside a torch.func transform",),
     **METHOD,
 )
 def under_jvp():

@@ -57,7 +57,7 @@ def test_options_stand_around_the_expression(line, options, expression):
         ("net --static=1", "option --static takes no value"),
         (
             "net(x) --depth 2 + 1",
-            "options stand before or after the expression, not inside it: '+'",
+            "options go before or after the expression, not inside it: '+'",
         ),
     ],
 )

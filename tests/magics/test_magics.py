@@ -196,9 +196,9 @@ def test_an_interrupt_shows_what_ran_and_goes_on(session):
         ("%nnsummary net --input-size 1,x", "takes whole numbers with commas, the batch first"),
         ("%nnsummary net --input-size 1,20", "Sequential.1 (Linear)"),
         ("%nnsummary net --sort colour", "no column 'colour' to sort by; there are params"),
-        ("%nnsummary net(torch.rand(1, 784)) --input-size 1,784", "has its input already"),
+        ("%nnsummary net(torch.rand(1, 784)) --input-size 1,784", "already has an input"),
         ("%nnsummary net(torch.rand(1, 784)) + 1", "gives a Tensor; type a network or a call"),
-        ("%nnsummary net --dtype int64", "--dtype goes with --input-size"),
+        ("%nnsummary net --dtype int64", "--dtype needs --input-size"),
         ("%nnparams net(torch.rand(1, 784))", "type the network alone: net"),
         ("%nnparams 3", "gives an int; type a network or a state dict"),
         ("%nnparams {'a': 1}", "the mapping holds no tensors"),
@@ -237,7 +237,7 @@ def test_a_network_that_reads_values_is_told_to_run_for_real(session):
     text = usage(session, "%nnsummary net(torch.rand(2))")
 
     assert text.endswith(
-        "it reads values while it runs, and a run for shapes has none; "
+        "its forward reads tensor values, and there are none on the meta device; "
         "type --real to run it for real"
     )
 
@@ -556,7 +556,7 @@ def test_the_gradients_of_a_backward_in_the_line_are_columns(session, net):
 
 @pytest.mark.parametrize("line", ["%nntrace --grad", "%nntrace net --grad"])
 def test_gradients_need_a_backward_of_the_users_own(session, net, line):
-    assert "--grad needs a backward of your own; type one" in usage(session, line)
+    assert "--grad needs a backward pass; type one" in usage(session, line)
 
 
 def test_a_live_widget_has_no_functions_and_no_gradients(session, net):

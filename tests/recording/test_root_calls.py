@@ -66,7 +66,7 @@ def test_an_argument_of_a_foreign_type_is_named():
 
     trace = nnmagic.trace(Net(), torch.rand(3), Config())
 
-    with pytest.raises(GoneError, match="a Config, is not kept"):
+    with pytest.raises(GoneError, match="a Config, was not recorded"):
         arguments(trace)
 
 

@@ -62,12 +62,12 @@ def test_nan_is_told_by_who_made_it_and_who_inherited_it():
     assert flags == {
         "Sequential": "2 NaN, made inside",
         "0": "",
-        "1": "1 NaN, made here of -2.000 … 3.000",
+        "1": "1 NaN, made here from values in -2.000 … 3.000",
         "2": "2 NaN, inherited",
     }
     assert [bool(row.state & DIMMED) for row in table.rows] == [False, False, False, True]
     assert table.notes[0].startswith(
-        "first NaN: Sequential.1 (Log), its inputs finite in [-2.000, 3.000], called at test_"
+        "first NaN: Sequential.1 (Log), from finite inputs in [-2.000, 3.000], called at test_"
     )
     assert "NaN or Inf arose" in table.heading
 

@@ -233,7 +233,7 @@ def test_gradients_have_their_norms_and_those_without_are_named():
         assert frame[name] == pytest.approx(gradient.double().norm().item(), rel=1e-12)
     assert frame[["0.bias", "3.weight", "3.bias"]].isna().all()
     together = torch.nn.utils.get_total_norm(list(norms.values())).item()
-    assert f"gradients: norm {together:.3f} together" in str(found)
+    assert f"gradients: total norm {together:.3f} together" in str(found)
     assert "no gradient: 2 of 6 parameters: 3.weight, 3.bias" in str(found)
     assert found.flags(found["0.bias"]) == ["frozen"]
     assert found.flags(found["3.bias"]) == ["no gradient"]

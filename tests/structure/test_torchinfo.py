@@ -454,7 +454,7 @@ def test_what_torchinfo_cannot_do_is_one_line(session, net):
         session, "%nnsummary net --real --engine torchinfo"
     )
     session.run("class Net(nn.ReLU):\n    def twice(self, x):\n        return self(self(x))")
-    assert "torchinfo calls a network, no method of it" in usage(
+    assert "torchinfo can call a network, not one of its methods" in usage(
         session, "%nnsummary --engine torchinfo Net().twice(x)"
     )
     assert "RuntimeError: mat1 and mat2 shapes cannot be multiplied" in usage(

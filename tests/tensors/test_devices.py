@@ -340,7 +340,7 @@ def test_an_ensemble_under_vmap_has_no_numbers_and_leaves_no_error(on_a_device):
     with nnmagic.tracing() as trace:
         torch.vmap(run, (0, 0, None))(parameters, buffers, torch.rand(2, 4))
 
-    assert trace["0"].outputs[0].unknown == "inside torch.func"
+    assert trace["0"].outputs[0].unknown == "inside a torch.func transform"
     assert trace.log.constant == set()
 
 

@@ -90,7 +90,7 @@ def test_a_storage_that_was_cut_is_not_read_past_its_end(size, start):
         nn.Identity()(x)
 
     assert t[""].mean is None
-    assert t[""].outputs[0].unknown == "its memory is given back"
+    assert t[""].outputs[0].unknown == "its storage was freed"
 
 
 def test_the_numbers_of_many_large_tensors_are_each_ones_own():

@@ -270,7 +270,7 @@ def test_a_page_that_comes_later_gets_the_latest_numbers(page, net):
 
 def test_a_live_widget_runs_again_and_follows_on(page, net):
     widget = page.show(nnmagic.watch(net))
-    assert widget.content["run"]["reason"] == "no call was made yet"
+    assert widget.content["run"]["reason"] == "no call yet"
     net(torch.rand(2, 4))
     assert settled(widget).sheet.content["run"]["sources"] == ["same", "noise", "variable"]
 

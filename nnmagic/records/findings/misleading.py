@@ -135,7 +135,7 @@ class Findings:
         if batch is None:
             return
         items = units.plural(batch, "item")
-        text = f"the same for all {items} of the batch"
+        text = f"identical for all {items} of the batch"
         self._flag(root, text)
         note = f"the output of {log.place_of(root)} is {text}, though the inputs differ"
         first = self._first_constant(root, batch)
@@ -184,7 +184,7 @@ def _precision(dtype: str, numbers: Statistics) -> str:
     """Say that values are too large, or too close together, for their dtype."""
     largest = max(-numbers.min, numbers.max)
     if dtype == "float16" and largest > LARGEST_HALF / 2:
-        return f"up to {largest:,.0f}, float16 ends at {LARGEST_HALF:,}"
+        return f"up to {largest:,.0f}, float16 overflows at {LARGEST_HALF:,}"
     if isnan(numbers.std) or numbers.std == 0 or numbers.mean == 0:
         return ""
     step = 2.0 ** (floor(log2(abs(numbers.mean))) - SIGNIFICANT_BITS[dtype])

@@ -106,7 +106,7 @@ def inputs_text(log: TraceLog, call: int) -> str:
     _, inf = nonfinite_in(log, log.inputs[call])
     if inf:
         return f"its inputs hold {inf:,} Inf, the others in [{limits[0]}, {limits[1]}]"
-    return f"its inputs finite in [{limits[0]}, {limits[1]}]"
+    return f"from finite inputs in [{limits[0]}, {limits[1]}]"
 
 
 def _between(log: TraceLog, call: int) -> list[str]:

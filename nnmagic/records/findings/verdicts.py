@@ -1,4 +1,4 @@
-"""What is said of a step of a run: what failed, what made NaN or Inf, what deserves a look."""
+"""What is said of a step of a run: what failed, what made NaN or Inf, what deserves attention."""
 
 from collections.abc import Mapping
 
@@ -95,7 +95,7 @@ class Verdicts:
         return spoiled and call not in self.makers and call not in self.above_maker
 
     def flags(self, call: int, zeros: float | None, unknown: str) -> list[str]:
-        """Return what deserves a look, in words.
+        """Return what deserves attention, in words.
 
         Args:
             call: the call.
@@ -159,7 +159,7 @@ class Verdicts:
         if why:
             return f"made here: {why}"
         limits = inputs_range(self.log, call)
-        return f"made here of {' … '.join(limits)}" if limits else "made here"
+        return f"made here from values in {' … '.join(limits)}" if limits else "made here"
 
     def _came_in(self, call: int) -> str:
         """Say that an outermost call got NaN or Inf."""

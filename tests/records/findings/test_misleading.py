@@ -72,7 +72,7 @@ def test_values_near_the_limit_of_float16_are_flagged():
 
     near = nnmagic.trace(nn.Sequential(Scale(40_000), Scale(1e-4)), x)
 
-    assert found(near) == {"0": "up to 40,000, float16 ends at 65,504"}
+    assert found(near) == {"0": "up to 40,000, float16 overflows at 65,504"}
     assert found(nnmagic.trace(nn.Sequential(Scale(30_000), nn.ReLU()), x)) == {}
     assert found(nnmagic.trace(nn.Sequential(Scale(40_000)), x.float())) == {}
 
@@ -104,7 +104,7 @@ class Dead(nn.Module):
 def test_an_output_that_is_constant_over_the_batch_is_told_with_the_first_layer():
     trace = nnmagic.trace(Dead(), torch.rand(8, 4))
 
-    text = "the same for all 8 items of the batch"
+    text = "identical for all 8 items of the batch"
     assert found(trace) == {"": text, "act": text}
     assert notes(trace) == [
         f"the output of Dead is {text}, though the inputs differ: from act (ReLU) on"

@@ -34,7 +34,7 @@ def test_the_first_nan_is_told_with_its_layer_its_inputs_and_the_code():
         net(torch.tensor([-2.0, 3.1]))
 
     assert first_note(trace).startswith(
-        "first NaN: Sequential.1 (Log), its inputs finite in [-2.000, 3.100], "
+        "first NaN: Sequential.1 (Log), from finite inputs in [-2.000, 3.100], "
         "called at test_nonfinite.py:"
     )
     assert trace.first_nonfinite.layer == "1"
@@ -68,7 +68,7 @@ def test_inf_of_half_precision_is_told_as_such():
 
     assert first_note(trace).startswith(
         "first Inf: Half (Half), beyond the 65,504 of float16, "
-        "its inputs finite in [30000.0, 30000.0]"
+        "from finite inputs in [30000.0, 30000.0]"
     )
 
 
@@ -159,4 +159,4 @@ def test_a_mask_of_minus_infinity_is_no_origin():
 def test_the_html_has_the_line_too():
     html = nnmagic.trace(Log(), -torch.ones(2))._repr_html_()
 
-    assert "first NaN: Log (Log), its inputs finite in [-1.000, -1.000]" in html
+    assert "first NaN: Log (Log), from finite inputs in [-1.000, -1.000]" in html
