@@ -9,19 +9,7 @@ from typing import Any, cast
 
 from nnmagic.display.lines import cell_text
 from nnmagic.display.messages import ColumnContent, PageMessage, SheetContent
-from nnmagic.display.table import (
-    FAILED,
-    FIRST,
-    MANY_CALLS,
-    STRONG,
-    TEXT_KINDS,
-    Cell,
-    Column,
-    Histogram,
-    Noted,
-    Row,
-    Table,
-)
+from nnmagic.display.table import TEXT_KINDS, Cell, Column, Histogram, Noted, Row, State, Table
 from nnmagic.display.units import printable
 
 FULLEST = 255
@@ -110,8 +98,8 @@ def sheet_of(table: Table, *, static: str = "", run: Any = None) -> Sheet:
         "keys": {str(i): key for i, key in enumerate(keys) if key != rows[i].name},
         "state": bytes(row.state for row in rows),
         "opened": table.open_levels,
-        "first_nonfinite": _place(rows, FIRST),
-        "failed": _place(rows, FAILED | STRONG),
+        "first_nonfinite": _place(rows, State.FIRST),
+        "failed": _place(rows, State.FAILED | State.STRONG),
         "columns": [_column_content(column, table.cells(column.key)) for column in table.columns],
         "message": {str(i): row.message for i, row in enumerate(rows) if row.message},
         "run": run,
@@ -126,7 +114,7 @@ def _keys(rows: Sequence[Row]) -> list[str]:
     keys = [row.name if row.key is None else row.key for row in rows]
     counts, seen = Counter(keys), Counter[str]()
     for i, (key, row) in enumerate(zip(keys, rows, strict=True)):
-        if counts[key] > 1 and not row.state & MANY_CALLS:
+        if counts[key] > 1 and not row.state & State.MANY_CALLS:
             keys[i] = f"{key}@{seen[key]}"
             seen[key] += 1
     return keys

@@ -4,19 +4,29 @@ A record makes one `Table`; `text`, `html` and `sheet` (the widget's arrays) dra
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from nnmagic.display.units import Shape, plural
 
-STRONG, DIMMED, FLAGGED, FAILED, MANY_CALLS, CONTEXT, GROUP, FIRST = (1 << i for i in range(8))
-"""The bits of a row's state.
 
-STRONG: what the reader should see first. DIMMED: less important. FLAGGED: deserves a look, and is
-shown however deep. FAILED: ended by an exception, shown likewise. MANY_CALLS: stands for the rows
-below it, which are folded. CONTEXT: only leads to other rows, and has no cells but the first.
-GROUP: adds up the rows below it. FIRST: where NaN or Inf arose first.
-"""
+class State:
+    """The bits of a row's state: plain integers, since a table may have 20,000 rows.
+
+    Attributes:
+        STRONG: what the reader should see first.
+        DIMMED: less important.
+        FLAGGED: deserves a look, and is shown however deep.
+        FAILED: ended by an exception, shown likewise.
+        MANY_CALLS: stands for the rows below it, which are folded.
+        CONTEXT: only leads to other rows, and has no cells but the first.
+        GROUP: adds up the rows below it.
+        FIRST: where NaN or Inf arose first.
+    """
+
+    STRONG, DIMMED, FLAGGED, FAILED, MANY_CALLS, CONTEXT, GROUP, FIRST = (1 << i for i in range(8))
+
 
 Kind = Literal["text", "flags", "shape", "count", "bytes", "share", "number", "pair", "histogram"]
 
@@ -68,7 +78,7 @@ Cell = int | float | str | Pair | TensorShape | Noted | Histogram | None
 """None is unknown; a text may stand in place of a number, an empty one where there is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Column:
     """A column: what it is called, what it means, and how a row gets its cell.
 
@@ -76,12 +86,13 @@ class Column:
 
     Attributes:
         key: its name in code, `"zeros"`.
-        title: what stands above it.
         kind: the type of its cells, from which follow how they are written, aligned, sorted and
             sent; counts and bytes get prefixes, a share is a fraction in 0..1.
-        cell: returns the cell of a row from the row's subject.
-        cells: in place of `cell`, returns the cells of many subjects where that is much faster.
         meaning: the definition of its values.
+        title: the heading above it; the key with spaces where there is no other.
+        cell: returns the cell of a row from the row's subject: its attribute of that key, where
+            nothing else is given.
+        cells: in place of `cell`, returns the cells of many subjects where that is much faster.
         joiner: what stands between the two numbers of a pair.
         priority: 0 for a column that always stays; where room is short, the highest leaves first.
         narrowest: how narrow its text may be cut where room is short; None is never cut.
@@ -90,22 +101,26 @@ class Column:
     """
 
     key: str
-    title: str
     kind: Kind
+    meaning: str = ""
+    _: KW_ONLY
+    title: str = ""
     cell: Callable[[Any], Cell] | None = None
     cells: Callable[[Sequence[Any]], Sequence[Cell]] | None = None
-    meaning: str = ""
     joiner: str = ""
     priority: int = 0
     narrowest: int | None = None
     extra: bool = False
     hidden: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.key.replace("_", " "))
+
     def of(self, subjects: Sequence[Any]) -> Sequence[Cell]:
         """Return the cells of these subjects."""
         if self.cells is not None:
             return self.cells(subjects)
-        return [] if self.cell is None else list(map(self.cell, subjects))
+        return list(map(self.cell or attrgetter(self.key), subjects))
 
 
 class Row(NamedTuple):
@@ -117,7 +132,7 @@ class Row(NamedTuple):
         level: how deep it stands in the tree; a row's children follow it with a higher level.
         name: its full name, which a search finds.
         key: what a reader selects it by, if not by its name.
-        state: bits, such as STRONG.
+        state: bits, such as State.STRONG.
         message: a text that stands in place of the cells from the second column on.
     """
 
@@ -164,7 +179,9 @@ class Table:
     def cells(self, key: str) -> list[Cell]:
         """Return the cells of a column, row by row; an empty text where a row has none."""
         place = next(i for i, column in enumerate(self.columns) if column.key == key)
-        has_cell = [not place or not (row.message or row.state & CONTEXT) for row in self.rows]
+        has_cell = [
+            not place or not (row.message or row.state & State.CONTEXT) for row in self.rows
+        ]
         subjects = [row.subject for row, has in zip(self.rows, has_cell, strict=True) if has]
         cells = iter(self.columns[place].of(subjects))
         return [next(cells) if has else "" for has in has_cell]
@@ -232,11 +249,11 @@ def shortened(table: Table, *, depth: int | None, text: bool, limit: int) -> Tab
     rows, notes = table.rows, list(table.notes)
     depths = [row.level for row in rows]
     if table.flat:
-        leaves = [row for row in rows if not row.state & GROUP]
+        leaves = [row for row in rows if not row.state & State.GROUP]
         depths = [row.name.count(".") for row in leaves]
         rows = [row._replace(label=row.name, level=0) for row in leaves]
     levels = [row.level for row in rows]
-    urgent = [i for i, row in enumerate(rows) if row.state & (FLAGGED | FAILED)]
+    urgent = [i for i, row in enumerate(rows) if row.state & (State.FLAGGED | State.FAILED)]
     needed = with_ancestors(levels, urgent)
     deepest = max(depths, default=0)
     shallow = deepest if depth is None else depth
@@ -244,7 +261,7 @@ def shortened(table: Table, *, depth: int | None, text: bool, limit: int) -> Tab
     for i, row in enumerate(rows):
         is_folded = text and row.level > folded_below
         if not is_folded:
-            folded_below = row.level if row.state & MANY_CALLS else deepest
+            folded_below = row.level if row.state & State.MANY_CALLS else deepest
         if i in needed or (depths[i] <= shallow and not is_folded):
             shown.append(i)
         elif depths[i] > shallow:

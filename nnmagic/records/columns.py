@@ -15,39 +15,39 @@ def known(value: float | None) -> float | None:
 
 
 MEAN_AND_STD = Column(
-    key="mean",
+    "mean",
+    "pair",
+    "over the finite values; std with correction 1, as torch.std",
     title="mean ± std",
-    kind="pair",
+    cell=lambda row: (known(row.numbers.mean), known(row.numbers.std)),
     joiner="±",
     priority=1,
-    meaning="over the finite values; std with correction 1, as torch.std",
-    cell=lambda row: (known(row.numbers.mean), known(row.numbers.std)),
 )
 
 MIN_AND_MAX = Column(
-    key="range",
+    "range",
+    "pair",
+    "the least and the greatest finite value",
     title="min … max",
-    kind="pair",
+    cell=lambda row: (known(row.numbers.min), known(row.numbers.max)),
     joiner="…",
     priority=4,
-    meaning="the least and the greatest finite value",
-    cell=lambda row: (known(row.numbers.min), known(row.numbers.max)),
 )
 
 HISTOGRAM = Column(
-    key="histogram",
-    title="histogram",
-    kind="histogram",
-    priority=6,
-    meaning="ten bins from min to max, of a sample where the tensor is large; | is zero",
+    "histogram",
+    "histogram",
+    "ten bins from min to max, of a sample where the tensor is large; | is zero",
     cells=lambda rows: histograms([(row.spread, row.numbers.min, row.numbers.max) for row in rows]),
+    priority=6,
 )
 
 ZEROS = Column(
-    key="zeros",
-    title="zeros",
-    kind="share",
-    priority=5,
-    meaning="the share of values that are exactly 0",
+    "zeros",
+    "share",
+    "the share of values that are exactly 0",
     cell=lambda row: known(row.numbers.zeros),
+    priority=5,
 )
+
+FLAGS = Column("flags", "flags", "what deserves attention")

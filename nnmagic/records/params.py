@@ -7,7 +7,7 @@ from math import isinf, isnan
 from typing import Any, ClassVar, Self, Unpack
 
 from nnmagic.display import units
-from nnmagic.display.table import FLAGGED, GROUP, STRONG, Row, Table
+from nnmagic.display.table import Row, State, Table
 from nnmagic.records.params_columns import COLUMNS, ParameterRow
 from nnmagic.records.record import (
     Options,
@@ -233,8 +233,8 @@ class Params(Record):
             for level in range(common, len(layers)):
                 name = ".".join(layers[: level + 1])
                 subject = ParameterRow(self, None, totals[name])
-                yield Row(layers[level], subject, level, name, state=GROUP)
-            state = FLAGGED | STRONG if record.nan or record.inf else 0
+                yield Row(layers[level], subject, level, name, state=State.GROUP)
+            state = State.FLAGGED | State.STRONG if record.nan or record.inf else 0
             subject = ParameterRow(self, record, record.count)
             yield Row(last, subject, len(layers), record.name, state=state)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from nnmagic.display import units
-from nnmagic.display.table import Cell, Column, TensorShape
-from nnmagic.records.columns import HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
+from nnmagic.display.table import Column, TensorShape
+from nnmagic.records.columns import FLAGS, HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
 from nnmagic.records.record import leading_rows
 from nnmagic.records.tensor import NO_TENSOR, Sample, TensorRecord
 
@@ -52,13 +51,25 @@ class ParameterRow(NamedTuple):
         return (self.numel or 0) / self.params.total if self.params.total else None
 
     @property
-    def shape(self) -> TensorShape:
+    def shape(self) -> TensorShape | str:
         """Its shape, with the dtype and the device where they are not those of the first."""
-        assert self.record is not None
+        if self.record is None:
+            return ""
         own, first = self.tensor, self.params.rows[0].tensor
-        odd = [own.dtype] if own.dtype != first.dtype else []
-        odd += [own.device] if own.device != first.device else []
-        return TensorShape(self.record.shape, " ".join(odd))
+        pairs = ((own.dtype, first.dtype), (own.device, first.device))
+        return TensorShape(self.record.shape, " ".join(mine for mine, its in pairs if mine != its))
+
+    @property
+    def dtype(self) -> str:
+        """Its dtype without the prefix."""
+        return self.tensor.dtype
+
+    @property
+    def grad_norm(self) -> float | str:
+        """The norm of its gradient."""
+        if self.record is None or (self.record.grad_norm is None and not self.record.has_grad):
+            return ""
+        return units.UNKNOWN if self.record.grad_norm is None else self.record.grad_norm
 
     @property
     def flags(self) -> str:
@@ -78,79 +89,35 @@ class ParameterRow(NamedTuple):
         return [f"{self.tensor.caption}, {self.record.size}", *self.first_values]
 
 
-def _of_parameter(cell: Callable[[ParameterRow], Cell]) -> Callable[[ParameterRow], Cell]:
-    """Return the cell of a column in which a layer that holds parameters has none."""
-    return lambda row: "" if row.record is None else cell(row)
-
-
-def _grad_norm(row: ParameterRow) -> Cell:
-    assert row.record is not None
-    if row.record.grad_norm is None and row.record.has_grad:
-        return units.UNKNOWN
-    return "" if row.record.grad_norm is None else row.record.grad_norm
-
-
 COLUMNS = (
+    Column("shape", "shape", "the shape of the tensor", narrowest=22),
     Column(
-        key="shape",
-        title="shape",
-        kind="shape",
-        narrowest=22,
-        meaning="the shape of the tensor",
-        cell=_of_parameter(lambda row: row.shape),
-    ),
-    Column(
-        key="count",
-        title="count",
-        kind="count",
-        meaning="how many values; a tied one counts once",
+        "count",
+        "count",
+        "how many values; a tied one counts once",
         cell=lambda row: "" if row.numel is None else row.numel,
     ),
-    Column(
-        key="percent",
-        title="share",
-        kind="share",
-        priority=3,
-        meaning="of all values",
-        cell=lambda row: row.share,
-    ),
+    Column("share", "share", "of all values", priority=3),
     MEAN_AND_STD,
     MIN_AND_MAX,
     HISTOGRAM,
     Column(
-        key="grad_norm",
+        "grad_norm",
+        "number",
+        "the Euclidean norm of .grad as it is now",
         title="gradient",
-        kind="number",
         priority=2,
-        meaning="the Euclidean norm of .grad as it is now",
-        cell=_of_parameter(_grad_norm),
     ),
+    FLAGS,
     Column(
-        key="flags",
-        title="flags",
-        kind="flags",
-        meaning="what deserves attention",
-        cell=lambda row: row.flags,
-    ),
-    Column(
-        key="first_values",
-        title="first values",
-        kind="text",
+        "first_values",
+        "text",
+        "of the first row",
+        cell=lambda row: next(iter(row.first_values), ""),
         priority=5,
         narrowest=12,
-        meaning="of the first row",
-        cell=lambda row: next(iter(row.first_values), ""),
     ),
     replace(ZEROS, extra=True),
-    Column(
-        key="dtype",
-        title="dtype",
-        kind="text",
-        priority=7,
-        meaning="the type of one value",
-        cell=_of_parameter(lambda row: row.tensor.dtype),
-        extra=True,
-        hidden=True,
-    ),
+    Column("dtype", "text", "the type of one value", priority=7, extra=True, hidden=True),
 )
 """The columns of parameters: a new one goes here."""

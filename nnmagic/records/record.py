@@ -11,16 +11,7 @@ from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 from nnmagic.display import units
 from nnmagic.display.html import page_html, table_html
-from nnmagic.display.table import (
-    CONTEXT,
-    DIMMED,
-    FAILED,
-    FLAGGED,
-    Row,
-    Table,
-    shortened,
-    with_ancestors,
-)
+from nnmagic.display.table import Row, State, Table, shortened, with_ancestors
 from nnmagic.display.text import table_text
 
 TEXT_DEPTH = 3
@@ -232,10 +223,12 @@ def filtered(rows: Sequence[Row], names: Sequence[str], view: View) -> Sequence[
     if not view.layers:
         return rows
     wanted = {
-        i for i, row in enumerate(rows) if row.state & (FLAGGED | FAILED) or view.matches(names[i])
+        i
+        for i, row in enumerate(rows)
+        if row.state & (State.FLAGGED | State.FAILED) or view.matches(names[i])
     }
     return [
-        row if i in wanted else row._replace(state=row.state | CONTEXT | DIMMED)
+        row if i in wanted else row._replace(state=row.state | State.CONTEXT | State.DIMMED)
         for i in sorted(with_ancestors([row.level for row in rows], wanted))
         for row in [rows[i]]
     ]

@@ -5,17 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from nnmagic.display import units
-from nnmagic.display.table import (
-    DIMMED,
-    FAILED,
-    FLAGGED,
-    STRONG,
-    Cell,
-    Column,
-    Row,
-    Table,
-    TensorShape,
-)
+from nnmagic.display.table import Cell, Column, Row, State, Table, TensorShape
 from nnmagic.records.record import Record, data_frame, filtered, ranked
 from nnmagic.records.summary_rows import LayerShape, TrainingStep
 from nnmagic.records.weights import WeightForm, added_values, form_lines
@@ -61,95 +51,76 @@ def _of_call(cell: Callable[[LayerShape], Cell]) -> Callable[[LayerRow], Cell]:
     return lambda row: "" if row.is_own else cell(row.layer)
 
 
+def _of_run(cell: Callable[[LayerShape], Cell]) -> Callable[[LayerRow], Cell]:
+    """Return the cell of a column in which a layer that never ran has none either."""
+    return _of_call(lambda layer: "" if layer.call is None else cell(layer))
+
+
 COLUMNS = (
+    Column("type", "text", "the class of the layer", priority=1),
     Column(
-        key="type",
-        title="type",
-        kind="text",
-        priority=1,
-        meaning="the class of the layer",
-        cell=lambda row: row.type,
-    ),
-    Column(
-        key="shape",
+        "shape",
+        "shape",
+        "the batch first",
         title="output shape",
-        kind="shape",
-        narrowest=22,
-        meaning="the batch first",
         cell=_of_call(
-            lambda row: "not called" if row.call is None else TensorShape(row.output_shape)
+            lambda layer: "not called" if layer.call is None else TensorShape(layer.output_shape)
         ),
+        narrowest=22,
     ),
     Column(
-        key="params",
+        "params",
+        "count",
+        "distinct ones, of the layer and of everything below it",
         title="parameters",
-        kind="count",
-        meaning="distinct ones, of the layer and of everything below it",
         cell=lambda row: row.layer.own_params if row.is_own else row.layer.params,
     ),
     Column(
-        key="flops",
+        "flops",
+        "count",
+        "2 for each multiply-add; MACs are half of that",
         title="FLOPs",
-        kind="count",
+        cell=_of_run(lambda layer: layer.flops),
         priority=2,
-        meaning="2 for each multiply-add; MACs are half of that",
-        cell=_of_call(lambda row: "" if row.call is None else row.flops),
     ),
     Column(
-        key="input",
+        "input",
+        "shape",
+        "the shape of its input",
         title="input shape",
-        kind="shape",
+        cell=_of_call(lambda layer: TensorShape(layer.input_shape)),
         priority=5,
         narrowest=22,
-        meaning="the shape of its input",
-        cell=_of_call(lambda row: TensorShape(row.input_shape)),
     ),
     Column(
-        key="weights",
-        title="weights",
-        kind="text",
+        "weights",
+        "text",
+        "those that are tied, packed, parametrised or pruned",
+        cell=_of_call(lambda layer: layer.weights),
         priority=3,
         narrowest=12,
-        meaning="those that are tied, packed, parametrised or pruned",
-        cell=_of_call(lambda row: row.weights),
     ),
     Column(
-        key="arguments",
-        title="arguments",
-        kind="text",
+        "arguments",
+        "text",
+        "the arguments that the layer was made with",
+        cell=_of_call(lambda layer: layer.config),
         priority=4,
         narrowest=12,
-        meaning="the arguments that the layer was made with",
-        cell=_of_call(lambda row: row.config),
     ),
     Column(
-        key="output_bytes",
+        "output_bytes",
+        "bytes",
+        "the bytes of the tensors that it returned",
         title="output size",
-        kind="bytes",
+        cell=_of_run(lambda layer: layer.output_bytes),
         priority=6,
-        meaning="the bytes of the tensors that it returned",
-        cell=_of_call(lambda row: "" if row.call is None else row.output_bytes),
         extra=True,
     ),
 )
 """The columns of a summary: a new one goes here."""
 
-FRAME_COLUMNS = (
-    "network",
-    "call",
-    "layer",
-    "type",
-    "depth",
-    "config",
-    "input_shape",
-    "output_shape",
-    "params",
-    "own_params",
-    "trainable_params",
-    "param_bytes",
-    "output_bytes",
-    "flops",
-)
+FRAME_COLUMNS = LayerShape._fields[: LayerShape._fields.index("children")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -176,14 +147,7 @@ class Summary(Record):
         biases: whether additions of biases are among the operations.
     """
 
-    SORTABLE: ClassVar = (
-        "params",
-        "own_params",
-        "trainable_params",
-        "param_bytes",
-        "output_bytes",
-        "flops",
-    )
+    SORTABLE: ClassVar = FRAME_COLUMNS[FRAME_COLUMNS.index("params") :]
 
     title: str
     rows: tuple[LayerShape, ...]
@@ -325,9 +289,9 @@ class Summary(Record):
         for level, subject in subjects:
             layer = subject.layer
             failed = layer.failed and not subject.is_own
-            state = DIMMED if layer.call is None else 0
-            state |= FAILED if failed else 0
-            state |= FLAGGED | STRONG if failed and not layer.children else 0
+            state = State.DIMMED if layer.call is None else 0
+            state |= State.FAILED if failed else 0
+            state |= State.FLAGGED | State.STRONG if failed and not layer.children else 0
             rows.append(
                 Row(
                     label=subject.label,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nnmagic.display import units
 from nnmagic.display.table import Column, Noted, TensorShape
 from nnmagic.records.call_log import FINISHED, Layer
-from nnmagic.records.columns import HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
+from nnmagic.records.columns import FLAGS, HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
 from nnmagic.records.record import leading_rows
 from nnmagic.records.tensor import NO_TENSOR, NOTHING_KNOWN, Sample, Statistics, TensorRecord
 
@@ -34,6 +34,11 @@ class CallRow:
         self.times, self.output = times, step.outputs[call]
         self.network = step.log.networks[layer.network]
         self._numbers: Statistics | None = None
+
+    @property
+    def type(self) -> str:
+        """The class of the layer, where its label does not say it."""
+        return "" if self.layer.type == self.label else self.layer.type
 
     @property
     def numbers(self) -> Statistics:
@@ -121,50 +126,26 @@ class CallRow:
 
 
 COLUMNS = (
-    Column(
-        key="type",
-        title="type",
-        kind="text",
-        priority=3,
-        meaning="the class of the layer",
-        cell=lambda row: "" if row.layer.type == row.label else row.layer.type,
-    ),
-    Column(
-        key="shape",
-        title="shape",
-        kind="shape",
-        narrowest=22,
-        meaning="the shape of its output, the batch first",
-        cell=lambda row: row.shape,
-    ),
+    Column("type", "text", "the class of the layer", priority=3),
+    Column("shape", "shape", "the shape of its output, the batch first", narrowest=22),
     MEAN_AND_STD,
     Column(
-        key="gradient",
-        title="gradient",
-        kind="pair",
+        "gradient",
+        "pair",
+        "of the layer's output, in the last backward: mean ± std",
         joiner="±",
         priority=2,
-        meaning="of the layer's output, in the last backward: mean ± std",
-        cell=lambda row: row.gradient,
     ),
     Column(
-        key="own_gradient",
-        title="own gradient",
-        kind="number",
+        "own_gradient",
+        "number",
+        "the Euclidean norm of the gradients of its own parameters, after the run",
         priority=2,
-        meaning="the Euclidean norm of the gradients of its own parameters, after the run",
-        cell=lambda row: row.own_gradient,
     ),
     MIN_AND_MAX,
     HISTOGRAM,
     ZEROS,
-    Column(
-        key="flags",
-        title="flags",
-        kind="flags",
-        meaning="what deserves attention",
-        cell=lambda row: row.flags,
-    ),
+    FLAGS,
 )
 """The columns of a trace: a new one goes here."""
 

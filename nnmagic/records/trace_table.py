@@ -6,16 +6,7 @@ from typing import NamedTuple
 
 from nnmagic.display import units
 from nnmagic.display.messages import ScoresContent, StepsContent
-from nnmagic.display.table import (
-    DIMMED,
-    FAILED,
-    FIRST,
-    FLAGGED,
-    MANY_CALLS,
-    STRONG,
-    Row,
-    Table,
-)
+from nnmagic.display.table import Row, State, Table
 from nnmagic.records import call_log
 from nnmagic.records.call_log import FINISHED, TraceLog
 from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
@@ -166,13 +157,13 @@ class TraceTable:
             whole = f"{network}:{layer.name}"
             name = whole if several and layer.name else layer.name or network
             ended = log.ended[call]
-            state = FLAGGED if call in verdicts.flagged else 0
-            state |= MANY_CALLS if times else 0
-            state |= FAILED if ended == call_log.FAILED else 0
-            state |= STRONG if call in verdicts.makers or call == log.raised else 0
-            state |= FIRST if call == first else 0
+            state = State.FLAGGED if call in verdicts.flagged else 0
+            state |= State.MANY_CALLS if times else 0
+            state |= State.FAILED if ended == call_log.FAILED else 0
+            state |= State.STRONG if call in verdicts.makers or call == log.raised else 0
+            state |= State.FIRST if call == first else 0
             if verdicts.spoiled and ended == FINISHED and verdicts.inherits(call):
-                state |= DIMMED
+                state |= State.DIMMED
             rows.append(
                 Row(
                     label=f"{label} × {times}" if times else label,

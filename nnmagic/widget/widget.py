@@ -320,12 +320,12 @@ def _with_parameters(table: Table, counts: dict[tuple[str, str], int] | None) ->
     if counts is None:
         return table
     column = Column(
-        key="params",
+        "params",
+        "count",
+        "distinct ones, of the layer and everything below it",
         title="parameters",
-        kind="count",
-        priority=5,
-        meaning="distinct ones, of the layer and everything below it",
         cell=lambda row: counts.get((row.network, row.layer.name), ""),
+        priority=5,
         extra=True,
     )
     return replace(table, columns=(*table.columns, column))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnmagic.display.html import page_html, table_html
-from nnmagic.display.table import MANY_CALLS, Column, Row, Table
+from nnmagic.display.table import Column, Row, State, Table
 
 
 class Reader(HTMLParser):
@@ -87,7 +87,7 @@ def test_columns_stay_aligned_when_every_style_is_stripped():
 
 
 def test_a_folded_row_is_closed_and_an_open_one_is_open():
-    rows = row("net"), row("a", level=1, state=MANY_CALLS), row("b", level=2)
+    rows = row("net"), row("a", level=1, state=State.MANY_CALLS), row("b", level=2)
 
     html = table_html(table(*rows))
 

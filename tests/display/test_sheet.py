@@ -7,15 +7,7 @@ from torch import nn
 
 import nnmagic
 from nnmagic.display.sheet import sheet_of
-from nnmagic.display.table import (
-    DIMMED,
-    FAILED,
-    FIRST,
-    FLAGGED,
-    MANY_CALLS,
-    STRONG,
-    Histogram,
-)
+from nnmagic.display.table import Histogram, State
 from nnmagic.records.histograms import binned
 
 
@@ -98,7 +90,7 @@ def test_a_layer_called_often_is_one_row_with_its_calls_inside():
 
     assert labels(sheet) == ["Loop", "cell × 7", *["cell"] * 7]
     assert sheet.content["level"] == np.array([0, 1, *[2] * 7], "<u2").tobytes()
-    assert sheet.content["state"][1] & MANY_CALLS
+    assert sheet.content["state"][1] & State.MANY_CALLS
     assert sheet.rows["cell"] == 1
     assert [sheet.rows[f"cell@{i}"] for i in range(7)] == list(range(2, 9))
 
@@ -116,10 +108,10 @@ def test_nan_is_flagged_where_it_arises_and_dimmed_after():
 
     state = sheet.content["state"]
     assert sheet.content["first_nonfinite"] == 2
-    assert state[2] & STRONG
-    assert state[2] & FLAGGED
-    assert state[2] & FIRST
-    assert state[3] & DIMMED
+    assert state[2] & State.STRONG
+    assert state[2] & State.FLAGGED
+    assert state[2] & State.FIRST
+    assert state[3] & State.DIMMED
     assert texts(sheet, "flags")[2].startswith("2 NaN, made here from values in -2.000 … -1.500")
 
 
@@ -132,7 +124,7 @@ def test_a_failed_call_shows_why_in_place_of_its_values():
     sheet = sheet_of(trace.table())
     failed = sheet.content["failed"]
     assert failed == 2
-    assert sheet.content["state"][failed] & FAILED
+    assert sheet.content["state"][failed] & State.FAILED
     assert "the last axis must be 5, it is 4" in sheet.content["message"]["2"]
 
 

@@ -5,12 +5,10 @@ from hypothesis import strategies as st
 
 from nnmagic.display.lines import aligned, clipped, width_of
 from nnmagic.display.table import (
-    CONTEXT,
-    FLAGGED,
-    MANY_CALLS,
     Column,
     Histogram,
     Row,
+    State,
     Table,
     bounded,
     parents_of,
@@ -127,7 +125,7 @@ def test_wanted_rows_are_found_with_those_that_lead_to_them():
 def test_a_row_that_only_leads_to_others_has_no_cells_but_the_first():
     columns = column(0, "text"), column(1)
 
-    cells = table(row("a", "t", 1, state=CONTEXT), row("b", "t", 2), columns=columns)
+    cells = table(row("a", "t", 1, state=State.CONTEXT), row("b", "t", 2), columns=columns)
 
     assert (cells.cells("c0"), cells.cells("c1")) == (["t", "t"], ["", 2])
 
@@ -135,9 +133,9 @@ def test_a_row_that_only_leads_to_others_has_no_cells_but_the_first():
 def test_a_flagged_row_is_drawn_however_deep_and_text_unfolds_nothing():
     rows = [
         row("net"),
-        row("a × 6", level=1, state=MANY_CALLS),
+        row("a × 6", level=1, state=State.MANY_CALLS),
         row("a", level=2),
-        row("a", level=2, state=FLAGGED),
+        row("a", level=2, state=State.FLAGGED),
         row("b", level=1),
         row("c", level=2),
     ]

@@ -6,7 +6,7 @@ from torch import nn
 
 import nnmagic
 from nnmagic.display.lines import width_of
-from nnmagic.display.table import DIMMED, TensorShape
+from nnmagic.display.table import State, TensorShape
 from nnmagic.display.text import table_text
 
 
@@ -65,7 +65,7 @@ def test_nan_is_told_by_who_made_it_and_who_inherited_it():
         "1": "1 NaN, made here from values in -2.000 … 3.000",
         "2": "2 NaN, inherited",
     }
-    assert [bool(row.state & DIMMED) for row in table.rows] == [False, False, False, True]
+    assert [bool(row.state & State.DIMMED) for row in table.rows] == [False, False, False, True]
     assert table.notes[0].startswith(
         "first NaN: Sequential.1 (Log), from finite inputs in [-2.000, 3.000], called at test_"
     )
@@ -125,7 +125,7 @@ def test_layers_can_be_chosen_by_patterns():
 
     table = trace.show(layers="0.*").drawn(text=True)
 
-    assert [(row.label, bool(row.state & DIMMED)) for row in table.rows] == [
+    assert [(row.label, bool(row.state & State.DIMMED)) for row in table.rows] == [
         ("Sequential", True),
         ("0", True),
         ("0", False),

@@ -7,7 +7,7 @@ from torch import nn
 
 import nnmagic
 from nnmagic.display.sheet import sheet_of
-from nnmagic.display.table import FLAGGED
+from nnmagic.display.table import State
 from nnmagic.records.record import View
 from nnmagic.records.trace_table import TraceTable
 
@@ -20,7 +20,7 @@ def found(trace):
     """Return the findings by layer, which all displays show."""
     findings = table_of(trace).findings
     content = sheet_of(trace.table()).content
-    assert all(content["state"][call] & FLAGGED for call in findings.flags)
+    assert all(content["state"][call] & State.FLAGGED for call in findings.flags)
     return {trace.call(call).layer: ", ".join(words) for call, words in findings.flags.items()}
 
 
