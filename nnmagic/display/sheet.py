@@ -140,18 +140,20 @@ def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
     elif column.kind == "pair":
         pairs: list[Any] = [cell if isinstance(cell, tuple) else (None, None) for cell in cells]
         content["joiner"] = column.joiner
-        content["first"] = _packed("d", [_number(pair[0]) for pair in pairs])
-        content["second"] = _packed("d", [_number(pair[1]) for pair in pairs])
+        content["first"], content["second"] = (
+            _packed("d", [nan if pair[side] is None else pair[side] for pair in pairs])
+            for side in (0, 1)
+        )
     elif column.kind == "histogram":
         content["values"] = b"".join(map(_bars, cells))
         content["zero"] = _packed("b", list(map(_zero, cells)))
     else:
-        content["values"] = _packed("f" if column.kind == "share" else "d", map(_number, cells))
+        numbers = [cell if type(cell) is float else _number(cell) for cell in cells]
+        content["values"] = _packed("f" if column.kind == "share" else "d", numbers)
         content["texts"] = {
             str(i): cell_text(column, cell)
-            for i, cell in enumerate(cells)
-            if isinstance(cell, str | Noted) or cell is None or isnan(cell)  # type: ignore[arg-type]
-            if cell != ""
+            for i, (cell, number) in enumerate(zip(cells, numbers, strict=True))
+            if (isnan(number) or isinstance(cell, Noted)) and cell != ""
         }
     return content
 
@@ -175,8 +177,7 @@ def _zero(cell: Cell) -> int:
     return -1 if zero is None else zero
 
 
-def _packed(code: str, values: Any) -> bytes:
-    numbers = list(values)
+def _packed(code: str, numbers: Sequence[float]) -> bytes:
     return struct.pack(f"<{len(numbers)}{code}", *numbers)
 
 

@@ -195,44 +195,42 @@ def bounded(levels: Sequence[int], needed: Iterable[int], limit: int) -> list[in
     if len(levels) <= limit:
         return list(range(len(levels)))
     parents = parents_of(levels)
-    kept: set[int] = set()
+    chosen: set[int] = set()
     for row in needed:
-        path: list[int] = []
-        step: int | None = row
-        while step is not None and step not in kept:
-            path.append(step)
-            step = parents[step]
-        if len(kept) + len(path) <= limit:
-            kept.update(path)
-    for row in sorted(range(len(levels)), key=levels.__getitem__):
-        if len(kept) >= limit:
-            break
-        kept.add(row)
-    return sorted(kept)
+        more = with_ancestors(parents, [row]) - chosen
+        if len(chosen) + len(more) <= limit:
+            chosen |= more
+    by_level = sorted(range(len(levels)), key=levels.__getitem__)
+    others = [row for row in by_level if row not in chosen]
+    return sorted([*chosen, *others[: limit - len(chosen)]])
 
 
-def parents_of(levels: Sequence[int]) -> list[int | None]:
+def parents_of(levels: Sequence[int]) -> dict[int, int | None]:
     """Return the index of each row's parent: the nearest earlier row of a lower level."""
-    parents: list[int | None] = []
+    parents: dict[int, int | None] = {}
     path: list[int] = []
     for i, level in enumerate(levels):
         while path and levels[path[-1]] >= level:
             path.pop()
-        parents.append(path[-1] if path else None)
+        parents[i] = path[-1] if path else None
         path.append(i)
     return parents
 
 
-def with_ancestors(levels: Sequence[int], wanted: Iterable[int]) -> set[int]:
-    """Return the indices of the wanted rows and of those that lead to them."""
-    parents = parents_of(levels)
-    kept: set[int] = set()
-    for row in wanted:
-        step: int | None = row
-        while step is not None and step not in kept:
-            kept.add(step)
-            step = parents[step]
-    return kept
+def with_ancestors(parents: Mapping[int, int | None], wanted: Iterable[int]) -> set[int]:
+    """Return the wanted nodes of a tree and those that lead to them.
+
+    Args:
+        parents: the parent of each node, None for a root.
+        wanted: the nodes; one that is not in the tree has no parent.
+    """
+    found: set[int] = set()
+    for node in wanted:
+        step: int | None = node
+        while step is not None and step not in found:
+            found.add(step)
+            step = parents.get(step)
+    return found
 
 
 def shortened(table: Table, *, depth: int | None, text: bool, limit: int) -> Table:
@@ -254,7 +252,7 @@ def shortened(table: Table, *, depth: int | None, text: bool, limit: int) -> Tab
         rows = [row._replace(label=row.name, level=0) for row in leaves]
     levels = [row.level for row in rows]
     urgent = [i for i, row in enumerate(rows) if row.state & (State.FLAGGED | State.FAILED)]
-    needed = with_ancestors(levels, urgent)
+    needed = with_ancestors(parents_of(levels), urgent)
     deepest = max(depths, default=0)
     shallow = deepest if depth is None else depth
     shown, hidden, folded_below = [], 0, deepest

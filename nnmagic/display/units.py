@@ -1,6 +1,5 @@
 """Quantities as text: counts, bytes, shapes, percentages, measured numbers."""
 
-from collections.abc import Mapping
 from typing import Any
 
 BINARY_PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -85,19 +84,18 @@ def shape(shape: Shape) -> str:
 
     ``{"logits": (1, 10)}`` becomes ``{logits: (1, 10)}``; no tensor at all is an empty text.
     """
-    if shape is None:
-        return ""
-    if isinstance(shape, Mapping):
-        inside = ", ".join(f"{printable(str(key))}: {_shape(each)}" for key, each in shape.items())
-        return f"{{{inside}}}"
-    return _shape(shape)
+    return "" if shape is None else _nested_shape(shape)
 
 
-def _shape(value: Shape) -> str:
-    if isinstance(value, tuple) and any(isinstance(each, tuple | Mapping) for each in value):
-        inside = ", ".join(shape(each) for each in value)
-        return f"({inside},)" if len(value) == 1 else f"({inside})"
-    return shape(value) if isinstance(value, Mapping) else str(value)
+def _nested_shape(value: Any) -> str:
+    if isinstance(value, dict):
+        named = (f"{printable(str(key))}: {_nested_shape(each)}" for key, each in value.items())
+        return f"{{{', '.join(named)}}}"
+    kinds = {*map(type, value)} if isinstance(value, tuple) else ()
+    if not any(issubclass(kind, tuple | dict) for kind in kinds):
+        return str(value)
+    inside = ", ".join(map(shape, value))
+    return f"({inside},)" if len(value) == 1 else f"({inside})"
 
 
 def layer_name(network: str, layer: str) -> str:

@@ -151,9 +151,8 @@ class Judging:
             calls_no_other = each + 1 == len(log) or log.parent[each + 1] != each
             with suppress(AttributeError):  # a layer that the forward makes has no such name
                 layer = network.get_submodule(log.layer_of(each).name)
-                tainted = tuple(_nonfinite_state(layer, below=calls_no_other))
-                if tainted:
-                    log.tainted[each] = tainted
+                if names := tuple(_nonfinite_state(layer, below=calls_no_other)):
+                    log.nonfinite_parameters[each] = names
 
 
 def _versions(module: nn.Module) -> list[tuple[int, int]]:

@@ -80,7 +80,7 @@ class TraceLog:
         recomputed: the calls that a backward made to compute a checkpoint again.
         functions: the layers that are tensor functions.
         constant: the outermost calls that returned the same for all items of a batch that differ.
-        tainted: for a call that made NaN or Inf, which of its parameters and buffers held some.
+        nonfinite_parameters: the parameters and buffers with NaN or Inf of a call that made some.
         graded: whether gradients were asked for.
         gradients: for each tensor that got a gradient, the number of that.
         parameter_gradients: for each layer the gradients of its own parameters, by their names.
@@ -108,7 +108,7 @@ class TraceLog:
     recomputed: set[int] = field(default_factory=set)
     functions: set[int] = field(default_factory=set)
     constant: set[int] = field(default_factory=set)
-    tainted: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    nonfinite_parameters: dict[int, tuple[str, ...]] = field(default_factory=dict)
     graded: bool = False
     gradients: dict[int, int] = field(default_factory=dict)
     parameter_gradients: dict[int, dict[str, int | None]] = field(default_factory=dict)

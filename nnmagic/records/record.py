@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 from nnmagic.display import units
 from nnmagic.display.html import page_html, table_html
-from nnmagic.display.table import Row, State, Table, shortened, with_ancestors
+from nnmagic.display.table import Row, State, Table, parents_of, shortened, with_ancestors
 from nnmagic.display.text import table_text
 
 TEXT_DEPTH = 3
@@ -229,7 +229,7 @@ def filtered(rows: Sequence[Row], names: Sequence[str], view: View) -> Sequence[
     }
     return [
         row if i in wanted else row._replace(state=row.state | State.CONTEXT | State.DIMMED)
-        for i in sorted(with_ancestors([row.level for row in rows], wanted))
+        for i in sorted(with_ancestors(parents_of([row.level for row in rows]), wanted))
         for row in [rows[i]]
     ]
 

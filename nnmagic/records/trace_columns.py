@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nnmagic.display import units
@@ -27,27 +28,21 @@ class CallRow:
         output: the number of the tensor that the statistics are of; None for none.
     """
 
-    __slots__ = ("_numbers", "_step", "call", "label", "layer", "network", "output", "times")
-
     def __init__(self, step: TraceTable, call: int, layer: Layer, label: str, times: int) -> None:
         self._step, self.call, self.layer, self.label = step, call, layer, label
         self.times, self.output = times, step.outputs[call]
         self.network = step.log.networks[layer.network]
-        self._numbers: Statistics | None = None
 
     @property
     def type(self) -> str:
         """The class of the layer, where its label does not say it."""
         return "" if self.layer.type == self.label else self.layer.type
 
-    @property
+    @cached_property
     def numbers(self) -> Statistics:
         """The statistics of its output, NaN where unknown."""
-        if self._numbers is None:
-            tensors = self._step.log.tensors
-            out = self.output
-            self._numbers = NOTHING_KNOWN if out is None else tensors.statistics_of(out)
-        return self._numbers
+        tensors, output = self._step.log.tensors, self.output
+        return NOTHING_KNOWN if output is None else tensors.statistics_of(output)
 
     @property
     def tensor(self) -> TensorRecord:

@@ -160,9 +160,9 @@ class TraceTable:
             state = State.FLAGGED if call in verdicts.flagged else 0
             state |= State.MANY_CALLS if times else 0
             state |= State.FAILED if ended == call_log.FAILED else 0
-            state |= State.STRONG if call in verdicts.makers or call == log.raised else 0
+            state |= State.STRONG if call in verdicts.producers or call == log.raised else 0
             state |= State.FIRST if call == first else 0
-            if verdicts.spoiled and ended == FINISHED and verdicts.inherits(call):
+            if verdicts.has_nonfinite and ended == FINISHED and verdicts.inherits(call):
                 state |= State.DIMMED
             rows.append(
                 Row(
@@ -235,9 +235,9 @@ class TraceTable:
         parts.append(units.plural(len(self.calls), "call"))
         if len(self.calls) < len(log):
             parts[-1] += f" of {len(log):,}"
-        if self.verdicts.makers:
+        if self.verdicts.producers:
             parts.append("NaN or Inf arose")
-        elif self.verdicts.came_in in self.parent:
+        elif self.verdicts.first_received in self.parent:
             parts.append("NaN or Inf came in")
         if self.findings.bad_gradients:
             parts.append(f"{self.findings.bad_gradients} in the gradients")

@@ -47,6 +47,9 @@ class NetworkWidget(anywidget.AnyWidget):
         search: what is searched for in names and types.
         live: whether the widget follows a network.
         paused: whether it has stopped to do so for a while.
+        watcher: what records the calls of that network, or None.
+        sheet: the arrays of the rows that the page shows now; `content` is what was sent when the
+            rows were last others.
     """
 
     _esm = script()
@@ -58,9 +61,12 @@ class NetworkWidget(anywidget.AnyWidget):
     live = traitlets.Bool(False).tag(sync=True)
     paused = traitlets.Bool(False).tag(sync=True)
     trace = traitlets.Any()
+    sheet: Sheet
 
-    opened: ClassVar[list["weakref.ref[NetworkWidget]"]] = []
-    """The widgets that are alive, the oldest first; ipywidgets itself keeps every one."""
+    opened: ClassVar["weakref.WeakValueDictionary[int, NetworkWidget]"] = (
+        weakref.WeakValueDictionary()
+    )
+    """The widgets that are alive by their `id`, the oldest first; ipywidgets keeps every one."""
 
     def __init__(
         self,
@@ -73,10 +79,9 @@ class NetworkWidget(anywidget.AnyWidget):
     ) -> None:
         self._live_of = live_of
         self._table = table
-        self._watcher = watcher
+        self.watcher = watcher
         self._view: View = record.view
         self._live: LiveNetwork | None = None
-        self._sheet: Sheet | None = None
         self.mark = uuid4().hex if static else ""
         self._closed = False
         self._shown = False
@@ -84,28 +89,14 @@ class NetworkWidget(anywidget.AnyWidget):
         self._loaded: dict[tuple[int, str, int], Sample] = {}
         super().__init__(trace=record, live=watcher is not None)
         self.on_msg(self._answer)
-        for old in self.opened[: max(0, len(self.opened) + 1 - MOST_OPEN)]:
-            widget = old()
-            if widget is not None:
-                widget.close()
-        self.opened.append(weakref.ref(self))
-
-    @property
-    def sheet(self) -> Sheet:
-        """What the page shows now; `content` is what it was when its rows were last sent."""
-        assert self._sheet is not None
-        return self._sheet
-
-    @property
-    def watcher(self) -> "Watcher | None":
-        """What records the calls of the network that the widget follows, or None."""
-        return self._watcher
+        self.opened[id(self)] = self
+        for widget in self.open_ones()[:-MOST_OPEN]:
+            widget.close()
 
     @classmethod
     def open_ones(cls) -> list["NetworkWidget"]:
         """Return the widgets that are alive, the oldest first."""
-        found = (each() for each in list(cls.opened))
-        return [widget for widget in found if widget is not None]
+        return list(cls.opened.values())
 
     def __repr__(self) -> str:
         """Return a few words: it is what a page without widgets shows."""
@@ -140,9 +131,9 @@ class NetworkWidget(anywidget.AnyWidget):
         if self._closed:
             return
         self._closed = True
-        if self._watcher is not None:
-            self._watcher.stop()
-        self.opened[:] = [each for each in self.opened if each() not in (self, None)]
+        if self.watcher is not None:
+            self.watcher.stop()
+        self.opened.pop(id(self), None)
         self._live = None
         super().close()
         self.unobserve_all()
@@ -175,25 +166,23 @@ class NetworkWidget(anywidget.AnyWidget):
             table = replace(self.trace, view=self._view).table()
         counts = None if self._live is None else self._live.counts()
         run = None if self._live is None else self._live.offer()
-        self._sheet = sheet_of(_with_parameters(table, counts), static=self.mark, run=run)
+        self.sheet = sheet_of(_with_parameters(table, counts), static=self.mark, run=run)
         with self.hold_sync():
-            self.content = dict(self._sheet.content)
-            steps = self._sheet.content.get("steps")
+            self.content = dict(self.sheet.content)
+            steps = self.sheet.content.get("steps")
             self.step = 0 if steps is None else steps["shown"]
 
     def follow(self, trace: Trace) -> None:
         """Show a later call of the network: only numbers are sent where the rows are the same."""
-        before = self._sheet
-        counts = None if self._watcher is None else self._watcher.counts()
+        counts = None if self.watcher is None else self.watcher.counts()
         table = _with_parameters(replace(trace, view=self._view).table(), counts)
-        run = None if before is None else before.content.get("run")
-        sheet = sheet_of(table, static=self.mark, run=run)
-        is_same = before is not None and sheet.has_rows_of(before)
+        sheet = sheet_of(table, static=self.mark, run=self.sheet.content["run"])
+        is_same = sheet.has_rows_of(self.sheet)
         if self._live_of is not None:
             self._live = self._live_of(trace)
             if not is_same:
                 sheet.content["run"] = self._live.offer()
-        self._sheet = sheet
+        self.sheet = sheet
         self._loaded.clear()
         self._following = True  # what is shown is sent below, in one message
         try:
@@ -207,9 +196,8 @@ class NetworkWidget(anywidget.AnyWidget):
         self._tell_panel()
 
     def _tell_numbers(self) -> None:
-        if self._sheet is not None:
-            message, buffers = self._sheet.numbers()
-            self.send(message, buffers)
+        message, buffers = self.sheet.numbers()
+        self.send(message, buffers)
 
     # What the browser asks.
 
@@ -227,9 +215,9 @@ class NetworkWidget(anywidget.AnyWidget):
             elif asked == "pictures" and self._live is not None:
                 labels, points = self._live.thumbnails()
                 self.send({"tell": "pictures", "labels": labels, "buffer": 0}, [points])
-            elif asked in ("pause", "resume") and self._watcher is not None:
+            elif asked in ("pause", "resume") and self.watcher is not None:
                 self.paused = asked == "pause"
-                self._watcher.paused = self.paused
+                self.watcher.paused = self.paused
             elif asked == "close":
                 self.close()
         except Exception as error:  # noqa: BLE001 - the page is where the reader looks
@@ -241,7 +229,7 @@ class NetworkWidget(anywidget.AnyWidget):
 
     def _run(self, live: LiveNetwork, message: AskMessage) -> Trace:
         """Run again, and follow the network no further meanwhile."""
-        watcher = self._watcher
+        watcher = self.watcher
         if watcher is None:
             return live.run(message)
         paused, watcher.paused = watcher.paused, True
@@ -254,16 +242,15 @@ class NetworkWidget(anywidget.AnyWidget):
     def _select(self, change: Any) -> None:
         self._tell_panel()
 
-    def _row(self) -> int | None:
-        if self.selected is None or self._sheet is None:
-            return None
-        return self._sheet.rows.get(self.selected)
+    def _subject(self) -> Any:
+        """Return what the selected row is about, None where no row is selected."""
+        row = None if self.selected is None else self.sheet.rows.get(self.selected)
+        return None if row is None else self.sheet.subjects[row]
 
     def _tell_panel(self) -> None:
-        row = self._row()
-        if row is None or self._sheet is None:
+        subject, maker, record = self._subject(), PanelMaker(), self.trace
+        if subject is None:
             return
-        subject, maker, record = self._sheet.subjects[row], PanelMaker(), self.trace
         if isinstance(record, Params):
             if subject.record is None:
                 return
@@ -279,18 +266,17 @@ class NetworkWidget(anywidget.AnyWidget):
         live, log = self._live, record.log
         layer = log.layer_of(call)
         network = log.networks[layer.network]
-        source = live or self._watcher
+        source = live or self.watcher
         details = (
             LayerDetails(reason="the network is gone: its parameters cannot be seen")
             if source is None
             else source.details(network, layer.name)
         )
         reason = "these values belong to an earlier run" if live is None else live.reason_not_same()
-        content = self._sheet.content if self._sheet is not None else {}
         main = log.main_output(call)
-        scored = content.get("scores") is not None
-        outermost = (c for c, depth in enumerate(log.depth) if depth == 0) if scored else ()
-        is_scores = main is not None and any(log.main_output(c) == main for c in outermost)
+        has_scores = self.sheet.content.get("scores") is not None and main is not None
+        roots = (c for c, depth in enumerate(log.depth) if depth == 0)
+        is_scores = has_scores and any(log.main_output(root) == main for root in roots)
         loaded = {(side, i): s for (c, side, i), s in self._loaded.items() if c == call}
         return maker.call_panel(
             record,
@@ -303,10 +289,10 @@ class NetworkWidget(anywidget.AnyWidget):
         )
 
     def _load(self, message: AskMessage) -> None:
-        row = self._row()
-        if row is None or self._sheet is None or self._live is None:
+        subject = self._subject()
+        if subject is None or self._live is None:
             return
-        call, log = self._sheet.subjects[row].call, self.trace.log
+        call, log = subject.call, self.trace.log
         layer, step = log.layer[call], log.step[call]
         nth = sum(1 for c in range(call) if log.layer[c] == layer and log.step[c] == step)
         side, place = message.get("tensor", "output"), int(message.get("index", 0))

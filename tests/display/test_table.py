@@ -119,7 +119,7 @@ def test_a_bounded_table_keeps_what_is_needed_and_its_ancestors():
 
 
 def test_wanted_rows_are_found_with_those_that_lead_to_them():
-    assert with_ancestors([0, 1, 2, 1], [2]) == {0, 1, 2}
+    assert with_ancestors(parents_of([0, 1, 2, 1]), [2]) == {0, 1, 2}
 
 
 def test_a_row_that_only_leads_to_others_has_no_cells_but_the_first():

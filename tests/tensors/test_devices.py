@@ -354,7 +354,9 @@ def test_what_spoiled_an_output_is_found(on_a_device):
         net(torch.rand(6, 20))
         net(torch.rand(6, 20))
 
-    assert trace.log.tainted == dict.fromkeys((7, 11), ("parameter weight holds 1 NaN",))
+    assert trace.log.nonfinite_parameters == dict.fromkeys(
+        (7, 11), ("parameter weight holds 1 NaN",)
+    )
 
 
 @pytest.mark.parametrize("called_again", [False, True])
@@ -369,7 +371,7 @@ def test_what_spoiled_an_output_is_not_told_once_the_network_has_changed(called_
             net(torch.full((6, 20), 10.0))
 
     assert trace.first_nonfinite.call == 1
-    assert set(trace.log.tainted) == ({4} if called_again else set())
+    assert set(trace.log.nonfinite_parameters) == ({4} if called_again else set())
 
 
 class Logging(TorchFunctionMode):
@@ -467,7 +469,7 @@ def test_a_live_widget_says_what_spoiled_an_output(on_a_device):
         net(torch.rand(6, 20))
         log = widget.watcher.last.log
 
-    assert log.tainted == {1: ("parameter bias holds 30 NaN",)}
+    assert log.nonfinite_parameters == {1: ("parameter bias holds 30 NaN",)}
 
 
 def test_nothing_waits_after_the_run(on_a_device):

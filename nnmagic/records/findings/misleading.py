@@ -1,5 +1,6 @@
 """What raises nothing but misleads: unscaled pictures, lost precision, a constant output."""
 
+import re
 from collections.abc import Mapping
 from math import floor, isnan, log2
 
@@ -8,33 +9,13 @@ from nnmagic.records.call_log import FINISHED, TraceLog
 from nnmagic.records.tensor import Statistics
 from nnmagic.records.tensor_log import TensorLog
 
-SCALED = (
-    "Linear",
-    "LazyLinear",
-    "Conv1d",
-    "Conv2d",
-    "Conv3d",
-    "LazyConv1d",
-    "LazyConv2d",
-    "LazyConv3d",
-    "RNN",
-    "LSTM",
-    "GRU",
-)
+SCALED = re.compile(r"(Lazy)?(Linear|Conv[123]d)|RNN|LSTM|GRU")
 """Layers whose inputs should be of the order of 1."""
 
-WEIGHTED = (
-    *SCALED,
-    "Embedding",
-    "EmbeddingBag",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "BatchNorm3d",
-    "LayerNorm",
-    "RMSNorm",
-    "GroupNorm",
-    "MultiheadAttention",
+OTHER_WEIGHTED = re.compile(
+    r"Embedding(Bag)?|BatchNorm[123]d|(Layer|RMS|Group)Norm|MultiheadAttention"
 )
+"""The other layers with weights."""
 
 BRIGHT, BRIGHTEST = 128, 255
 """The greatest value of a picture that nobody scaled lies between these."""
@@ -77,11 +58,12 @@ class Findings:
         log, seen = self.log, set[int]()
         for call in self.parent:
             layer = log.layer_of(call)
-            if layer.network in seen or layer.type not in WEIGHTED:
+            is_scaled = SCALED.fullmatch(layer.type)
+            if layer.network in seen or not (is_scaled or OTHER_WEIGHTED.fullmatch(layer.type)):
                 continue
             seen.add(layer.network)
             inputs = log.inputs[call]
-            if layer.type not in SCALED or not inputs:
+            if not is_scaled or not inputs:
                 continue
             numbers = log.tensors.statistics_of(inputs[0])
             if numbers.min >= 0 and BRIGHT <= numbers.max <= BRIGHTEST and self._is_raw(inputs[0]):

@@ -22,7 +22,7 @@ def nonfinite_in(log: TraceLog, tensors: tuple[int, ...]) -> tuple[int, int]:
     return int(bad), int(infinite)
 
 
-def is_spoiled(log: TraceLog, tensors: tuple[int, ...]) -> bool:
+def has_wrong_infinity(log: TraceLog, tensors: tuple[int, ...]) -> bool:
     """Tell whether an input is infinite where that means something is wrong.
 
     An attention mask is not: its infinite values are -Inf, its finite ones at most 0.
@@ -43,7 +43,7 @@ def makes_nonfinite(log: TraceLog, call: int) -> bool:
     in_nan, _ = nonfinite_in(log, log.inputs[call])
     if in_nan:
         return False
-    return bool(out_nan) or not is_spoiled(log, log.inputs[call])
+    return bool(out_nan) or not has_wrong_infinity(log, log.inputs[call])
 
 
 def first_nonfinite(log: TraceLog) -> int | None:
@@ -70,7 +70,7 @@ def first_to_get_nonfinite(log: TraceLog) -> int | None:
     for call in range(len(log) if first is None else first):
         if log.depth[call] == 0 and not log.is_function(call):
             inputs = log.inputs[call]
-            if nonfinite_in(log, inputs)[0] or is_spoiled(log, inputs):
+            if nonfinite_in(log, inputs)[0] or has_wrong_infinity(log, inputs):
                 return call
     return None
 
@@ -79,7 +79,7 @@ def origin(log: TraceLog, call: int) -> str:
     """Say what a call made, where, of what, and which code called it."""
     nan, _ = nonfinite_in(log, log.outputs[call])
     parts = [f"{'NaN' if nan else 'Inf'}: {log.place_of(call)} ({log.layer_of(call).type})"]
-    parts += [f"its {each}" for each in log.tainted.get(call, ())]
+    parts += [f"its {each}" for each in log.nonfinite_parameters.get(call, ())]
     parts += [part for part in (reason(log, call), inputs_text(log, call)) if part]
     parts += _between(log, call)
     place = log.places[log.place[call]]
@@ -116,7 +116,7 @@ def _between(log: TraceLog, call: int) -> list[str]:
         return []
     for child in inside:
         inputs = log.inputs[child]
-        if nonfinite_in(log, inputs)[0] or is_spoiled(log, inputs):
+        if nonfinite_in(log, inputs)[0] or has_wrong_infinity(log, inputs):
             place = log.places[log.place[child]]
             at = f" at {place}" if place else ""
             return [f"in its own code before it calls {log.place_of(child)}{at}"]

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 
 from nnmagic.display import units
+from nnmagic.display.table import with_ancestors
 from nnmagic.records.call_log import FINISHED, STOPPED, TraceLog
 from nnmagic.records.findings.nonfinite import (
     first_nonfinite,
     first_to_get_nonfinite,
+    has_wrong_infinity,
     holds_nonfinite,
     inputs_range,
-    is_spoiled,
     makes_nonfinite,
     nonfinite_in,
     origin,
@@ -26,11 +27,11 @@ class Verdicts:
         findings: what else deserves a look, by call.
 
     Attributes:
-        makers: the calls that made NaN or Inf of inputs without.
-        above_maker: the calls that those were made in.
+        producers: the calls that made NaN or Inf of inputs without.
+        above_producer: the calls that those were made in.
         last_child: the last call that was made in each.
         flagged: the calls that deserve a look: those, and what failed, is all zeros, or was found.
-        came_in: the outermost call that got NaN or Inf before any call made some, or None.
+        first_received: the outermost call that got NaN or Inf before any call made some, or None.
     """
 
     def __init__(
@@ -40,21 +41,17 @@ class Verdicts:
         self.findings = findings
         self.parent = parent
         self.last_child = {p: call for call, p in parent.items() if p is not None}
-        self.spoiled = holds_nonfinite(log)
-        self.makers = {
+        self.has_nonfinite = holds_nonfinite(log)
+        self.producers = {
             call
-            for call in (parent if self.spoiled else ())
-            if makes_nonfinite(log, call) and not is_spoiled(log, log.inputs[call])
+            for call in (parent if self.has_nonfinite else ())
+            if makes_nonfinite(log, call) and not has_wrong_infinity(log, log.inputs[call])
         }
-        self.came_in = first_to_get_nonfinite(log) if self.spoiled else None
-        self.failing = self._around_the_failure()
+        self.first_received = first_to_get_nonfinite(log) if self.has_nonfinite else None
+        self.failing = with_ancestors(parent, [] if log.raised is None else [log.raised])
         self.flagged = self._flagged()
-        self.above_maker = set[int]()
-        for call in self.makers:
-            step = parent[call]
-            while step is not None and step not in self.above_maker:
-                self.above_maker.add(step)
-                step = parent[step]
+        above = (parent[call] for call in self.producers)
+        self.above_producer = with_ancestors(parent, (call for call in above if call is not None))
 
     def _flagged(self) -> set[int]:
         """Return the calls that deserve a look."""
@@ -64,7 +61,7 @@ class Verdicts:
             {call for call in self.parent if log.main_output(call) in zeros} if zeros else ()
         )
         failed = (call for call in log.failures if call in self.parent)
-        return {*self.makers, *self.findings, *failed, *all_zeros}
+        return {*self.producers, *self.findings, *failed, *all_zeros}
 
     def unfinished(self, call: int) -> str:
         """Return what a row says in place of values: that the call failed, or runs."""
@@ -79,20 +76,11 @@ class Verdicts:
             return f"FAILED {failure.mismatch or failure.type}"
         return "FAILED inside" if call in self.failing else f"FAILED, caught: {failure.type}"
 
-    def _around_the_failure(self) -> set[int]:
-        """Return the calls that the exception passed through on its way out."""
-        around = set[int]()
-        step = self.log.raised
-        while step is not None and step not in around:
-            around.add(step)
-            step = self.parent.get(step)
-        return around
-
     def inherits(self, call: int) -> bool:
         """Tell whether what a call returned is NaN or Inf because what it got was."""
         nan, inf = nonfinite_in(self.log, self.log.outputs[call])
-        spoiled = bool(nan or inf)
-        return spoiled and call not in self.makers and call not in self.above_maker
+        is_producer = call in self.producers or call in self.above_producer
+        return bool(nan or inf) and not is_producer
 
     def flags(self, call: int, zeros: float | None, unknown: str) -> list[str]:
         """Return what deserves attention, in words.
@@ -102,13 +90,13 @@ class Verdicts:
             zeros: the share of zeros in its main output.
             unknown: why its numbers are unknown, if they are.
         """
-        nan, inf = nonfinite_in(self.log, self.log.outputs[call]) if self.spoiled else (0, 0)
+        nan, inf = nonfinite_in(self.log, self.log.outputs[call]) if self.has_nonfinite else (0, 0)
         words = [f"{number:,} {name}" for number, name in ((nan, "NaN"), (inf, "Inf")) if number]
         if words:
-            if call in self.above_maker:
+            if call in self.above_producer:
                 words.append("made inside")
             else:
-                words.append(self._made_here(call) if call in self.makers else "inherited")
+                words.append(self._made_here(call) if call in self.producers else "inherited")
         words += self.findings.get(call, ())
         if zeros == 1:
             words.append("all zeros")
@@ -122,8 +110,10 @@ class Verdicts:
         first = first_nonfinite(self.log)
         if first is not None:
             notes.append(f"first {origin(self.log, first)}{self._at_step(first)}")
-        if self.came_in is not None:
-            notes.append(f"{self._came_in(self.came_in)}{self._at_step(self.came_in)}")
+        if self.first_received is not None:
+            notes.append(
+                f"{self._first_received(self.first_received)}{self._at_step(self.first_received)}"
+            )
         leaves = (call for call in self.parent if call not in self.last_child)
         if any(map(self._is_fused, leaves)):
             notes.append(
@@ -154,14 +144,14 @@ class Verdicts:
         return "" if call in self.parent else f", at step {self.log.step[call]}"
 
     def _made_here(self, call: int) -> str:
-        tainted = self.log.tainted.get(call)
-        why = f"its {tainted[0]}" if tainted else reason(self.log, call)
+        names = self.log.nonfinite_parameters.get(call)
+        why = f"its {names[0]}" if names else reason(self.log, call)
         if why:
             return f"made here: {why}"
         limits = inputs_range(self.log, call)
         return f"made here from values in {' … '.join(limits)}" if limits else "made here"
 
-    def _came_in(self, call: int) -> str:
+    def _first_received(self, call: int) -> str:
         """Say that an outermost call got NaN or Inf."""
         nan, inf = nonfinite_in(self.log, self.log.inputs[call])
         held = " and ".join(f"{n:,} {name}" for n, name in ((nan, "NaN"), (inf, "Inf")) if n)
