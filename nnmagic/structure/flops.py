@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nnmagic.structure.meta_cache import LightMode
 from nnmagic.structure.packed import matrices_of, unpacked
@@ -30,99 +30,53 @@ from nnmagic.torch_private import (
 WITHOUT_PRODUCTS = frozenset(("aten", "prim", "prims", "c10d", "_c10d_functional", "profiler"))
 """Namespaces of torch operations, none of which multiplies and adds, but for those named here."""
 
-PRODUCTS_WITHOUT_FORMULA = (
-    "_cdist",
-    "_fft",
-    "_lstm_mps",
-    "_sparse",
-    "_weight_int4pack",
-    "bilinear",
-    "cholesky",
-    "conv",
-    "einsum",
-    "gru",
-    "inner",
-    "linalg_cholesky",
-    "linalg_eig",
-    "linalg_householder",
-    "linalg_inv",
-    "linalg_ldl",
-    "linalg_lstsq",
-    "linalg_lu",
-    "linalg_matrix_exp",
-    "linalg_qr",
-    "linalg_solve",
-    "linalg_svd",
-    "lstm",
-    "lu_solve",
-    "matmul",
-    "ormqr",
-    "rnn_",
-    "scaled_dot_product",
-    "tensordot",
-    "triangular_solve",
-)
-"""How the names of the torch operations begin that multiply and add but have no formula."""
+PRODUCTS_WITHOUT_FORMULA = """
+    _cdist _fft _lstm_mps _sparse _weight_int4pack bilinear cholesky conv einsum gru inner
+    linalg_cholesky linalg_eig linalg_householder linalg_inv linalg_ldl linalg_lstsq linalg_lu
+    linalg_matrix_exp linalg_qr linalg_solve linalg_svd lstm lu_solve matmul ormqr rnn_
+    scaled_dot_product tensordot triangular_solve
+"""
+"""Prefixes of the names of torch operations that multiply and add but have no formula."""
 
-OTHERS_WITHOUT_PRODUCTS = (
-    "quantized::add",
-    "quantized::batch_norm",
-    "quantized::cat",
-    "quantized::embedding",
-    "quantized::linear_unpack",
-    "quantized::mul",
-    "quantized::relu",
-    "torchvision::nms",
-    "torchvision::ps_roi",
-    "torchvision::roi",
-)
-"""How the names of operations in other namespaces begin that have no products either."""
+OTHERS_WITHOUT_PRODUCTS = """
+    quantized::add quantized::batch_norm quantized::cat quantized::embedding
+    quantized::linear_unpack quantized::mul quantized::relu
+    torchvision::nms torchvision::ps_roi torchvision::roi
+"""
+"""Prefixes of the names of operations in other namespaces that multiply and add nothing either."""
 
 
 Formula = Callable[..., int]
-"""What gives the operations of a call, from its arguments and what it returned as `out_val`."""
+"""Gives the FLOPs of a call, from its arguments and its result, the keyword `out_val`."""
 
 
-def _matrix_vector(matrix: torch.Tensor, *_: Any, **__: Any) -> int:
-    return 2 * matrix.numel()
+def _product(left: Tensor, right: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * left.numel() * (right.shape[-1] if right.dim() > 1 else 1)
 
 
-def _added_matrix_vector(_: Any, matrix: torch.Tensor, *__: Any, **___: Any) -> int:
-    return 2 * matrix.numel()
+def _added_product(_: Any, left: Tensor, right: Tensor, **__: Any) -> int:
+    return _product(left, right)
 
 
-def _outer(_: Any, left: torch.Tensor, right: torch.Tensor, **__: Any) -> int:
+def _outer(_: Any, left: Tensor, right: Tensor, **__: Any) -> int:
     return 2 * left.numel() * right.numel()
 
 
-def _added_product(_: Any, left: torch.Tensor, right: torch.Tensor, **__: Any) -> int:
-    return 2 * left.numel() * right.shape[-1]
+def _linear(x: Tensor, weight: Tensor, *_: Any, **__: Any) -> int:
+    values = x.values() if x.layout is torch.jagged else x
+    return 2 * values.numel() * weight.shape[0]
 
 
-def _matrix_matrix(left: torch.Tensor, right: torch.Tensor, *_: Any, **__: Any) -> int:
-    return 2 * left.numel() * right.shape[-1]
-
-
-def _matrix_transposed(left: torch.Tensor, right: torch.Tensor, *_: Any, **__: Any) -> int:
-    return 2 * left.numel() * right.shape[0]
-
-
-def _grouped(left: torch.Tensor, right: torch.Tensor, *_: Any, **__: Any) -> int:
+def _grouped(left: Tensor, right: Tensor, *_: Any, **__: Any) -> int:
     # where both have groups they are a batch; else a group has its share of rows, columns or terms
     groups = left.shape[0] if left.dim() == right.dim() == 3 else 1
     return 2 * groups * left.shape[-2] * left.shape[-1] * right.shape[-1]
 
 
-def _trilinear(
-    first: torch.Tensor,
-    weight: torch.Tensor,
-    last: torch.Tensor,
-    *expanded: Sequence[int],
-    **_: Any,
-) -> int:
+def _trilinear(first: Tensor, weight: Tensor, last: Tensor, *added: Sequence[int], **_: Any) -> int:
     """Return one multiply-add for each row and weight, as `bilinear` has them."""
     shapes = []
-    for tensor, axes in zip((first, weight, last), expanded, strict=False):
+    for tensor, axes in zip((first, weight, last), added, strict=False):
         shape = list(tensor.shape)
         for axis in sorted(axes):
             shape.insert(axis, 1)
@@ -130,161 +84,105 @@ def _trilinear(
     return 2 * prod(torch.broadcast_shapes(*shapes))
 
 
-def _distances(left: torch.Tensor, right: torch.Tensor, *_: Any, **__: Any) -> int:
+def _distances(left: Tensor, right: Tensor, *_: Any, **__: Any) -> int:
     # the squares of both norms are two more columns of the one product that it makes
     return 2 * prod(left.shape[:-1]) * right.shape[-2] * (left.shape[-1] + 2)
 
 
-def _attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
-) -> int:
-    heads = query.shape[-3]
-    scores = prod(query.shape[:-3]) * heads * query.shape[-2] * key.shape[-2]
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    scores = prod(query.shape[:-1]) * key.shape[-2]
     return 2 * scores * (query.shape[-1] + value.shape[-1])
 
 
-def _lengths(sequences: torch.Tensor) -> list[int]:
+def _lengths(sequences: Tensor) -> list[int]:
     """Return the lengths of a batch of sequences, which may be nested."""
     if sequences.is_nested:
-        return [each.shape[0] for each in sequences.unbind()]
+        return [sequence.shape[0] for sequence in sequences.unbind()]
     return [sequences.shape[1]] * sequences.shape[0]
 
 
-def _native_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    width: int,
-    heads: int,
-    in_weight: torch.Tensor,
-    in_bias: Any,
-    out_weight: torch.Tensor,
-    *_: Any,
-    **__: Any,
-) -> int:
-    square = width * width
-    assert in_weight.numel() == 3 * square
-    assert out_weight.numel() == square
-    return sum(
-        2 * (2 * length * square + 2 * others * square + 2 * length * others * width)
-        for length, others in zip(_lengths(query), _lengths(key), strict=True)
-    )
+def _native_attention(query: Tensor, key: Tensor, _: Any, width: int, *__: Any, **___: Any) -> int:
+    lengths = zip(_lengths(query), _lengths(key), strict=True)
+    return sum(4 * width * (width * (q + k) + q * k) for q, k in lengths)
 
 
-def _encoder_layer(source: torch.Tensor, width: int, *rest: Any, **_: Any) -> int:
-    matrices = sum(
-        each.numel() for each in rest if isinstance(each, torch.Tensor) and each.dim() == 2
-    )
-    return sum(2 * (length * matrices + 2 * length * length * width) for length in _lengths(source))
+def _encoder_layer(source: Tensor, width: int, *rest: Any, **_: Any) -> int:
+    weights = sum(each.numel() for each in rest if isinstance(each, Tensor) and each.dim() == 2)
+    return sum(2 * length * (weights + 2 * length * width) for length in _lengths(source))
 
 
-def _steps(sequences: torch.Tensor) -> int:
-    return prod(sequences.shape[:-1])
+def _recurrent(x: Tensor, weights: Sequence[Tensor], *_: Any, **__: Any) -> int:
+    return 2 * prod(x.shape[:-1]) * sum(weight.numel() for weight in weights if weight.dim() == 2)
 
 
-def _mkldnn_recurrent(x: torch.Tensor, *weights: Any, **_: Any) -> int:
-    return 2 * _steps(x) * sum(weight.numel() for weight in weights[:2])
+def _mkldnn_recurrent(x: Tensor, *weights: Any, **_: Any) -> int:
+    return _recurrent(x, weights[:2])
 
 
-def _recurrent(x: torch.Tensor, weights: Sequence[torch.Tensor], *_: Any, **__: Any) -> int:
-    return 2 * _steps(x) * sum(weight.numel() for weight in weights if weight.dim() == 2)
+def _packed_recurrent(x: Tensor, *rest: Any, **_: Any) -> int:
+    packed = [each for each in tree_leaves(rest) if isinstance(each, torch.ScriptObject)]
+    return 2 * prod(x.shape[:-1]) * matrices_of(packed)
 
 
-def _linear(x: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any) -> int:
-    values = x.values() if x.layout is torch.jagged else x
-    return 2 * values.numel() * weight.shape[0]
-
-
-def _convolution(x: torch.Tensor, weight: torch.Tensor, *_: Any, out_val: torch.Tensor) -> int:
+def _convolution(_: Any, weight: Tensor, *__: Any, out_val: Tensor) -> int:
     return 2 * out_val.numel() * prod(weight.shape[1:])
 
 
-def _any_convolution(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    *_: Any,
-    out_val: torch.Tensor,
-) -> int:
-    points = x if transposed else out_val
-    return 2 * points.numel() * prod(weight.shape[1:])
+def _any_convolution(x: Tensor, weight: Tensor, *more: Any, out_val: Tensor) -> int:
+    is_transposed = more[4]  # after bias, stride, padding and dilation
+    return _convolution(x, weight, out_val=x if is_transposed else out_val)
 
 
-def _packed_product(x: torch.Tensor, weight: Any, *_: Any, out_val: torch.Tensor) -> int:
+def _packed_product(_: Any, weight: Any, *__: Any, out_val: Tensor) -> int:
     return 2 * out_val.numel() * prod(next(unpacked(weight)).shape[1:])
 
 
-def _packed_transposed(x: torch.Tensor, weight: Any, *_: Any, **__: Any) -> int:
-    return 2 * x.numel() * prod(next(unpacked(weight)).shape[1:])
+def _packed_transposed(x: Tensor, weight: Any, *_: Any, **__: Any) -> int:
+    return _packed_product(x, weight, out_val=x)
 
 
-def _packed_recurrent(x: torch.Tensor, *rest: Any, **_: Any) -> int:
-    packed = [each for each in tree_leaves(rest) if isinstance(each, torch.ScriptObject)]
-    return 2 * _steps(x) * matrices_of(packed)
-
+OPERATIONS: Sequence[tuple[str, Formula, str]] = (
+    # torch's own formulas for the first of these give the same, after 10 to 80 microseconds
+    ("aten", _any_convolution, "convolution"),
+    ("aten", _product, "mm bmm _int_mm mv dot vdot"),
+    ("aten", _added_product, "addmm baddbmm addbmm addmv _addmm_activation"),
+    ("aten", _outer, "addr"),
+    ("aten", _linear, "linear mkldnn_linear _weight_int8pack_mm"),
+    ("aten", _grouped, "_grouped_mm _scaled_grouped_mm"),
+    ("aten", _trilinear, "_trilinear"),
+    ("aten", _distances, "_euclidean_dist"),
+    ("aten", _native_attention, "_native_multi_head_attention"),
+    ("aten", _encoder_layer, "_transformer_encoder_layer_fwd"),
+    ("aten", _attention, "_scaled_dot_product_attention_math_for_mps"),
+    ("aten", _attention, "_scaled_dot_product_flash_attention_for_cpu"),
+    ("aten", _attention, "_scaled_dot_product_fused_attention_overrideable"),
+    ("aten", _recurrent, "_cudnn_rnn miopen_rnn"),
+    ("aten", _mkldnn_recurrent, "mkldnn_rnn_layer"),
+    ("aten", _packed_recurrent, "quantized_gru quantized_lstm"),
+    ("aten", _convolution, "mkldnn_convolution miopen_convolution _mps_convolution"),
+    ("torchvision", _convolution, "deform_conv2d"),
+    *(
+        ("quantized", _packed_product, f"{kind} {kind}_dynamic {kind}_dynamic_fp16")
+        for name in ("conv1d", "conv2d", "conv3d", "linear")
+        for kind in (name, f"{name}_relu")
+    ),
+    *(
+        ("quantized", _packed_transposed, f"{name} {name}_dynamic")
+        for name in ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+    ),
+    *(
+        ("quantized", _packed_recurrent, f"quantized_{cell}_cell_dynamic")
+        for cell in ("lstm", "gru", "rnn_tanh", "rnn_relu")
+    ),
+)
+"""Namespaces of operations, the formula of several of them, and their names."""
 
 FORMULAS: dict[str, Formula] = {
-    # torch's own formulas for these give the same, after 10 to 80 microseconds
-    "aten::convolution": _any_convolution,
-    "aten::mm": _matrix_matrix,
-    "aten::bmm": _matrix_matrix,
-    "aten::addmm": _added_product,
-    "aten::baddbmm": _added_product,
-    "aten::_euclidean_dist": _distances,
-    "aten::_grouped_mm": _grouped,
-    "aten::_int_mm": _matrix_matrix,
-    "aten::_native_multi_head_attention": _native_attention,
-    "aten::_scaled_grouped_mm": _grouped,
-    "aten::_transformer_encoder_layer_fwd": _encoder_layer,
-    "aten::_trilinear": _trilinear,
-    "aten::_weight_int8pack_mm": _matrix_transposed,
-    "aten::_addmm_activation": _added_product,
-    "aten::addbmm": _added_product,
-    "aten::addmv": _added_matrix_vector,
-    "aten::addr": _outer,
-    "aten::dot": _matrix_vector,
-    "aten::linear": _linear,
-    "aten::mv": _matrix_vector,
-    "aten::vdot": _matrix_vector,
-    "aten::_cudnn_rnn": _recurrent,
-    "aten::miopen_rnn": _recurrent,
-    "aten::mkldnn_rnn_layer": _mkldnn_recurrent,
-    "aten::mkldnn_linear": _matrix_transposed,
-    "aten::mkldnn_convolution": _convolution,
-    "aten::miopen_convolution": _convolution,
-    "aten::_mps_convolution": _convolution,
-    "aten::quantized_gru": _packed_recurrent,
-    "aten::quantized_lstm": _packed_recurrent,
-    **{
-        f"aten::_scaled_dot_product_{kernel}": _attention
-        for kernel in (
-            "attention_math_for_mps",
-            "flash_attention_for_cpu",
-            "fused_attention_overrideable",
-        )
-    },
-    **{
-        f"quantized::{name}{relu}{kind}": _packed_product
-        for name in ("conv1d", "conv2d", "conv3d", "linear")
-        for relu in ("", "_relu")
-        for kind in ("", "_dynamic", "_dynamic_fp16")
-    },
-    **{
-        f"quantized::conv_transpose{axes}d{kind}": _packed_transposed
-        for axes in (1, 2, 3)
-        for kind in ("", "_dynamic")
-    },
-    **{
-        f"quantized::quantized_{cell}_cell_dynamic": _packed_recurrent
-        for cell in ("lstm", "gru", "rnn_tanh", "rnn_relu")
-    },
-    "torchvision::deform_conv2d": _convolution,
+    f"{namespace}::{name}": formula
+    for namespace, formula, names in OPERATIONS
+    for name in names.split()
 }
-"""Products that torch's counter passes over or is slow to count, by the same definition."""
+"""Formulas by the same definition, for what torch's counter passes over or is slow to count."""
 
 
 ONLY_IN_TORCH = re.compile("attention|convolution|_slow_conv2d|_scaled_mm")
@@ -333,7 +231,10 @@ class FlopCounter(LightMode):
     def _formula(self, func: Any) -> tuple[Any, Formula | None, str, bool]:
         found = self._found.get(id(func))
         if found is None:
-            found = self._found[id(func)] = func, *_counting(func, len(_loaded_registry() or ()))
+            found = self._found[id(func)] = (
+                func,
+                *_counting(func, len(_registry()) if _is_registry_loaded() else 0),
+            )
         return found
 
     def count(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -359,14 +260,19 @@ def _flops(
     try:
         with DisableTorchFunction():  # modes make every look at a tensor ten times slower
             return formula(*args, **kwargs, out_val=output)
-    except Exception:  # noqa: BLE001 - a form that it does not know, such as nested
+    except Exception:  # noqa: BLE001 - an argument that it does not expect, such as a nested tensor
         return None
 
 
-def _loaded_registry() -> dict[Any, Formula] | None:
-    """Return torch's formulas, the user's own among them, where their module is loaded."""
-    module = sys.modules.get("torch.utils.flop_counter")
-    return None if module is None else module.flop_registry
+def _is_registry_loaded() -> bool:
+    return "torch.utils.flop_counter" in sys.modules
+
+
+def _registry() -> dict[Any, Formula]:
+    """Return torch's formulas, the user's own among them."""
+    from torch.utils.flop_counter import flop_registry
+
+    return flop_registry
 
 
 @cache
@@ -376,49 +282,23 @@ def _counting(func: Any, _: int) -> tuple[Formula | None, str, bool]:
     They are found anew where torch's registry has grown.
     """
     if isinstance(func, HigherOrderOperator):
-        return _registered(func), func.name(), True
+        return _registry().get(func), func.name(), True
     name = schema_of(func).name
     formula = FORMULAS.get(name)
-    if formula is None and (_loaded_registry() is not None or ONLY_IN_TORCH.search(name)):
-        formula = _registered(packet_of(func))
+    if formula is None and (_is_registry_loaded() or ONLY_IN_TORCH.search(name)):
+        formula = _registry().get(packet_of(func))
     counted = formula is not None or _has_products(func.namespace, name)
     return formula, name.removeprefix("aten::"), counted
 
 
-def _registered(func: Any) -> Formula | None:
-    from torch.utils.flop_counter import flop_registry, shape_wrapper
-
-    formula: Any = flop_registry.get(func)
-    is_wrapped = getattr(formula, "__code__", None) is shape_wrapper(len).__code__
-    return _of_shapes(formula.__wrapped__) if is_wrapped else formula
-
-
-def _of_shapes(formula: Formula) -> Formula:
-    """Return what `shape_wrapper` does, ten times faster."""
-
-    def of_shapes(*args: Any, out_val: Any, **kwargs: Any) -> int:
-        named = {name: _shape(value) for name, value in kwargs.items()}
-        return formula(*map(_shape, args), out_shape=_shape(out_val), **named)
-
-    return of_shapes
-
-
-def _shape(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.shape
-    if type(value) in (list, tuple):
-        return type(value)(map(_shape, value))
-    return value
-
-
 def _are_plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether no tensor is nested or of a class of its own, which has kernels of its own."""
-    tensors = (each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor))
-    return all(type(t) in (torch.Tensor, nn.Parameter) and not t.is_nested for t in tensors)
+    tensors = (each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
+    return all(type(t) in (Tensor, nn.Parameter) and not t.is_nested for t in tensors)
 
 
 def _has_products(namespace: str, name: str) -> bool:
     """Tell whether an operation without a formula multiplies and adds, as far as is known."""
     if namespace in WITHOUT_PRODUCTS:
-        return name.removeprefix("aten::").startswith(PRODUCTS_WITHOUT_FORMULA)
-    return not name.startswith(OTHERS_WITHOUT_PRODUCTS)
+        return name.removeprefix("aten::").startswith(tuple(PRODUCTS_WITHOUT_FORMULA.split()))
+    return not name.startswith(tuple(OTHERS_WITHOUT_PRODUCTS.split()))
