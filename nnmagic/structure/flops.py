@@ -209,13 +209,7 @@ class FlopCounter(LightMode):
         # by identity, which the operation in the value keeps: to hash one takes a Python call
         self._found: dict[int, tuple[Any, Formula | None, str, bool]] = {}
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         __tracebackhide__ = True
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled() and hasattr(func, "decompose"):

@@ -90,13 +90,7 @@ class MetaMode(LightMode):
         self.kernel_of = cache.kernel_of
         self.count = count
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         __tracebackhide__ = True
         kwargs = kwargs or {}
         kernel = None if types else self.kernel_of(func)

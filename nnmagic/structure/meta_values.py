@@ -41,13 +41,7 @@ class _KnownValues(LightMode):
             self._ids.add(id(empty))
         return empty
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         __tracebackhide__ = True
         kwargs = kwargs or {}
         if func is LIFTED and not _is_empty(args[0]):

@@ -1,6 +1,6 @@
 """Packed weights: what a quantised layer holds where torch shows no parameter."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nnmagic.structure.meta_cache import LightMode
-from nnmagic.torch_private import methods_of, schema_of, tree_leaves
+from nnmagic.torch_private import methods_of, schema_of, tree_leaves, tree_map_only
 
 
 class Stored(NamedTuple):
@@ -94,12 +94,8 @@ def _recurrent(x: torch.Tensor, hidden: torch.Tensor, rest: tuple[Any, ...]) -> 
     return x.new_empty((*x.shape[:-1], hidden.shape[-1] * (1 + bidirectional)))
 
 
-def _lstm_cell(x: torch.Tensor, hidden: Any, *_: Any) -> tuple[torch.Tensor, ...]:
-    return tuple(map(torch.empty_like, hidden))
-
-
-def _cell(x: torch.Tensor, hidden: torch.Tensor, *_: Any) -> torch.Tensor:
-    return torch.empty_like(hidden)
+def _cell(x: torch.Tensor, state: Any, *_: Any) -> Any:
+    return tree_map_only(torch.Tensor, torch.empty_like, state)
 
 
 def _embedding(weight: Any, indices: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
@@ -107,41 +103,33 @@ def _embedding(weight: Any, indices: torch.Tensor, *_: Any, **__: Any) -> torch.
     return torch.empty((*indices.shape, width), device=indices.device)
 
 
-ON_META: dict[str, Callable[..., Any]] = {
-    "quantized::linear_dynamic": _linear,
-    "quantized::linear_relu_dynamic": _linear,
-    "quantized::linear_dynamic_fp16": _linear,
-    "quantized::linear_relu_dynamic_fp16": _linear,
-    "quantized::conv1d_dynamic": _convolution,
-    "quantized::conv2d_dynamic": _convolution,
-    "quantized::conv3d_dynamic": _convolution,
-    "quantized::conv_transpose2d_dynamic": _convolution,
-    "quantized::conv_transpose3d_dynamic": _convolution,
-    "quantized::quantized_lstm_cell_dynamic": _lstm_cell,
-    "quantized::quantized_gru_cell_dynamic": _cell,
-    "quantized::quantized_rnn_tanh_cell_dynamic": _cell,
-    "quantized::quantized_rnn_relu_cell_dynamic": _cell,
-    "quantized::embedding_byte": _embedding,
-    "quantized::embedding_4bit": _embedding,
-    "aten::quantized_lstm": _lstm,
-    "aten::quantized_gru": _gru,
+RESULTS: Mapping[Callable[..., Any], str] = {
+    _linear: """
+        quantized::linear_dynamic quantized::linear_relu_dynamic
+        quantized::linear_dynamic_fp16 quantized::linear_relu_dynamic_fp16
+    """,
+    _convolution: """
+        quantized::conv1d_dynamic quantized::conv2d_dynamic quantized::conv3d_dynamic
+        quantized::conv_transpose2d_dynamic quantized::conv_transpose3d_dynamic
+    """,
+    _cell: """
+        quantized::quantized_lstm_cell_dynamic
+        quantized::quantized_gru_cell_dynamic quantized::quantized_rnn_tanh_cell_dynamic
+        quantized::quantized_rnn_relu_cell_dynamic
+    """,
+    _embedding: "quantized::embedding_byte quantized::embedding_4bit",
+    _lstm: "aten::quantized_lstm",
+    _gru: "aten::quantized_gru",
 }
-"""What the operations on packed weights return on the meta device, where torch has none of them."""
+"""What makes the result on the meta device, where torch has no kernel, of which operations."""
+
+ON_META = {name: result for result, names in RESULTS.items() for name in names.split()}
 
 
 class _PackedOnMeta(LightMode):
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         __tracebackhide__ = True
-        made = ON_META.get(schema_of(func).name)
-        if made is None:
-            return func(*args, **(kwargs or {}))
-        return made(*args, **(kwargs or {}))
+        return ON_META.get(schema_of(func).name, func)(*args, **(kwargs or {}))
 
 
 def packed_on_meta(needed: bool) -> AbstractContextManager[Any]:

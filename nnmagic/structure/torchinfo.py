@@ -2,8 +2,9 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ def torchinfo_summary(
         kwargs: the keyword arguments.
         title: what the summary is of.
         label: what the network is called; default: its class name.
-        own_input: whether nnmagic made the arguments, so that the run is in eval mode.
+        own_input: whether nnmagic made the arguments; the run is in eval mode then.
         notes: lines to show below the table.
 
     Raises:
@@ -190,72 +191,60 @@ def _shape(size: Any) -> Shape:
 
 
 def compared(theirs: Summary, ours: Summary) -> Summary:
-    """Return another tool's summary with a line for each total in which it differs from ours."""
+    """Return another tool's summary with a line for each total in which it differs from ours.
+
+    A line looks like this: `nnmagic counts 1,000 parameters, torchinfo 1,010: it counts a tied
+    weight in every layer that has it`.
+    """
     tool = theirs.engine.partition(" ")[0]
-    lines = [
-        f"nnmagic counts {least}{own:,} {what}, {tool} {other:,}{': ' if why else ''}{why}"
-        for what, least, own, other, why in _differences(theirs, ours)
-    ]
-    agree = () if lines else ("nnmagic counts the same",)
-    return replace(theirs, notes=(*theirs.notes, *lines, *agree))
-
-
-def _differences(theirs: Summary, ours: Summary) -> Iterator[tuple[str, str, int, int, str]]:
-    """Yield what differs, as a total's name, both figures and the reason where it is known."""
-    kinds = {form.kind for row in ours.rows for form in row.forms}
-    of_parameters = (
-        ("it counts a tied weight in every layer that has it", "tied" in kinds),
-        ("of a pruned weight it counts what the mask keeps", "pruned" in kinds),
-    )
-    of_bytes = (
-        *of_parameters,
-        (
-            "it leaves out layers that did not run",
-            any(row.call is None and row.own_params for row in ours.rows),
-        ),
-        (
-            "it leaves out what a layer with others below it holds itself",
-            any(row.children and row.own_params for row in theirs.rows),
-        ),
-    )
-    innermost = [row for row in ours.rows if row.output_bytes and not row.children]
-    of_outputs = (
-        (
-            "it leaves out what layers without parameters return",
-            any(not row.params for row in innermost),
-        ),
-        (
-            "of several tensors it counts one",
-            any(row.params and _is_nested(row.output_shape) for row in innermost),
-        ),
-    )
-    fewer = theirs.input_bytes < ours.input_bytes
-    of_input = (
-        ("it leaves out keyword arguments", fewer),
-        ("it takes whole storages, and Python's own bytes with them", not fewer),
-    )
-    totals = [
-        ("parameters", ours.total_params, theirs.total_params, _joined(of_parameters)),
-        (
-            "trainable parameters",
-            ours.trainable_params,
-            theirs.trainable_params,
-            _joined(of_parameters),
-        ),
-        ("bytes of parameters", ours.param_bytes, theirs.param_bytes, _joined(of_bytes)),
-        ("multiply-adds", _macs(ours), _macs(theirs), _why_macs(ours, theirs)),
-        (
-            "bytes of the forward/backward pass",
-            2 * ours.output_bytes,
-            2 * theirs.output_bytes,
-            _joined(of_outputs),
-        ),
-        ("bytes of input", ours.input_bytes, theirs.input_bytes, _joined(of_input)),
-    ]
-    for what, own, other, why in totals:
+    lines = []
+    for what, total, reasons in _totals(theirs, ours):
+        own, other = total(ours), total(theirs)
         if own != other:
-            unknown = what == "multiply-adds" and ours.total_flops is None
-            yield what, "at least " if unknown else "", own, other, why
+            least = "at least " if total is _macs and ours.total_flops is None else ""
+            why = "; ".join(reason for reason, holds in reasons.items() if holds)
+            text = f"nnmagic counts {least}{own:,} {what}, {tool} {other:,}"
+            lines.append(f"{text}: {why}" if why else text)
+    return replace(theirs, notes=(*theirs.notes, *(lines or ["nnmagic counts the same"])))
+
+
+def _totals(
+    theirs: Summary, ours: Summary
+) -> Iterator[tuple[str, Callable[[Summary], int], dict[str, bool]]]:
+    """Yield each total: its name, its value in a summary, and the reasons why it may differ."""
+    kinds = {form.kind for row in ours.rows for form in row.forms}
+    leaves = [row for row in ours.rows if row.output_bytes and not row.children]
+    of_parameters = {
+        "it counts a tied weight in every layer that has it": "tied" in kinds,
+        "of a pruned weight it counts what the mask keeps": "pruned" in kinds,
+    }
+    of_bytes = {
+        "it leaves out layers that did not run": any(
+            row.call is None and row.own_params for row in ours.rows
+        ),
+        "it leaves out what a layer with others below it holds itself": any(
+            row.children and row.own_params for row in theirs.rows
+        ),
+    }
+    of_outputs = {
+        "it leaves out what layers without parameters return": any(
+            not row.params for row in leaves
+        ),
+        "of several tensors it counts one": any(
+            row.params and _is_nested(row.output_shape) for row in leaves
+        ),
+    }
+    fewer = theirs.input_bytes < ours.input_bytes
+    of_input = {
+        "it leaves out keyword arguments": fewer,
+        "it takes whole storages, and Python's own bytes with them": not fewer,
+    }
+    yield "parameters", attrgetter("total_params"), of_parameters
+    yield "trainable parameters", attrgetter("trainable_params"), of_parameters
+    yield "bytes of parameters", attrgetter("param_bytes"), of_parameters | of_bytes
+    yield "multiply-adds", _macs, _reasons_of_macs(theirs, ours)
+    yield "bytes of the forward/backward pass", lambda one: 2 * one.output_bytes, of_outputs
+    yield "bytes of input", attrgetter("input_bytes"), of_input
 
 
 def _is_nested(shape: Shape) -> bool:
@@ -267,24 +256,19 @@ def _macs(summary: Summary) -> int:
     return (flops or 0) // 2
 
 
-def _joined(reasons: Iterable[tuple[str, bool]]) -> str:
-    return "; ".join(reason for reason, holds in reasons if holds)
-
-
-def _why_macs(ours: Summary, theirs: Summary) -> str:
+def _reasons_of_macs(theirs: Summary, ours: Summary) -> dict[str, bool]:
     own, other = _macs_by_type(ours), _macs_by_type(theirs)
     types = sorted(own | other, key=lambda name: -abs(own[name] - other[name]))
-    reasons = (
-        ("it leaves out the products of {}", [t for t in types if own[t] and not other[t]]),
-        ("it counts a part of those of {}", [t for t in types if 0 < other[t] < own[t]]),
-        ("it counts biases or padding in {}", [t for t in types if 0 < own[t] < other[t]]),
-        ("it takes the weights of {} for products", [t for t in types if other[t] and not own[t]]),
-    )
-    return "; ".join(
-        text.format(", ".join(found[:NAMED]) + (", …" if len(found) > NAMED else ""))
-        for text, found in reasons
-        if found
-    )
+    reasons = {
+        "it leaves out the products of {}": [t for t in types if own[t] and not other[t]],
+        "it counts a part of those of {}": [t for t in types if 0 < other[t] < own[t]],
+        "it counts biases or padding in {}": [t for t in types if 0 < own[t] < other[t]],
+        "it takes the weights of {} for products": [t for t in types if other[t] and not own[t]],
+    }
+    return {
+        text.format(", ".join(found[:NAMED]) + (", …" if len(found) > NAMED else "")): bool(found)
+        for text, found in reasons.items()
+    }
 
 
 def _macs_by_type(summary: Summary) -> Counter[str]:
