@@ -7,7 +7,7 @@ those of transformers and diffusers do, it says how large they are.
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +45,7 @@ def required_arguments(network: nn.Module) -> list[inspect.Parameter]:
 def main_arguments(network: nn.Module) -> list[str]:
     """Return what a network of transformers names its main input; empty for any other network."""
     name = getattr(network, "main_input_name", None)
-    names = [name] if isinstance(name, str) else list(name) if isinstance(name, list) else []
+    names = name if isinstance(name, list) else [name]
     return [each for each in names if isinstance(each, str)]
 
 
@@ -62,7 +62,7 @@ def _meaning(parameter: inspect.Parameter, network: nn.Module) -> Iterator[Spec]
     hint = hint.__name__ if isinstance(hint, type) else str(hint)
     if LIST_OF_TENSORS.search(hint):
         for size in pictures_of(network)[:3]:
-            yield TensorSpec(shape=size.shape[1:], listed=1, reason="a list of pictures")
+            yield TensorSpec(size.shape[1:], listed=1, reason="a list of pictures")
     elif hint in CONSTANTS:
         yield ConstantSpec(value=CONSTANTS[hint], reason=f"a value of {hint}")
     elif parameter.name in MEANINGS:
@@ -79,15 +79,14 @@ class _Config:
         parts = [_value(config, part) for part in PARTS] if self.whole else []
         self.holders = [each for each in (config, *parts, network.__dict__) if each is not None]
 
-    def __call__(self, *names: str) -> Any:
-        """Return the first of the values that is there, None if none is."""
+    def values(self, *names: str) -> Iterator[Any]:
+        """Yield the values of those names that are there, the config's before its parts'."""
         values = (_value(holder, name) for name in names for holder in self.holders)
-        return next((value for value in values if value is not None), None)
+        return (value for value in values if value is not None)
 
     def number(self, *names: str) -> int | None:
         """Return the first of the values that is a positive whole number."""
-        values = (_value(holder, name) for name in names for holder in self.holders)
-        return next((value for value in values if type(value) is int and value > 0), None)
+        return next((value for value in self.values(*names) if _is_size(value)), None)
 
     def special_ids(self) -> Iterator[int]:
         """Yield the ids of tokens that mean more than a word, such as where a picture stands."""
@@ -95,6 +94,10 @@ class _Config:
             for name, value in list(getattr(holder, "__dict__", {}).items()):
                 if name.endswith(("token_id", "token_index")) and type(value) is int:
                     yield value
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and value > 0
 
 
 def _value(holder: Any, name: str) -> Any:
@@ -111,8 +114,8 @@ def _ids(config: _Config) -> Iterator[Spec]:
     reason = f"ids of tokens below {below}"
     books = config.number("num_codebooks")
     if books is not None:
-        yield TensorSpec(shape=(books, _length(config)), below=below, reason=reason)
-    yield TensorSpec(shape=(1, _length(config)), below=below, reason=reason)
+        yield TensorSpec((books, _length(config)), below=below, reason=reason)
+    yield TensorSpec((1, _length(config)), below=below, reason=reason)
 
 
 def _length(config: _Config) -> int:
@@ -120,18 +123,15 @@ def _length(config: _Config) -> int:
     return min(SEQUENCE, longest or SEQUENCE)
 
 
-def _ones(config: _Config) -> Iterator[Spec]:
-    yield TensorSpec(shape=(1, _length(config)), fill=1, reason="a mask that leaves every token")
-
-
 def _states(config: _Config) -> Iterator[Spec]:
     features = config.number("cross_attention_dim", "hidden_size", "d_model")
     if features is not None:
-        yield TensorSpec(shape=(1, SEQUENCE, features), reason=f"states of {features} features")
+        yield TensorSpec((1, SEQUENCE, features), reason=f"states of {features} features")
 
 
 def _pictures(config: _Config) -> Iterator[Spec]:
-    side = config("image_size", "img_size", "crop_size", "sample_size", "input_size")
+    names = "image_size", "img_size", "crop_size", "sample_size", "input_size"
+    side = next(config.values(*names), None)
     if not config.whole or side is None:
         for size in pictures_of(config.network):
             yield replace(size, reason="a picture")
@@ -141,25 +141,24 @@ def _pictures(config: _Config) -> Iterator[Spec]:
     frames = config.number("num_frames", "frames_per_clip")
     reason = f"a picture of {' × '.join(map(str, sides))}"
     if frames is not None:
-        yield TensorSpec(shape=(1, frames, channels, *sides), reason=f"{frames} pictures in a row")
-    yield TensorSpec(shape=(1, channels, *sides), reason=reason)
+        yield TensorSpec((1, frames, channels, *sides), reason=f"{frames} pictures in a row")
+    yield TensorSpec((1, channels, *sides), reason=reason)
 
 
 def _sides(declared: Any) -> tuple[int, ...]:
     if isinstance(declared, Mapping):
         declared = [declared.get("height"), declared.get("width")]
     sides = tuple(declared) if isinstance(declared, tuple | list) else (declared, declared)
-    whole = all(type(side) is int and side > 0 for side in sides)
-    return sides[-2:] if whole and len(sides) > 1 else (224, 224)
+    return sides[-2:] if all(map(_is_size, sides)) and len(sides) > 1 else (224, 224)
 
 
 def _sound(config: _Config) -> Iterator[Spec]:
     bins, frames = config.number("num_mel_bins"), config.number("max_length")
     if config.whole and bins is not None and frames is not None:
-        yield TensorSpec(shape=(1, frames, bins), reason=f"{frames} frames of {bins} mel bins")
+        yield TensorSpec((1, frames, bins), reason=f"{frames} frames of {bins} mel bins")
     reason = "a second of sound at 16 kHz"
-    yield TensorSpec(shape=(1, SECOND_OF_SOUND), reason=reason)
-    yield TensorSpec(shape=(1, 1, SECOND_OF_SOUND), reason=reason)
+    yield TensorSpec((1, SECOND_OF_SOUND), reason=reason)
+    yield TensorSpec((1, 1, SECOND_OF_SOUND), reason=reason)
 
 
 def _spectrum(config: _Config) -> Iterator[Spec]:
@@ -168,77 +167,70 @@ def _spectrum(config: _Config) -> Iterator[Spec]:
     longest = config.number("max_source_positions")
     if longest is not None:
         frames = 2 * longest  # its two convolutions halve them once
-        yield TensorSpec(shape=(1, bins, frames), reason=f"{bins} mel bins of {frames} frames")
-    yield TensorSpec(shape=(1, FRAMES, bins), reason=f"{FRAMES} frames of {bins} features")
-    yield TensorSpec(shape=(1, bins, FRAMES), reason=f"{bins} features of {FRAMES} frames")
-
-
-def _steps(config: _Config) -> Iterator[Spec]:
-    below = least_vocabulary(config.network) or 1000
-    yield TensorSpec(shape=(1,), below=below, reason="a number for each item")
+        yield TensorSpec((1, bins, frames), reason=f"{bins} mel bins of {frames} frames")
+    yield TensorSpec((1, FRAMES, bins), reason=f"{FRAMES} frames of {bins} features")
+    yield TensorSpec((1, bins, FRAMES), reason=f"{bins} features of {FRAMES} frames")
 
 
 def _hidden(config: _Config) -> Iterator[Spec]:
     for layer in config.network.modules():
         if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
             pair = 2 * isinstance(layer, nn.LSTM | nn.LSTMCell)
-            rows = (_rows(layer),) if isinstance(layer, nn.RNNBase) else ()
-            yield TensorSpec(shape=(*rows, 1, layer.hidden_size), listed=pair, reason="its state")
+            rows: tuple[int, ...] = ()
+            if isinstance(layer, nn.RNNBase):
+                rows = (layer.num_layers * (1 + layer.bidirectional),)
+            yield TensorSpec((*rows, 1, layer.hidden_size), listed=pair, reason="its state")
             return
     size = config.number("hidden_size", "hidden_dim")
     if size is not None:
-        yield TensorSpec(shape=(1, size), reason="its state")
-
-
-def _rows(layer: nn.RNNBase) -> int:
-    return layer.num_layers * (2 if layer.bidirectional else 1)
-
-
-def _boxes(config: _Config) -> Iterator[Spec]:
-    yield TensorSpec(shape=(1, SEQUENCE, 4), fill=0, reason="a box for each token")
-
-
-def _lengths(config: _Config) -> Iterator[Spec]:
-    yield TensorSpec(shape=(1,), fill=SEQUENCE, reason="the length of each item")
-
-
-def _offsets(config: _Config) -> Iterator[Spec]:
-    yield TensorSpec(shape=(1,), fill=0, reason="where each item begins")
-
-
-def _labels(config: _Config) -> Iterator[Spec]:
-    yield TensorSpec(shape=(1,), below=2, reason="a class for each item")
-
-
-def _edges(config: _Config) -> Iterator[Spec]:
-    yield TensorSpec(shape=(2, 2 * SEQUENCE), below=SEQUENCE, reason="edges between 16 nodes")
+        yield TensorSpec((1, size), reason="its state")
 
 
 def _series(config: _Config) -> Iterator[Spec]:
     length = config.number("context_length") or FRAMES
     channels = config.number("num_input_channels") or 1
-    yield TensorSpec(shape=(1, length, channels), reason=f"{length} steps of {channels} channels")
-    yield TensorSpec(shape=(1, length), reason=f"{length} steps")
+    yield TensorSpec((1, length, channels), reason=f"{length} steps of {channels} channels")
+    yield TensorSpec((1, length), reason=f"{length} steps")
 
 
-MEANINGS: dict[str, Callable[[_Config], Iterator[Spec]]] = {
-    name: meaning
-    for meaning, names in {
-        _ids: "input_ids decoder_input_ids ids token_ids tokens text src_tokens prev_output_tokens",
-        _ones: "attention_mask decoder_attention_mask",
-        _states: "encoder_hidden_states",
-        _pictures: "pixel_values pixel_values_videos image images img picture video sample",
-        _sound: "input_values waveform waveforms audio wav",
-        _spectrum: "input_features mel mels spectrogram",
-        _steps: "t step steps time timestep timesteps",
-        _hidden: "hidden hidden_state hx h0 h_0 state",
-        _boxes: "bbox",
-        _lengths: "length lengths seq_len seq_lens seq_length seq_lengths x_lengths src_lengths",
-        _offsets: "offsets",
-        _labels: "label labels target targets y class_labels",
-        _edges: "edge_index",
-        _series: "past_values",
-    }.items()
-    for name in names.split()
-}
-"""What each name of an argument means in the field."""
+def _always(spec: Spec) -> Callable[[_Config], list[Spec]]:
+    return lambda config: [spec]
+
+
+def _mask(config: _Config) -> list[Spec]:
+    return [TensorSpec((1, _length(config)), fill=1, reason="a mask that leaves every token")]
+
+
+def _steps(config: _Config) -> list[Spec]:
+    below = least_vocabulary(config.network) or 1000
+    return [TensorSpec((1,), below=below, reason="a number for each item")]
+
+
+NAMES: Sequence[tuple[str, Callable[[_Config], Iterable[Spec]]]] = (
+    ("input_ids decoder_input_ids ids token_ids tokens text src_tokens prev_output_tokens", _ids),
+    ("attention_mask decoder_attention_mask", _mask),
+    ("encoder_hidden_states", _states),
+    ("pixel_values pixel_values_videos image images img picture video sample", _pictures),
+    ("input_values waveform waveforms audio wav", _sound),
+    ("input_features mel mels spectrogram", _spectrum),
+    ("t step steps time timestep timesteps", _steps),
+    ("hidden hidden_state hx h0 h_0 state", _hidden),
+    ("past_values", _series),
+    ("bbox", _always(TensorSpec((1, SEQUENCE, 4), fill=0, reason="a box for each token"))),
+    (
+        "length lengths seq_len seq_lens seq_length seq_lengths x_lengths src_lengths",
+        _always(TensorSpec((1,), fill=SEQUENCE, reason="the length of each item")),
+    ),
+    ("offsets", _always(TensorSpec((1,), fill=0, reason="where each item begins"))),
+    (
+        "label labels target targets y class_labels",
+        _always(TensorSpec((1,), below=2, reason="a class for each item")),
+    ),
+    (
+        "edge_index",
+        _always(TensorSpec((2, 32), below=SEQUENCE, reason="edges between 16 nodes")),
+    ),
+)
+
+MEANINGS = {name: specs for names, specs in NAMES for name in names.split()}
+"""What each name of an argument means in the field: the specs that it may have."""

@@ -13,7 +13,6 @@ from nnmagic.inputs.first_layers import (
     EVERY_SIDE,
     LARGEST,
     SEQUENCE,
-    few,
     first_layer_sizes,
     least_vocabulary,
     smallest_picture,
@@ -61,9 +60,7 @@ def declared_inputs(network: nn.Module) -> Iterator[Input | Candidate]:
         value = _attribute(network, name)
         size = value.get("input_size") if isinstance(value, Mapping) else None
         if size:
-            yield Candidate(
-                args=(TensorSpec(shape=(1, *size)),), reason=f"its {name} declares this size"
-            )
+            yield Candidate(args=(TensorSpec((1, *size)),), reason=f"its {name} declares this size")
 
 
 def _attribute(network: nn.Module, name: str) -> Any:
@@ -74,7 +71,7 @@ def _attribute(network: nn.Module, name: str) -> Any:
 
 
 def named_candidates(network: nn.Module) -> Iterator[Candidate]:
-    """Yield what the arguments of a network of transformers mean, its main input first.
+    """Yield inputs by the names of the arguments of a network of transformers, its main one first.
 
     Its forward takes many inputs and requires few: the main one may need a companion, such as the
     picture beside a text or the first tokens of the answer. A mask spares it to look for padding.
@@ -86,23 +83,13 @@ def named_candidates(network: nn.Module) -> Iterator[Candidate]:
         return
     others = [name for name in COMPANIONS if name in taken and name not in needed]
     masks = [name for name in MASKS if name in taken]
-    choices = [[], *([other] for other in others), others]
-    tried = set[tuple[str, ...]]()
-    for companions in choices:
-        for mask in ([], masks[:1], masks):
-            names = (*needed, *companions, *mask)
-            if names not in tried:
-                tried.add(names)
-                yield from _combined(network, [taken[name] for name in names])
-
-
-def _combined(network: nn.Module, parameters: Sequence[inspect.Parameter]) -> Iterator[Candidate]:
-    names = [each.name for each in parameters]
-    specs = [specs_of(each, network) for each in parameters]
-    for combination in islice(product(*specs), COMBINATIONS):
-        kwargs = dict(zip(names, combination, strict=True))
-        reasons = (spec.reason for name, spec in kwargs.items() if name not in MASKS)
-        yield Candidate(kwargs=kwargs, reason=" and ".join(reasons))
+    choices = product([[], *([other] for other in others), others], ([], masks[:1], masks))
+    for names in dict.fromkeys((*needed, *more, *mask) for more, mask in choices):
+        specs = [specs_of(taken[name], network) for name in names]
+        for combination in islice(product(*specs), COMBINATIONS):
+            kwargs = dict(zip(names, combination, strict=True))
+            reasons = (spec.reason for name, spec in kwargs.items() if name not in MASKS)
+            yield Candidate(kwargs=kwargs, reason=" and ".join(reasons))
 
 
 def guessed_candidates(network: nn.Module) -> Iterator[Candidate]:
@@ -114,15 +101,15 @@ def guessed_candidates(network: nn.Module) -> Iterator[Candidate]:
     meant = [specs_of(each, network) for each in parameters]
     layers = first_layer_sizes(network)
     least = least_vocabulary(network) or 2
-    if len(parameters) > 1:
-        layers = [[_within(size, least) for size in sizes] for sizes in layers]
+    if len(parameters) > 1:  # any of them may get any input, so ids are such that all layers have
+        layers = [[_below(size, least) for size in sizes] for sizes in layers]
     if any(each.name in WITHOUT_BATCH for each in parameters):
-        layers = [[_without_batch(size) for size in sizes] for sizes in layers]
+        layers = [list(map(_without_batch, sizes)) for sizes in layers]
         meant = [
-            specs if each.name in WITHOUT_BATCH else [_without_batch(spec) for spec in specs]
+            specs if each.name in WITHOUT_BATCH else list(map(_without_batch, specs))
             for each, specs in zip(parameters, meant, strict=True)
         ]
-    taken = [size for sizes in layers for size in sizes]
+    taken = list(chain.from_iterable(layers))
     if any(meant):
         for size in taken[:1] if all(meant) else taken:
             for specs in islice(product(*(each or [size] for each in meant)), COMBINATIONS):
@@ -131,9 +118,9 @@ def guessed_candidates(network: nn.Module) -> Iterator[Candidate]:
     for size in taken:
         yield _given(parameters, [each[0] if each else size for each in constants])
     if len(parameters) > 1:
-        ids = TensorSpec(shape=(1,), below=least, reason="a number for each item")
-        some = [*few(layers), ids]
-        mixtures = product(*(each or some for each in constants))
+        likeliest = [size for sizes in layers for size in sizes[:2]]
+        likeliest.append(TensorSpec((1,), below=least, reason="a number for each item"))
+        mixtures = product(*(each or likeliest for each in constants))
         for mixed in islice(mixtures, MIXTURES):
             if len(set(mixed)) > 1:
                 yield _given(parameters, mixed)
@@ -146,9 +133,8 @@ def _to_give(network: nn.Module) -> list[inspect.Parameter]:
     return required_arguments(network) or named[:1]
 
 
-def _within(size: TensorSpec, least: int) -> TensorSpec:
-    """Return the size with ids that every embedding has, since any of them may get any input."""
-    return size if size.below is None else replace(size, below=min(size.below, least))
+def _below(size: TensorSpec, vocabulary: int) -> TensorSpec:
+    return size if size.below is None else replace(size, below=min(size.below, vocabulary))
 
 
 def _without_batch(spec: F) -> F:

@@ -1,8 +1,8 @@
 """What a network may take, read off its first layers that hold weights."""
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from math import isqrt
 from typing import Any
 
@@ -39,12 +39,11 @@ def first_layer_sizes(network: nn.Module) -> list[list[TensorSpec]]:
         list(_sizes_for(layer, f"{name or 'it'} ({type(layer).__name__})", sides))
         for name, layer in weighted_layers(network)
     )
-    known = list(islice(filter(None, layers), LAYERS_TRIED))
+    sizes = list(islice(filter(None, layers), LAYERS_TRIED))
+    if sizes:
+        return sizes
     reason = "no layer says what input it takes"
-    anything = [
-        TensorSpec(shape=shape, reason=reason) for shape in ((1, 28, 28), (1, 3, 32, 32), (1, 16))
-    ]
-    return known or [anything]
+    return [list(_specs([(1, 28, 28), (1, 3, 32, 32), (1, 16)], reason))]
 
 
 def least_vocabulary(network: nn.Module) -> int | None:
@@ -59,7 +58,7 @@ def pictures_of(network: nn.Module) -> list[TensorSpec]:
     for name, layer in weighted_layers(network):
         if isinstance(layer, nn.Conv2d):
             return list(_sizes_for(layer, f"{name} ({type(layer).__name__})", sides))
-    return [TensorSpec(shape=(1, 3, 224, 224), reason="a picture")]
+    return [TensorSpec((1, 3, 224, 224), reason="a picture")]
 
 
 def smallest_picture(network: nn.Module) -> TensorSpec | None:
@@ -71,7 +70,7 @@ def smallest_picture(network: nn.Module) -> TensorSpec | None:
                 f"{name or 'it'} ({type(layer).__name__}) takes {channels} channels, "
                 f"and this size fits the layers after it"
             )
-            return TensorSpec(shape=(1, channels, *[1] * len(layer.kernel_size)), reason=reason)
+            return TensorSpec((1, channels, *[1] * len(layer.kernel_size)), reason=reason)
     return None
 
 
@@ -119,81 +118,68 @@ def _sides(network: nn.Module) -> list[int]:
 
 
 def _sizes_for(layer: nn.Module, name: str, sides: Sequence[int]) -> Iterator[TensorSpec]:
+    """Yield the tensors that a layer may take, the likeliest first; none for an unknown class."""
     if _is_lazy(layer):
-        yield from _lazy_sizes(layer, f"{name} is lazy")
-    elif isinstance(layer, nn.Linear):
-        yield from _linear_sizes(layer.in_features, f"{name} takes {layer.in_features} features")
+        axes = len(getattr(layer, "kernel_size", ()))
+        shapes = [(1, 3, *[32] * axes)] if axes else [(1, SEQUENCE), (1, 3, 32, 32)]
+        yield from _specs(shapes, f"{name} is lazy")
     elif isinstance(layer, ConvNd):
         axes, channels = len(layer.kernel_size), layer.in_channels
         reason = f"{name} takes {channels} channels"
         for side in sides:
-            shape = (1, channels, *[side] * axes)
-            yield TensorSpec(
-                shape=shape, reason=f"{reason}, and the network names {side} as its size"
-            )
-        for size in _usual_sizes(layer):
-            yield TensorSpec(shape=(1, channels, *size), reason=reason)
+            why = f"{reason}, and the network names {side} as its size"
+            yield TensorSpec((1, channels, *[side] * axes), reason=why)
+        yield from _specs([(1, channels, *size) for size in _picture_sizes(layer)], reason)
     elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        reason = f"{name} takes ids below {layer.num_embeddings}"
-        for shape in ((1, SEQUENCE), (1,), (1, SHORT), (SEQUENCE, 1)):
-            yield TensorSpec(shape=shape, below=layer.num_embeddings, reason=reason)
-    elif isinstance(layer, nn.RNNBase | nn.MultiheadAttention):
-        features = layer.input_size if isinstance(layer, nn.RNNBase) else layer.embed_dim
-        first = (1, SEQUENCE) if layer.batch_first else (SEQUENCE, 1)
-        yield TensorSpec(shape=(*first, features), reason=f"{name} takes {features} features")
-    elif isinstance(layer, nn.RNNCellBase):
-        reason = f"{name} takes {layer.input_size} features"
-        yield TensorSpec(shape=(1, layer.input_size), reason=reason)
-    elif isinstance(layer, BatchNorm):
-        yield from _channel_sizes(layer.num_features, f"{name} takes {layer.num_features} channels")
-    elif isinstance(layer, nn.GroupNorm):
-        yield from _channel_sizes(layer.num_channels, f"{name} takes {layer.num_channels} channels")
+        below = layer.num_embeddings
+        shapes = [(1, SEQUENCE), (1,), (1, SHORT), (SEQUENCE, 1)]
+        yield from _specs(shapes, f"{name} takes ids below {below}", below)
     elif isinstance(layer, nn.LayerNorm | nn.RMSNorm):
         shape = tuple(layer.normalized_shape)
-        reason = f"{name} takes {shape} at the end"
-        yield TensorSpec(shape=(1, SEQUENCE, *shape), reason=reason)
-        yield TensorSpec(shape=(1, *shape), reason=reason)
-    elif isinstance(layer, nn.Bilinear):
-        for features in (layer.in1_features, layer.in2_features):
-            yield TensorSpec(shape=(1, features), reason=f"{name} takes {features} features")
+        yield from _specs([(1, SEQUENCE, *shape), (1, *shape)], f"{name} takes {shape} at the end")
+    elif isinstance(layer, BatchNorm | nn.GroupNorm):
+        channels = layer.num_features if isinstance(layer, BatchNorm) else layer.num_channels
+        shapes = [(1, channels), (1, channels, SEQUENCE), (1, channels, 32, 32)]
+        yield from _specs(shapes, f"{name} takes {channels} channels")
+    else:
+        for features, shapes in _feature_sizes(layer):
+            yield from _specs(shapes, f"{name} takes {features} features")
 
 
-def _linear_sizes(features: int, reason: str) -> Iterator[TensorSpec]:
-    yield TensorSpec(shape=(1, features), reason=reason)
-    yield TensorSpec(shape=(1, SEQUENCE, features), reason=reason)
+def _specs(
+    shapes: Iterable[tuple[int, ...]], reason: str, below: int | None = None
+) -> Iterator[TensorSpec]:
+    return (TensorSpec(shape, below=below, reason=reason) for shape in shapes)
+
+
+def _feature_sizes(layer: nn.Module) -> Iterator[tuple[int, list[tuple[int, ...]]]]:
+    """Yield how many features a layer takes, and the shapes of tensors that have so many."""
+    match layer:
+        case nn.Linear(in_features=features):
+            yield features, [(1, features), (1, SEQUENCE, features), *_squares(features)]
+        case nn.RNNBase(input_size=features) | nn.MultiheadAttention(embed_dim=features):
+            first = (1, SEQUENCE) if layer.batch_first else (SEQUENCE, 1)
+            yield features, [(*first, features)]
+        case nn.RNNCellBase(input_size=features):
+            yield features, [(1, features)]
+        case nn.Bilinear():
+            for features in (layer.in1_features, layer.in2_features):
+                yield features, [(1, features)]
+
+
+def _squares(features: int) -> Iterator[tuple[int, ...]]:
+    """Yield the square pictures of so many values, with one channel or three."""
     for channels in (1, 3):
         side = isqrt(features // channels)
         if features > 16 and channels * side * side == features:
-            yield TensorSpec(shape=(1, channels, side, side), reason=reason)
+            yield (1, channels, side, side)
             if channels == 1:
-                yield TensorSpec(shape=(1, side, side), reason=reason)
+                yield (1, side, side)
 
 
-def _channel_sizes(channels: int, reason: str) -> Iterator[TensorSpec]:
-    yield TensorSpec(shape=(1, channels), reason=reason)
-    yield TensorSpec(shape=(1, channels, SEQUENCE), reason=reason)
-    yield TensorSpec(shape=(1, channels, 32, 32), reason=reason)
-
-
-def _lazy_sizes(layer: nn.Module, reason: str) -> Iterator[TensorSpec]:
-    axes = len(getattr(layer, "kernel_size", ()))
-    if axes:
-        yield TensorSpec(shape=(1, 3, *[32] * axes), reason=reason)
-    else:
-        yield TensorSpec(shape=(1, SEQUENCE), reason=reason)
-        yield TensorSpec(shape=(1, 3, 32, 32), reason=reason)
-
-
-def _usual_sizes(layer: Any) -> Sequence[tuple[int, ...]]:
+def _picture_sizes(layer: Any) -> Sequence[tuple[int, ...]]:
     axes = len(layer.kernel_size)
-    if layer.transposed:
-        return [(size,) * axes for size in GROWING_SIZES]
-    if axes == 3:
+    if axes == 3 and not layer.transposed:
         return CLIPS if layer.in_channels == 3 else BLOCKS
     sizes = LENGTHS if axes == 1 else SIZES if layer.in_channels == 3 else SMALL_SIZES
-    return [(size,) * axes for size in sizes]
-
-
-def few(layers: Sequence[Sequence[TensorSpec]]) -> list[TensorSpec]:
-    """Return the two likeliest sizes of each layer."""
-    return list(chain.from_iterable(sizes[:2] for sizes in layers))
+    return [(size,) * axes for size in (GROWING_SIZES if layer.transposed else sizes)]

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -71,24 +71,19 @@ def work_out_input(
     Raises:
         InputError: if nothing goes through; the text names the layer that refused, and what it got.
     """
-    device = device or device_of(network)
-    default_dtype = dtype_of(network)
     if takes_no_input(network):
         return Input(args=(), text="", reason="its forward takes no input")
     search = _Search(network)
-    is_real = not for_shapes and META not in (device, device_of(network))
-
-    def made(found: Input | Candidate) -> Input:
-        return found.for_shapes(default_dtype) if for_shapes else found.on(device, default_dtype)
-
-    while (found := search.next()) is not None:
-        given = made(found)
-        if not is_real or not found.is_value_dependent or search.runs(found, given):
-            return given
-    for found in islice(search.plausible(refused_too=is_real), REAL_TRIALS):
-        given = made(found)
-        if not is_real or search.runs(found, given):
-            return given
+    place = None if for_shapes else device or device_of(network)
+    is_real = place is not None and META not in (place, device_of(network))
+    while (candidate := search.next()) is not None:
+        network_input = candidate.on(place, dtype_of(network))
+        if not (is_real and candidate.is_value_dependent) or search.runs(candidate, network_input):
+            return network_input
+    for candidate in islice(search.plausible(refused_too=is_real), REAL_TRIALS):
+        network_input = candidate.on(place, dtype_of(network))
+        if not is_real or search.runs(candidate, network_input):
+            return network_input
     raise InputError(search.refusal())
 
 
@@ -113,46 +108,36 @@ def input_of_sizes(
     Raises:
         InputError: if the network does not take it.
     """
-    device = device or device_of(network)
+    place = None if for_shapes else device or device_of(network)
     default_dtype = dtype_of(network)
-    given = list(dtypes) * len(shapes) if len(dtypes) == 1 else list(dtypes)
-    below = least_vocabulary(network) or 2
-    kinds: list[tuple[torch.dtype | None, int | None]]
-    if given:
-        if len(given) != len(shapes):
+    choices: Iterable[Sequence[torch.dtype | None]]
+    if dtypes:
+        choices = [list(dtypes) * len(shapes) if len(dtypes) == 1 else dtypes]
+        if len(dtypes) not in (1, len(shapes)):
             raise InputError(
-                f"{len(shapes)} sizes and {len(given)} dtypes; give one dtype, or one a size"
+                f"{len(shapes)} sizes and {len(dtypes)} dtypes; give one dtype, or one a size"
             )
-        kinds = [
-            (each, None if each.is_floating_point or each.is_complex else below) for each in given
-        ]
-        choices = [kinds]
     else:
-        choices = [
-            [(None, each) for each in kind] for kind in product((None, below), repeat=len(shapes))
-        ]
-    search = _Search(network)
-    text = ""
-    with search.on_meta() as attempt:
-        for kinds in choices:
-            candidate = _of_sizes(network, shapes, kinds)
+        choices = product((None, torch.int64), repeat=len(shapes))
+    refused = ""
+    with _Search(network).on_meta() as attempt:
+        for chosen in choices:
+            candidate = _of_sizes(network, shapes, chosen)
             outcome = attempt(candidate)
             if outcome.through is not False:
-                if for_shapes:
-                    return candidate.for_shapes(default_dtype)
-                return candidate.on(device, default_dtype)
-            text = text or f"{candidate.on(META, default_dtype).text}: {outcome.refusal}"
-    raise InputError(f"the network refuses {text}")
+                return candidate.on(place, default_dtype)
+            refused = refused or f"{candidate.on(META, default_dtype).text}: {outcome.refusal}"
+    raise InputError(f"the network refuses {refused}")
 
 
 def _of_sizes(
-    network: nn.Module,
-    shapes: Sequence[tuple[int, ...]],
-    kinds: Sequence[tuple[torch.dtype | None, int | None]],
+    network: nn.Module, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[torch.dtype | None]
 ) -> Candidate:
+    below = least_vocabulary(network) or 2
+    is_noise = [d is None or d.is_floating_point or d.is_complex for d in dtypes]
     sizes = [
-        TensorSpec(shape=shape, dtype=dtype, below=below)
-        for shape, (dtype, below) in zip(shapes, kinds, strict=True)
+        TensorSpec(shape, dtype=dtype, below=None if noise else below)
+        for shape, dtype, noise in zip(shapes, dtypes, is_noise, strict=True)
     ]
     parameters = arguments_of(network)
     by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
@@ -164,7 +149,7 @@ def _of_sizes(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Outcome:
     """What came of a call.
 
@@ -178,8 +163,8 @@ class _Outcome:
 
     through: bool | None
     calls: int
-    refusal: str = ""
-    size_error: int = -1
+    refusal: str
+    size_error: int
 
 
 class _Search:
@@ -240,12 +225,12 @@ class _Search:
         if refused_too:
             yield from (each for _, each in sorted(self._refused, key=lambda one: -one[0].calls))
 
-    def runs(self, candidate: Input | Candidate, given: Input) -> bool:
+    def runs(self, candidate: Input | Candidate, network_input: Input) -> bool:
         """Tell whether a call succeeds for real."""
         observer = _Refusal(self.network)
         with preserved(self.network), random_state_kept(seed=0), _quiet(), observed(observer):
             self.network.eval()
-            outcome = observer.outcome_of(given.args, dict(given.kwargs))
+            outcome = observer.outcome_of(*network_input.call)
         if not outcome.through:
             self._refused.append((outcome, candidate))
         return outcome.through is True
@@ -259,7 +244,7 @@ class _Search:
         """
 
         def attempt(candidate: Input | Candidate) -> _Outcome:
-            real = candidate.for_shapes(self._default_dtype).call
+            real = candidate.on(None, self._default_dtype).call
             empty = on_meta(real)
             with mode, known_values(layers.modules, real, empty, all_small=True):
                 return observer.outcome_of(*empty)
@@ -280,8 +265,8 @@ class _Search:
             )
         outcome, candidate = max(self._refused, key=lambda each: each[0].calls)
         text = candidate.on(META, self._default_dtype).text
-        sizes = candidate.shapes if isinstance(candidate, Candidate) else None
-        shapes = (",".join(map(str, shape)) for shape in sizes or ())
+        sizes = candidate.shapes if isinstance(candidate, Candidate) else ()
+        shapes = (",".join(map(str, shape)) for shape in sizes)
         size = " ".join(f"--input-size {shape}" for shape in shapes)
         more = f", or give a size such as {size}" if size else ", such as net(x)"
         return f"no input found: on {text}, {outcome.refusal}; call the network on one{more}"
@@ -309,19 +294,15 @@ class _Refusal(CallObserver[None]):
 
     def outcome_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Outcome:
         """Call the network and return what comes of it."""
-        self.calls, self.error, self.text, self.size_error = 0, None, "", -1
+        self.calls, self.text, self.size_error = 0, "", -1
+        through: bool | None = True
         try:
-            output = self.called(*args, **kwargs)
+            self.size_error = _batch_grown((args, kwargs), self.called(*args, **kwargs))
         except Exception as error:  # noqa: BLE001 - whatever a forward raises refuses the input
-            text = self.text or f"{self.network} {first_line(error)}"
+            self.text = self.text or f"{self.network} {first_line(error)}"
             through = None if is_for_want_of_values(error) else False
-            self.error = None
-            return _Outcome(
-                through=through, calls=self.calls, refusal=text, size_error=self.size_error
-            )
-        return _Outcome(
-            through=True, calls=self.calls, size_error=_batch_grown((args, kwargs), output)
-        )
+        self.error = None  # which holds the frames of the call
+        return _Outcome(through, self.calls, self.text, self.size_error)
 
     def began(self, call: RunningCall[None]) -> None:
         self.calls += 1

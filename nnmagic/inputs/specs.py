@@ -1,7 +1,7 @@
 """Specs of the arguments that a network may take, and the inputs that are made of them."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from nnmagic.torch_private import tree_leaves, tree_map_only
 SEED = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
     """The shape, dtype and values of one tensor that a network may take.
 
@@ -25,21 +25,25 @@ class TensorSpec:
     """
 
     shape: tuple[int, ...]
+    _: KW_ONLY
     below: int | None = None
     fill: int | None = None
     dtype: torch.dtype | None = None
     listed: int = 0
     reason: str = field(default="", compare=False)
 
-    def on(self, device: torch.device, default_dtype: torch.dtype) -> Any:
+    def on(self, device: torch.device | None, default_dtype: torch.dtype) -> Any:
         """Return a random tensor of this spec, or a list of them; without values on meta.
 
         The session's random state is not used.
 
         Args:
-            device: where the tensor is to be.
+            device: the tensor's device; None is for a run for shapes: meta for noise, where there
+                are no values, and the CPU for integers.
             default_dtype: its dtype where the spec names none, e.g. the network's.
         """
+        if device is None:
+            device = torch.device("cpu" if self._is_whole else "meta")
         tensor = self._tensor(device, self._dtype(default_dtype))
         return [tensor] * self.listed if self.listed else tensor
 
@@ -48,9 +52,12 @@ class TensorSpec:
         text = self._call(self._dtype(default_dtype))
         return f"[{', '.join([text] * self.listed)}]" if self.listed else text
 
+    @property
+    def _is_whole(self) -> bool:
+        return self.below is not None or self.fill is not None
+
     def _dtype(self, default_dtype: torch.dtype) -> torch.dtype:
-        whole = self.below is not None or self.fill is not None
-        return self.dtype or (torch.int64 if whole else default_dtype)
+        return self.dtype or (torch.int64 if self._is_whole else default_dtype)
 
     def _tensor(self, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         if device.type == "meta":
@@ -69,12 +76,8 @@ class TensorSpec:
             return f"torch.full({self.shape}, {self.fill})"
         if self.below is not None:
             return f"torch.randint(0, {self.below}, {self.shape})"
-        size = ", ".join(map(str, self.shape))
-        return (
-            f"torch.rand({size})"
-            if dtype is torch.float32
-            else f"torch.rand({size}, dtype={dtype})"
-        )
+        options = [] if dtype is torch.float32 else [f"dtype={dtype}"]
+        return f"torch.rand({', '.join([*map(str, self.shape), *options])})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,7 @@ class ConstantSpec:
     value: Any
     reason: str = field(default="", compare=False)
 
-    def on(self, device: torch.device, default_dtype: torch.dtype) -> Any:
+    def on(self, device: torch.device | None, default_dtype: torch.dtype) -> Any:
         """Return the value."""
         return self.value
 
@@ -126,23 +129,20 @@ class Input:
         """The positional and the keyword arguments."""
         return self.args, dict(self.kwargs)
 
-    def on(self, device: torch.device, default_dtype: torch.dtype) -> "Input":
-        """Return the same input on a device; on meta without values."""
-        args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), self.call)
-        return Input(args=args, kwargs=kwargs, text=self.text, reason=self.reason)
+    def on(self, device: torch.device | None, default_dtype: torch.dtype) -> "Input":
+        """Return the same input on a device; None puts floating-point tensors alone on meta."""
 
-    def for_shapes(self, default_dtype: torch.dtype) -> "Input":
-        """Return the same input for a run for shapes: floating-point tensors on meta."""
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            if device is None:
+                return tensor.to("meta") if tensor.is_floating_point() else tensor
+            return tensor.to(device)
 
-        def without_values(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to("meta") if tensor.is_floating_point() else tensor
-
-        args, kwargs = tree_map_only(torch.Tensor, without_values, self.call)
-        return Input(args=args, kwargs=kwargs, text=self.text, reason=self.reason)
+        args, kwargs = tree_map_only(torch.Tensor, moved, self.call)
+        return replace(self, args=args, kwargs=kwargs)
 
     @property
     def is_value_dependent(self) -> bool:
-        """Whether the network may refuse it because of its values, as an embedding refuses ids."""
+        """Whether the network may refuse it for its values, as an embedding refuses large ids."""
         return any(
             isinstance(leaf, torch.Tensor) and not leaf.is_floating_point()
             for leaf in tree_leaves(self.call)
@@ -163,30 +163,19 @@ class Candidate:
     kwargs: Mapping[str, Spec] = field(default_factory=dict)
     reason: str
 
-    def on(self, device: torch.device, default_dtype: torch.dtype) -> Input:
+    def on(self, device: torch.device | None, default_dtype: torch.dtype) -> Input:
         """Return the input itself.
 
         Args:
-            device: where its tensors are.
+            device: where its tensors are; None is for a run for shapes: ids have values, and
+                floating-point tensors are on meta.
             default_dtype: their dtype where the spec names none.
         """
-        return self._input(default_dtype, lambda spec: spec.on(device, default_dtype))
-
-    def for_shapes(self, default_dtype: torch.dtype) -> Input:
-        """Return the input for a run for shapes: floating-point tensors on meta, ids not."""
-
-        def value_of(spec: Spec) -> Any:
-            noise = isinstance(spec, TensorSpec) and spec.below is None and spec.fill is None
-            return spec.on(torch.device("meta" if noise else "cpu"), default_dtype)
-
-        return self._input(default_dtype, value_of)
-
-    def _input(self, default_dtype: torch.dtype, value_of: Callable[[Spec], Any]) -> Input:
         texts = [spec.text(default_dtype) for spec in self.args]
         texts += [f"{name}={spec.text(default_dtype)}" for name, spec in self.kwargs.items()]
         return Input(
-            args=tuple(map(value_of, self.args)),
-            kwargs={name: value_of(spec) for name, spec in self.kwargs.items()},
+            args=tuple(spec.on(device, default_dtype) for spec in self.args),
+            kwargs={name: spec.on(device, default_dtype) for name, spec in self.kwargs.items()},
             text=", ".join(texts),
             reason=self.reason,
         )
@@ -198,10 +187,8 @@ class Candidate:
         return any(isinstance(spec, TensorSpec) and spec.below is not None for spec in specs)
 
     @property
-    def shapes(self) -> list[tuple[int, ...]] | None:
-        """The shapes, if one `--input-size` each can give them; None if not."""
-        specs = [*self.args]
-        if self.kwargs or not specs:
-            return None
-        shapes = [f.shape for f in specs if isinstance(f, TensorSpec) and not f.listed]
-        return shapes if len(shapes) == len(specs) else None
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes, if one `--input-size` each can give them; empty if not."""
+        tensors = [spec for spec in self.args if isinstance(spec, TensorSpec) and not spec.listed]
+        is_given_so = not self.kwargs and len(tensors) == len(self.args)
+        return [spec.shape for spec in tensors] if is_given_so else []
