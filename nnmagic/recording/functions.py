@@ -192,10 +192,12 @@ class FunctionObserver(RunObserver):
         return call
 
     def leave(self, call: RunningCall[WrittenCall], output: Any) -> None:
-        """Note that a call returned."""
+        """Note that a call returned, and leave out the function that all of it is."""
         self._come_back(call)
-        with self.mode.at_rest():
+        with self.mode.at_rest(), self.lock:
             super().leave(call, output)
+            if not call.is_skipped:
+                self._leave_out(call)
 
     def fail(self, call: RunningCall[WrittenCall], error: BaseException) -> None:
         """Note that a call is ended by an exception."""
@@ -203,9 +205,7 @@ class FunctionObserver(RunObserver):
         with self.mode.at_rest():
             super().fail(call, error)
 
-    def ended(self, call: RunningCall[WrittenCall], output: Any) -> None:
-        """Write what the call returned, and leave out the function that all of it is."""
-        super().ended(call, output)
+    def _leave_out(self, call: RunningCall[WrittenCall]) -> None:
         index = call.record.number
         last = len(self.log) - 1
         only = last == index + 1 and self.log.is_function(last)
@@ -224,7 +224,8 @@ class FunctionObserver(RunObserver):
         shape, tensors = tensors_of_call(*given)
         parent = self.running[-1] if self.running else None
         index = -1 if parent is None or parent.is_skipped else parent.network.index
-        return shape, tuple(self.recorder.tensors.write(tensor, index) for tensor in tensors)
+        with self.lock:
+            return shape, tuple(self.recorder.tensors.write(tensor, index) for tensor in tensors)
 
     def _function(
         self, name: str, type_name: str, inputs: tuple[Shape, tuple[int, ...]], output: Any
@@ -246,8 +247,8 @@ class FunctionObserver(RunObserver):
         with self.lock:
             shape, tensors = inputs
             index = self.log.add_call(
-                layer=self.log.layer_index(network, layer, type_name),
-                step=step,
+                self.log.layer_index(network, layer, type_name),
+                step,
                 depth=len(self.running),
                 parent=above,
                 place=self.recorder.places.index(*calling_line()),

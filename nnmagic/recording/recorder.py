@@ -124,15 +124,7 @@ class Recorder:
         layer = log.layer_index(network.index, call.layer, type(module).__name__)
         if layer == known and (type(module) not in self._torchs_own or is_compiled(module)):
             self._remark(module)
-        index = log.add_call(
-            layer=layer,
-            step=call.step,
-            depth=call.depth,
-            parent=above,
-            place=place,
-            input_shape=shape,
-            inputs=inputs,
-        )
+        index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
         if call.recomputed:
             log.recomputed.add(index)
         elif call.depth == 0:
@@ -152,7 +144,7 @@ class Recorder:
         """Write what the call returned."""
         number, module = call.record.number, call.module
         # a layer that calls no other may have written to what it got; torch's own count that
-        new = number + 1 == len(self.log)
+        new = number + 1 == len(self.log.ended)
         if new and self._torchs_own.get(type(module)):
             new = has_hooks(module)
         network, outermost = call.network.index, call.depth == 0
@@ -292,6 +284,9 @@ class RunObserver(CallObserver[WrittenCall]):
     def __init__(self, recorder: Recorder, naming: Naming, every: int = 1) -> None:
         super().__init__(naming, every, recorder.log.lock)
         self.recorder = recorder
+        # straight to the recorder: to hand each call on by the methods below takes a tenth longer
+        self.began = recorder.began  # type: ignore[method-assign]
+        self.ended = recorder.ended  # type: ignore[method-assign]
 
     def observing(self) -> AbstractContextManager[None]:
         """See all calls for the length of the block."""

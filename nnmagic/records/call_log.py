@@ -175,7 +175,6 @@ class TraceLog:
 
     def add_call(
         self,
-        *,
         layer: int,
         step: int,
         depth: int,

@@ -35,6 +35,11 @@ class Cuts(NamedTuple):
     picture: tuple[slice, ...] | None
     steps: tuple[int, ...]
 
+    def samples_of(self, whole: Values, flat: Values) -> Samples:
+        """Return the samples of a tensor, given its values in its own shape and in one row."""
+        picture = None if self.picture is None else whole[self.picture]
+        return self.samples(whole[self.leading], evenly_spaced(flat, WHOLE), picture)
+
     def samples(
         self,
         leading: Values | None = None,
@@ -83,9 +88,7 @@ def samples_of(
         all_ = sample(whole)
         leading = all_ if whole_rows is None or not shape else sample(whole[:whole_rows])
         return Samples(leading, all_)
-    cuts = cuts_of(shape, whole_rows, with_picture)
-    picture = None if cuts.picture is None else whole[cuts.picture]
-    return cuts.samples(whole[cuts.leading], evenly_spaced(values.flat, WHOLE), picture)
+    return cuts_of(shape, whole_rows, with_picture).samples_of(whole, values.flat)
 
 
 def sample(values: Values) -> Sample:

@@ -152,13 +152,6 @@ def as_numpy(tensor: torch.Tensor) -> np.ndarray:
     return np.from_dlpack(tensor)
 
 
-def address_of(tensor: torch.Tensor) -> int:
-    """Return where the values of a contiguous tensor on the CPU are, 0 if its storage was freed."""
-    end = tensor.storage_offset() + tensor.numel()
-    is_whole = tensor.untyped_storage().nbytes() >= end * tensor.itemsize
-    return tensor.data_ptr() if is_whole else 0
-
-
 def in_memory_order(values: Any, strides: Sequence[int]) -> tuple[Any, int]:
     """Return a view of the distinct values, its axes in the order of the memory.
 

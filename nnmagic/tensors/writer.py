@@ -14,7 +14,7 @@ from nnmagic.records.tensor_log import UNKNOWN, TensorLog
 from nnmagic.tensors import devices
 from nnmagic.tensors.device_measure import begin, is_dense
 from nnmagic.tensors.devices import PendingReads, Then
-from nnmagic.tensors.kernel import MOST, Kernel, kernel_of
+from nnmagic.tensors.kernel import MOST, kernel_of
 from nnmagic.tensors.measure import measure, not_measured, reason_of
 from nnmagic.tensors.metadata import (
     has_observers,
@@ -22,8 +22,7 @@ from nnmagic.tensors.metadata import (
     metadata_of,
     version_of,
 )
-from nnmagic.tensors.samples import WHOLE, samples_of
-from nnmagic.tensors.values import DenseValues, address_of
+from nnmagic.tensors.samples import WHOLE, cuts_of
 from nnmagic.torch_private import BelowAutograd, DisableAutocast, is_functional, raw_version
 
 SCORES = 4096
@@ -45,16 +44,18 @@ class Layout(NamedTuple):
     Attributes:
         metadata: the index of their shape and dtype in the log.
         numel: how many values each has.
+        nbytes: how many bytes they take.
         code: NumPy's code of their type.
         bytes_at: gives access to the bytes at an address.
-        kernel: what measures them.
+        measure: the kernel's function, see `Kernel`.
     """
 
     metadata: int
     numel: int
+    nbytes: int
     code: str
     bytes_at: Callable[[int], Any]
-    kernel: Kernel
+    measure: Callable[[int, int, int], int]
 
 
 class TensorWriter:
@@ -80,6 +81,8 @@ class TensorWriter:
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._pictures: dict[int, int] = {}
         self._layouts: dict[Any, Layout] = {}
+        self._row = UNKNOWN[:]
+        self._row_address = self._row.buffer_info()[0]
         kernel_of("f")  # compiled now, not within the first layer
 
     def write(
@@ -188,29 +191,26 @@ class TensorWriter:
         This is `write_alone` for the tensors of nearly all layers, in a fifth of the time; any
         other tensor is left to that, and None is returned.
         """
-        if self.keep != "sample" or is_functional(tensor) or devices.on_accelerator(tensor):
-            return None  # the memory of a functional tensor holds anything but its values
         try:
-            key = tensor.shape, tensor.dtype
-            layout = self._layouts.get(key) or self._layout(*key)
-            if layout is None or tensor.is_neg():
+            shape = tensor.shape
+            layout = self._layouts.get((shape, tensor.dtype)) or self._layout(shape, tensor.dtype)
+            if layout is None or not tensor.is_cpu or tensor.is_neg() or is_functional(tensor):
+                return None  # the memory of a functional tensor holds anything but its values
+            metadata, numel, nbytes, code, bytes_at, measure_at = layout
+            if numel > WHOLE and self.max_values is not None and self.max_values < numel:
                 return None
-            metadata, numel, code, bytes_at, kernel = layout
-            is_small = numel <= WHOLE
-            if not is_small and self.max_values is not None and self.max_values < numel:
-                return None
-            address = address_of(tensor) if tensor.is_contiguous() else 0
-            if not address:
-                return None
-            statistics = UNKNOWN[:]
-            if kernel.measure(address, numel, statistics.buffer_info()[0]):
+            address = tensor.data_ptr() if tensor.is_contiguous() else 0
+            start = tensor.storage_offset() * (nbytes // numel)
+            if not address or tensor.untyped_storage().nbytes() < start + nbytes:
+                return None  # its storage was freed
+            statistics = self._row
+            if measure_at(address, numel, self._row_address):
                 statistics = array("d", measure(tensor, "none").statistics)
-            if is_small:
+            if numel <= WHOLE:
                 return self.log.add(metadata, statistics, bytes_at(address).raw)
             flat = np.frombuffer(bytes_at(address), code)
-            values, drawn = DenseValues(flat.reshape(key[0]), flat), network is not None
-            samples = samples_of(values, "sample", whole_rows=whole_rows, with_picture=drawn)
-            index = self.log.add(metadata, statistics, samples)
+            cuts = cuts_of(shape, whole_rows, network is not None)
+            index = self.log.add(metadata, statistics, cuts.samples_of(flat.reshape(shape), flat))
             if network is not None:
                 self._pictures[index] = network
             return index
@@ -220,11 +220,12 @@ class TensorWriter:
     def _layout(self, shape: torch.Size, dtype: torch.dtype) -> Layout | None:
         name, code = MEASURED_DTYPES.get(dtype, ("", ""))
         kernel, numel = kernel_of(code), shape.numel()
-        if kernel is None or not 0 < numel < MOST:
+        if kernel is None or self.keep != "sample" or not 0 < numel < MOST:
             return None
         metadata = self.log.add_metadata(Metadata(tuple(shape), name, "cpu", numel))
-        bytes_at = (c_char * (numel * dtype.itemsize)).from_address
-        layout = Layout(metadata, numel, code, bytes_at, kernel)
+        nbytes = numel * dtype.itemsize
+        bytes_at = (c_char * nbytes).from_address
+        layout = Layout(metadata, numel, nbytes, code, bytes_at, kernel.measure)
         return self._layouts.setdefault((shape, dtype), layout)
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
