@@ -35,10 +35,24 @@ class Cuts(NamedTuple):
     picture: tuple[slice, ...] | None
     steps: tuple[int, ...]
 
-    def samples_of(self, whole: Values, flat: Values) -> Samples:
-        """Return the samples of a tensor, given its values in its own shape and in one row."""
-        picture = None if self.picture is None else whole[self.picture]
-        return self.samples(whole[self.leading], evenly_spaced(flat, WHOLE), picture)
+    def samples_of_floats(self, whole: np.ndarray, flat: np.ndarray, step: int) -> Samples:
+        """Return the samples of float32 or float64 values, as `samples` does, in half the time.
+
+        Args:
+            whole: the values in the tensor's own shape.
+            flat: the same in one dimension.
+            step: how far apart the values of the spread sample lie in it.
+        """
+        code, leading, spread = flat.dtype.char, whole[self.leading], flat[::step]
+        picture = None
+        if self.picture is not None:
+            grid = whole[self.picture]
+            picture = Picture(Sample(code, grid.shape, grid.tobytes()), self.steps)
+        return Samples(
+            Sample(code, leading.shape, leading.tobytes()),
+            Sample(code, spread.shape, spread.tobytes()),
+            picture,
+        )
 
     def samples(
         self,
@@ -88,7 +102,9 @@ def samples_of(
         all_ = sample(whole)
         leading = all_ if whole_rows is None or not shape else sample(whole[:whole_rows])
         return Samples(leading, all_)
-    return cuts_of(shape, whole_rows, with_picture).samples_of(whole, values.flat)
+    cuts = cuts_of(shape, whole_rows, with_picture)
+    picture = None if cuts.picture is None else whole[cuts.picture]
+    return cuts.samples(whole[cuts.leading], evenly_spaced(values.flat, WHOLE), picture)
 
 
 def sample(values: Values) -> Sample:

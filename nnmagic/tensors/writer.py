@@ -4,6 +4,7 @@ import weakref
 from array import array
 from collections.abc import Callable
 from ctypes import c_char
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from nnmagic.tensors.metadata import (
     metadata_of,
     version_of,
 )
-from nnmagic.tensors.samples import WHOLE, cuts_of
+from nnmagic.tensors.samples import WHOLE, cuts_of, step_of
 from nnmagic.torch_private import BelowAutograd, DisableAutocast, is_functional, raw_version
 
 SCORES = 4096
@@ -45,6 +46,7 @@ class Layout(NamedTuple):
         metadata: the index of their shape and dtype in the log.
         numel: how many values each has.
         nbytes: how many bytes they take.
+        step: how far apart the values of the spread sample lie in a large one.
         code: NumPy's code of their type.
         bytes_at: gives access to the bytes at an address.
         measure: the kernel's function, see `Kernel`.
@@ -53,6 +55,7 @@ class Layout(NamedTuple):
     metadata: int
     numel: int
     nbytes: int
+    step: int
     code: str
     bytes_at: Callable[[int], Any]
     measure: Callable[[int, int, int], int]
@@ -194,9 +197,11 @@ class TensorWriter:
         try:
             shape = tensor.shape
             layout = self._layouts.get((shape, tensor.dtype)) or self._layout(shape, tensor.dtype)
-            if layout is None or not tensor.is_cpu or tensor.is_neg() or is_functional(tensor):
-                return None  # the memory of a functional tensor holds anything but its values
-            metadata, numel, nbytes, code, bytes_at, measure_at = layout
+            if layout is None or devices.on_accelerator(tensor) or tensor.is_neg():
+                return None
+            if is_functional(tensor):  # its memory holds anything but its values
+                return None
+            metadata, numel, nbytes, step, code, bytes_at, measure_at = layout
             if numel > WHOLE and self.max_values is not None and self.max_values < numel:
                 return None
             address = tensor.data_ptr() if tensor.is_contiguous() else 0
@@ -210,7 +215,8 @@ class TensorWriter:
                 return self.log.add(metadata, statistics, bytes_at(address).raw)
             flat = np.frombuffer(bytes_at(address), code)
             cuts = cuts_of(shape, whole_rows, network is not None)
-            index = self.log.add(metadata, statistics, cuts.samples_of(flat.reshape(shape), flat))
+            samples = cuts.samples_of_floats(flat.reshape(shape), flat, step)
+            index = self.log.add(metadata, statistics, samples)
             if network is not None:
                 self._pictures[index] = network
             return index
@@ -224,8 +230,9 @@ class TensorWriter:
             return None
         metadata = self.log.add_metadata(Metadata(tuple(shape), name, "cpu", numel))
         nbytes = numel * dtype.itemsize
-        bytes_at = (c_char * nbytes).from_address
-        layout = Layout(metadata, numel, nbytes, code, bytes_at, kernel.measure)
+        layout = Layout(
+            metadata, numel, nbytes, step_of(numel, WHOLE), code, _bytes_at(nbytes), kernel.measure
+        )
         return self._layouts.setdefault((shape, dtype), layout)
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
@@ -246,8 +253,15 @@ class TensorWriter:
     def finish(self) -> None:
         """Leave the log complete, and let go of everything."""
         self.forget_all()
-        self.pending.read()
-        self.log.read_pending = None
+        if self.log.read_pending is not None:
+            self.pending.read()
+            self.log.read_pending = None
+
+
+@lru_cache(maxsize=512)
+def _bytes_at(size: int) -> Callable[[int], Any]:
+    """Return what gives access to so many bytes at an address, by a class of its own."""
+    return (c_char * size).from_address
 
 
 def _score_rows(metadata: Metadata) -> int | None:
