@@ -92,12 +92,12 @@ def aligned(table: Table, width: int | None = None) -> Aligned:
         text = GAP.join(parts).rstrip()
         return text if width is None else clipped(text, width)
 
-    rows = zip(labels, zip(*(each.texts for each in shown), strict=True), table.rows, strict=True)
-    if not shown:
-        rows = zip(labels, [()] * len(labels), table.rows, strict=True)
     return Aligned(
-        line(table.title, [each.column.title for each in shown]),
-        tuple(line(*row) for row in rows),
+        line(table.title, [column.column.title for column in shown]),
+        tuple(
+            line(label, [column.texts[i] for column in shown], row)
+            for i, (label, row) in enumerate(zip(labels, table.rows, strict=True))
+        ),
         tuple(stems),
         tuple(left),
     )

@@ -58,7 +58,6 @@ class RunContent(TypedDict):
     enabled: bool
     reason: str
     sources: list[str]
-    text: str
 
 
 class SheetContent(TypedDict, total=False):
@@ -116,31 +115,33 @@ class PictureContent(TypedDict):
     names: list[str]
 
 
-class TensorContent(TypedDict):
+class MeasuredContent(TypedDict):
+    """The numbers of a tensor."""
+
+    shape: str
+    stats: dict[str, Any]
+    histogram: HistogramContent | None
+
+
+class TensorContent(MeasuredContent):
     """A tensor in a panel."""
 
     title: str
     place: int
-    shape: str
     dtype: str
     device: str
     numel: int
-    stats: dict[str, Any]
     unknown: str
-    histogram: HistogramContent | None
     picture: PictureContent | None
     loadable: bool
     reason: str
 
 
-class ParameterContent(TypedDict):
+class ParameterContent(MeasuredContent):
     """A parameter in a layer's panel."""
 
     name: str
-    shape: str
     count: int | None
-    stats: dict[str, Any]
-    histogram: HistogramContent | None
     first: str
     flags: str
 

@@ -1,8 +1,9 @@
 """Quantities as text: counts, bytes, shapes, percentages, measured numbers."""
 
+from collections.abc import Sequence
 from typing import Any
 
-BINARY_PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+BINARY_PREFIXES = (" B", " KiB", " MiB", " GiB", " TiB", " PiB")
 DECIMAL_PREFIXES = ("", " k", " M", " G", " T", " P")
 
 UNKNOWN = "unknown"
@@ -27,25 +28,22 @@ def count(number: int | None) -> str:
         return UNKNOWN
     if abs(number) < 1_000_000:
         return f"{number:,}"
-    scaled, prefix = float(number), 0
-    while abs(scaled) >= 999.5 and prefix < len(DECIMAL_PREFIXES) - 1:
-        scaled, prefix = scaled / 1000, prefix + 1
-    return f"{_three_digits(scaled)}{DECIMAL_PREFIXES[prefix]}"
+    return _prefixed(number, 1000, DECIMAL_PREFIXES)
 
 
 def size(size_bytes: int | None) -> str:
     """Return a number of bytes in binary units (factor 1024)."""
     if size_bytes is None:
         return UNKNOWN
-    scaled, prefix = float(size_bytes), 0
-    while scaled >= 1023.5 and prefix < len(BINARY_PREFIXES) - 1:
-        scaled, prefix = scaled / 1024, prefix + 1
-    digits = f"{size_bytes}" if prefix == 0 else _three_digits(scaled)
-    return f"{digits} {BINARY_PREFIXES[prefix]}"
+    return f"{size_bytes} B" if size_bytes < 1024 else _prefixed(size_bytes, 1024, BINARY_PREFIXES)
 
 
-def _three_digits(number: float) -> str:
-    return f"{number:.{max(0, 3 - len(str(int(abs(number)))))}f}"
+def _prefixed(number: float, factor: int, prefixes: Sequence[str]) -> str:
+    """Return a number in three digits with the prefix that suits it."""
+    prefix = 0
+    while abs(number) >= factor - 0.5 and prefix < len(prefixes) - 1:
+        number, prefix = number / factor, prefix + 1
+    return f"{number:.{max(0, 3 - len(str(int(abs(number)))))}f}{prefixes[prefix]}"
 
 
 def percent(fraction: float | None) -> str:
@@ -67,16 +65,15 @@ def numbers(*values: float | None) -> tuple[str, ...]:
     """
     scale = max((abs(value) for value in values if value is not None), default=0.0)
     if scale == 0 or 0.01 <= scale < 1000:
-        texts = [None if value is None else f"{value:.3f}" for value in values]
-    elif 1000 <= scale < 100_000:
-        texts = [None if value is None else f"{value:.1f}" for value in values]
+        digits = ".3f"
     else:
-        texts = [None if value is None else f"{value:.2e}" for value in values]
-    return tuple("" if text is None else _without_negative_zero(text) for text in texts)
+        digits = ".1f" if 1000 <= scale < 100_000 else ".2e"
+    return tuple("" if value is None else _number(value, digits) for value in values)
 
 
-def _without_negative_zero(text: str) -> str:
-    return text[1:] if text.startswith("-") and float(text) == 0 else text
+def _number(value: float, digits: str) -> str:
+    text = f"{value:{digits}}"
+    return text[1:] if text.startswith("-") and float(text) == 0 else text  # no negative zero
 
 
 def shape(shape: Shape) -> str:

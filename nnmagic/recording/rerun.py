@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -24,6 +24,24 @@ THUMBNAILS = 30
 
 PICTURE = 28
 """The height and the width of a Fashion-MNIST picture."""
+
+
+class _Target(NamedTuple):
+    """What a run calls again: the root call of a trace, the layer that it was of, its network."""
+
+    roots: RootCalls
+    call: RootCall
+    called: nn.Module
+    network: nn.Module
+
+
+def _refusal(check: Callable[[], object]) -> str:
+    """Return the text of the `GoneError` that a check raises, an empty one where it raises none."""
+    try:
+        check()
+    except GoneError as error:
+        return str(error)
+    return ""
 
 
 class Rerun:
@@ -65,81 +83,79 @@ class Rerun:
 
     def offer(self) -> RunContent:
         """Return what the browser may ask to be run, and why it may not where it may not."""
-        reason = self._refusal()
-        sources = []
+        reason, sources = _refusal(self._target), list[str]()
         if not reason:
-            if not self.reason_not_same():
-                sources.append("same")
-            metadata = self._main_metadata()
-            if metadata is not None:
-                sources.append("noise")
-                if _takes_pictures(metadata) and are_on_disk():
-                    sources.append("picture")
-                if self.look_up is not None:
-                    sources.append("variable")
-            if not sources:
-                reason = self.reason_not_same()
-        return {"enabled": not reason, "reason": reason, "sources": sources, "text": ""}
+            not_same, tensor = self.reason_not_same(), self._main_input()
+            can_run = {
+                "same": not not_same,
+                "noise": tensor is not None,
+                "picture": tensor is not None and self._takes_pictures(tensor) and are_on_disk(),
+                "variable": tensor is not None and self.look_up is not None,
+            }
+            sources = [source for source, can in can_run.items() if can]
+            reason = "" if sources else not_same
+        return {"enabled": not reason, "reason": reason, "sources": sources}
 
-    def _refusal(self) -> str:
-        if self.roots is not None and not self.roots.last:
-            return "no call yet"
-        if self.roots is None or self.call is None:
-            return "the network is gone"
-        if self.roots.loose:
-            return "several separate layers ran; run the cell again"
-        if self.call.called() is None:
-            return "the network is gone"
+    def _target(self) -> _Target:
+        """Return what runs again, on some input at least.
+
+        Raises:
+            GoneError: if nothing can; the text says why.
+        """
+        roots, call, network = self.roots, self.call, self.network
+        if roots is not None and not roots.last:
+            raise GoneError("no call yet")
+        if roots is not None and roots.loose:
+            raise GoneError("several separate layers ran; run the cell again")
+        called = None if call is None else call.called()
+        if roots is None or call is None or called is None or network is None:
+            raise GoneError("the network is gone")
         try:
-            self.roots.arguments(torch.empty(0))
+            roots.arguments(torch.empty(0))
         except GoneError as error:
             if "takes no tensor" not in str(error):
-                return str(error)
-        return ""
+                raise
+        return _Target(roots, call, called, network)
+
+    def _same_target(self) -> _Target:
+        """Return what runs again, on the input that it had.
+
+        Raises:
+            GoneError: if that cannot be had; the text says why.
+        """
+        target = self._target()
+        if target.roots.remake is None:
+            target.roots.arguments()
+        return target
 
     def reason_not_same(self) -> str:
         """Return why the same call cannot be made again; empty where it can."""
-        refusal = self._refusal()
-        if refusal or self.call is None or self.roots is None:
-            return refusal
-        if self.roots.remake is not None:
-            return ""
-        try:
-            self.roots.arguments()
-        except GoneError as error:
-            return str(error)
-        return ""
+        return _refusal(self._same_target)
 
-    def _main_metadata(self) -> Metadata | None:
-        log, call = self.trace.log, self.call
-        if call is None or not log.inputs[call.index]:
-            return None
-        return log.tensors.metadata_of(log.inputs[call.index][0])
+    def _main_input(self) -> int | None:
+        """Return the number of the call's first tensor in the log."""
+        inputs = () if self.call is None else self.trace.log.inputs[self.call.index]
+        return inputs[0] if inputs else None
 
-    def run(self, asked: AskMessage) -> Trace:
+    def run(self, message: AskMessage) -> Trace:
         """Run the network as its recorded call did, on what was asked for.
 
         A run that fails gives the partial trace.
 
         Args:
-            asked: `on`: `"same"`, `"noise"` with a `seed`, `"picture"` with an `index`, or
+            message: `on`: `"same"`, `"noise"` with a `seed`, `"picture"` with an `index`, or
                 `"variable"` with a `name`.
 
         Raises:
             GoneError: if it cannot be run so; the text says why.
         """
-        refusal = self._refusal()
-        if refusal or self.call is None or self.roots is None:
-            raise GoneError(refusal)
-        main, text, classes = self._input(asked)
-        args, kwargs = self.roots.arguments(main)
-        log, called, network = self.trace.log, self.call.called(), self.network
-        assert called is not None
-        assert network is not None
-        label = log.networks[log.layer_of(self.call.index).network]
+        roots, call, called, network = self._target()
+        main, text, classes = self._input(message)
+        args, kwargs = roots.arguments(main)
+        log = self.trace.log
+        label = log.networks[log.layer_of(call.index).network]
         naming = Naming(lambda: [(label, network)])
-        recorder = None
-        output = None
+        recorder = output = None
         try:
             ops = bool(log.functions)
             with own_run(network), recording(f"{label} on {text}", naming, ops=ops) as recorder:
@@ -157,31 +173,41 @@ class Rerun:
             view=replace(self.trace.view, step=None, classes=classes or self.trace.view.classes),
         )
 
-    def _input(self, asked: AskMessage) -> tuple[torch.Tensor | None, str, tuple[str, ...]]:
-        on = asked.get("on")
-        metadata = self._main_metadata()
-        if on == "same":
+    def _input(self, message: AskMessage) -> tuple[torch.Tensor | None, str, tuple[str, ...]]:
+        """Return the main input that was asked for, what it is, and the names of its classes."""
+        source, tensor = message.get("on"), self._main_input()
+        if source == "same":
             return None, "the same input", ()
-        if metadata is None:
+        if tensor is None:
             raise GoneError("the call takes no tensor")
-        if on == "noise":
-            seed = int(asked.get("seed", 0))
-            return self._noise(metadata, seed), f"noise {metadata.shape}, seed {seed}", ()
-        if on == "picture":
-            index = int(asked.get("index", 0))
+        metadata = self.trace.log.tensors.metadata_of(tensor)
+        if source == "noise":
+            seed = int(message.get("seed", 0))
+            return self._noise(tensor, seed), f"noise {metadata.shape}, seed {seed}", ()
+        if source == "picture":
+            index = int(message.get("index", 0))
             pictures = fashion_mnist()
             picture, target = pictures[index]
-            values = picture.reshape(_picture_shape(metadata)).to(metadata.device, _dtype(metadata))
+            values = picture.reshape(1, *_sizes(metadata)[1:])
             text = f"Fashion-MNIST picture {index} ({pictures.classes[target]})"
-            return values, text, tuple(pictures.classes) if self._scores_all(pictures) else ()
-        if on == "variable":
-            name = str(asked.get("name", "")).strip()
+            classes = tuple(pictures.classes) if self._scores_all(pictures) else ()
+            return values.to(metadata.device, _dtype(metadata)), text, classes
+        if source == "variable":
+            name = str(message.get("name", "")).strip()
             value = None if self.look_up is None else self.look_up(name)
             if not isinstance(value, torch.Tensor):
                 what = "no variable" if value is None else f"a {type(value).__name__}"
                 raise GoneError(f"{name!r} is {what}; type the name of a tensor in the notebook")
             return value, name, ()
-        raise GoneError(f"cannot run on {on!r}")
+        raise GoneError(f"cannot run on {source!r}")
+
+    def _takes_pictures(self, tensor: int) -> bool:
+        """Tell whether an input has the size of the tutorial's pictures."""
+        metadata = self.trace.log.tensors.metadata_of(tensor)
+        shape = metadata.shape
+        if len(shape) < 2 or None in shape or not _dtype(metadata).is_floating_point:
+            return False
+        return prod(_sizes(metadata)[1:]) == PICTURE * PICTURE
 
     def _scores_all(self, pictures: Any) -> bool:
         """Tell whether the network's output has one value for each class of the pictures."""
@@ -190,17 +216,17 @@ class Rerun:
         shape = self.trace.log.tensors.metadata_of(outputs[0]).shape if outputs else ()
         return len(shape) == 2 and shape[1] == len(pictures.classes)
 
-    def _noise(self, metadata: Metadata, seed: int) -> torch.Tensor:
+    def _noise(self, tensor: int, seed: int) -> torch.Tensor:
+        """Return noise in place of a tensor: in 0..1, or integers within the tensor's range."""
+        tensors = self.trace.log.tensors
+        record, metadata = tensors.record(tensor), tensors.metadata_of(tensor)
         generator = torch.Generator("cpu").manual_seed(seed)
-        dtype = _dtype(metadata)
-        assert self.call is not None
+        dtype, sizes = _dtype(metadata), _sizes(metadata)
         if dtype.is_floating_point or dtype.is_complex:
-            drawn = torch.complex64 if dtype.is_complex else torch.float32
-            noise = torch.rand(_sizes(metadata), generator=generator, dtype=drawn, device="cpu")
+            wide = torch.complex64 if dtype.is_complex else torch.float32
+            noise = torch.rand(sizes, generator=generator, dtype=wide, device="cpu")
         else:
-            main = self.trace.log.tensors.record(self.trace.log.inputs[self.call.index][0])
-            low, high = int(main.min or 0), int(main.max or 0)
-            sizes = _sizes(metadata)
+            low, high = int(record.min or 0), int(record.max or 0)
             noise = torch.randint(low, high + 1, sizes, generator=generator, device="cpu")
         return noise.to(metadata.device, dtype)
 
@@ -227,17 +253,13 @@ class Rerun:
             raise GoneError(
                 "only layers are run again; --keep all keeps all of a function's values"
             )
-        reason = self.reason_not_same()
-        call, network = self.call, self.network
-        if reason or call is None or network is None:
-            raise GoneError(reason or "the network is gone")
-        assert self.roots is not None
-        args, kwargs = self.roots.arguments()
-        called = call.called()
-        assert called is not None
-        catch = _Catch(network, self.max_values, layer=layer, nth=nth, side=side, place=place)
-        with own_run(network), observed(catch):
-            called(*args, **kwargs)
+        target = self._same_target()
+        args, kwargs = target.roots.arguments()
+        catch = _Catch(
+            target.network, self.max_values, layer=layer, nth=nth, side=side, place=place
+        )
+        with own_run(target.network), observed(catch):
+            target.called(*args, **kwargs)
         if catch.caught is None:
             raise GoneError("the new run did not reach this call")
         return catch.caught
@@ -280,16 +302,6 @@ def _dtype(metadata: Metadata) -> torch.dtype:
     dtype = getattr(torch, metadata.dtype)
     assert isinstance(dtype, torch.dtype)
     return dtype
-
-
-def _takes_pictures(metadata: Metadata) -> bool:
-    if len(metadata.shape) < 2 or None in metadata.shape or not _dtype(metadata).is_floating_point:
-        return False
-    return prod(_sizes(metadata)[1:]) == PICTURE * PICTURE
-
-
-def _picture_shape(metadata: Metadata) -> tuple[int, ...]:
-    return (1, *_sizes(metadata)[1:])
 
 
 def _sizes(metadata: Metadata) -> tuple[int, ...]:

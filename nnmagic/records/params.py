@@ -250,26 +250,19 @@ class Params(Record):
 
     def flags(self, row: ParameterRecord) -> list[str]:
         """Return what deserves attention, in words."""
-        tensor, flags = row.tensor, []
-        if row.tied_to is not None:
-            flags.append(f"= {row.tied_to}")
-        if not row.trainable and self.noun == "parameter":
-            flags.append("frozen")
-        if tensor.nan:
-            flags.append(f"{tensor.nan:,} NaN")
-        if tensor.inf:
-            flags.append(f"{tensor.inf:,} Inf")
-        if row.grad_norm is not None and isnan(row.grad_norm):
-            flags.append("NaN in the gradient")
-        if row.grad_norm is not None and isinf(row.grad_norm):
-            flags.append("Inf in the gradient")
-        if self.lacks_gradient(row):
-            flags.append("no gradient")
-        if tensor.zeros == 1:
-            flags.append("all zeros")
-        if tensor.unknown:
-            flags.append(f"no values: {tensor.unknown}")
-        return flags
+        tensor, norm = row.tensor, row.grad_norm or 0.0
+        flags = {
+            f"= {row.tied_to}": row.tied_to is not None,
+            "frozen": not row.trainable and self.noun == "parameter",
+            f"{tensor.nan or 0:,} NaN": tensor.nan,
+            f"{tensor.inf or 0:,} Inf": tensor.inf,
+            "NaN in the gradient": isnan(norm),
+            "Inf in the gradient": isinf(norm),
+            "no gradient": self.lacks_gradient(row),
+            "all zeros": tensor.zeros == 1,
+            f"no values: {tensor.unknown}": tensor.unknown,
+        }
+        return [text for text, applies in flags.items() if applies]
 
 
 def _number(value: float) -> str:

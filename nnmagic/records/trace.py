@@ -224,25 +224,18 @@ class Trace(Record):
 
     def history(self) -> Any:
         """Return a tidy DataFrame of every call: network, step, layer, quantity, value."""
+        import pandas as pd
+
         rows = [
-            _Quantity(call.network, call.step, call.layer, quantity, getattr(call, quantity))
+            (call.network, call.step, call.layer, quantity, getattr(call, quantity))
             for call in self
             for quantity in STATISTICS + (GRADIENT_COLUMNS if self.log.graded else ())
         ]
-        return data_frame(rows, list(_Quantity.__slots__))
+        return pd.DataFrame(rows, columns=["network", "step", "layer", "quantity", "value"])
 
     def table(self) -> Table:
         """Return the table of the shown step."""
         return TraceTable(self.log, self.view, scores=self.default).table()
-
-
-@dataclass(frozen=True, slots=True)
-class _Quantity:
-    network: str
-    step: int
-    layer: str
-    quantity: str
-    value: float | None
 
 
 def _listed(keys: Any) -> str:

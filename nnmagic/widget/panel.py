@@ -9,6 +9,7 @@ import numpy as np
 from nnmagic.display import units
 from nnmagic.display.messages import (
     HistogramContent,
+    MeasuredContent,
     PanelContent,
     ParameterContent,
     PictureContent,
@@ -170,15 +171,13 @@ class PanelMaker:
         drawn = self._picture(record, kind, classes, whole)
         shown = 0 if drawn is None else prod(drawn["shape"])
         return {
+            **_measured(record),
             "title": title,
             "place": place,
-            "shape": units.shape(record.shape),
             "dtype": record.dtype,
             "device": record.device if record.device != "cpu" else "",
             "numel": record.numel,
-            "stats": {name: getattr(record, name) for name in STATISTICS},
             "unknown": record.unknown,
-            "histogram": histogram(record),
             "picture": drawn,
             "loadable": not reason and shown < min(record.numel, MOST_VALUES),
             "reason": reason if shown < record.numel else "",
@@ -188,17 +187,18 @@ class PanelMaker:
         """Return a parameter's numbers, its histogram and its first values."""
         tensor = record.tensor
         rows = leading_rows(tensor.values, tensor.shape, 1)
-        flags = [] if record.trainable else ["frozen"]
-        if tensor.measured is not None:
-            flags.append(f"measured on {tensor.measured:,} of its values")
+        flags = (
+            "" if record.trainable else "frozen",
+            f"measured on {tensor.measured:,} of its values" if tensor.measured else "",
+            f"= {record.tied_to}" if record.tied_to else "",
+        )
         return {
+            **_measured(tensor),
             "name": record.name,
-            "shape": units.shape(record.shape),
+            "shape": units.shape(record.shape),  # of a lazy one there is none
             "count": record.count,
-            "stats": {name: getattr(tensor, name) for name in STATISTICS},
-            "histogram": histogram(tensor),
             "first": rows[0] if rows else "",
-            "flags": ", ".join([*flags, *([f"= {record.tied_to}"] if record.tied_to else [])]),
+            "flags": ", ".join(filter(None, flags)),
         }
 
     def _picture(
@@ -252,14 +252,21 @@ def _notes(record: LayerCall, ended: int) -> list[str]:
 
 def _source(record: TensorRecord, whole: Sample | None) -> Picture | None:
     """Return the largest grid of values that there is of a tensor."""
-    if whole is not None:
-        return Picture(whole, (1,) * len(whole.shape))
     leading = record.leading
-    if leading is not None and leading.numel == record.numel:
-        return Picture(leading, (1,) * len(leading.shape))
-    if record.picture is not None:
+    is_whole = whole is not None or (leading is not None and leading.numel == record.numel)
+    if record.picture is not None and not is_whole:
         return record.picture
-    return None if leading is None else Picture(leading, (1,) * len(leading.shape))
+    sample = whole or leading
+    return None if sample is None else Picture(sample, (1,) * len(sample.shape))
+
+
+def _measured(record: TensorRecord) -> MeasuredContent:
+    """Return the numbers of a tensor."""
+    return {
+        "shape": units.shape(record.shape),
+        "stats": {name: getattr(record, name) for name in STATISTICS},
+        "histogram": histogram(record),
+    }
 
 
 def histogram(record: TensorRecord) -> HistogramContent | None:

@@ -27,8 +27,7 @@ export function createInput({ uid, send }) {
   const form = element("form", { class: "nm-form", id: `${uid}-input`, hidden: true, submit: run },
     block("nm-line", element("label", {}, "run on ", source), extras.noise, extras.variable, button, status), extras.picture);
   const toggle = pressable("input", "input", () => open(form.hidden), { "aria-expanded": "false", "aria-controls": form.id });
-  const said = inline("nm-quiet");
-  const head = block("nm-line", toggle, said);
+  const head = block("nm-line", toggle);
   const el = element("div", { role: "group", class: "nm-input", "aria-label": "input and output" }, head, form, alert, block("nm-line", how, items.el), list);
   let chosen = 0;
   let areAsked = false;
@@ -105,7 +104,6 @@ export function createInput({ uid, send }) {
         if (source.length !== table.run.sources.length) {
           source.replaceChildren(...table.run.sources.map((kind) => element("option", { value: kind }, NAMES[kind] ?? kind)));
         }
-        said.textContent = table.run.text;
         choose();
       }
       settle();
