@@ -183,30 +183,19 @@ def _branches(levels: Sequence[int]) -> tuple[list[str], list[str]]:
 
     Rows of level 0 are roots and have no branch.
     """
+    branches, stems = [], []
     following: list[bool] = []  # for each level, whether another row of that level follows
-    lasts = [False] * len(levels)
     for i in range(len(levels) - 1, -1, -1):
         level = levels[i]
-        following += [False] * (level + 1 - len(following))
-        lasts[i] = not following[level]
-        following[level] = True
         del following[level + 1 :]
-    leads, stems = [], []
-    open_levels: list[str] = []
-    for i, level in enumerate(levels):
-        del open_levels[max(level - 1, 0) :]
-        open_levels += ["   "] * (level - 1 - len(open_levels))
-        before = "".join(open_levels)
+        following += [False] * (level + 1 - len(following))
+        before = "".join("│  " if follows else "   " for follows in following[1:level])
+        branch, stem = ("├─ ", "│  ") if following[level] else ("└─ ", "   ")
         has_children = i + 1 < len(levels) and levels[i + 1] > level
-        if level == 0:
-            lead, stem = "", ""
-        else:
-            lead = before + ("└─ " if lasts[i] else "├─ ")
-            stem = before + ("   " if lasts[i] else "│  ")
-            open_levels.append("   " if lasts[i] else "│  ")
-        leads.append(lead)
-        stems.append(stem + ("│  " if has_children else "   "))
-    return leads, stems
+        branches.append(before + branch if level else "")
+        stems.append((before + stem if level else "") + ("│  " if has_children else "   "))
+        following[level] = True
+    return branches[::-1], stems[::-1]
 
 
 BARS = " ▁▂▃▄▅▆▇█"

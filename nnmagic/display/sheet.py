@@ -24,8 +24,6 @@ CHANGING = (
 )
 """What besides can differ between sheets with the same rows."""
 
-FIXED = ("title", "count", "level", "labels", "label", "names", "name", "keys", "run")
-
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -50,7 +48,7 @@ class Sheet:
             column if column["kind"] == "text" else (column["key"], column["kind"])
             for column in self.content["columns"]
         ]
-        return [columns, *(self.content.get(name) for name in FIXED)]
+        return [columns, {k: v for k, v in self.content.items() if k not in (*CHANGING, "columns")}]
 
     def numbers(self) -> tuple[PageMessage, list[bytes]]:
         """Return a message with all that can differ between sheets with the same rows."""

@@ -107,7 +107,7 @@ class Column:
     title: str = ""
     cell: Callable[[Any], Cell] | None = None
     cells: Callable[[Sequence[Any]], Sequence[Cell]] | None = None
-    joiner: str = ""
+    joiner: str = "±"
     priority: int = 0
     narrowest: int | None = None
     extra: bool = False

@@ -20,7 +20,6 @@ MEAN_AND_STD = Column(
     "over the finite values; std with correction 1, as torch.std",
     title="mean ± std",
     cell=lambda row: (known(row.numbers.mean), known(row.numbers.std)),
-    joiner="±",
     priority=1,
 )
 

@@ -125,11 +125,7 @@ COLUMNS = (
     Column("shape", "shape", "the shape of its output, the batch first", narrowest=22),
     MEAN_AND_STD,
     Column(
-        "gradient",
-        "pair",
-        "of the layer's output, in the last backward: mean ± std",
-        joiner="±",
-        priority=2,
+        "gradient", "pair", "of the layer's output, in the last backward: mean ± std", priority=2
     ),
     Column(
         "own_gradient",

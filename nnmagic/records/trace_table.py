@@ -70,13 +70,14 @@ class TraceTable:
 
     def _shown_calls(self) -> tuple[list[int], str]:
         log = self.log
-        roots: dict[int, dict[int, None]] = {}
+        recorded: dict[int, list[int]] = {}
         for call in range(len(log)):
             if log.depth[call] == 0 and not log.is_function(call):
-                roots.setdefault(log.layer_of(call).network, {})[log.step[call]] = None
+                recorded.setdefault(log.layer_of(call).network, []).append(log.step[call])
         shown, texts = {}, []
-        self.steps = max(map(list, roots.values()), key=len, default=[])
-        for network, steps in ((network, list(steps)) for network, steps in roots.items()):
+        recorded = {network: list(dict.fromkeys(steps)) for network, steps in recorded.items()}
+        self.steps = max(recorded.values(), key=len, default=[])
+        for network, steps in recorded.items():
             wanted = self.view.step
             if wanted is not None and wanted not in steps:
                 self.notes.append(
@@ -91,7 +92,7 @@ class TraceTable:
                     f"{units.plural(len(steps), 'step')} recorded"
                 )
         if len(texts) > 3:
-            texts = [f"the last step of {units.plural(len(roots), 'network')}"]
+            texts = [f"the last step of {units.plural(len(recorded), 'network')}"]
         last = max(shown.values(), default=0)  # the functions outside belong to the step before
         calls = [
             call
@@ -245,8 +246,7 @@ class TraceTable:
 
     def scores(self) -> list[ItemScores]:
         """Return what the outputs say, read as class scores where that is likely."""
-        roots = (call for call in self.calls if self.parent[call] is None)
-        return self.score_reader.read({root: self._last_leaf(root) for root in roots})
+        return self.score_reader.read({root: self._last_leaf(root) for root in self._roots()})
 
     def _last_leaf(self, call: int) -> int:
         while call in self.verdicts.last_child:
@@ -254,31 +254,26 @@ class TraceTable:
         return call
 
     def _steps_content(self) -> StepsContent:
-        if not self.steps:
-            return {"first": 0, "last": 0, "every": 1, "count": 0, "shown": 0}
-        first, *others = self.steps
-        shown = self.view.step if self.view.step in self.steps else self.steps[-1]
+        steps = self.steps or [0]
         return {
-            "first": first,
-            "last": self.steps[-1],
-            "every": others[0] - first if others else 1,
+            "first": steps[0],
+            "last": steps[-1],
+            "every": steps[1] - steps[0] if len(steps) > 1 else 1,
             "count": len(self.steps),
-            "shown": shown or 0,
+            "shown": next((step for step in steps if step == self.view.step), steps[-1]),
         }
 
     def _structure(self) -> str:
-        """Return the shape of what the last outermost call returned."""
+        """Return the shape of what the last root call returned."""
         log = self.log
-        roots = [
-            call
-            for call in self.calls
-            if self.parent[call] is None
-            and call not in log.recomputed
-            and not log.is_function(call)
-        ]
-        if not roots or log.ended[roots[-1]] != FINISHED:
-            return ""
-        return units.shape(log.shapes[log.output_shape[roots[-1]]])
+        for call in reversed(self._roots()):
+            if call not in log.recomputed and not log.is_function(call):
+                is_finished = log.ended[call] == FINISHED
+                return units.shape(log.shapes[log.output_shape[call]]) if is_finished else ""
+        return ""
+
+    def _roots(self) -> list[int]:
+        return [call for call in self.calls if self.parent[call] is None]
 
 
 def _scores_content(scores: Sequence[ItemScores]) -> ScoresContent | None:

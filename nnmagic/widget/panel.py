@@ -6,15 +6,7 @@ from math import prod
 
 import numpy as np
 
-from nnmagic.display import units
-from nnmagic.display.messages import (
-    HistogramContent,
-    MeasuredContent,
-    PanelContent,
-    ParameterContent,
-    PictureContent,
-    TensorContent,
-)
+from nnmagic.display import messages, units
 from nnmagic.records.call_log import FINISHED, STOPPED
 from nnmagic.records.histograms import binned, values_of
 from nnmagic.records.params import ParameterRecord, Params
@@ -71,7 +63,7 @@ class PanelMaker:
         scores: bool = False,
         classes: Sequence[str] = (),
         loaded: Mapping[tuple[str, int], Sample] | None = None,
-    ) -> PanelContent:
+    ) -> messages.PanelContent:
         """Return the panel of one call.
 
         Args:
@@ -113,7 +105,7 @@ class PanelMaker:
             "outputs": outputs,
         }
 
-    def layer_panel(self, layer: LayerShape, details: LayerDetails) -> PanelContent:
+    def layer_panel(self, layer: LayerShape, details: LayerDetails) -> messages.PanelContent:
         """Return the panel of a layer of a structure, which has no values."""
         notes = [
             f"input {units.shape(layer.input_shape) or 'no tensor'}",
@@ -130,7 +122,7 @@ class PanelMaker:
         panel = self._layer_content(layer.layer or layer.network, layer.type, details)
         return {**panel, "arguments": units.printable(layer.config), "notes": notes}
 
-    def parameter_panel(self, params: Params, record: ParameterRecord) -> PanelContent:
+    def parameter_panel(self, params: Params, record: ParameterRecord) -> messages.PanelContent:
         """Return the panel of one parameter: its values, of a large one the kept rows."""
         kind = "matrix" if len(record.tensor.shape) < 3 else "channels"
         tensor = self.tensor(record.tensor, title=params.noun, kind=kind)
@@ -138,7 +130,9 @@ class PanelMaker:
         panel = self._layer_content(record.name, params.noun, LayerDetails())
         return {**panel, "notes": [*known, *params.flags(record)], "outputs": [tensor]}
 
-    def _layer_content(self, title: str, type_name: str, details: LayerDetails) -> PanelContent:
+    def _layer_content(
+        self, title: str, type_name: str, details: LayerDetails
+    ) -> messages.PanelContent:
         """Return what the panels of all records have, without a tensor and a note."""
         shown = details.parameters[:PARAMETERS_SHOWN]
         more = f"the first {PARAMETERS_SHOWN}; %nnparams shows all"
@@ -166,7 +160,7 @@ class PanelMaker:
         classes: Sequence[str] = (),
         whole: Sample | None = None,
         reason: str = "",
-    ) -> TensorContent:
+    ) -> messages.TensorContent:
         """Return a tensor's numbers, its histogram and its picture."""
         drawn = self._picture(record, kind, classes, whole)
         shown = 0 if drawn is None else prod(drawn["shape"])
@@ -183,7 +177,7 @@ class PanelMaker:
             "reason": reason if shown < record.numel else "",
         }
 
-    def parameter(self, record: ParameterRecord) -> ParameterContent:
+    def parameter(self, record: ParameterRecord) -> messages.ParameterContent:
         """Return a parameter's numbers, its histogram and its first values."""
         tensor = record.tensor
         rows = leading_rows(tensor.values, tensor.shape, 1)
@@ -203,7 +197,7 @@ class PanelMaker:
 
     def _picture(
         self, record: TensorRecord, kind: str, classes: Sequence[str], whole: Sample | None
-    ) -> PictureContent | None:
+    ) -> messages.PictureContent | None:
         picture = _source(record, whole)
         if picture is None or not record.shape or not picture.sample.numel:
             return None
@@ -260,7 +254,7 @@ def _source(record: TensorRecord, whole: Sample | None) -> Picture | None:
     return None if sample is None else Picture(sample, (1,) * len(sample.shape))
 
 
-def _measured(record: TensorRecord) -> MeasuredContent:
+def _measured(record: TensorRecord) -> messages.MeasuredContent:
     """Return the numbers of a tensor."""
     return {
         "shape": units.shape(record.shape),
@@ -269,7 +263,7 @@ def _measured(record: TensorRecord) -> MeasuredContent:
     }
 
 
-def histogram(record: TensorRecord) -> HistogramContent | None:
+def histogram(record: TensorRecord) -> messages.HistogramContent | None:
     """Return how often the values fall into each of 32 bins, and over how many that is."""
     if record.spread is None or record.min is None or record.max is None:
         return None

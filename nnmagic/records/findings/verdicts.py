@@ -1,21 +1,11 @@
-"""What is said of a step of a run: what failed, what made NaN or Inf, what deserves attention."""
+"""The verdicts on the calls of a step: failed, produced NaN or Inf, inherited it, found."""
 
 from collections.abc import Mapping
 
 from nnmagic.display import units
 from nnmagic.display.table import with_ancestors
 from nnmagic.records.call_log import FINISHED, STOPPED, TraceLog
-from nnmagic.records.findings.nonfinite import (
-    first_nonfinite,
-    first_to_get_nonfinite,
-    has_wrong_infinity,
-    holds_nonfinite,
-    inputs_range,
-    makes_nonfinite,
-    nonfinite_in,
-    origin,
-    reason,
-)
+from nnmagic.records.findings import nonfinite
 
 
 class Verdicts:
@@ -41,13 +31,14 @@ class Verdicts:
         self.findings = findings
         self.parent = parent
         self.last_child = {p: call for call, p in parent.items() if p is not None}
-        self.has_nonfinite = holds_nonfinite(log)
+        self.has_nonfinite = nonfinite.holds_nonfinite(log)
         self.producers = {
             call
             for call in (parent if self.has_nonfinite else ())
-            if makes_nonfinite(log, call) and not has_wrong_infinity(log, log.inputs[call])
+            if nonfinite.makes_nonfinite(log, call)
+            and not nonfinite.has_wrong_infinity(log, log.inputs[call])
         }
-        self.first_received = first_to_get_nonfinite(log) if self.has_nonfinite else None
+        self.first_received = nonfinite.first_to_get_nonfinite(log) if self.has_nonfinite else None
         self.failing = with_ancestors(parent, [] if log.raised is None else [log.raised])
         self.flagged = self._flagged()
         above = (parent[call] for call in self.producers)
@@ -78,7 +69,7 @@ class Verdicts:
 
     def inherits(self, call: int) -> bool:
         """Tell whether what a call returned is NaN or Inf because what it got was."""
-        nan, inf = nonfinite_in(self.log, self.log.outputs[call])
+        nan, inf = nonfinite.nonfinite_in(self.log, self.log.outputs[call])
         is_producer = call in self.producers or call in self.above_producer
         return bool(nan or inf) and not is_producer
 
@@ -90,7 +81,11 @@ class Verdicts:
             zeros: the share of zeros in its main output.
             unknown: why its numbers are unknown, if they are.
         """
-        nan, inf = nonfinite_in(self.log, self.log.outputs[call]) if self.has_nonfinite else (0, 0)
+        nan, inf = (
+            nonfinite.nonfinite_in(self.log, self.log.outputs[call])
+            if self.has_nonfinite
+            else (0, 0)
+        )
         words = [f"{number:,} {name}" for number, name in ((nan, "NaN"), (inf, "Inf")) if number]
         if words:
             if call in self.above_producer:
@@ -107,9 +102,9 @@ class Verdicts:
     def notes(self) -> list[str]:
         """Return the lines below the table."""
         notes = []
-        first = first_nonfinite(self.log)
+        first = nonfinite.first_nonfinite(self.log)
         if first is not None:
-            notes.append(f"first {origin(self.log, first)}{self._at_step(first)}")
+            notes.append(f"first {nonfinite.origin(self.log, first)}{self._at_step(first)}")
         if self.first_received is not None:
             notes.append(
                 f"{self._first_received(self.first_received)}{self._at_step(self.first_received)}"
@@ -145,14 +140,14 @@ class Verdicts:
 
     def _made_here(self, call: int) -> str:
         names = self.log.nonfinite_parameters.get(call)
-        why = f"its {names[0]}" if names else reason(self.log, call)
+        why = f"its {names[0]}" if names else nonfinite.reason(self.log, call)
         if why:
             return f"made here: {why}"
-        limits = inputs_range(self.log, call)
+        limits = nonfinite.inputs_range(self.log, call)
         return f"made here from values in {' … '.join(limits)}" if limits else "made here"
 
     def _first_received(self, call: int) -> str:
         """Say that an outermost call got NaN or Inf."""
-        nan, inf = nonfinite_in(self.log, self.log.inputs[call])
+        nan, inf = nonfinite.nonfinite_in(self.log, self.log.inputs[call])
         held = " and ".join(f"{n:,} {name}" for n, name in ((nan, "NaN"), (inf, "Inf")) if n)
         return f"the input of {self.log.place_of(call)} held {held} already"
