@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,17 +13,14 @@ from nnmagic.records.record import View
 from nnmagic.structure.optimizers import optimizer_names
 
 
-def _count(text: str) -> int:
-    number = int(text) if text.isdecimal() else -1
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"takes a whole number, 0 or more, not {text!r}")
-    return number
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"takes a whole number, 1 or more, not {text!r}")
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"takes a whole number, {least} or more, not {text!r}")
     return int(text)
+
+
+_count = partial(_whole, least=0)
+_positive = partial(_whole, least=1)
 
 
 def _size(text: str) -> tuple[int, ...]:
@@ -70,6 +68,10 @@ def _sort(column: str) -> Option:
         help=f"show the rows by a column of to_frame(), largest first: --sort {column} "
         "(default: execution order)",
     )
+
+
+def _flag(name: str, text: str) -> Option:
+    return argument(name, action="store_true", help=text)
 
 
 OPTIONS: dict[str, Option] = {
@@ -164,22 +166,18 @@ OPTIONS: dict[str, Option] = {
         help="what to keep of each tensor's values: nothing, a bounded sample or a full "
         "copy: --keep all (default: sample)",
     ),
-    "grad": argument(
+    "grad": _flag(
         "--grad",
-        action="store_true",
-        help="gradients too, of what the layers return and of their parameters, for a "
+        "gradients too, of what the layers return and of their parameters, for a "
         "backward in the expression or the cell: --grad loss_fn(net(x), y).backward()",
     ),
-    "param_grad": argument(
+    "param_grad": _flag(
         "--grad",
-        action="store_true",
-        help="the norm of each parameter's gradient after the expression, and "
-        "which got none: --grad",
+        "the norm of each parameter's gradient after the expression, and which got none: --grad",
     ),
-    "real": argument(
+    "real": _flag(
         "--real",
-        action="store_true",
-        help="run for real, for a network that reads values while it runs and for any "
+        "run for real, for a network that reads values while it runs and for any "
         "expression: --real loss_fn(net(x), y)",
     ),
     "engine": argument(
@@ -189,20 +187,15 @@ OPTIONS: dict[str, Option] = {
         help="whose figures to show; those of torchinfo come with the lines in which they "
         "differ from nnmagic's: --engine torchinfo (default: nnmagic)",
     ),
-    "ops": argument(
+    "ops": _flag(
         "--ops",
-        action="store_true",
-        help="a row for each tensor function that a forward calls itself, such as an "
+        "a row for each tensor function that a forward calls itself, such as an "
         "addition or F.relu: --ops",
     ),
-    "static": argument(
-        "--static", action="store_true", help="show the static table only, no widget: --static"
-    ),
-    "live": argument(
+    "static": _flag("--static", "show the static table only, no widget: --static"),
+    "live": _flag(
         "--live",
-        action="store_true",
-        help="show a widget that follows every later call of the network until it is "
-        "closed: --live",
+        "show a widget that follows every later call of the network until it is closed: --live",
     ),
 }
 
@@ -229,10 +222,8 @@ def takes_value(magic: Any) -> dict[str, bool]:
 
 def choices_of(magic: Any, flag: str) -> tuple[str, ...]:
     """Return the values that an option of a magic can have, where they are few."""
-    for action in magic.parser._actions:
-        if flag in action.option_strings:
-            return tuple(action.choices or ())
-    return ()
+    actions = (each for each in magic.parser._actions if flag in each.option_strings)
+    return tuple(choice for action in actions for choice in action.choices or ())
 
 
 def view_of(line_options: argparse.Namespace, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ result requires a gradient as it would, and what is saved for backward is the sa
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,13 +36,11 @@ def is_dense(tensor: Tensor) -> bool:
     return tensor.layout is torch.strided and not tensor.is_nested
 
 
-def _is_supported(tensor: Tensor) -> bool:
-    return (
-        tensor.is_meta
-        and tensor.dtype in FLOATS
-        and tensor.layout is torch.strided
-        and not tensor.is_nested
-    )
+def _is_supported(tensor: Tensor, *others: Tensor) -> bool:
+    """Tell whether a tensor is dense, on meta and of one of `FLOATS`, and others are like it."""
+    if not (tensor.is_meta and tensor.dtype in FLOATS and is_dense(tensor)):
+        return False
+    return all(each.dtype is tensor.dtype and _is_supported(each) for each in others)
 
 
 def _has_default_strides(tensor: Tensor) -> bool:
@@ -90,11 +89,11 @@ def _in_place(x: Tensor, *more: Any, **options: Any) -> Any:
 
 
 def _binary(x: Any, y: Any, **options: Any) -> Any:
-    if options or not isinstance(x, Tensor) or not _is_supported(x):
+    if options or not (isinstance(x, Tensor) and _is_supported(x)):
         return NotImplemented
     if not isinstance(y, Tensor):
         return _new_like(x) if type(y) in (int, float) else NotImplemented
-    if not _is_supported(y) or x.dtype is not y.dtype:
+    if not _is_supported(x, y):
         return NotImplemented
     if x.shape == y.shape:
         return _new_like(x) if x.stride() == y.stride() else NotImplemented
@@ -113,7 +112,7 @@ def _binary_in_place(x: Tensor, y: Any, **options: Any) -> Any:
         return NotImplemented
     if not isinstance(y, Tensor):
         return x if type(y) in (int, float) else NotImplemented
-    fits = _is_supported(y) and x.dtype is y.dtype and (x.shape == y.shape or _broadcasts_to(y, x))
+    fits = _is_supported(x, y) and _broadcasts_to(y, x)
     return x if fits else NotImplemented
 
 
@@ -124,23 +123,20 @@ def _broadcasts_to(small: Tensor, large: Tensor) -> bool:
     return added >= 0 and all(one in (1, other) for one, other in sizes)
 
 
-def _matrix_product(a: Tensor, b: Tensor) -> Any:
-    fits = a.dim() == b.dim() == 2 and a.shape[1] == b.shape[0] and a.dtype is b.dtype
-    if not (fits and _is_supported(a) and _is_supported(b)):
+def _product(rank: int, a: Tensor, b: Tensor) -> Any:
+    fits = a.dim() == b.dim() == rank and a.shape[:-2] == b.shape[:-2]
+    if not (fits and a.shape[-1] == b.shape[-2] and _is_supported(a, b)):
         return NotImplemented
-    return _new(a, (a.shape[0], b.shape[1]))
+    return _new(a, (*a.shape[:-1], b.shape[-1]))
+
+
+_matrix_product = partial(_product, 2)
+_batched_product = partial(_product, 3)
 
 
 def _added_matrix_product(bias: Tensor, a: Tensor, b: Tensor, **options: Any) -> Any:
     fits = bias.dtype is a.dtype and bias.is_meta and bias.shape == b.shape[1:]
     return NotImplemented if options or not fits else _matrix_product(a, b)
-
-
-def _batched_product(a: Tensor, b: Tensor) -> Any:
-    fits = a.dim() == b.dim() == 3 and a.shape[2] == b.shape[1] and a.shape[0] == b.shape[0]
-    if not (fits and a.dtype is b.dtype and _is_supported(a) and _is_supported(b)):
-        return NotImplemented
-    return _new(a, (*a.shape[:2], b.shape[2]))
 
 
 def _convolution(
@@ -156,9 +152,7 @@ def _convolution(
 ) -> Any:
     axes = x.dim() - 2
     known = (
-        _is_supported(x)
-        and _is_supported(weight)
-        and x.dtype is weight.dtype
+        _is_supported(x, weight)
         and not transposed
         and axes in (1, 2, 3)
         and weight.dim() == x.dim()
@@ -170,7 +164,7 @@ def _convolution(
         and _has_default_strides(x)
         and _has_default_strides(weight)
     )
-    if not known or (bias is not None and not _holds(x, (bias,), weight.shape[0])):
+    if not known or (bias is not None and not _fit(x, (bias,), weight.shape[:1])):
         return NotImplemented
     sizes = [
         (size + 2 * around - far * (kernel - 1) - 1) // step + 1
@@ -183,16 +177,17 @@ def _convolution(
     return _new(x, (x.shape[0], weight.shape[0], *sizes))
 
 
-def _holds(x: Tensor, vectors: Iterable[Tensor | None], size: int) -> bool:
+def _fit(x: Tensor, parameters: Iterable[Tensor | None], shape: Sequence[int]) -> bool:
+    """Tell whether parameters have a shape, default strides and the dtype of `x`, or are None."""
     return all(
         each is None
         or (
             each.is_meta
             and each.dtype is x.dtype
-            and each.shape == (size,)
-            and each.stride() == (1,)
+            and list(each.shape) == list(shape)
+            and _has_default_strides(each)
         )
-        for each in vectors
+        for each in parameters
     )
 
 
@@ -209,7 +204,7 @@ def _batch_norm(
     if x.dim() < 2 or not _is_supported(x) or not x.numel():
         return NotImplemented
     channels = x.shape[1]
-    if not _holds(x, (weight, bias, mean, variance), channels):
+    if not _fit(x, (weight, bias, mean, variance), (channels,)):
         return NotImplemented
     if x.numel() == channels if training else mean is None or variance is None:
         return NotImplemented
@@ -230,14 +225,8 @@ def _layer_norm(
         return NotImplemented
     if x.is_contiguous() and not _has_default_strides(x):
         return NotImplemented
-    for each in (weight, bias):
-        if each is not None and not (
-            each.is_meta
-            and each.dtype is x.dtype
-            and list(each.shape) == shape
-            and _has_default_strides(each)
-        ):
-            return NotImplemented
+    if not _fit(x, (weight, bias), shape):
+        return NotImplemented
     return _new(x, x.shape), *_statistics(x, (*x.shape[:-axes], *(1 for _ in shape)))
 
 
@@ -261,7 +250,7 @@ def _cat(tensors: list[Tensor], axis: int = 0) -> Any:
     axis %= rank
     rest = [*first.shape[:axis], *first.shape[axis + 1 :]]
     for each in tensors:
-        fits = each.dim() == rank and each.dtype is first.dtype and _is_supported(each)
+        fits = each.dim() == rank and _is_supported(first, each)
         if not fits or [*each.shape[:axis], *each.shape[axis + 1 :]] != rest:
             return NotImplemented
         if not _has_default_strides(each):
@@ -285,13 +274,12 @@ def _grouped_product(left: Tensor, right: Tensor, groups: Any = None, *more: Any
     wide = {left.dtype, right.dtype} in ({torch.float32}, {torch.float64})
     if not wide or any(each is not None for each in more) or left.shape[-1] != right.shape[-2]:
         return NotImplemented
-    if not (_is_supported(left) and _is_supported(right)):
+    if not _is_supported(left, right):
         return NotImplemented
-    rows, columns = left.shape[-2], right.shape[-1]
+    shape = [left.shape[-2], right.shape[-1]]
     if left.dim() == right.dim():
-        batch = left.shape[0] if left.dim() == 3 else groups.shape[0]
-        return _new(left, (batch, rows, columns))
-    return _new(left, (rows, columns))
+        shape.insert(0, left.shape[0] if left.dim() == 3 else groups.shape[0])
+    return _new(left, shape)
 
 
 RULES: Mapping[Any, Callable[..., Any]] = {
