@@ -7,6 +7,7 @@ from torch import nn
 
 from nnmagic.contexts import block
 from nnmagic.inputs.search import takes_no_input, work_out_input
+from nnmagic.inputs.specs import Input
 from nnmagic.network.naming import Naming
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.summary import Summary
@@ -28,19 +29,17 @@ def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
     __tracebackhide__ = True
     name = type(module).__name__
     naming = Naming(lambda: [(name, module)])
-    if args or kwargs or takes_no_input(module):
-        request = MetaRequest(network=module, args=args, kwargs=kwargs, naming=naming, title=name)
-    else:
-        given = work_out_input(module, for_shapes=True)
-        request = MetaRequest(
-            network=module,
-            args=given.args,
-            kwargs=given.kwargs,
-            naming=naming,
-            title=given.title(name),
-            own_input=True,
-            notes=given.notes,
-        )
+    own_input = not (args or kwargs or takes_no_input(module))
+    call = work_out_input(module, for_shapes=True) if own_input else Input(args=args, kwargs=kwargs)
+    request = MetaRequest(
+        network=module,
+        args=call.args,
+        kwargs=call.kwargs,
+        naming=naming,
+        title=call.title(name),
+        own_input=own_input,
+        notes=call.notes,
+    )
     return describe(request)
 
 
@@ -58,16 +57,16 @@ def trace(module: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
         Exception: whatever the forward raises, the same object, with a note that names the layer.
     """
     __tracebackhide__ = True
-    naming = Naming(lambda: [(type(module).__name__, module)])
     name = type(module).__name__
+    naming = Naming(lambda: [(name, module)])
     if args or kwargs or takes_no_input(module):
         with recording(name, naming) as recorder:
             output = module(*args, **kwargs)
     else:
-        given = work_out_input(module)
-        with own_run(module), recording(given.title(name), naming) as recorder:
-            output = module(*given.args, **given.kwargs)
-        recorder.log.notes.extend(given.notes)
+        call = work_out_input(module)
+        with own_run(module), recording(call.title(name), naming) as recorder:
+            output = module(*call.args, **call.kwargs)
+        recorder.log.notes.extend(call.notes)
         recorder.roots.remake = lambda network: work_out_input(network).call
     return Trace(log=recorder.log, output=output, root=recorder.roots)
 

@@ -101,19 +101,19 @@ Spec = TensorSpec | ConstantSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """The arguments of a call that nnmagic makes itself.
+    """The arguments of a call.
 
     Attributes:
         args: the positional arguments.
         kwargs: the keyword arguments.
-        text: the arguments as Python, e.g. `"torch.rand(1, 28, 28)"`.
+        text: the arguments as Python, e.g. `"torch.rand(1, 28, 28)"`; empty for the user's own.
         reason: why the network may take them, e.g. `"fc (Linear) takes 784 features"`.
     """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    text: str
-    reason: str
+    text: str = ""
+    reason: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:

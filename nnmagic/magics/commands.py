@@ -12,7 +12,7 @@ from nnmagic.contexts import block
 from nnmagic.inputs.search import InputError
 from nnmagic.inputs.specs import Input
 from nnmagic.magics.display import is_kernel
-from nnmagic.magics.expression import CellBody, Expression, described
+from nnmagic.magics.expression import CellBody, described
 from nnmagic.magics.request import Request
 from nnmagic.network.calls import CallCounter, observed
 from nnmagic.network.naming import Naming
@@ -124,7 +124,9 @@ def _meta_request_of(request: Request) -> MetaRequest:
     counter = CallCounter()
     with observed(counter):
         call = expression.parts()
-    network = None if call is None else call.network
+        network = None if call is None else call.network
+        if network is None:
+            value = expression.value() if call is None else call()
     if call is not None and network is not None:
         is_method = call.function is not network  # which may have any attribute, or none
         is_forward = is_method and getattr(call.function, "__name__", "") == "forward"
@@ -134,15 +136,13 @@ def _meta_request_of(request: Request) -> MetaRequest:
             network=network,
             args=call.args,
             kwargs=call.kwargs,
-            method=None if is_forward or call.function is network else call.function,
+            method=call.function if is_method and not is_forward else None,
             naming=request.naming(expression.names),
             title=request.expression,
             optimizer=request.options.optimizer,
         )
-    value, ran = _evaluated(expression, call)
-    ran = ran or counter.calls > 0
-    if ran or not isinstance(value, nn.Module):
-        real = ", or --real to run any expression for real" if ran else ""
+    if counter.calls or not isinstance(value, nn.Module):
+        real = ", or --real to run any expression for real" if counter.calls else ""
         raise UsageError(
             f"{request.expression!r} gives {described(value)}; "
             f"type a network or a call of one, such as net(x){real}"
@@ -217,15 +217,6 @@ def _cross_checked(meta: MetaRequest) -> Summary:
     return compared(theirs, ours)
 
 
-def _evaluated(expression: Expression, call: Callable[[], Any] | None) -> tuple[Any, bool]:
-    """Return the value of an expression, and whether a module ran in it."""
-    __tracebackhide__ = True
-    counter = CallCounter()
-    with observed(counter):
-        value = expression.value() if call is None else call()
-    return value, counter.calls > 0
-
-
 def params_of(request: Request) -> Params:
     """Return the parameters that a line asks for."""
     __tracebackhide__ = True
@@ -238,8 +229,10 @@ def params_of(request: Request) -> Params:
     if call is not None and isinstance(call.function, nn.Module):
         function = request.expression.partition("(")[0]
         raise UsageError(f"{request.expression!r} is a call; type the network alone: {function}")
-    value, ran = _evaluated(expression, call)
-    if ran or not isinstance(value, nn.Module | Mapping):
+    counter = CallCounter()
+    with observed(counter):
+        value = expression.value() if call is None else call()
+    if counter.calls or not isinstance(value, nn.Module | Mapping):
         raise UsageError(
             f"{request.expression!r} gives {described(value)}; type a network or a state dict"
         )

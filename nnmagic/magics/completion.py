@@ -27,12 +27,8 @@ class MagicCompletions:
     def __init__(self, shell: Any, magics: dict[str, Any]) -> None:
         self.shell = shell
         self.magics = magics
-
-        @context_matcher(identifier="nnmagic")
-        def matcher(context: CompletionContext) -> SimpleMatcherResult:
-            return self.matches(context)
-
-        self.matcher = matcher
+        # a method takes no attributes, which the decorator gives
+        self.matcher = context_matcher(identifier="nnmagic")(lambda context: self.matches(context))
 
     def matches(self, context: CompletionContext) -> SimpleMatcherResult:
         """Return the completions of the word before the cursor."""

@@ -43,13 +43,11 @@ def split_line(line: str, takes_value: Mapping[str, bool]) -> Line:
     silenced = is_silenced(line)
     if silenced:
         text = text[:-1].rstrip()
-    words = _words(text)
+    words = iter(_words(text))
     options: list[str] = []
     python: list[tuple[int, int]] = []
     ended = False
-    i = 0
-    while i < len(words):
-        start, end = words[i]
+    for start, end in words:
         word = text[start:end]
         name, equals, value = word.partition("=")
         if name not in takes_value:
@@ -62,22 +60,20 @@ def split_line(line: str, takes_value: Mapping[str, bool]) -> Line:
                     f"{word!r} follows {options[-1]!r}"
                 )
             python.append((start, end))
-            i += 1
             continue
         ended = bool(python)
         if takes_value[name]:
             if not equals:
-                i += 1
-                if i == len(words):
+                following = next(words, None)
+                if following is None:
                     raise UsageError(f"option {name} needs a value")
-                value = text[slice(*words[i])]
+                value = text[slice(*following)]
             value = _unquoted(value)
             options += [f"{name}={value}"] if name.startswith("--") else [name, value]
         elif equals:
             raise UsageError(f"option {name} takes no value")
         else:
             options.append(name)
-        i += 1
     expression = text[python[0][0] : python[-1][1]] if python else ""
     return Line(tuple(options), expression, silenced)
 

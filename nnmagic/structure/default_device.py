@@ -55,9 +55,7 @@ def set_aside(layer: nn.Module) -> DeviceContext | None:
     Returns:
         What to `put_back`, None if nothing was set aside.
     """
-    if not has_torchs_forward(layer):
-        return None
-    if function_modes() != 1:
+    if not has_torchs_forward(layer) or function_modes() != 1:
         return None
     mode = pop_function_mode()
     if type(mode) is DeviceContext:

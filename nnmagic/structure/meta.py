@@ -100,9 +100,6 @@ def on_meta(value: Any, fakes: FakeTensors | None = None) -> Any:
 
 
 def _mapped(value: Any, meta_tensors: "_MetaTensors") -> Any:
-    if isinstance(value, torch.Tensor):
-        return meta_tensors(value)
-
     def mapped(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
             return meta_tensors(leaf)
@@ -121,11 +118,6 @@ def _mapped(value: Any, meta_tensors: "_MetaTensors") -> Any:
             return copied
         return leaf
 
-    kind = type(value)
-    if kind is tuple or kind is list:  # as torch has it, but at once
-        return kind(_mapped(each, meta_tensors) for each in value)
-    if kind is dict:
-        return {key: _mapped(each, meta_tensors) for key, each in value.items()}
     return tree_map(mapped, value, is_leaf=lambda each: isinstance(each, PackedSequence))
 
 

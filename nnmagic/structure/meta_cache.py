@@ -102,10 +102,9 @@ class MetaMode(LightMode):
 
 def _kernel_for(func: Any) -> Kernel | None:
     rule = RULES.get(func) or BEYOND_META.get(func)
-    is_cached = _can_be_cached(func) and func not in NOT_CACHED
+    otherwise = _cached(func) if _can_be_cached(func) and func not in NOT_CACHED else None
     if rule is None:
-        return _cached(func) if is_cached else None
-    otherwise = _cached(func) if is_cached else None
+        return otherwise
 
     def kernel(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         __tracebackhide__ = True

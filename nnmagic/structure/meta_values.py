@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -89,13 +90,8 @@ class _KnownValues(LightMode):
         return getattr(empty, "constant", None) if known is None else known
 
     def _touches(self, args: tuple[Any, ...]) -> bool:
-        ids = self._ids
-        for each in args:
-            if id(each) in ids:
-                return True
-            if type(each) in (list, tuple) and any(id(one) in ids for one in each):
-                return True
-        return False
+        lists = (each if type(each) in (list, tuple) else (each,) for each in args)
+        return any(id(each) in self._ids for each in chain.from_iterable(lists))
 
     def _real(self, value: Any) -> Any:
         def real(each: torch.Tensor) -> torch.Tensor:

@@ -78,13 +78,11 @@ def _rows(
         at_most: how many values to measure; None is all.
         grad: whether to tell the norms of the gradients.
     """
-    first: dict[Any, str] = {}
-    for key, (name, _) in zip(keys, named, strict=True):
-        first.setdefault(key, name)
-    counted = {key: 0 if is_lazy(t) else t.numel() for key, (_, t) in zip(keys, named, strict=True)}
-    total = sum(counted.values())
+    keyed = [(key, name, tensor) for key, (name, tensor) in zip(keys, named, strict=True)]
+    first = {key: name for key, name, _ in reversed(keyed)}
+    total = sum({key: 0 if is_lazy(t) else t.numel() for key, _, t in keyed}.values())
     norms: dict[Any, float | None] = {}
-    for key, (name, tensor) in zip(keys, named, strict=True):
+    for key, name, tensor in keyed:
         record = _record(tensor, values, at_most)
         gradient = _gradient_of(tensor) if grad else None
         if gradient is not None and key not in norms:
