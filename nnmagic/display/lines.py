@@ -43,9 +43,9 @@ def width_of(text: str) -> int:
     )
 
 
-def clipped(text: str, width: int) -> str:
-    """Return the text, its end replaced by an ellipsis where it is wider than the width."""
-    if width_of(text) <= width:
+def clipped(text: str, width: int | None) -> str:
+    """Return the text, its end replaced by an ellipsis where it is wider than the width, if any."""
+    if width is None or width_of(text) <= width:
         return text
     kept, room = [], width - 1
     for character in text:
@@ -89,8 +89,7 @@ def aligned(table: Table, width: int | None = None) -> Aligned:
             parts.append(padded(text, column.width, right=column.is_right))
         if row is not None and is_message:
             parts.append(units.printable(row.message))
-        text = GAP.join(parts).rstrip()
-        return text if width is None else clipped(text, width)
+        return clipped(GAP.join(parts).rstrip(), width)
 
     return Aligned(
         line(table.title, [column.column.title for column in shown]),

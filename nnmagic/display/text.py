@@ -17,7 +17,7 @@ def table_text(table: Table, width: int | None = None) -> str:
             lines.append(f" {line}")
             if table.show_details:
                 lines += (
-                    _fitted(f" {stem}{printable(detail)}".rstrip(), width)
+                    clipped(f" {stem}{printable(detail)}".rstrip(), width)
                     for detail in table.details(row.subject)
                 )
         if drawn.left:
@@ -25,10 +25,6 @@ def table_text(table: Table, width: int | None = None) -> str:
     for note in table.notes:
         lines += _wrapped(f" {note}", width)
     return "\n".join(lines)
-
-
-def _fitted(text: str, width: int | None) -> str:
-    return text if width is None else clipped(text, width)
 
 
 def _wrapped(text: str, width: int | None) -> list[str]:

@@ -9,8 +9,8 @@ from nnmagic.display.table import Column
 from nnmagic.records.histograms import histograms
 
 
-def known(value: float | None) -> float | None:
-    """Return a number, None where it is NaN: a statistic is so where it is unknown."""
+def none_if_nan(value: float | None) -> float | None:
+    """Return a statistic, None for NaN, which stands for an unknown one."""
     return None if value is None or isnan(value) else value
 
 
@@ -19,7 +19,7 @@ MEAN_AND_STD = Column(
     "pair",
     "over the finite values; std with correction 1, as torch.std",
     title="mean ± std",
-    cell=lambda row: (known(row.numbers.mean), known(row.numbers.std)),
+    cell=lambda row: (none_if_nan(row.numbers.mean), none_if_nan(row.numbers.std)),
     priority=1,
 )
 
@@ -28,7 +28,7 @@ MIN_AND_MAX = Column(
     "pair",
     "the least and the greatest finite value",
     title="min … max",
-    cell=lambda row: (known(row.numbers.min), known(row.numbers.max)),
+    cell=lambda row: (none_if_nan(row.numbers.min), none_if_nan(row.numbers.max)),
     joiner="…",
     priority=4,
 )
@@ -45,7 +45,7 @@ ZEROS = Column(
     "zeros",
     "share",
     "the share of values that are exactly 0",
-    cell=lambda row: known(row.numbers.zeros),
+    cell=lambda row: none_if_nan(row.numbers.zeros),
     priority=5,
 )
 

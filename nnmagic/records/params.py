@@ -50,7 +50,7 @@ class ParameterRecord(TensorColumns):
         bytes: `numel * element_size`; None for a lazy one.
         trainable: whether it requires a gradient.
         tied_to: the name under which the same tensor stands earlier, or None.
-        has_grad: whether it has a gradient; None where that was not asked.
+        has_grad: whether it has a gradient; None without `--grad`.
         grad_norm: the Euclidean norm of the gradient, None where there is none or it has no values.
         values: the leading rows as nested lists.
     """
@@ -101,7 +101,7 @@ class Params(Record):
         total_bytes: the bytes of all, a shared storage once.
         forms: how those weights of the network are held that are no plain parameters.
         others: the names of what the mapping holds that has no tensor in it.
-        graded: whether the gradients are told.
+        graded: whether the rows have gradients.
     """
 
     SORTABLE: ClassVar = ("count", "percent", "bytes", *STATISTICS, "grad_norm")

@@ -83,11 +83,10 @@ class Options(TypedDict, total=False):
 
 def joint_norm(norms: Iterable[float | None]) -> float | None:
     """Return the Euclidean norm of all tensors together; None if that of one, or of all, is."""
-    known = list(norms)
-    if not known or None in known:
+    parts: list[Any] = list(norms)
+    if not parts or None in parts:
         return None
-    finite = [norm for norm in known if norm is not None]
-    return nan if any(map(isnan, finite)) else hypot(*finite)
+    return nan if any(map(isnan, parts)) else hypot(*parts)
 
 
 def leading_rows(values: Any, shape: tuple[int, ...], rows: int) -> list[str]:
@@ -183,10 +182,10 @@ class Record(ABC):
             TypeError: for an option that does not exist.
             ValueError: for a column to sort by that does not exist.
         """
-        known = {each.name for each in fields(View)}
+        names = sorted(each.name for each in fields(View))
         for name in options:
-            if name not in known:
-                raise TypeError(f"no display option {name!r}; there are {', '.join(sorted(known))}")
+            if name not in names:
+                raise TypeError(f"no display option {name!r}; there are {', '.join(names)}")
         changed: dict[str, Any] = dict(options)
         for name in {"layers", "classes"} & set(options):
             value = changed[name]

@@ -169,11 +169,8 @@ class Summary(Record):
     @property
     def shapes_from(self) -> str:
         """How the shapes were found."""
-        return (
-            f"from {self.engine}"
-            if self.engine
-            else "computed on the meta device, without running the network"
-        )
+        meta_run = "computed on the meta device, without running the network"
+        return f"from {self.engine}" if self.engine else meta_run
 
     @property
     def counted(self) -> str:
@@ -327,8 +324,8 @@ class Summary(Record):
         if flops is None:
             lines.append("multiply-adds (MACs): unknown")
         else:
-            told = "counted" if self.biases else "not counted"
-            macs = f"{least}{flops // 2:,} ({flops:,} FLOPs, biases {told})"
+            biases = "counted" if self.biases else "not counted"
+            macs = f"{least}{flops // 2:,} ({flops:,} FLOPs, biases {biases})"
             lines.append(f"multiply-adds (MACs): {macs}")
         logical = self.logical_params
         if logical != self.total_params:

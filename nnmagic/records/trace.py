@@ -43,7 +43,7 @@ class LayerCall(TensorColumns):
 
     Attributes:
         network: the name of the network.
-        step: which outermost call of the network it belongs to, from 0.
+        step: the number of the network's root call that it belongs to, from 0.
         call: its number in the trace, in the order in which the calls began.
         layer: the dotted name in `named_modules()`, `""` for the network itself.
         type: the class name.
@@ -159,15 +159,12 @@ class Trace(Record):
 
     def _calls_named(self, name: str) -> list[int]:
         log = self.log
-        keys = {
-            index: (log.networks[layer.network], layer.name)
-            for index, layer in enumerate(log.layers)
-        }
-        found = {index: key for index, key in keys.items() if key[1] == name}
+        keys = [(log.networks[layer.network], layer.name) for layer in log.layers]
+        found = {index: key for index, key in enumerate(keys) if key[1] == name}
         if not found:
-            found = {i: key for i, key in keys.items() if f"{key[0]}:{key[1]}" == name}
+            found = {index: key for index, key in enumerate(keys) if ":".join(key) == name}
         if not found:
-            raise KeyError(f"no layer named {name!r} ran; there are {_listed(keys.values())}")
+            raise KeyError(f"no layer named {name!r} ran; there are {_listed(keys)}")
         if len(set(found.values())) > 1:
             raise KeyError(f"several networks have {name!r}: {_listed(found.values())}")
         calls = [call for call in range(len(log)) if log.layer[call] in found]
@@ -192,14 +189,14 @@ class Trace(Record):
             recomputed=call in log.recomputed,
             inputs=tuple(map(log.tensors.record, log.inputs[call])),
             outputs=tuple(map(log.tensors.record, log.outputs[call])),
-            gradients=tuple(self._known(log.gradients.get(each)) for each in log.outputs[call]),
+            gradients=tuple(self._record(log.gradients.get(each)) for each in log.outputs[call]),
             parameter_gradients={
-                name: self._known(gradient)
+                name: self._record(gradient)
                 for name, gradient in log.parameter_gradients.get(log.layer[call], {}).items()
             },
         )
 
-    def _known(self, tensor: int | None) -> TensorRecord | None:
+    def _record(self, tensor: int | None) -> TensorRecord | None:
         return None if tensor is None else self.log.tensors.record(tensor)
 
     def of_default_network(self) -> "Trace":

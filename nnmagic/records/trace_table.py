@@ -42,7 +42,7 @@ class TraceTable:
     Args:
         log: the columns of the run.
         view: the display options.
-        scores: whether the output is known to be class scores.
+        scores: whether the output is one of class scores, whatever layer returned it.
 
     Attributes:
         calls: the calls of the shown step.
@@ -54,7 +54,7 @@ class TraceTable:
     def __init__(self, log: TraceLog, view: View, *, scores: bool) -> None:
         self.log = log
         self.view = view
-        self.score_reader = ScoreReader(log, view, known=scores)
+        self.score_reader = ScoreReader(log, view, is_scores=scores)
         self.notes: list[str] = []
         self.calls, self.steps_text = self._shown_calls()
         self.parent = {

@@ -1,4 +1,4 @@
-"""The live network behind a trace: what its layers tell of themselves now."""
+"""The live network behind a trace: the arguments and the parameters of its layers now."""
 
 import inspect
 import re
@@ -44,7 +44,7 @@ class LiveNetwork(Rerun):
         return found or None
 
     def details(self, network: str, layer: str) -> LayerDetails:
-        """Return what the network itself tells of a layer now."""
+        """Return a layer's arguments, documentation and parameters as they are now."""
         if self.is_function(layer):
             return LayerDetails(reason="a function holds no parameters")
         module = self._layer(network, layer)

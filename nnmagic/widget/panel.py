@@ -29,7 +29,7 @@ FEATURES_LAST = ("Linear", "LayerNorm", "RMSNorm", "Embedding", "GELU")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerDetails:
-    """What only the network itself can tell of a layer.
+    """The part of a panel that only the network itself holds.
 
     Attributes:
         arguments: `extra_repr()`, what it was made with.
@@ -69,7 +69,7 @@ class PanelMaker:
         Args:
             trace: the record.
             call: the number of the call.
-            details: what the network itself tells of the layer.
+            details: the layer's arguments, documentation and parameters.
             reason: why a full tensor cannot be loaded; empty where it can.
             scores: whether its output is read as class scores.
             classes: the names of the classes.
@@ -105,7 +105,7 @@ class PanelMaker:
             "outputs": outputs,
         }
 
-    def layer_panel(self, layer: LayerShape, details: LayerDetails) -> messages.PanelContent:
+    def layer_panel(self, layer: LayerShape) -> messages.PanelContent:
         """Return the panel of a layer of a structure, which has no values."""
         notes = [
             f"input {units.shape(layer.input_shape) or 'no tensor'}",
@@ -119,16 +119,17 @@ class PanelMaker:
             notes.append(f"{layer.flops:,} FLOPs, {layer.flops // 2:,} multiply-adds")
         else:
             notes.append("FLOPs unknown")
-        panel = self._layer_content(layer.layer or layer.network, layer.type, details)
-        return {**panel, "arguments": units.printable(layer.config), "notes": notes}
+        details = LayerDetails(arguments=layer.config)
+        name = layer.layer or layer.network
+        return {**self._layer_content(name, layer.type, details), "notes": notes}
 
     def parameter_panel(self, params: Params, record: ParameterRecord) -> messages.PanelContent:
         """Return the panel of one parameter: its values, of a large one the kept rows."""
         kind = "matrix" if len(record.tensor.shape) < 3 else "channels"
         tensor = self.tensor(record.tensor, title=params.noun, kind=kind)
-        known = () if record.count is None else (f"{record.count:,} values, {record.size}",)
+        counts = () if record.count is None else (f"{record.count:,} values, {record.size}",)
         panel = self._layer_content(record.name, params.noun, LayerDetails())
-        return {**panel, "notes": [*known, *params.flags(record)], "outputs": [tensor]}
+        return {**panel, "notes": [*counts, *params.flags(record)], "outputs": [tensor]}
 
     def _layer_content(
         self, title: str, type_name: str, details: LayerDetails

@@ -202,26 +202,26 @@ class NetworkWidget(anywidget.AnyWidget):
     # What the browser asks.
 
     def _answer(self, _: Any, message: Any, buffers: Any) -> None:
-        asked = message.get("ask") if isinstance(message, dict) else None
+        request = message.get("ask") if isinstance(message, dict) else None
         try:
-            if asked == "panel":
+            if request == "panel":
                 self._tell_panel()
-            elif asked == "latest":
+            elif request == "latest":
                 self._tell_numbers()
-            elif asked == "all":
+            elif request == "all":
                 self._load(message)
-            elif asked == "run" and self._live is not None:
+            elif request == "run" and self._live is not None:
                 self.trace = self._run(self._live, message)
-            elif asked == "pictures" and self._live is not None:
+            elif request == "pictures" and self._live is not None:
                 labels, points = self._live.thumbnails()
                 self.send({"tell": "pictures", "labels": labels, "buffer": 0}, [points])
-            elif asked in ("pause", "resume") and self.watcher is not None:
-                self.paused = asked == "pause"
+            elif request in ("pause", "resume") and self.watcher is not None:
+                self.paused = request == "pause"
                 self.watcher.paused = self.paused
-            elif asked == "close":
+            elif request == "close":
                 self.close()
         except Exception as error:  # noqa: BLE001 - the page is where the reader looks
-            if asked == "run":
+            if request == "run":
                 self._draw()  # a network that has gone meanwhile cannot be run again
             text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else ""
             lines = (text or str(error)).splitlines()[:3]
@@ -248,21 +248,21 @@ class NetworkWidget(anywidget.AnyWidget):
         return None if row is None else self.sheet.subjects[row]
 
     def _tell_panel(self) -> None:
-        subject, maker, record = self._subject(), PanelMaker(), self.trace
+        subject, panels, record = self._subject(), PanelMaker(), self.trace
         if subject is None:
             return
         if isinstance(record, Params):
             if subject.record is None:
                 return
-            panel = maker.parameter_panel(record, subject.record)
+            panel = panels.parameter_panel(record, subject.record)
         elif isinstance(record, Summary):
-            panel = maker.layer_panel(subject.layer, LayerDetails())
+            panel = panels.layer_panel(subject.layer)
         else:
-            panel = self._call_panel(maker, record, subject.call)
+            panel = self._call_panel(panels, record, subject.call)
         message = {"tell": "panel", "key": self.selected, "panel": panel}
-        self.send(message, maker.buffers)
+        self.send(message, panels.buffers)
 
-    def _call_panel(self, maker: PanelMaker, record: Trace, call: int) -> PanelContent:
+    def _call_panel(self, panels: PanelMaker, record: Trace, call: int) -> PanelContent:
         live, log = self._live, record.log
         layer = log.layer_of(call)
         network = log.networks[layer.network]
@@ -278,7 +278,7 @@ class NetworkWidget(anywidget.AnyWidget):
         roots = (c for c, depth in enumerate(log.depth) if depth == 0)
         is_scores = has_scores and any(log.main_output(root) == main for root in roots)
         loaded = {(side, i): s for (c, side, i), s in self._loaded.items() if c == call}
-        return maker.call_panel(
+        return panels.call_panel(
             record,
             call,
             details,

@@ -130,7 +130,7 @@ def test_a_parameter_is_shown_with_the_rows_that_are_kept():
 def test_a_layer_of_a_structure_tells_its_counts():
     summary = nnmagic.summary(nnmagic.default_network())
 
-    panel = PanelMaker().layer_panel(summary.rows[3], LayerDetails())
+    panel = PanelMaker().layer_panel(summary.rows[3])
 
     assert panel["title"] == "linear_relu_stack.0"
     assert "401,920 parameters, 401,920 trainable, 1.53 MiB" in panel["notes"]

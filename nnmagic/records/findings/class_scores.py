@@ -39,19 +39,19 @@ class ScoreReader:
     Args:
         log: the columns of the run.
         view: the display options, which may name the classes.
-        known: whether the output is known to be class scores.
+        is_scores: whether the output is one of class scores, whatever layer returned it.
     """
 
-    def __init__(self, log: TraceLog, view: View, *, known: bool) -> None:
+    def __init__(self, log: TraceLog, view: View, *, is_scores: bool) -> None:
         self.log = log
         self.view = view
-        self.known = known
+        self.is_scores = is_scores
 
     def read(self, ends: dict[int, int]) -> list[ItemScores]:
         """Return what the outputs say.
 
         Args:
-            ends: for each outermost call the last call inside it that calls no other.
+            ends: for each root call the last call inside it that calls no other.
         """
         log, found = self.log, list[ItemScores]()
         for root, last in ends.items():
@@ -60,19 +60,16 @@ class ScoreReader:
                 continue
             metadata = log.tensors.metadata_of(tensor)
             leading = log.tensors.samples_of(tensor).leading
-            # nothing is known of another tensor than the one that the last layer returned
+            # only the very tensor that the last layer returned has that layer's meaning
             last_type = log.layer_of(last).type if log.main_output(last) == tensor else ""
             ends_in_scores = root != last and last_type in SCORE_LAYERS
-            if not (self.known or self.view.classes or ends_in_scores):
+            if not (self.is_scores or self.view.classes or ends_in_scores):
                 continue
+            is_real = metadata.dtype.startswith(("float", "bfloat"))
             match metadata.shape:
-                case int(items), int(classes) if items > 0 and classes > 1:
-                    pass
-                case _:
-                    continue
-            whole = leading is not None and leading.shape[1:] == metadata.shape[1:]
-            if leading is not None and whole and metadata.dtype.startswith(("float", "bfloat")):
-                found += self._read_items(leading, items, classes, last_type)
+                case int(items), int(classes) if items > 0 and classes > 1 and is_real:
+                    if leading is not None and leading.shape[1:] == (classes,):
+                        found += self._read_items(leading, items, classes, last_type)
         return found
 
     def notes(self, scores: Sequence[ItemScores]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which calls of a run made NaN or Inf, and which only passed it on."""
+"""Which calls of a run produced NaN or Inf, and which only passed it on."""
 
 from math import isnan
 
@@ -14,12 +14,8 @@ def holds_nonfinite(log: TraceLog) -> bool:
 
 def nonfinite_in(log: TraceLog, tensors: tuple[int, ...]) -> tuple[int, int]:
     """Return how many values of the tensors are NaN, and how many are infinite."""
-    bad = infinite = 0.0
-    for tensor in tensors:
-        statistics = log.tensors.statistics_of(tensor)
-        if not isnan(statistics.nan):
-            bad, infinite = bad + statistics.nan, infinite + statistics.inf
-    return int(bad), int(infinite)
+    measured = [each for each in map(log.tensors.statistics_of, tensors) if not isnan(each.nan)]
+    return int(sum(each.nan for each in measured)), int(sum(each.inf for each in measured))
 
 
 def has_wrong_infinity(log: TraceLog, tensors: tuple[int, ...]) -> bool:
@@ -27,12 +23,10 @@ def has_wrong_infinity(log: TraceLog, tensors: tuple[int, ...]) -> bool:
 
     An attention mask is not: its infinite values are -Inf, its finite ones at most 0.
     """
-    for tensor in tensors:
-        numbers = log.tensors.statistics_of(tensor)
-        mask = numbers.inf == numbers.negative_inf and numbers.max <= 0
-        if numbers.inf > 0 and not mask:
-            return True
-    return False
+    return any(
+        numbers.inf > 0 and not (numbers.inf == numbers.negative_inf and numbers.max <= 0)
+        for numbers in map(log.tensors.statistics_of, tensors)
+    )
 
 
 def makes_nonfinite(log: TraceLog, call: int) -> bool:
@@ -65,7 +59,7 @@ LARGEST = {"float16": 65_504.0}
 
 
 def first_to_get_nonfinite(log: TraceLog) -> int | None:
-    """Return the outermost call that got NaN or Inf before any call had made some, or None."""
+    """Return the root call that received NaN or Inf before any call had produced some, or None."""
     first = first_nonfinite(log)
     for call in range(len(log) if first is None else first):
         if log.depth[call] == 0 and not log.is_function(call):
@@ -86,16 +80,14 @@ def origin(log: TraceLog, call: int) -> str:
     return ", ".join([*parts, f"called at {place}"] if place else parts)
 
 
-def inputs_range(log: TraceLog, call: int) -> tuple[str, str] | None:
+def inputs_range(log: TraceLog, call: int) -> tuple[str, ...] | None:
     """Return the least and the greatest finite value that a call got, as texts."""
-    known = [log.tensors.record(tensor) for tensor in log.inputs[call]]
-    ranges = [
-        (each.min, each.max) for each in known if each.min is not None and each.max is not None
-    ]
-    if not ranges:
+    inputs = map(log.tensors.statistics_of, log.inputs[call])
+    finite = [each for each in inputs if not isnan(each.min)]
+    if not finite:
         return None
-    least, greatest = units.numbers(min(low for low, _ in ranges), max(high for _, high in ranges))
-    return least, greatest
+    least, greatest = min(each.min for each in finite), max(each.max for each in finite)
+    return units.numbers(least, greatest)
 
 
 def inputs_text(log: TraceLog, call: int) -> str:
@@ -130,9 +122,9 @@ def reason(log: TraceLog, call: int) -> str:
     if log.is_function(call) and log.inputs[call]:
         name = log.layer_of(call).type.rpartition(".")[2].strip("_")
         inputs = [log.tensors.statistics_of(tensor) for tensor in log.inputs[call]]
-        known = _operation(name, inputs, bool(nan), bool(inf))
-        if known:
-            return known
+        text = _operation(name, inputs, bool(nan), bool(inf))
+        if text:
+            return text
     if output is None or not inf:
         return ""
     largest = LARGEST.get(log.tensors.metadata_of(output).dtype)
@@ -141,14 +133,12 @@ def reason(log: TraceLog, call: int) -> str:
 
 def _operation(name: str, inputs: list[Statistics], nan: bool, inf: bool) -> str:
     low, high = inputs[0].min, inputs[0].max
-    if nan and low < BELOW.get(name, low):
-        return f"{name} of values down to {units.numbers(low)[0]}"
-    if inf and name in ("rdiv", "rtruediv") and inputs[0].zeros > 0:
-        return "division by zero"
-    if inf and name in AT_ZERO and inputs[0].zeros > 0:
-        return f"{name} of zero"
-    if inf and name in ("exp", "expm1"):
-        return f"{name} of values up to {units.numbers(high)[0]}"
-    if name in DIVISIONS and len(inputs) > 1 and inputs[1].zeros > 0:
-        return "division by zero"
-    return ""
+    has_zeros = inputs[0].zeros > 0
+    reasons = (
+        (nan and low < BELOW.get(name, low), f"{name} of values down to {units.numbers(low)[0]}"),
+        (inf and has_zeros and name in ("rdiv", "rtruediv"), "division by zero"),
+        (inf and has_zeros and name in AT_ZERO, f"{name} of zero"),
+        (inf and name in ("exp", "expm1"), f"{name} of values up to {units.numbers(high)[0]}"),
+        (name in DIVISIONS and len(inputs) > 1 and inputs[1].zeros > 0, "division by zero"),
+    )
+    return next((text for applies, text in reasons if applies), "")

@@ -17,11 +17,11 @@ class Verdicts:
         findings: what else deserves a look, by call.
 
     Attributes:
-        producers: the calls that made NaN or Inf of inputs without.
-        above_producer: the calls that those were made in.
+        producers: the calls that returned NaN or Inf from inputs without.
+        above_producer: the calls around the producers.
         last_child: the last call that was made in each.
         flagged: the calls that deserve a look: those, and what failed, is all zeros, or was found.
-        first_received: the outermost call that got NaN or Inf before any call made some, or None.
+        first_received: the first root call that got NaN or Inf which no call produced, or None.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Verdicts:
         return f"made here from values in {' … '.join(limits)}" if limits else "made here"
 
     def _first_received(self, call: int) -> str:
-        """Say that an outermost call got NaN or Inf."""
+        """Return the line on a root call that received NaN or Inf."""
         nan, inf = nonfinite.nonfinite_in(self.log, self.log.inputs[call])
         held = " and ".join(f"{n:,} {name}" for n, name in ((nan, "NaN"), (inf, "Inf")) if n)
         return f"the input of {self.log.place_of(call)} held {held} already"
