@@ -1,4 +1,4 @@
-"""What a network may take, read off its first layers that hold weights."""
+"""The inputs that a network may take, read off its first layers that hold weights."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ def weighted_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def first_layer_sizes(network: nn.Module) -> list[list[TensorSpec]]:
-    """Return for each of the first layers with weights what it takes, the likeliest first."""
+    """Return the specs of what each of the first layers with weights takes, the likeliest first."""
     sides = _sides(network)
     layers = (
         list(_sizes_for(layer, f"{name or 'it'} ({type(layer).__name__})", sides))

@@ -12,16 +12,16 @@ NAMED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightForm:
-    """How a weight is held that is no plain parameter.
+    """A weight that is no plain parameter.
 
     Attributes:
-        name: its name, dotted from the layer or the network that it is told of.
+        name: its name, dotted from the layer or the network that shows it.
         kind: `"tied"`, `"packed"`, `"parametrised"` or `"pruned"`.
-        count: how many values it has, zeros included; None where that cannot be told.
-        parameters: how many of the network's parameters it is made of.
-        stored_bytes: the bytes of what it is made of, a mask included.
-        source: the name of the parameter that it is, the dtypes in which it is packed, or the names
-            of the classes that compute it.
+        count: how many values it has, zeros included; None where that is unknown.
+        parameters: how many parameter values it is computed from.
+        stored_bytes: the bytes of those, or of the packed tensors, a mask included.
+        source: of a tied weight the name of the parameter, of a packed one its dtypes, of a
+            parametrised one the classes that compute it: `"_Symmetric"`.
         density: the fraction that a mask keeps, in 0..1; None without a mask, or with one that has
             no values.
     """
@@ -36,7 +36,7 @@ class WeightForm:
 
     @property
     def text(self) -> str:
-        """A few words for the row of its layer."""
+        """A few words for the row of its layer, e.g. `"weight pruned: 50% kept"`."""
         match self.kind:
             case "tied":
                 return f"{self.name} = {self.source}"
@@ -52,14 +52,20 @@ def _kept(density: float | None) -> str:
 
 
 def tied(name: str, source: str, count: int) -> WeightForm:
-    """Return the form of a weight that is the parameter of another layer."""
+    """Return a weight that is the parameter of another layer.
+
+    Args:
+        name: its name in its own layer.
+        source: the dotted name under which the parameter is first shown.
+        count: how many values it has.
+    """
     return WeightForm(
         name=name, kind="tied", count=count, parameters=count, stored_bytes=0, source=source
     )
 
 
 def below(layer: str, forms: Mapping[str, Sequence[WeightForm]]) -> tuple[WeightForm, ...]:
-    """Return the forms that a layer's row tells: its own, and all packed ones below it as one."""
+    """Return the weights that a layer's row shows: its own, and all packed ones below it as one."""
     inside = f"{layer}." if layer else ""
     packed = [
         form
@@ -79,7 +85,10 @@ def below(layer: str, forms: Mapping[str, Sequence[WeightForm]]) -> tuple[Weight
 
 
 def named(forms: Mapping[str, Sequence[WeightForm]], network: str) -> tuple[WeightForm, ...]:
-    """Return the forms of a network's weights with their names dotted from the network."""
+    """Return the weights of all layers, each with its name dotted from the network.
+
+    `{"fc": (weight,)}` gives a weight named `"fc.weight"`.
+    """
     return tuple(
         replace(form, name=".".join(filter(None, (layer, form.name))) or network)
         for layer, held in forms.items()
@@ -88,15 +97,18 @@ def named(forms: Mapping[str, Sequence[WeightForm]], network: str) -> tuple[Weig
 
 
 def added_values(forms: Iterable[WeightForm]) -> int | None:
-    """Return how many more values weights have than the parameters that they are made of."""
+    """Return how many more values weights have than the parameters that they are computed from.
+
+    None where a weight's number of values is unknown.
+    """
     counts = [(form.count, form.parameters) for form in forms if form.kind != "tied"]
     return None if any(n is None for n, _ in counts) else sum((n or 0) - p for n, p in counts)
 
 
 def form_lines(forms: Sequence[WeightForm]) -> tuple[str, ...]:
-    """Return a line for each kind of weights that the count of the parameters does not tell."""
-    told = sorted((form for form in forms if form.kind != "tied"), key=lambda form: form.kind)
-    return tuple(_line(kind, list(same)) for kind, same in groupby(told, lambda form: form.kind))
+    """Return a line for each kind of weights but the tied ones, which add no values."""
+    others = sorted((form for form in forms if form.kind != "tied"), key=lambda form: form.kind)
+    return tuple(_line(kind, list(same)) for kind, same in groupby(others, lambda form: form.kind))
 
 
 def _line(kind: str, forms: list[WeightForm]) -> str:

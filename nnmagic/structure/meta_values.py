@@ -35,7 +35,7 @@ class _KnownValues(LightMode):
         self.values: Any = WeakIdKeyDictionary()
         self._ids: set[int] = set()  # of all that were ever known, to pass over the rest at once
 
-    def know(self, empty: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def remember(self, empty: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Take note of the value of an empty tensor, and return the empty tensor."""
         if value.numel() <= MOST_VALUES:
             self.values[empty] = value
@@ -47,7 +47,7 @@ class _KnownValues(LightMode):
         kwargs = kwargs or {}
         if func is LIFTED and not _is_empty(args[0]):
             lifted = func(*args)  # made of the numbers in a list
-            return self.know(lifted, args[0]) if _is_named(lifted) else lifted
+            return self.remember(lifted, args[0]) if _is_named(lifted) else lifted
         if func.namespace == "prim" or (not kwargs and not self._touches(args)):
             return func(*args, **kwargs)
         name = schema_of(func).name
@@ -78,7 +78,7 @@ class _KnownValues(LightMode):
             empty = same.get(id(value))
             if empty is not None:
                 return empty
-            return self.know(
+            return self.remember(
                 torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=place),
                 value,
             )
@@ -150,7 +150,7 @@ def known_values(
     for value, empty in zip(values, tree_leaves(on_meta), strict=False):
         if _can_be_known(value):
             with no_dispatch():
-                known.know(empty, value.detach().cpu().clone())
+                known.remember(empty, value.detach().cpu().clone())
     return known
 
 

@@ -1,4 +1,4 @@
-"""Packed weights: what a quantised layer holds where torch shows no parameter."""
+"""Packed weights: what a quantised layer holds in place of parameters."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +12,7 @@ from nnmagic.torch_private import methods_of, schema_of, tree_leaves, tree_map_o
 
 
 class Stored(NamedTuple):
-    """One tensor in a packed weight.
+    """The shape and the stored dtype of one tensor in a packed weight.
 
     Attributes:
         shape: its shape, before it was packed.
@@ -29,7 +29,7 @@ def holds_packed(module: nn.Module) -> bool:
 
 
 def are_packed(values: Iterable[Any]) -> bool:
-    """Tell whether there are packed weights among the values of attributes."""
+    """Tell whether a packed weight is among the values of a module's attributes."""
     return torch.ScriptObject in map(type, values)
 
 
@@ -62,7 +62,7 @@ def unpacked(value: Any) -> Iterator[Stored]:
 
 
 def matrices_of(value: Any) -> int:
-    """Return how many values the matrices in packed weights have together."""
+    """Return the number of values in the matrices of packed weights, biases left out."""
     return sum(stored.shape.numel() for stored in unpacked(value) if len(stored.shape) > 1)
 
 
@@ -121,7 +121,7 @@ RESULTS: Mapping[Callable[..., Any], str] = {
     _lstm: "aten::quantized_lstm",
     _gru: "aten::quantized_gru",
 }
-"""What makes the result on the meta device, where torch has no kernel, of which operations."""
+"""Functions that make an empty result, and the operations that have no meta kernel in torch."""
 
 ON_META = {name: result for result, names in RESULTS.items() for name in names.split()}
 
@@ -133,5 +133,9 @@ class _PackedOnMeta(LightMode):
 
 
 def packed_on_meta(needed: bool) -> AbstractContextManager[Any]:
-    """Return what lets dynamically quantised layers run on the meta device, if there are some."""
+    """Return a mode in which dynamically quantised layers run on the meta device.
+
+    Args:
+        needed: whether the network has such layers; the mode does nothing without them.
+    """
     return _PackedOnMeta() if needed else nullcontext()

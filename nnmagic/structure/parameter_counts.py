@@ -13,22 +13,22 @@ from nnmagic.torch_private import buffers_of, children_of, parameters_of
 
 
 class Counts:
-    """A network's parameters: how many each layer has, each counted in one row as its own.
+    """The number of parameters of each layer of a network, and the row that shows each first.
 
-    They are taken before the network is on meta, where a shared storage is no longer to be seen.
+    They are counted before the network is on meta, where tensors share no storage.
 
     Args:
         layers: the layers of the network.
-        shown: the name of the row that was the first to show a parameter, by the parameter's id;
-            shared with the counts of other networks of the same run.
+        shown: the dotted name under which a row first showed a parameter, by the parameter's id,
+            e.g. `"fc.weight"`; shared with the counts of other networks of the same run.
 
     Attributes:
         layers: the modules of the network by name, each once.
-        forms: how those weights of each layer are held that are no plain parameters.
+        forms: the weights that are no plain parameters, by the name of their layer.
         buffer_bytes: the bytes of the buffers, a shared storage once.
-        scripted: whether there is a ScriptModule among them.
-        opaque: the kinds of modules among them that are one row each.
-        lazy: whether there are parameters without a shape, which a run gives them.
+        scripted: whether there is a ScriptModule among the layers.
+        opaque: the kinds of layers that are one row each, e.g. `("a ScriptModule",)`.
+        lazy: whether there are parameters that have no shape before the first run.
     """
 
     def __init__(self, layers: Layers, shown: dict[int, str] | None = None) -> None:
@@ -110,7 +110,12 @@ class Counts:
                 self._take(child)
 
     def below(self, module: nn.Module) -> tuple[int, int, int]:
-        """Return the parameters of a module and all below it: all, trainable, their bytes."""
+        """Return three numbers of a module and all below it.
+
+        Returns:
+            How many values the distinct parameters have, how many of those are trainable, and their
+            bytes, a shared storage once.
+        """
         if id(module) not in self._below:  # a layer that the forward makes, none of the network's
             self._made.append(module)  # so that no other gets its id
             self._take(module)
@@ -120,10 +125,13 @@ class Counts:
     def own(
         self, module: nn.Module, layer: str
     ) -> tuple[int, tuple[str, ...], tuple[WeightForm, ...]]:
-        """Return what the row of a layer tells of its own parameters.
+        """Return the parameters that the row of a layer shows as its own.
 
-        Its own are those that no row has told yet: how many values they have, and their names.
-        Others are tied to one of another layer, packed, parametrised or pruned.
+        A parameter belongs to the first row that shows it; in later rows it is a tied weight.
+
+        Returns:
+            How many values they have, their names, and the layer's weights that are no plain
+            parameters: tied, packed, parametrised or pruned.
         """
         owned = self._own[id(module)]
         if not owned and not self.forms:
@@ -145,7 +153,7 @@ class Counts:
 
 
 def _size(parameter: nn.Parameter) -> tuple[int, int, int, int]:
-    """Return a parameter's values, the trainable ones, its bytes, and what tells its storage."""
+    """Return a parameter's values, its trainable values, its bytes, and the id of its storage."""
     numel = parameter.numel()
     storage, limit = storage_of(parameter)
     stored = min(numel * parameter.element_size(), limit)

@@ -1,4 +1,4 @@
-"""Weights that are no plain parameters, found on a network."""
+"""The weights of a network that are no plain parameters: packed, parametrised or pruned."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,11 +20,13 @@ from nnmagic.torch_private import buffers_of, children_of, parameters_of, pre_ho
 def weight_forms(
     network: nn.Module, layers: Layers | None = None
 ) -> dict[str, tuple[WeightForm, ...]]:
-    """Return how the weights of a network are held that are no plain parameters, by layer.
+    """Return the weights of a network that are no plain parameters, by the name of their layer.
+
+    A `prune.l1_unstructured(net.fc, "weight", 0.5)` gives `{"fc": (pruned weight,)}`.
 
     Args:
         network: the network.
-        layers: its layers as they are now, where they are at hand.
+        layers: its current layers, if the caller has them already.
     """
     packed: dict[str, list[Stored]] = {}
     forms: dict[str, list[WeightForm]] = {}
@@ -77,7 +79,7 @@ def _pruned(module: nn.Module) -> Iterator[WeightForm]:
 
 
 def _normed(module: nn.Module) -> Iterator[WeightForm]:
-    """Yield the weights that the older functions of `torch.nn.utils` have computed by a hook."""
+    """Yield the weights that a hook of `weight_norm` or `spectral_norm` computes."""
     for hook in pre_hooks_of(module).values():
         if isinstance(hook, WeightNorm | SpectralNorm):
             parts = ("orig",) if isinstance(hook, SpectralNorm) else ("g", "v")
@@ -90,7 +92,12 @@ def _normed(module: nn.Module) -> Iterator[WeightForm]:
 def _parametrised(
     network: nn.Module, computed: Mapping[tuple[str, str], nn.Module]
 ) -> Iterator[tuple[str, WeightForm]]:
-    """Yield the weights that parametrizations compute, by layer and name, with their layers."""
+    """Yield the weights that parametrizations compute, each with the name of its layer.
+
+    Args:
+        network: the network.
+        computed: the parametrizations by the names of the layer and of the weight.
+    """
     if not computed:
         return
     parameters = {place: list(chain.parameters(False)) for place, chain in computed.items()}
