@@ -30,7 +30,7 @@ from nnmagic.torch_private import tree_leaves
 
 META = torch.device("meta")
 
-SECONDS = 2.0
+TRIAL_SECONDS = 2.0
 """How long candidates are tried on meta."""
 
 TRIED_AT_LEAST = 12
@@ -212,7 +212,7 @@ class _Search:
     def _has_time(self) -> bool:
         if self._last and self._tried >= self._last:
             return False
-        return self._tried < TRIED_AT_LEAST or time.monotonic() - self._started < SECONDS
+        return self._tried < TRIED_AT_LEAST or time.monotonic() - self._started < TRIAL_SECONDS
 
     def plausible(self, *, refused_too: bool) -> Iterator[Input | Candidate]:
         """Yield the candidates of which meta could not tell, then those that are odd.

@@ -44,9 +44,9 @@ class NNMagics(Magics):
             s = %nnsummary net                  keep the record; s.to_frame(), s.total_flops
         """
         __tracebackhide__ = True
-        from nnmagic.magics import commands
+        from nnmagic.magics import answers
 
-        return commands.run(commands.summary_of, self.nnsummary, line, self.shell, local_ns)
+        return answers.run(answers.summary_of, self.nnsummary, line, self.shell, local_ns)
 
     @no_var_expand
     @magic_arguments()
@@ -70,9 +70,9 @@ class NNMagics(Magics):
             p = %nnparams net                   keep the record; p["0.weight"].values
         """
         __tracebackhide__ = True
-        from nnmagic.magics import commands
+        from nnmagic.magics import answers
 
-        return commands.run(commands.params_of, self.nnparams, line, self.shell, local_ns)
+        return answers.run(answers.params_of, self.nnparams, line, self.shell, local_ns)
 
     @no_var_expand
     @magic_arguments()
@@ -108,8 +108,8 @@ class NNMagics(Magics):
                 train(net, x, y)
         """
         __tracebackhide__ = True
-        from nnmagic.magics import commands
+        from nnmagic.magics import answers
 
         if cell is None:
-            return commands.run(commands.trace_of, self.nntrace, line, self.shell, local_ns)
-        return commands.run_cell(self.nntrace, line, cell, self.shell, local_ns)
+            return answers.run(answers.trace_of, self.nntrace, line, self.shell, local_ns)
+        return answers.run_cell(self.nntrace, line, cell, self.shell, local_ns)

@@ -22,7 +22,7 @@ from nnmagic.tensors.metadata import bytes_of, is_lazy, storage_bytes
 from nnmagic.torch_private import is_compiled
 
 
-class RunObserver(ShapeObserver):
+class RealRunObserver(ShapeObserver):
     """Notes the calls of a real run, whose networks are known only once they are called.
 
     What a checkpoint computes again during a backward is no call of its own.
@@ -154,7 +154,7 @@ def describe_run(
     """
     __tracebackhide__ = True
     counter = FlopCounter()
-    observer = RunObserver(naming, counter)
+    observer = RealRunObserver(naming, counter)
     try:
         with within or nullcontext():
             with counter, observed(observer):

@@ -1,4 +1,4 @@
-"""The commands behind the magics: from a typed line to the record that it asks for."""
+"""What a typed line is answered with: from its words to the record that it asks for."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
