@@ -46,7 +46,8 @@ class RunningCall(Generic[Record]):
         kwargs: its keyword arguments.
         network: the network that the call belongs to.
         layer: the layer's dotted name, e.g. `"encoder.layers.0"`; `""` for the network itself.
-        step: which outermost call of the network it is, from 0; an inner call has its parent's.
+        step: which outermost call of the network it is, from 0; an inner call has its
+            parent's.
 
     Attributes:
         parent: the call that it was made in, or None.
@@ -83,8 +84,7 @@ class RunningCall(Generic[Record]):
         kwargs: dict[str, Any],
         network: Network,
         layer: str,
-        *,
-        step: int = 0,
+        step: int,
     ) -> None:
         parent = stack[-1] if stack else None
         self.observer = observer
@@ -96,7 +96,7 @@ class RunningCall(Generic[Record]):
         self.layer = layer
         self.parent = parent
         self.depth = len(stack)
-        self.step: int = step if parent is None else parent.step
+        self.step = step
         self.recomputed: bool = graph_task() >= 0 or (parent is not None and parent.recomputed)
         self.is_skipped = parent is None and step % observer.every > 0
 
@@ -167,57 +167,42 @@ class CallObserver(ABC, Generic[Record]):
                 return None
             depth = len(stack)
             try:
-                if stack:
-                    call = self._inner(stack, module, args, kwargs)
-                else:
-                    call = self._outermost(stack, module, args, kwargs)
-                if call is not None:
-                    stack.append(call)
-                    if not call.is_skipped:
-                        call.record = self.began(call)
+                named = self._inner(stack, module) if stack else self._outermost(stack, module)
+                if named is None:
+                    return None
+                call = RunningCall(self, stack, module, args, kwargs, *named)
+                stack.append(call)
+                if not call.is_skipped:
+                    call.record = self.began(call)
             except BaseException:  # an interrupt
                 del stack[depth:]
                 raise
         return call
 
     def _inner(
-        self,
-        stack: list[RunningCall[Record]],
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> RunningCall[Record] | None:
+        self, stack: list[RunningCall[Record]], module: nn.Module
+    ) -> tuple[Network, str, int] | None:
+        """Return the network, the layer's name and the step of a call inside another one."""
         parent = stack[-1]
         network = parent.network
         if parent.is_skipped or type(module).__module__ == UNLIFTED:
             return None  # torch's check of an exported program's arguments is no layer
-        known = network.names.get(id(module))
-        if known is not None and known[1]() is module:
-            name = known[0]
-        else:
-            name = network.name_of(module, parent.module, parent.layer)
-        return RunningCall(self, stack, module, args, kwargs, network, name)
+        return network, network.name_of(module, parent.module, parent.layer), parent.step
 
     def _outermost(
-        self,
-        stack: list[RunningCall[Record]],
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> RunningCall[Record] | None:
+        self, stack: list[RunningCall[Record]], module: nn.Module
+    ) -> tuple[Network, str, int] | None:
+        """Return the same of a call outside every other one."""
         recomputed = in_backward()
         # a recomputation, or a thread, goes on with a network of which another call is at the root
         goes_on = recomputed or stack is not self.running
-        found = (self.naming.home_of if goes_on else self.naming.network_of)(module)
-        if found is None:
+        network = (self.naming.home_of if goes_on else self.naming.network_of)(module)
+        if network is None:
             return None
-        name = found.name_of(module, None, "")
-        if found.steps and (recomputed or (goes_on and name)):
-            step = found.steps - 1
-        else:
-            step = found.steps
-            found.steps += 1
-        return RunningCall(self, stack, module, args, kwargs, found, name, step=step)
+        name = network.name_of(module, None, "")
+        if not network.steps or not (recomputed or (goes_on and name)):
+            network.steps += 1
+        return network, name, network.steps - 1
 
     def leave(self, call: RunningCall[Record], output: Any) -> None:
         """Note that a call returned."""
@@ -304,37 +289,31 @@ class _Observers:
     def add(self, observer: Observer, *, eager: bool) -> None:
         """Let an observer see the calls from now on."""
         with self._lock:
-            self._add(observer, eager=eager)
-
-    def _add(self, observer: Observer, *, eager: bool) -> None:
-        if not self.observers:
-            self.limit = sys.getrecursionlimit()
-            sys.setrecursionlimit(self.limit + HEADROOM)
-            skip_in_dynamo(self.code)
-            self.torchs_code, MODULE_CALL.__code__ = MODULE_CALL.__code__, self.code
-        self._set((*self.observers, observer))
-        # before torch._dynamo is there nothing can have been compiled, and it takes a second
-        if eager and dynamo_is_loaded():
-            self.eager += (observer,)
-            self.stance = self.stance or torch.compiler.set_stance("force_eager")
+            if not self.observers:
+                self.limit = sys.getrecursionlimit()
+                sys.setrecursionlimit(self.limit + HEADROOM)
+                skip_in_dynamo(self.code)
+                self.torchs_code, MODULE_CALL.__code__ = MODULE_CALL.__code__, self.code
+            self._set((*self.observers, observer))
+            # before torch._dynamo is there nothing can have been compiled, and it takes a second
+            if eager and dynamo_is_loaded():
+                self.eager += (observer,)
+                self.stance = self.stance or torch.compiler.set_stance("force_eager")
 
     def remove(self, observer: Observer) -> None:
         """Let it see no more."""
         with self._lock:
-            self._remove(observer)
-
-    def _remove(self, observer: Observer) -> None:
-        self._set(tuple(each for each in self.observers if each is not observer))
-        if observer in self.eager:
-            self.eager = tuple(each for each in self.eager if each is not observer)
-            if not self.eager:
-                self.stance.__exit__(None, None, None)
-                self.stance = None
-        if self.observers:
-            return
-        MODULE_CALL.__code__ = self.torchs_code
-        if sys.getrecursionlimit() == self.limit + HEADROOM:  # else the user has set another
-            sys.setrecursionlimit(self.limit)
+            self._set(tuple(each for each in self.observers if each is not observer))
+            if observer in self.eager:
+                self.eager = tuple(each for each in self.eager if each is not observer)
+                if not self.eager:
+                    self.stance.__exit__(None, None, None)
+                    self.stance = None
+            if self.observers:
+                return
+            MODULE_CALL.__code__ = self.torchs_code
+            if sys.getrecursionlimit() == self.limit + HEADROOM:  # else the user has set another
+                sys.setrecursionlimit(self.limit)
 
     def _set(self, observers: tuple[Observer, ...]) -> None:
         self.observers = observers

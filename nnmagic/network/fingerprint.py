@@ -2,10 +2,8 @@
 
 import weakref
 import zlib
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,48 +20,8 @@ COPIED = 1 << 20
 ONLY_PARAMETERS, ONLY_TENSORS = frozenset({nn.Parameter}), frozenset({Tensor})
 ONLY_TUPLES = frozenset({tuple})
 
-DATA_PTR, VERSION = Tensor.data_ptr, raw_version
-
-MISSING = (None,)
-
-
-@dataclass(slots=True)
-class _Held:
-    """The tensors of one kind that the layers of a network hold.
-
-    Attributes:
-        layers: for each the name of its layer.
-        names: its own name there.
-        columns: what tells whether it is the same, in one list or several.
-    """
-
-    layers: list[str]
-    names: list[str]
-    columns: tuple[list[Any], ...]
-
-    def by_name(self) -> dict[str, tuple[Any, ...]]:
-        """Return what tells whether each is the same, by its dotted name."""
-        return {
-            f"{layer}.{name}" if layer else name: (*marks,)
-            for layer, name, *marks in zip(self.layers, self.names, *self.columns, strict=True)
-        }
-
-
-class _Tensors(NamedTuple):
-    """The same with the tensors themselves, for the moment."""
-
-    layers: list[str]
-    names: list[str]
-    tensors: list[Tensor]
-
-    def add(self, layer: str, registry: Mapping[str, Tensor | None]) -> None:
-        """Add what a layer holds."""
-        layers, names, tensors = self
-        for name, tensor in registry.items():
-            if tensor is not None:
-                layers.append(layer)
-                names.append(name)
-                tensors.append(tensor)
+Held = dict[tuple[str, str], Any]
+"""What tells whether tensors are the same, by the names of the layer and of the tensor in it."""
 
 
 class Fingerprint:
@@ -81,23 +39,25 @@ class Fingerprint:
         self.whole = True
         self.parameters, self.buffers = self._now()
 
-    def _now(self) -> tuple[_Held, _Held]:
-        parameters, buffers = _Tensors([], [], []), _Tensors([], [], [])
+    def _now(self) -> tuple[Held, Held]:
+        parameters: dict[tuple[str, str], Tensor] = {}
+        buffers: dict[tuple[str, str], Tensor] = {}
         for name, reference in self.layers:
             layer = reference()
             if layer is not None:
-                if parameters_of(layer):
-                    parameters.add(name, parameters_of(layer))
-                if buffers_of(layer):
-                    buffers.add(name, buffers_of(layer))
-        if not ONLY_PARAMETERS.issuperset(map(type, parameters.tensors)):
-            self.whole &= all(isinstance(each, nn.Parameter) for each in parameters.tensors)
-        if any(map(devices.is_capturing, buffers.tensors)):
+                for tensors, registry in (
+                    (parameters, parameters_of(layer)),
+                    (buffers, buffers_of(layer)),
+                ):
+                    for key, tensor in registry.items():
+                        if tensor is not None:
+                            tensors[name, key] = tensor
+        if not ONLY_PARAMETERS.issuperset(map(type, parameters.values())):
+            self.whole &= all(isinstance(each, nn.Parameter) for each in parameters.values())
+        if any(map(devices.is_capturing, buffers.values())):
             self.whole = False
-        return (
-            _Held(parameters.layers, parameters.names, _marks(parameters.tensors)),
-            _Held(buffers.layers, buffers.names, (_values(buffers.tensors),)),
-        )
+        marks, values = _marks([*parameters.values()]), _values([*buffers.values()])
+        return dict(zip(parameters, marks, strict=True)), dict(zip(buffers, values, strict=True))
 
     def changes(self) -> list[str] | None:
         """Return the names of what is not as it was.
@@ -108,34 +68,32 @@ class Fingerprint:
         parameters, buffers = self._now()
         if not self.whole:
             return None
-        changed = []
-        if parameters != self.parameters:
-            before, now = self.parameters.by_name(), parameters.by_name()
-            changed += [n for n in before | now if before.get(n) != now.get(n)]
-        if ONLY_TUPLES.issuperset(map(type, *buffers.columns)) and buffers == self.buffers:
-            return changed
-        before, now = self.buffers.by_name(), buffers.by_name()
-        try:
-            with HiddenFromUserCode():
-                differ = {
-                    n: _differ(*before.get(n, MISSING), *now.get(n, MISSING)) for n in before | now
-                }
-                there = {n: flag for n, flag in differ.items() if isinstance(flag, Tensor)}
-                if there:
-                    flags = devices.read_together([*there.values()])
-                    differ |= zip(there, map(bool, flags), strict=True)
-        except RuntimeError:
-            return None
-        return changed + [n for n, differs in differ.items() if differs]
+        before, changed = self.parameters, list[tuple[str, str]]()
+        if parameters != before:
+            changed += [n for n in before | parameters if before.get(n) != parameters.get(n)]
+        before = self.buffers
+        if not ONLY_TUPLES.issuperset(map(type, buffers.values())) or buffers != before:
+            try:
+                with HiddenFromUserCode():
+                    differ = {n: _differ(before.get(n), buffers.get(n)) for n in before | buffers}
+                    there = {n: flag for n, flag in differ.items() if isinstance(flag, Tensor)}
+                    if there:
+                        flags = devices.read_together([*there.values()])
+                        differ |= zip(there, map(bool, flags), strict=True)
+            except RuntimeError:
+                return None
+            changed += [n for n, differs in differ.items() if differs]
+        return [".".join(filter(None, names)) for names in changed]
 
 
-def _marks(tensors: list[Tensor]) -> tuple[list[Any], ...]:
+def _marks(tensors: list[Tensor]) -> list[Any]:
     """Return the identities of tensors, where their memory is, and their version counters."""
     try:
         with DisableTorchFunction():
-            return [*map(id, tensors)], [*map(DATA_PTR, tensors)], [*map(VERSION, tensors)]
+            marks = map(id, tensors), map(Tensor.data_ptr, tensors), map(raw_version, tensors)
+            return [*zip(*marks, strict=True)]
     except (RuntimeError, ValueError, NotImplementedError):
-        return ([*map(_mark, tensors)],)
+        return [*map(_mark, tensors)]
 
 
 def _mark(tensor: Tensor) -> Any:

@@ -3,7 +3,7 @@
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,23 +21,17 @@ class GoneError(ValueError):
     """A call cannot be made again; the text says why."""
 
 
-class _Tensor:
+class _Tensor(NamedTuple):
     """The place of a tensor among a call's arguments."""
 
-    __slots__ = ("live", "version")
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self.live = weakref.ref(tensor)
-        self.version = version_of(tensor)
+    live: weakref.ref[torch.Tensor]
+    version: int
 
 
-class _Lost:
-    """The place of an argument that a record cannot keep."""
+class _Lost(NamedTuple):
+    """The place of an argument that a record cannot keep: the name of its class."""
 
-    __slots__ = ("type",)
-
-    def __init__(self, value: Any) -> None:
-        self.type = type(value).__name__
+    type: str
 
 
 class RootCall:
@@ -97,8 +91,8 @@ class RootCall:
 
 def _kept(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor):
-        return _Tensor(leaf)
-    return leaf if isinstance(leaf, PLAIN) else _Lost(leaf)
+        return _Tensor(weakref.ref(leaf), version_of(leaf))
+    return leaf if isinstance(leaf, PLAIN) else _Lost(type(leaf).__name__)
 
 
 def _value(leaf: _Tensor, log: TraceLog, index: int | None) -> torch.Tensor:
