@@ -36,36 +36,28 @@ def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape)
 
 
-def picture_axes(spatial: int) -> str:
-    """Return the names of the axes of a batch with so many spatial ones."""
-    return ", ".join(("batch", "channels", *AXES[-spatial:]))
-
-
 def is_integer(tensor: torch.Tensor) -> bool:
     """Tell whether a tensor holds integers, bools left out."""
-    kinds = tensor.is_floating_point(), tensor.is_complex(), tensor.dtype is torch.bool
-    return not any(kinds)
+    return tensor.dtype is not torch.bool and not (
+        tensor.is_floating_point() or tensor.is_complex()
+    )
 
 
 def axis(got: torch.Tensor, place: int, wanted: int, expects: str, name: str) -> str:
     """Say that one axis has not the wanted size, `""` if it has."""
     if got.dim() == 0 or got.dim() < -place:
         return f"got {shape_of(got)}, {expects}: it has no {name}"
-    if got.shape[place] != wanted:
-        return (
-            f"got {shape_of(got)}, {expects}: the {name} must be {wanted}, it is {got.shape[place]}"
-        )
-    return ""
+    if got.shape[place] == wanted:
+        return ""
+    return f"got {shape_of(got)}, {expects}: the {name} must be {wanted}, it is {got.shape[place]}"
 
 
 def number_of_axes(got: torch.Tensor, spatial: int, expects: str = "") -> str:
     """Say that a picture has too many or too few axes for a batch, and how to add them."""
-    wanted = spatial + 2
-    text = f"got {shape_of(got)}{expects}: it takes ({picture_axes(spatial)}), {wanted} axes"
-    text += f", it got {got.dim()}"
-    if got.dim() == wanted - 1:
-        text += "; one item becomes a batch with .unsqueeze(0)"
-    return text
+    axes = ("batch", "channels", *AXES[-spatial:])
+    text = f"got {shape_of(got)}{expects}: it takes ({', '.join(axes)}), {len(axes)} axes"
+    hint = "; one item becomes a batch with .unsqueeze(0)" if got.dim() == spatial + 1 else ""
+    return f"{text}, it got {got.dim()}{hint}"
 
 
 def home(module: nn.Module, got: torch.Tensor) -> str:
@@ -73,18 +65,14 @@ def home(module: nn.Module, got: torch.Tensor) -> str:
     weight = next(module.parameters(recurse=False), None)
     if weight is None:
         return ""
+    same = weight.dtype == got.dtype or not weight.is_floating_point() or got.is_complex()
     text = elsewhere(weight, got)
-    if text:
+    if text or same or torch.is_autocast_enabled(got.device.type):
         return text
-    if weight.dtype == got.dtype or not weight.is_floating_point():
-        return ""
-    if got.is_complex() or torch.is_autocast_enabled(got.device.type):
-        return ""
     wanted = name_of(weight.dtype)
+    picture = " / 255 if it is a picture" if got.dtype is torch.uint8 else ""
     text = f"got {name_of(got.dtype)}, its parameters are {wanted}: convert the input with "
-    if got.dtype is torch.uint8:
-        return f"{text}.to(torch.{wanted}) / 255 if it is a picture"
-    return f"{text}.to(torch.{wanted})"
+    return f"{text}.to(torch.{wanted}){picture}"
 
 
 def elsewhere(weight: torch.Tensor, got: torch.Tensor) -> str:
@@ -256,9 +244,8 @@ def layer_norm(module: nn.LayerNorm, got: torch.Tensor, given: Given) -> str:
 
 def group_norm(module: nn.GroupNorm, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the input of a group norm."""
-    channels = module.num_channels
-    text = axis(got, 1, channels, f"num_channels is {channels}", "channel axis")
-    return text or home(module, got)
+    expects = f"num_channels is {module.num_channels}"
+    return axis(got, 1, module.num_channels, expects, "channel axis") or home(module, got)
 
 
 def attention(module: nn.MultiheadAttention, got: torch.Tensor, given: Given) -> str:
@@ -266,9 +253,9 @@ def attention(module: nn.MultiheadAttention, got: torch.Tensor, given: Given) ->
     query, key, value = (argument(given, name) for name in ("query", "key", "value"))
     if query is None or key is None or value is None:
         return ""
-    widths = {"query": module.embed_dim, "key": module.kdim, "value": module.vdim}
-    for name, tensor in (("query", query), ("key", key), ("value", value)):
-        wanted = widths[name]
+    widths = module.embed_dim, module.kdim, module.vdim
+    names = "query", "key", "value"
+    for name, tensor, wanted in zip(names, (query, key, value), widths, strict=True):
         expects = f"embed_dim is {wanted}" if name == "query" else f"the width of its {name}s"
         text = axis(tensor, -1, wanted, expects, "last axis")
         if text:
@@ -292,11 +279,9 @@ def encoder(
     layer = layers[0]
     if not isinstance(getattr(layer, "self_attn", None), nn.MultiheadAttention):
         return ""
-    inside = layer.self_attn
-    width = inside.embed_dim
-    mask = "mask" if whole else "src_mask"
+    inside, mask = layer.self_attn, "mask" if whole else "src_mask"
     return (
-        axis(got, -1, width, f"d_model is {width}", "last axis")
+        axis(got, -1, inside.embed_dim, f"d_model is {inside.embed_dim}", "last axis")
         or masks(inside, got, got, given, mask, "src_key_padding_mask")
         or home(inside, got)
     )

@@ -87,7 +87,7 @@ class Naming:
         self.networks: list[Network] = []
         self._roots: dict[int, Network] = {}
         self._labels: dict[str, int] = {}
-        self._outside = ""
+        self._outside: Network | None = None
         self._homes: dict[int, tuple[weakref.ref[nn.Module], Network]] = {}
 
     def network_of(self, module: nn.Module) -> Network | None:
@@ -124,13 +124,10 @@ class Naming:
 
     def outside(self, label: str) -> Network:
         """Return what stands for a network where something runs outside all modules."""
-        found = (each for each in self.networks if each.label == self._outside)
-        network = next(found, None)
-        if network is None:
-            self._outside = self._unique(label)
-            network = Network(len(self.networks), self._outside, None)
-            self.networks.append(network)
-        return network
+        if self._outside is None:
+            self._outside = Network(len(self.networks), self._unique(label), None)
+            self.networks.append(self._outside)
+        return self._outside
 
     def _unique(self, label: str) -> str:
         number = self._labels.get(label, 0) + 1

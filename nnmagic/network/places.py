@@ -56,17 +56,16 @@ def place_text(path: str, line: int) -> str:
     """Return how a place in the code is shown: `model.py:12`, a notebook's by its source line."""
     if not path:
         return ""
-    file = _file_name(path)
-    if file:
-        return f"{file}:{line}"
+    if _is_file(path):
+        return f"{os.path.basename(path)}:{line}"
     source = linecache.getline(path, line).strip()
     return f"“{source}”" if source else ""
 
 
 @lru_cache
-def _file_name(path: str) -> str:
-    """Return the name of a file of code, `""` for a cell of a notebook."""
-    return os.path.basename(path) if os.path.exists(path) and "ipykernel" not in path else ""
+def _is_file(path: str) -> bool:
+    """Tell whether code stands in a file, and not in a cell of a notebook."""
+    return os.path.exists(path) and "ipykernel" not in path
 
 
 TORCHS_LAYERS = TORCH_FOLDER + "nn/modules"

@@ -2,7 +2,7 @@
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from operator import is_, itemgetter
 from typing import Any
@@ -77,7 +77,8 @@ def preserved(
                 module.__class__ = cls  # a lazy module becomes its full self in a run
             attributes = module.__dict__
             # a dict that is filled anew shares no keys with others of its class: slower for good
-            if not (_are_theis_same(attributes.values(), values) and (*attributes,) == names):
+            same = len(attributes) == len(values) and all(map(is_, attributes.values(), values))
+            if not same or (*attributes,) != names:
                 attributes.clear()
                 attributes.update(zip(names, values, strict=True))
         contents.put_back()
@@ -85,10 +86,6 @@ def preserved(
             for buffer, value in copies:
                 if not is_same(buffer.detach(), value):
                     buffer.copy_(value)
-
-
-def _are_theis_same(now: Collection[Any], before: Collection[Any]) -> bool:
-    return len(now) == len(before) and all(map(is_, now, before))
 
 
 def _another(lazy: Any) -> torch.Tensor:
@@ -151,7 +148,8 @@ class _Contents:
         for container in filter(None, self.empty):
             container.clear()
         for container, content in self.filled.values():
-            _refill(container, content)
+            container.clear()
+            (container.extend if isinstance(container, list | deque) else container.update)(content)
 
 
 def _inside(value: Any) -> Iterable[Any]:
@@ -162,14 +160,6 @@ def _inside(value: Any) -> Iterable[Any]:
         return ()
     # an object of the user's: its attributes are a container too
     return [vars(value)] if hasattr(value, "__dict__") else ()
-
-
-def _refill(container: Any, content: Any) -> None:
-    container.clear()
-    if isinstance(container, list | deque):
-        container.extend(content)
-    else:
-        container.update(content)
 
 
 @block

@@ -247,8 +247,7 @@ class Recorder:
         """Name the layer that raised an exception on it, as a note."""
         if error is not self._error:
             return
-        layer = self.log.layer_of(self._origin)
-        failure = self.log.failures[self._origin]
+        layer, failure = self.log.layer_of(self._origin), self.log.failures[self._origin]
         where = self.log.place_of(self._origin)
         place = f", called at {failure.place}" if failure.place else ""
         why = f": {failure.mismatch}" if failure.mismatch else ""

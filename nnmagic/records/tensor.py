@@ -1,10 +1,11 @@
 """What is known of one tensor: its metadata, its statistics, the kept values."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import hypot, inf, isnan, nan, prod, sqrt
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from nnmagic.display.table import Histogram
 from nnmagic.records.histograms import histograms
@@ -31,34 +32,16 @@ class Sample:
 
     def tolist(self) -> Any:
         """Return the values as lists nested like the shape, or the one value of a 0-d tensor."""
-        if self.numel == 0:
-            return _nested([], self.shape)
-        if self.format == "Zd":
-            parts = memoryview(self.data).cast("d").tolist()
-            pairs = zip(parts[::2], parts[1::2], strict=True)
-            return _nested([complex(real, imag) for real, imag in pairs], self.shape)
-        return self._numbers(self.shape)
+        return self._array().reshape(self.shape).tolist()
 
     def flat(self) -> list[float]:
         """Return the values in one list; complex ones by absolute value."""
-        if self.numel == 0:
-            return []
-        if self.format == "Zd":
-            parts = memoryview(self.data).cast("d").tolist()
-            return [abs(complex(*pair)) for pair in zip(parts[::2], parts[1::2], strict=True)]
-        numbers: list[float] = self._numbers((self.numel,))
+        values = self._array()
+        numbers: list[float] = (np.abs(values) if self.format == "Zd" else values).tolist()
         return numbers
 
-    def _numbers(self, shape: tuple[int, ...]) -> Any:
-        view: Any = memoryview(self.data)
-        return view.cast(self.format, shape).tolist()
-
-
-def _nested(values: list[Any], shape: Sequence[int]) -> Any:
-    if not shape:
-        return values[0]
-    step = prod(shape[1:])
-    return [_nested(values[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0])]
+    def _array(self) -> np.ndarray:
+        return np.frombuffer(self.data, "D" if self.format == "Zd" else self.format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +70,6 @@ class Samples(NamedTuple):
     leading: Sample | None
     spread: Sample | None
     picture: Picture | None = None
-
-    def without_picture(self) -> "Samples":
-        """Return these without the values to draw the tensor by."""
-        return self._replace(picture=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

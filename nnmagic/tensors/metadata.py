@@ -33,11 +33,7 @@ class HiddenFromUserCode:
     __slots__ = ("_guards",)
 
     def __enter__(self) -> Self:
-        self._guards = (
-            DisableTorchFunction(),
-            DisableTorchDispatch(),
-            DisableFuncTorch(),
-        )
+        self._guards = DisableTorchFunction(), DisableTorchDispatch(), DisableFuncTorch()
         for guard in self._guards:
             guard.__enter__()
         return self
@@ -64,8 +60,9 @@ def has_observers(tensor: torch.Tensor) -> bool:
 
 def is_lazy(tensor: torch.Tensor) -> bool:
     """Tell whether a tensor of a lazy layer has no shape yet."""
-    usual = type(tensor) in (nn.Parameter, torch.Tensor)  # to ask for an instance is slow
-    return not usual and isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer)
+    if type(tensor) in PLAIN:  # to ask for an instance is slow
+        return False
+    return isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer)
 
 
 def bytes_of(tensor: torch.Tensor) -> int:
