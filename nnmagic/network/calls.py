@@ -210,7 +210,7 @@ class CallObserver(ABC, Generic[Record]):
             with self.lock:
                 self.ended(call, output)
         stack = call.stack
-        if stack and stack[-1] is call:  # the usual case
+        if stack and stack[-1] is call:
             stack.pop()
         else:
             del stack[call.depth :]

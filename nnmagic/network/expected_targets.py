@@ -42,10 +42,10 @@ def class_loss(module: Any, got: torch.Tensor, given: Given) -> str:
 
 def _range(module: Any, scores: torch.Tensor, target: torch.Tensor) -> str:
     classes = scores.shape[1] if scores.dim() > 1 else scores.shape[0]
-    known = target[target != module.ignore_index]
-    if not known.numel() or known.is_meta:
+    counted = target[target != module.ignore_index]
+    if not counted.numel() or counted.is_meta:
         return ""
-    low, high = int(known.min()), int(known.max())
+    low, high = int(counted.min()), int(counted.max())
     if low >= 0 and high < classes:
         return ""
     return f"got targets {low} … {high}: the scores are of {classes} classes, 0 … {classes - 1}"

@@ -47,7 +47,7 @@ def mismatch(
         module: the layer.
         args: the positional arguments that it got.
         kwargs: the keyword arguments.
-        error: what it raised, if that is known.
+        error: what it raised, if it raised.
     """
     try:
         given, unfit = _bound(module, args, kwargs)
@@ -103,20 +103,20 @@ def _list(got: Any, error: BaseException | None) -> str:
 def _code(error: BaseException | None) -> str:
     """Return the code of the user's that raised, with the shapes of the tensors that it names."""
     step = error.__traceback__ if error is not None else None
-    found = None
+    innermost = None
     while step is not None:
         path = step.tb_frame.f_code.co_filename
         if not is_no_place(path):
-            found = step
+            innermost = step
         step = step.tb_next
-    if found is None:
+    if innermost is None:
         return ""
-    frame = found.tb_frame
-    positions = list(frame.f_code.co_positions())[found.tb_lasti // 2]
+    frame = innermost.tb_frame
+    positions = list(frame.f_code.co_positions())[innermost.tb_lasti // 2]
     source = _source(frame.f_code.co_filename, positions)
     names = dict.fromkeys(re.findall(r"(?<![\w.])[A-Za-z_]\w*", source))
     shapes = [
-        f"{name} {_form(value)}"
+        f"{name} {_shape_and_dtype(value)}"
         for name in names
         if isinstance(value := frame.f_locals.get(name), torch.Tensor)
     ]
@@ -125,7 +125,7 @@ def _code(error: BaseException | None) -> str:
     return f"in “{printable(source)}” with {', '.join(shapes)}"
 
 
-def _form(tensor: torch.Tensor) -> str:
+def _shape_and_dtype(tensor: torch.Tensor) -> str:
     dtype = "" if tensor.dtype is torch.float32 else f" {name_of(tensor.dtype)}"
     return f"{tuple(tensor.shape)}{dtype}"
 

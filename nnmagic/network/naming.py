@@ -41,7 +41,7 @@ class Network:
         self.names = {id(m): (name, weakref.ref(m)) for name, m in named.items()}
 
     def layers(self) -> list[tuple[str, weakref.ref[nn.Module]]]:
-        """Return the layers that are known, with their names, weakly referenced."""
+        """Return the layers with their names, weakly referenced."""
         return list(self.names.values())
 
     def name_of(self, module: nn.Module, parent: nn.Module | None, parent_name: str) -> str:
@@ -50,9 +50,9 @@ class Network:
         A layer that was added during the run is looked up in its parent; one that is in no
         network, such as a Softmax made inside a `forward`, is called by its class in brackets.
         """
-        known = self.names.get(id(module))
-        if known is not None and known[1]() is module:
-            return known[0]
+        entry = self.names.get(id(module))
+        if entry is not None and entry[1]() is module:
+            return entry[0]
         own = f"({type(module).__name__})"
         if parent is not None:
             added = (key for key, child in children_of(parent).items() if child is module)
@@ -92,9 +92,9 @@ class Naming:
 
     def network_of(self, module: nn.Module) -> Network | None:
         """Return the network that an outermost call belongs to; None where it is left out."""
-        known = self._homes.get(id(module))
-        if known is not None and known[0]() is module:
-            return known[1]
+        entry = self._homes.get(id(module))
+        if entry is not None and entry[0]() is module:
+            return entry[1]
         holders = [
             (name, candidate)
             for name, candidate in self.candidates()
@@ -117,8 +117,8 @@ class Naming:
     def home_of(self, module: nn.Module) -> Network | None:
         """Return the network that ran last of those that hold a layer, else as `network_of`."""
         for network in reversed(self.networks):
-            known = network.names.get(id(module))
-            if known is not None and known[1]() is module:
+            entry = network.names.get(id(module))
+            if entry is not None and entry[1]() is module:
                 return network
         return self.network_of(module)
 

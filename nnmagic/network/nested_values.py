@@ -44,8 +44,8 @@ def tensors_in(value: Any) -> tuple[Shape, tuple[torch.Tensor, ...]]:
     """
     if type(value) in PLAIN:
         return shape_of(value), (value,)
-    found: list[torch.Tensor] = []
-    return _shapes(value, found, set()), tuple(found)
+    tensors: list[torch.Tensor] = []
+    return _shapes(value, tensors, set()), tuple(tensors)
 
 
 def tensors_of_call(
@@ -60,32 +60,32 @@ def tensors_of_call(
         return shape_of(args[0]), args
     if not kwargs:
         return tensors_in(args)
-    found: list[torch.Tensor] = []
-    positional = _shapes(args, found, set()) or ()
-    keyword = _shapes(kwargs, found, set())
+    tensors: list[torch.Tensor] = []
+    positional = _shapes(args, tensors, set()) or ()
+    keyword = _shapes(kwargs, tensors, set())
     shape = positional if keyword is None else (*positional, keyword)
-    return shape or None, tuple(found)
+    return shape or None, tuple(tensors)
 
 
-def _shapes(value: Any, found: list[torch.Tensor], parents: set[int]) -> Shape:
+def _shapes(value: Any, tensors: list[torch.Tensor], parents: set[int]) -> Shape:
     kind = type(value)  # `isinstance` would ask the value for its class, which may raise
     if issubclass(kind, torch.Tensor):
-        found.append(value)
+        tensors.append(value)
         return shape_of(value)
     if id(value) in parents or len(parents) > DEEPEST:
         return None  # a container that holds itself, or all but does
     parents.add(id(value))
-    known = []
+    shapes = []
     for key, part in _parts(value):
-        shape = _shapes(part, found, parents)
+        shape = _shapes(part, tensors, parents)
         if shape is not None:
-            known.append((key, shape))
+            shapes.append((key, shape))
     parents.discard(id(value))
-    if not known:
+    if not shapes:
         return None
     if issubclass(kind, tuple | list):
-        return tuple(shape for _, shape in known)
-    return {key if isinstance(key, str | int) else _key_text(key): shape for key, shape in known}
+        return tuple(shape for _, shape in shapes)
+    return {key if isinstance(key, str | int) else _key_text(key): shape for key, shape in shapes}
 
 
 def _key_text(key: Any) -> str:

@@ -81,7 +81,7 @@ class CallingPlaces:
     def __init__(self, texts: list[str]) -> None:
         self.texts = texts
         self._numbers: dict[tuple[str, int], int] = {}
-        self._known: dict[tuple[int, int], tuple[Any, int | None]] = {}
+        self._by_instruction: dict[tuple[int, int], tuple[Any, int | None]] = {}
 
     def __call__(self, parents: int | None) -> int:
         """Return the number of the place that calls the layer at hand.
@@ -96,13 +96,13 @@ class CallingPlaces:
         frame = frame.f_back
         code = frame.f_code
         key = id(code), frame.f_lasti
-        known = self._known.get(key)
-        if known is None:
+        entry = self._by_instruction.get(key)
+        if entry is None:
             inside_torch = code.co_filename.startswith(TORCHS_LAYERS)
             if not inside_torch and is_no_place(code.co_filename):
                 return self._found(frame)  # such code is called from many places
-            known = self._known[key] = code, None if inside_torch else self._found(frame)
-        place = known[1]
+            entry = self._by_instruction[key] = code, None if inside_torch else self._found(frame)
+        place = entry[1]
         if place is None:
             place = self._found(frame) if parents is None else parents
         return place

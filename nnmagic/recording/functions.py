@@ -78,15 +78,15 @@ class FunctionMode(TorchFunctionMode):
         if _may_write(func, name, kwargs):
             with self.at_rest():
                 seen = self.inputs((args, kwargs))
-        given = tensors_in((args, kwargs))[1] if name != "__setitem__" else ()
-        versions = [version_of(tensor) for tensor in given]
+        arguments = tensors_in((args, kwargs))[1] if name != "__setitem__" else ()
+        versions = [version_of(tensor) for tensor in arguments]
         output = func(*args, **kwargs)
         with self.at_rest():
             result = args[0] if name == "__setitem__" else output
             returned = tensors_in(result)[1]
             same = [
                 any(each is tensor and version_of(each) == version >= 0 for each in returned)
-                for tensor, version in zip(given, versions, strict=True)
+                for tensor, version in zip(arguments, versions, strict=True)
             ]
             if returned and not (any(same) and len(returned) == 1):
                 seen = self.inputs((args, kwargs)) if seen is None else seen
@@ -219,9 +219,9 @@ class FunctionObserver(RunObserver):
             self.mode.come_back()
 
     def _inputs(
-        self, given: tuple[tuple[Any, ...], dict[str, Any]]
+        self, arguments: tuple[tuple[Any, ...], dict[str, Any]]
     ) -> tuple[Shape, tuple[int, ...]]:
-        shape, tensors = tensors_of_call(*given)
+        shape, tensors = tensors_of_call(*arguments)
         parent = self.running[-1] if self.running else None
         index = -1 if parent is None or parent.is_skipped else parent.network.index
         with self.lock:

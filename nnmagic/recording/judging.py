@@ -58,8 +58,9 @@ def alike(tensor: torch.Tensor) -> bool | torch.Tensor:
 
     Of a tensor on an accelerator it is a flag there.
     """
-    if not _is_plain(tensor) or not tensor.dim() or tensor.shape[0] < 2:
-        return False
+    is_plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided
+    if not is_plain or tensor.is_meta or not tensor.dim() or tensor.shape[0] < 2:
+        return False  # a subclass may need its own code to be read
     with hidden_from_user_code(tensor):
         tensor = tensor.detach()
         first = tensor[0]
@@ -69,12 +70,6 @@ def alike(tensor: torch.Tensor) -> bool | torch.Tensor:
             return False
         parts = tensor.split(max(1, devices.PIECE // max(1, first.numel())))
         return torch.stack([(part == first).all() for part in parts]).all()
-
-
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Tell whether torch's own kernels can read a tensor; a subclass may need its own code."""
-    strided = type(tensor) is torch.Tensor and tensor.layout is torch.strided
-    return strided and not tensor.is_meta
 
 
 class Judging:

@@ -50,7 +50,7 @@ class Recorder:
     Args:
         log: the columns to fill.
         tensors: writes the tensors into the same log.
-        gradients: follows a backward, where gradients are asked for.
+        gradients: follows a backward, None records no gradients.
         changes: compares the networks before and after, where the log is to say what changed.
         eager: whether compiled networks run eagerly meanwhile, which the log says then.
 
@@ -120,9 +120,9 @@ class Recorder:
         if call.stack is not running and running and not log.places[place]:
             starter = running[-1]  # a thread that is made by code without a place
             place = place if starter.is_skipped else starter.record.place
-        known = len(log.layers)
+        layer_count = len(log.layers)
         layer = log.layer_index(network.index, call.layer, type(module).__name__)
-        if layer == known and (type(module) not in self._torchs_own or is_compiled(module)):
+        if layer == layer_count and (type(module) not in self._torchs_own or is_compiled(module)):
             self._remark(module)
         index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
         if call.recomputed:

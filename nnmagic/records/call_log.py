@@ -40,7 +40,7 @@ class Failure:
     Attributes:
         type: the exception's class name.
         message: the first line of its text.
-        mismatch: what the layer got against what it expects, where that is known.
+        mismatch: what the layer got against what it expects, where they visibly differ.
         place: the file and line, or the source line, of the code that called the layer.
         cause: the exception of which layer it was raised after, `""` for none.
     """
@@ -81,7 +81,7 @@ class TraceLog:
         functions: the layers that are tensor functions.
         constant: the outermost calls that returned the same for all items of a batch that differ.
         nonfinite_parameters: the parameters and buffers with NaN or Inf of a call that made some.
-        graded: whether gradients were asked for.
+        graded: whether gradients are recorded.
         gradients: for each tensor that got a gradient, the number of that.
         parameter_gradients: for each layer the gradients of its own parameters, by their names.
     """

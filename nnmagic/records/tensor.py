@@ -1,4 +1,4 @@
-"""What is known of one tensor: its metadata, its statistics, the kept values."""
+"""One tensor at one moment: its metadata, its statistics, and samples of its values."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -59,7 +59,7 @@ class Picture:
 
 
 class Samples(NamedTuple):
-    """What is kept of a tensor's values.
+    """The values of a tensor that a record keeps.
 
     Attributes:
         leading: the values at the front of every axis; the whole tensor where it is small.
@@ -74,7 +74,7 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorRecord:
-    """What is known of one tensor at one moment.
+    """One tensor at one moment: its metadata, its statistics, and samples of its values.
 
     Attributes:
         shape: the tensor's shape.
@@ -248,11 +248,11 @@ def tensor_record(
     measured: int | None = None,
 ) -> TensorRecord:
     """Return the record of a tensor, what is unknown as None."""
-    known: dict[str, Any] = {
+    statistics: dict[str, Any] = {
         name: None if isnan(value) else value for name, value in numbers._asdict().items()
     }
     for name in ("nan", "inf", "negative_inf"):
-        known[name] = None if known[name] is None else int(known[name])
+        statistics[name] = None if statistics[name] is None else int(statistics[name])
     return TensorRecord(
-        **metadata._asdict(), **known, **samples._asdict(), unknown=unknown, measured=measured
+        **metadata._asdict(), **statistics, **samples._asdict(), unknown=unknown, measured=measured
     )

@@ -39,7 +39,7 @@ class TensorLog:
         samples: the values kept of each tensor; all of a small one's as bytes; None is not yet.
         read_pending: reads what waits on accelerators and sets it here; None where nothing does.
         measured: of tensors that were not measured in full, how many values were.
-        unknown: why nothing is known of a tensor.
+        unknown: why a tensor has no statistics.
     """
 
     lock: AbstractContextManager[Any] = field(default_factory=RLock)
@@ -101,7 +101,7 @@ class TensorLog:
         return len(self.samples) - 1
 
     def set(self, tensor: int, statistics: Statistics, samples: Samples, unknown: str = "") -> None:
-        """Set what is known of a tensor that is there."""
+        """Set the statistics and the samples of a tensor that is there."""
         self._statistics[tensor * WIDTH : (tensor + 1) * WIDTH] = array("d", statistics)
         self.samples[tensor] = samples
         if unknown:
@@ -150,7 +150,7 @@ class TensorLog:
         samples = self.samples[tensor]
         if isinstance(samples, bytes):
             metadata = self.metadata_of(tensor)
-            shape = tuple(size for size in metadata.shape if size is not None)  # each is known here
+            shape = tuple(size for size in metadata.shape if size is not None)
             whole = Sample("f" if metadata.dtype == "float32" else "d", shape, samples)
             return Samples(whole, whole)
         return samples or Samples(None, None)  # None where an interrupt came before the values

@@ -9,7 +9,7 @@ import torch
 
 from nnmagic.tensors.device_statistics import pieces, statistics_of_sums, sums_of, widest
 from nnmagic.tensors.measure import Measured, measure, measure_subsample
-from nnmagic.tensors.samples import DRAWN, WHOLE, cuts_of, step_of
+from nnmagic.tensors.samples import PICTURE_VALUES, WHOLE, cuts_of, step_of
 from nnmagic.tensors.values import (
     DenseValues,
     Values,
@@ -19,7 +19,7 @@ from nnmagic.tensors.values import (
     why_unreadable,
 )
 
-COPIED = DRAWN
+COPIED = PICTURE_VALUES
 """A tensor of at most this many values is copied on its device, and measured once it is read."""
 
 
@@ -28,7 +28,7 @@ class Begun(NamedTuple):
 
     Attributes:
         tensors: small ones on the device, to be read at any later time.
-        finish: returns what is known of the tensor, given copies of these on the host.
+        finish: returns statistics and samples of the tensor, given copies of these on the host.
     """
 
     tensors: list[torch.Tensor]
@@ -86,17 +86,17 @@ def begin(
     for piece in pieces(ordered):
         sums += sums_of(piece, wide)
         sizes.append(len(piece))
-    cuts, kept = cuts_of(shape, whole_rows, with_picture), list[torch.Tensor]()
+    cuts, samples = cuts_of(shape, whole_rows, with_picture), list[torch.Tensor]()
     if keep != "none":
-        kept = [tensor[cuts.leading].clone(), _evenly_spaced(ordered, WHOLE)]
-        kept += [] if cuts.picture is None else [tensor[cuts.picture].clone()]
+        samples = [tensor[cuts.leading].clone(), _evenly_spaced(ordered, WHOLE)]
+        samples += [] if cuts.picture is None else [tensor[cuts.picture].clone()]
 
     def finished(*copies: torch.Tensor) -> Measured:
         statistics = statistics_of_sums(copies[: len(sums)], sizes, dtype, repeats)
         samples = cuts.samples(*map(_values, copies[len(sums) :]))
         return Measured(statistics, samples)
 
-    return Begun([*sums, *kept], finished)
+    return Begun([*sums, *samples], finished)
 
 
 def _evenly_spaced(ordered: torch.Tensor, at_most: int) -> torch.Tensor:

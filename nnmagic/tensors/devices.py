@@ -19,7 +19,7 @@ MOST_BYTES = 64 << 20
 """So many bytes of a device's memory may they take."""
 
 CAPTURING = "inside the capture of a CUDA graph"
-"""Why nothing is known of what is not computed now."""
+"""The reason for blank statistics of what is only recorded into a graph, and computed later."""
 
 Then = Callable[[list[torch.Tensor], str], None]
 """What to do with tensors that were read, or with the reason why they cannot be."""

@@ -14,12 +14,12 @@ from nnmagic.tensors.values import DenseValues, as_array, read, why_unreadable
 
 
 class Measured(NamedTuple):
-    """What is known of a tensor's values.
+    """The statistics and the samples of a tensor.
 
     Attributes:
         statistics: NaN where unknown.
         samples: the values that are kept.
-        unknown: why nothing is known, or an empty text.
+        unknown: why the statistics are blank, or an empty text.
     """
 
     statistics: Statistics
@@ -86,12 +86,12 @@ def _statistics_of(values: DenseValues) -> Statistics:
 
 
 def not_measured(reason: str) -> Measured:
-    """Return what is known of a tensor that cannot be measured."""
+    """Return blank statistics, with the reason, of a tensor that cannot be measured."""
     return Measured(NOTHING_KNOWN, Samples(None, None), reason)
 
 
 def reason_of(error: Exception) -> str:
-    """Return the first line of an error's text, which says why nothing is known."""
+    """Return the first line of an error's text, which says why there are no statistics."""
     return str(error).partition("\n")[0] or type(error).__name__
 
 

@@ -16,10 +16,10 @@ WHOLE = 1024
 LEADING = 256
 """How many values of a larger tensor's front are kept."""
 
-DRAWN = 4096
+PICTURE_VALUES = 4096
 """How many values of a larger tensor are kept to draw it by."""
 
-CHANNELS_DRAWN = 16
+PICTURE_CHANNELS = 16
 
 
 class Cuts(NamedTuple):
@@ -63,8 +63,8 @@ class Cuts(NamedTuple):
         """Return the samples, given the values that these slices have cut out, on the host."""
         if leading is None or spread is None:
             return Samples(None, None)
-        drawn = None if picture is None else Picture(sample(picture), self.steps)
-        return Samples(sample(leading), real_sample(spread), drawn)
+        grid = None if picture is None else Picture(sample(picture), self.steps)
+        return Samples(sample(leading), real_sample(spread), grid)
 
 
 @lru_cache
@@ -129,20 +129,20 @@ def evenly_spaced(flat: Values, at_most: int) -> Values:
 def step_of(size: int, at_most: int) -> int:
     """Return the step at which to take at most so many of so many values."""
     step = max(1, -(-size // at_most))
-    # an even step falls in with the usual sizes and sees the same few channels
+    # an even step falls in with the common sizes and sees the same few channels
     return step + (step % 2 == 0)
 
 
 def grid_of(shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[int, ...]]:
-    """Return a grid of at most DRAWN values: all, or of the first item, of its first channels."""
+    """Return a grid of at most PICTURE_VALUES values, of the first item and its first channels."""
     sizes, steps = list(shape), [1] * len(shape)
-    if prod(shape) > DRAWN:
+    if prod(shape) > PICTURE_VALUES:
         for axis in range(len(shape) - 2):
             channels = axis == len(shape) - 3 and axis > 0
-            sizes[axis] = min(shape[axis], CHANNELS_DRAWN if channels else 1)
-    drawn = range(max(0, len(shape) - 2), len(shape))
-    while prod(sizes) > DRAWN:
-        longest = max(drawn, key=sizes.__getitem__)
+            sizes[axis] = min(shape[axis], PICTURE_CHANNELS if channels else 1)
+    picture_axes = range(max(0, len(shape) - 2), len(shape))
+    while prod(sizes) > PICTURE_VALUES:
+        longest = max(picture_axes, key=sizes.__getitem__)
         steps[longest] *= 2
         sizes[longest] = -(-shape[longest] // steps[longest])
     cut = tuple(slice(0, n * step, step) for n, step in zip(sizes, steps, strict=True))

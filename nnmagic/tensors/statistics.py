@@ -140,9 +140,9 @@ def exact_moments(values: np.ndarray, largest: float) -> tuple[float, float]:
         values: float64, overwritten.
         largest: the greatest absolute value.
     """
-    usual = largest == 0 or 1e-100 < largest < 1e100
-    scale = 1.0 if usual else 2.0 ** (frexp(largest)[1] - 1)  # no digit is lost by a power of two
-    if scale != 1.0:
+    scale = 1.0
+    if largest and not 1e-100 < largest < 1e100:  # squares would not fit
+        scale = 2.0 ** (frexp(largest)[1] - 1)  # no digit is lost by a power of two
         values /= scale
     size = values.size
     mean = float(np.add.reduce(values)) / size

@@ -111,8 +111,8 @@ class Watcher(CallObserver[WrittenCall]):
         """Note that a call of the network, or within it, begins."""
         if not self.stack_here():
             passed = self.paused or in_backward()
-            known = None if passed else self.home.names.get(id(module))
-            if known is None or known[1]() is not module:
+            entry = None if passed else self.home.names.get(id(module))
+            if entry is None or entry[1]() is not module:
                 return None
         return super().enter(module, args, kwargs)
 
@@ -263,6 +263,6 @@ def _name_in_the_notebook(module: nn.Module) -> str | None:
 
 
 def _close(widget: "weakref.ref[NetworkWidget]") -> None:
-    found = widget()
-    if found is not None:
-        found.close()
+    opened = widget()
+    if opened is not None:
+        opened.close()
