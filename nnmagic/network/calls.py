@@ -187,6 +187,9 @@ class CallObserver(ABC, Generic[Record]):
         network = parent.network
         if parent.is_skipped or type(module).__module__ == UNLIFTED:
             return None  # torch's check of an exported program's arguments is no layer
+        entry = network.names.get(id(module))
+        if entry is not None and entry[1]() is module:
+            return network, entry[0], parent.step
         return network, network.name_of(module, parent.module, parent.layer), parent.step
 
     def _outermost(

@@ -45,13 +45,12 @@ class Fingerprint:
         for name, reference in self.layers:
             layer = reference()
             if layer is not None:
-                for tensors, registry in (
-                    (parameters, parameters_of(layer)),
-                    (buffers, buffers_of(layer)),
-                ):
-                    for key, tensor in registry.items():
-                        if tensor is not None:
-                            tensors[name, key] = tensor
+                for key, parameter in parameters_of(layer).items():
+                    if parameter is not None:
+                        parameters[name, key] = parameter
+                for key, buffer in buffers_of(layer).items():
+                    if buffer is not None:
+                        buffers[name, key] = buffer
         if not ONLY_PARAMETERS.issuperset(map(type, parameters.values())):
             self.whole &= all(isinstance(each, nn.Parameter) for each in parameters.values())
         if any(map(devices.is_capturing, buffers.values())):
