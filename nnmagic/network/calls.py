@@ -170,7 +170,8 @@ class CallObserver(ABC, Generic[Record]):
                 named = self._inner(stack, module) if stack else self._outermost(stack, module)
                 if named is None:
                     return None
-                call = RunningCall(self, stack, module, args, kwargs, *named)
+                network, name, step = named
+                call = RunningCall(self, stack, module, args, kwargs, network, name, step)
                 stack.append(call)
                 if not call.is_skipped:
                     call.record = self.began(call)

@@ -67,7 +67,8 @@ class Fingerprint:
         parameters, buffers = self._now()
         if not self.whole:
             return None
-        before, changed = self.parameters, list[tuple[str, str]]()
+        before = self.parameters
+        changed: list[tuple[str, str]] = []
         if parameters != before:
             changed += [n for n in before | parameters if before.get(n) != parameters.get(n)]
         before = self.buffers
