@@ -58,19 +58,8 @@ class RunningCall(Generic[Record]):
     """
 
     __slots__ = (
-        "args",
-        "depth",
-        "is_skipped",
-        "kwargs",
-        "layer",
-        "module",
-        "network",
-        "observer",
-        "parent",
-        "recomputed",
-        "record",
-        "stack",
-        "step",
+        *("observer", "stack", "module", "args", "kwargs", "network", "layer", "parent", "depth"),
+        *("step", "recomputed", "is_skipped", "record"),
     )
 
     record: Record

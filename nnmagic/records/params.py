@@ -26,15 +26,7 @@ NAMED = 10
 """How many names a line has before it says that there are more."""
 
 FRAME_COLUMNS = (
-    "name",
-    "shape",
-    "dtype",
-    "device",
-    "count",
-    "percent",
-    "bytes",
-    "trainable",
-    "tied_to",
+    *("name", "shape", "dtype", "device", "count", "percent", "bytes", "trainable", "tied_to"),
     *STATISTICS,
 )
 

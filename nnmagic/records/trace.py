@@ -15,19 +15,8 @@ from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
 from nnmagic.records.trace_table import TraceTable
 
 FRAME_COLUMNS = (
-    "network",
-    "step",
-    "call",
-    "layer",
-    "type",
-    "depth",
-    "input_shape",
-    "output_shape",
-    "dtype",
-    "device",
-    *STATISTICS,
-    "failed",
-    "recomputed",
+    *("network", "step", "call", "layer", "type", "depth", "input_shape", "output_shape"),
+    *("dtype", "device", *STATISTICS, "failed", "recomputed"),
 )
 
 GRADIENT_COLUMNS = ("grad_norm", "grad_mean", "grad_std", "own_grad_norm")
