@@ -283,7 +283,7 @@ class RunObserver(CallObserver[WrittenCall]):
     def __init__(self, recorder: Recorder, naming: Naming, every: int = 1) -> None:
         super().__init__(naming, every, recorder.log.lock)
         self.recorder = recorder
-        # straight to the recorder: to hand each call on by the methods below takes a tenth longer
+        # straight to the recorder, which spares a frame at both ends of each call
         self.began = recorder.began  # type: ignore[method-assign]
         self.ended = recorder.ended  # type: ignore[method-assign]
 
