@@ -36,7 +36,7 @@ class Cuts(NamedTuple):
     steps: tuple[int, ...]
 
     def samples_of_floats(self, whole: np.ndarray, flat: np.ndarray, step: int) -> Samples:
-        """Return the samples of float32 or float64 values, as `samples` does, in two thirds of the time.
+        """Return the samples of float32 or float64 values, as `samples` does, with fewer steps.
 
         Args:
             whole: the values in the tensor's own shape.
