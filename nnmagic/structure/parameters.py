@@ -145,15 +145,13 @@ def _gradient_of(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _norm_of(gradient: torch.Tensor) -> float | None:
-    statistics, samples, unknown = measure(gradient, "none")
-    return tensor_record(metadata_of(gradient), statistics, samples, unknown).norm
+    return tensor_record(metadata_of(gradient), *measure(gradient, "none")).norm
 
 
 def _record(tensor: torch.Tensor, rows: int, at_most: int | None) -> TensorRecord:
     if is_lazy(tensor):
         device, dtype = str(tensor.device), str(tensor.dtype).removeprefix("torch.")
         return TensorRecord(shape=(), dtype=dtype, device=device, numel=0, unknown=LAZY)
-    thinned = at_most is not None and tensor.numel() > at_most
-    statistics, samples, unknown = measure(tensor, whole_rows=rows, max_values=at_most)
-    metadata = metadata_of(tensor)
-    return tensor_record(metadata, statistics, samples, unknown, at_most if thinned else None)
+    measured = measure(tensor, whole_rows=rows, max_values=at_most)
+    subsampled = at_most if at_most is not None and tensor.numel() > at_most else None
+    return tensor_record(metadata_of(tensor), *measured, subsampled)

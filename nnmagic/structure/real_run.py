@@ -9,7 +9,7 @@ from torch import nn
 
 from nnmagic.network.calls import RunningCall, in_backward, observed
 from nnmagic.network.failures import annotate, first_line
-from nnmagic.network.fingerprint import Fingerprint, change_text
+from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import Layers, opaque_kind, opaque_note
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_of_call
@@ -28,13 +28,15 @@ class RealRunObserver(ShapeObserver):
     What a checkpoint computes again during a backward is no call of its own.
 
     Attributes:
-        roots: the networks by their labels, each with what it held before.
+        roots: the networks by their labels.
+        changes: what the run changes on them.
         input_bytes: the bytes of the tensors that the outermost calls got.
     """
 
     def __init__(self, naming: Naming, counter: FlopCounter) -> None:
         super().__init__(naming, counter)
-        self.roots: dict[str, tuple[nn.Module, Fingerprint]] = {}
+        self.roots: dict[str, nn.Module] = {}
+        self.changes = NetworkChanges()
         self.input_bytes = 0
 
     def enter(
@@ -48,7 +50,8 @@ class RealRunObserver(ShapeObserver):
         seen = super().began(call)
         label, root = call.network.label, call.network.module()
         if label not in self.roots and root is not None:
-            self.roots[label] = root, Fingerprint(call.network.layers())
+            self.roots[label] = root
+            self.changes.note(call.network)
         if call.depth == 0 and call.stack is self.running:
             self.input_bytes += sum(map(bytes_of, tensors_of_call(call.args, call.kwargs)[1]))
         return seen
@@ -56,7 +59,7 @@ class RealRunObserver(ShapeObserver):
     def counted(self) -> dict[str, Any]:
         """Return the rows and the totals of the parameters as they are now."""
         shown: dict[int, str] = {}
-        roots = {label: root for label, (root, _) in self.roots.items()}
+        roots = self.roots
         counts = {label: Counts(Layers(root), shown) for label, root in roots.items()}
         rows = self.rows(counts, counts.__getitem__)
         parameters = {
@@ -80,6 +83,7 @@ class RealRunObserver(ShapeObserver):
     ) -> Summary:
         """Return the summary of what ran, once everything is put back that is to be."""
         counter = self.counter
+        changes = self._lazy() or self.changes.lines()
         return Summary(
             title=title,
             input_bytes=self.input_bytes,
@@ -87,7 +91,7 @@ class RealRunObserver(ShapeObserver):
             least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
             failure=failure,
-            notes=(*notes, *self._outside(), *self._unseen(), *(self._lazy() or self._changes())),
+            notes=(*notes, *self._outside(), *self._unseen(), *changes),
             engine="real run",
             **counted,
         )
@@ -109,15 +113,8 @@ class RealRunObserver(ShapeObserver):
         return lines
 
     def _lazy(self) -> list[str]:
-        lazy = any(is_lazy(p) for root, _ in self.roots.values() for p in root.parameters())
+        lazy = any(is_lazy(p) for root in self.roots.values() for p in root.parameters())
         return ["lazy parameters are counted as this input would make them"] if lazy else []
-
-    def _changes(self) -> list[str]:
-        changes = [(label, before.changes()) for label, (_, before) in self.roots.items()]
-        if len(changes) < 2:
-            return [change_text(names) for _, names in changes if names is not None]
-        told = [f"{label}: {change_text(names)}" for label, names in changes if names]
-        return told or ["networks unchanged"]
 
 
 def _is_compiled(module: nn.Module) -> bool:
