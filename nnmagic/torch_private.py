@@ -13,12 +13,7 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import nn
 from torch._ops import HigherOrderOperator as HigherOrderOperator
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException as DataDependentOutputException,
-)
-from torch._subclasses.fake_tensor import (
-    DynamicOutputShapeException as DynamicOutputShapeException,
-)
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 from torch.nn.modules import module as module_globals
@@ -128,6 +123,12 @@ push_function_mode: Callable[[Any], None] = torch._C._push_on_torch_function_sta
 pop_function_mode: Callable[[], Any] = torch._C._pop_torch_function_stack
 enter_mode, leave_mode = _push_mode, _pop_mode
 """As the two before, and counted by `torch.overrides`."""
+
+VALUES_NEEDED = (
+    fake_tensor.DataDependentOutputException,
+    fake_tensor.DynamicOutputShapeException,
+)
+"""What fake tensors raise where an operation, or the shape of its result, needs values."""
 
 graph_task: Callable[[], int] = torch._C._current_graph_task_id
 """The number of the backward that this thread runs, -1 outside."""

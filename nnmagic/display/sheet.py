@@ -144,7 +144,8 @@ def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
         )
     elif column.kind == "histogram":
         content["values"] = b"".join(map(_bars, cells))
-        content["zero"] = _packed("b", list(map(_zero, cells)))
+        zeros = [cell.zero if isinstance(cell, Histogram) else None for cell in cells]
+        content["zero"] = _packed("b", [-1 if zero is None else zero for zero in zeros])
     else:
         numbers = [cell if type(cell) is float else _number(cell) for cell in cells]
         content["values"] = _packed("f" if column.kind == "share" else "d", numbers)
@@ -168,11 +169,6 @@ def _bars(cell: Cell) -> bytes:
         return bytes(Histogram.BINS)
     fullest = max(cell.counts) or 1
     return bytes([-(-count * FULLEST // fullest) for count in cell.counts])
-
-
-def _zero(cell: Cell) -> int:
-    zero = cell.zero if isinstance(cell, Histogram) else None
-    return -1 if zero is None else zero
 
 
 def _packed(code: str, numbers: Sequence[float]) -> bytes:

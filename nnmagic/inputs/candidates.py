@@ -8,15 +8,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from nnmagic.inputs import first_layers
 from nnmagic.inputs.arguments import arguments_of, main_arguments, required_arguments, specs_of
-from nnmagic.inputs.first_layers import (
-    EVERY_SIDE,
-    LARGEST,
-    SEQUENCE,
-    first_layer_sizes,
-    least_vocabulary,
-    smallest_picture,
-)
 from nnmagic.inputs.specs import Candidate, ConstantSpec, Input, Spec, TensorSpec
 
 COMBINATIONS = 8
@@ -99,8 +92,8 @@ def guessed_candidates(network: nn.Module) -> Iterator[Candidate]:
     """
     parameters = _to_give(network)
     meant = [specs_of(each, network) for each in parameters]
-    layers = first_layer_sizes(network)
-    least = least_vocabulary(network) or 2
+    layers = first_layers.first_layer_sizes(network)
+    least = first_layers.least_vocabulary(network) or 2
     if len(parameters) > 1:  # any of them may get any input, so ids are such that all layers have
         layers = [[_below(size, least) for size in sizes] for sizes in layers]
     if any(each.name in WITHOUT_BATCH for each in parameters):
@@ -140,7 +133,7 @@ def _below(size: TensorSpec, vocabulary: int) -> TensorSpec:
 def _without_batch(spec: F) -> F:
     """Return the items of a sequence as a batch of their own."""
     if isinstance(spec, TensorSpec) and len(spec.shape) > 1:
-        return replace(spec, shape=(SEQUENCE, *spec.shape[2:]))
+        return replace(spec, shape=(first_layers.SEQUENCE, *spec.shape[2:]))
     return spec
 
 
@@ -158,7 +151,7 @@ def fitted_candidates(network: nn.Module) -> Generator[Candidate, int, None]:
 
     A Linear after convolutions fits pictures of one size only, which halving finds in a few steps.
     """
-    smallest = smallest_picture(network)
+    smallest = first_layers.smallest_picture(network)
     parameters = _to_give(network)
     if smallest is None or not parameters:
         return
@@ -168,10 +161,10 @@ def fitted_candidates(network: nn.Module) -> Generator[Candidate, int, None]:
         return _given(parameters, [size] * len(parameters))
 
     axes = len(smallest.shape) - 2
-    low, high = 1, LARGEST[axes]
+    low, high = 1, first_layers.LARGEST[axes]
     while low < high:
         middle = (low + high) // 2
         size_error = yield of_side(middle)
         low, high = (middle + 1, high) if size_error < 0 else (low, middle)
-    for side in (low, *EVERY_SIDE):
+    for side in (low, *first_layers.EVERY_SIDE):
         yield of_side(side)

@@ -99,9 +99,7 @@ def summary_of(request: Request) -> Summary:
     if options.real and by_torchinfo:
         raise UsageError("torchinfo always runs the network; leave out --real")
     if options.optimizer and (options.real or by_torchinfo):
-        raise UsageError(
-            "--optimizer needs the run on the meta device; leave out --real and --engine"
-        )
+        raise UsageError("--optimizer needs the meta device; leave out --real and --engine")
 
     def show(partial: Summary) -> None:
         display(request.shown(partial))

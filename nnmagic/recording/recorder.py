@@ -20,7 +20,7 @@ from nnmagic.network.places import CallingPlaces
 from nnmagic.recording.gradients import Gradients
 from nnmagic.recording.judging import Judging
 from nnmagic.recording.root_calls import RootCall, RootCalls
-from nnmagic.records.call_log import Failure, TraceLog
+from nnmagic.records.call_log import STOPPED, Failure, TraceLog
 from nnmagic.tensors.writer import TensorWriter
 from nnmagic.torch_private import is_compiled
 
@@ -199,7 +199,7 @@ class Recorder:
 
     def stopped(self, call: RunningCall[WrittenCall]) -> None:
         """Write that the backward has what it needed of a recomputation."""
-        self.log.stop(call.record.number)
+        self.log.ended[call.record.number] = STOPPED
 
     def raised(self, call: RunningCall[WrittenCall], error: BaseException) -> None:
         """Write that an exception passes through the call, innermost first."""

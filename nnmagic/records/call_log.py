@@ -220,10 +220,6 @@ class TraceLog:
         self.failures[call] = failure
         self.ended[call] = FAILED
 
-    def stop(self, call: int) -> None:
-        """Note that a recomputation ended before it returned."""
-        self.ended[call] = STOPPED
-
     # Reading.
 
     def is_function(self, call: int) -> bool:

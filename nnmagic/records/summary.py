@@ -305,9 +305,9 @@ class Summary(Record):
     @property
     def heading(self) -> str:
         """The line above the table."""
-        parts = (self.title, self.engine, units.plural(self.total_params, "parameter"))
-        heading = " · ".join(filter(None, parts))
-        return f"{heading} · failed" if self.failure else heading
+        failed = "failed" if self.failure else ""
+        parts = (self.title, self.engine, units.plural(self.total_params, "parameter"), failed)
+        return " · ".join(filter(None, parts))
 
     def totals(self) -> tuple[str, ...]:
         """Return the lines that say what all layers have together."""

@@ -223,14 +223,13 @@ class TraceTable:
     def heading(self) -> str:
         """Return the line above the table."""
         log = self.log
-        title = log.title
         if log.raised is not None:
             finished = units.plural(sum(end == FINISHED for end in log.ended), "call")
             where = log.place_of(log.raised)
-            return f"{title} failed in {where} · {finished} finished"
+            return f"{log.title} failed in {where} · {finished} finished"
         if not len(log):
-            return f"{title} · no layer ran"
-        parts = [title, *(part for part in self.common_metadata if part)]
+            return f"{log.title} · no layer ran"
+        parts = [log.title, *(part for part in self.common_metadata if part)]
         if self.steps_text:
             parts.append(self.steps_text)
         parts.append(units.plural(len(self.calls), "call"))

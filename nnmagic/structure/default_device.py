@@ -9,13 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from nnmagic import torch_private as private
 from nnmagic.network.layers import has_hooks
-from nnmagic.torch_private import (
-    DeviceContext,
-    function_modes,
-    pop_function_mode,
-    push_function_mode,
-)
 
 NAMES = """
     AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
@@ -50,7 +45,7 @@ def has_torchs_forward(layer: nn.Module) -> bool:
     return "forward" not in layer.__dict__ and not has_hooks(layer)
 
 
-def set_aside(layer: nn.Module) -> DeviceContext | None:
+def set_aside(layer: nn.Module) -> private.DeviceContext | None:
     """Take the default device away for the call of a layer that does not need it.
 
     It stays where code of the user's would run in the call, and where other function modes are
@@ -59,15 +54,15 @@ def set_aside(layer: nn.Module) -> DeviceContext | None:
     Returns:
         The device's mode, for `put_back`; None if it stays.
     """
-    if not has_torchs_forward(layer) or function_modes() != 1:
+    if not has_torchs_forward(layer) or private.function_modes() != 1:
         return None
-    mode = pop_function_mode()
-    if type(mode) is DeviceContext:
+    mode = private.pop_function_mode()
+    if type(mode) is private.DeviceContext:
         return mode
-    push_function_mode(mode)
+    private.push_function_mode(mode)
     return None
 
 
-def put_back(device: DeviceContext) -> None:
+def put_back(device: private.DeviceContext) -> None:
     """Make the default device what it was before `set_aside`."""
-    push_function_mode(device)
+    private.push_function_mode(device)

@@ -15,17 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnmagic import torch_private as private
 from nnmagic.structure.meta_cache import LightMode
 from nnmagic.structure.packed import matrices_of, unpacked
-from nnmagic.torch_private import (
-    DisableTorchFunction,
-    HigherOrderOperator,
-    decomposed,
-    is_composite,
-    packet_of,
-    schema_of,
-    tree_leaves,
-)
 
 WITHOUT_PRODUCTS = frozenset(("aten", "prim", "prims", "c10d", "_c10d_functional", "profiler"))
 """Namespaces of torch operations, none of which multiplies and adds, but for those named here."""
@@ -120,7 +112,7 @@ def _mkldnn_recurrent(x: Tensor, *weights: Any, **_: Any) -> int:
 
 
 def _packed_recurrent(x: Tensor, *rest: Any, **_: Any) -> int:
-    packed = [each for each in tree_leaves(rest) if isinstance(each, torch.ScriptObject)]
+    packed = [each for each in private.tree_leaves(rest) if isinstance(each, torch.ScriptObject)]
     return 2 * prod(x.shape[:-1]) * matrices_of(packed)
 
 
@@ -214,10 +206,10 @@ class FlopCounter(LightMode):
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled() and hasattr(func, "decompose"):
             # operations arrive whole here; elsewhere as what they are made of
-            composite = is_composite(func)
+            composite = private.is_composite(func)
             if composite and self._formula(func)[1] is None and _are_plain(args, kwargs):
                 with self:  # func.decompose may take one in Python, which rounds otherwise
-                    return decomposed(func, args, kwargs)
+                    return private.decomposed(func, args, kwargs)
         output = func(*args, **kwargs)
         self.count(func, args, kwargs, output)
         return output
@@ -252,7 +244,7 @@ def _flops(
     formula: Formula, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 ) -> int | None:
     try:
-        with DisableTorchFunction():  # modes make every look at a tensor ten times slower
+        with private.DisableTorchFunction():  # modes make every look at a tensor ten times slower
             return formula(*args, **kwargs, out_val=output)
     except Exception:  # noqa: BLE001 - an argument that it does not expect, such as a nested tensor
         return None
@@ -275,19 +267,19 @@ def _counting(func: Any, _: int) -> tuple[Formula | None, str, bool]:
 
     They are found anew where torch's registry has grown.
     """
-    if isinstance(func, HigherOrderOperator):
+    if isinstance(func, private.HigherOrderOperator):
         return _registry().get(func), func.name(), True
-    name = schema_of(func).name
+    name = private.schema_of(func).name
     formula = FORMULAS.get(name)
     if formula is None and (_is_registry_loaded() or ONLY_IN_TORCH.search(name)):
-        formula = _registry().get(packet_of(func))
+        formula = _registry().get(private.packet_of(func))
     counted = formula is not None or _has_products(func.namespace, name)
     return formula, name.removeprefix("aten::"), counted
 
 
 def _are_plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether no tensor is nested or of a class of its own, which has kernels of its own."""
-    tensors = (each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
+    tensors = (each for each in private.tree_leaves((args, kwargs)) if isinstance(each, Tensor))
     return all(type(t) in (Tensor, nn.Parameter) and not t.is_nested for t in tensors)
 
 

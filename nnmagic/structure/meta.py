@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from nnmagic import torch_private as private
 from nnmagic.contexts import block
 from nnmagic.network.failures import first_line
 from nnmagic.network.layers import ATOMS, Layers
@@ -16,17 +17,6 @@ from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.structure.meta_rules import FLOATS, META
 from nnmagic.structure.packed import are_packed, holds_packed, packed_on_meta
 from nnmagic.tensors.metadata import is_lazy
-from nnmagic.torch_private import (
-    BUFFERS,
-    FORWARD_HOOKS,
-    FORWARD_PRE_HOOKS,
-    PARAMETERS,
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    make_subclass,
-    tree_map,
-)
 
 SIGNS = (
     "meta tensors",
@@ -61,7 +51,7 @@ class FakeTensors:
 
     def __init__(self, device: torch.device) -> None:
         self.device = torch.device("cpu") if device.type == "meta" else device
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.mode = private.FakeTensorMode(allow_non_fake_inputs=True)
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a fake tensor of the same shape, strides and dtype."""
@@ -118,7 +108,7 @@ def _mapped(value: Any, meta_tensors: "_MetaTensors") -> Any:
             return copied
         return leaf
 
-    return tree_map(mapped, value, is_leaf=lambda each: isinstance(each, PackedSequence))
+    return private.tree_map(mapped, value, is_leaf=lambda each: isinstance(each, PackedSequence))
 
 
 class _MetaTensors:
@@ -149,7 +139,7 @@ class _MetaTensors:
         ):  # all there is to know of its form; made in a third of the time that tensor.to takes
             new = torch.empty_like(tensor, device=META)
             if kind is nn.Parameter:
-                return make_subclass(nn.Parameter, new, tensor.requires_grad)
+                return private.make_subclass(nn.Parameter, new, tensor.requires_grad)
             return new.requires_grad_() if tensor.requires_grad else new
         if is_lazy(tensor):
             lazy: Any = kind
@@ -190,10 +180,10 @@ def networks_on_meta(
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere
             attributes = module.__dict__
-            for hooks in (attributes[FORWARD_HOOKS], attributes[FORWARD_PRE_HOOKS]):
+            for hooks in (attributes[private.FORWARD_HOOKS], attributes[private.FORWARD_PRE_HOOKS]):
                 if hooks:
                     hooks.update({k: _tolerant(v, failed_hooks) for k, v in hooks.items()})
-            for held in (attributes[PARAMETERS], attributes[BUFFERS]):
+            for held in (attributes[private.PARAMETERS], attributes[private.BUFFERS]):
                 for name, tensor in held.items():
                     if tensor is not None:
                         held[name] = meta_tensors(tensor)
@@ -235,7 +225,7 @@ def _holds_tensor(value: Any) -> bool:
 
 def is_for_want_of_values(error: Exception) -> bool:
     """Tell whether a forward failed only because meta tensors have no values or no real device."""
-    if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
+    if isinstance(error, private.VALUES_NEEDED):
         return True
     text = str(error).lower() if isinstance(error, RuntimeError | TypeError) else ""
     return any(sign in text for sign in SIGNS)

@@ -48,7 +48,9 @@ class _KnownValues(LightMode):
         if func is LIFTED and not _is_empty(args[0]):
             lifted = func(*args)  # made of the numbers in a list
             return self.remember(lifted, args[0]) if _is_named(lifted) else lifted
-        if func.namespace == "prim" or (not kwargs and not self._touches(args)):
+        lists = (each if type(each) in (list, tuple) else (each,) for each in args)
+        has_known = any(id(each) in self._ids for each in chain.from_iterable(lists))
+        if func.namespace == "prim" or not (kwargs or has_known):
             return func(*args, **kwargs)
         name = schema_of(func).name
         if name == PACKING:
@@ -88,10 +90,6 @@ class _KnownValues(LightMode):
     def _value(self, empty: torch.Tensor) -> torch.Tensor | None:
         known = self.values.get(empty)
         return getattr(empty, "constant", None) if known is None else known
-
-    def _touches(self, args: tuple[Any, ...]) -> bool:
-        lists = (each if type(each) in (list, tuple) else (each,) for each in args)
-        return any(id(each) in self._ids for each in chain.from_iterable(lists))
 
     def _real(self, value: Any) -> Any:
         def real(each: torch.Tensor) -> torch.Tensor:

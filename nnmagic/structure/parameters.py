@@ -84,9 +84,9 @@ def _rows(
     norms: dict[Any, float | None] = {}
     for key, name, tensor in keyed:
         record = _record(tensor, values, at_most)
-        gradient = _gradient_of(tensor) if grad else None
+        gradient = tensor.grad if grad and (tensor.is_leaf or tensor.retains_grad) else None
         if gradient is not None and key not in norms:
-            norms[key] = _norm_of(gradient)
+            norms[key] = tensor_record(metadata_of(gradient), *measure(gradient, "none")).norm
         lazy = is_lazy(tensor)
         yield ParameterRecord(
             name=name,
@@ -138,14 +138,6 @@ def _same_values(tensor: torch.Tensor) -> Any:
     except (RuntimeError, NotImplementedError, ValueError):
         pass  # lazy, or without a storage
     return id(tensor)
-
-
-def _gradient_of(tensor: torch.Tensor) -> torch.Tensor | None:
-    return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
-
-
-def _norm_of(gradient: torch.Tensor) -> float | None:
-    return tensor_record(metadata_of(gradient), *measure(gradient, "none")).norm
 
 
 def _record(tensor: torch.Tensor, rows: int, at_most: int | None) -> TensorRecord:

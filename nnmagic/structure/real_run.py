@@ -106,7 +106,8 @@ class RealRunObserver(ShapeObserver):
     def _unseen(self) -> list[str]:
         called = [run.module for run in self.runs]
         lines = []
-        if any(is_compiled(module) or _is_compiled(module) for module in called):
+        names = {type(module).__name__ for module in called}
+        if "OptimizedModule" in names or any(map(is_compiled, called)):
             lines.append("compiled networks run eagerly in a real run, to show their layers")
         kinds = dict.fromkeys(map(opaque_kind, called))
         lines += [opaque_note(kind) for kind in kinds if kind]
@@ -115,10 +116,6 @@ class RealRunObserver(ShapeObserver):
     def _lazy(self) -> list[str]:
         lazy = any(is_lazy(p) for root in self.roots.values() for p in root.parameters())
         return ["lazy parameters are counted as this input would make them"] if lazy else []
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return type(module).__name__ == "OptimizedModule"  # to import its class takes a second
 
 
 def describe_run(

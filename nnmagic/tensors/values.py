@@ -9,15 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from nnmagic import torch_private as private
 from nnmagic.tensors.metadata import PLAIN
 from nnmagic.tensors.statistics import PIECE
-from nnmagic.torch_private import (
-    is_functional,
-    is_in_transform,
-    is_zero_tensor,
-    jagged_parts,
-    local_tensor,
-)
 
 NATIVE_NAMES = "float32 float64 bool uint8 uint16 uint32 uint64 int8 int16 int32 int64"
 NATIVE = frozenset(getattr(torch, name) for name in NATIVE_NAMES.split())
@@ -57,9 +51,9 @@ def why_unreadable(tensor: torch.Tensor) -> str:
     kind = type(tensor)
     if tensor.is_meta:
         return "on the meta device"
-    if is_functional(tensor):
+    if private.is_functional(tensor):
         return "a functional tensor"
-    if is_in_transform(tensor):
+    if private.is_in_transform(tensor):
         return "inside a torch.func transform"
     if kind in PLAIN:
         return "its storage was freed" if storage_was_freed(tensor) else ""
@@ -110,7 +104,7 @@ def _spread_over(tensor: Any) -> str:
 def part_here(tensor: Any) -> torch.Tensor:
     """Return the part of a readable tensor that this process holds: all of it."""
     if type(tensor) not in PLAIN and _is_distributed(tensor):
-        return local_tensor(tensor)
+        return private.local_tensor(tensor)
     return tensor
 
 
@@ -147,7 +141,7 @@ def as_numpy(tensor: torch.Tensor) -> np.ndarray:
     `tensor.numpy()` would do that too, and forbid torch to resize the storage ever after, as a
     network that frees it does.
     """
-    if is_zero_tensor(tensor):  # it has no memory
+    if private.is_zero_tensor(tensor):  # it has no memory
         return tensor.numpy(force=True)
     return np.from_dlpack(tensor)
 
@@ -177,7 +171,7 @@ def _components(tensor: Any) -> list[torch.Tensor]:
     """Return tensors that together hold the values of a nested one."""
     if tensor.layout is torch.strided:
         return list(tensor.detach().unbind())
-    return jagged_parts(tensor)
+    return private.jagged_parts(tensor)
 
 
 def _stored(tensor: torch.Tensor) -> torch.Tensor:

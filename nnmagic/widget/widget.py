@@ -1,11 +1,11 @@
 """The notebook widget: shows a record, answers the browser, and follows a network live."""
 
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import anywidget
 import traitlets
@@ -63,9 +63,7 @@ class NetworkWidget(anywidget.AnyWidget):
     trace = traitlets.Any()
     sheet: Sheet
 
-    opened: ClassVar["weakref.WeakValueDictionary[int, NetworkWidget]"] = (
-        weakref.WeakValueDictionary()
-    )
+    opened: ClassVar["WeakValueDictionary[int, NetworkWidget]"] = WeakValueDictionary()
     """The widgets that are alive by their `id`, the oldest first; ipywidgets keeps every one."""
 
     def __init__(
@@ -190,14 +188,10 @@ class NetworkWidget(anywidget.AnyWidget):
         finally:
             self._following = False
         if is_same:
-            self._tell_numbers()
+            self.send(*self.sheet.numbers())
         else:
             self.content = dict(sheet.content)
         self._tell_panel()
-
-    def _tell_numbers(self) -> None:
-        message, buffers = self.sheet.numbers()
-        self.send(message, buffers)
 
     # What the browser asks.
 
@@ -207,7 +201,7 @@ class NetworkWidget(anywidget.AnyWidget):
             if request == "panel":
                 self._tell_panel()
             elif request == "latest":
-                self._tell_numbers()
+                self.send(*self.sheet.numbers())
             elif request == "all":
                 self._load(message)
             elif request == "run" and self._live is not None:

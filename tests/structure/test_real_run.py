@@ -436,7 +436,7 @@ def test_an_interrupt_shows_what_ran_and_goes_on(session, reading):
 def test_the_memory_of_a_training_step_is_of_the_run_for_shapes(session, reading):
     for option in ("--real", "--engine torchinfo"):
         text = usage(session, f"%nnsummary {option} --optimizer adam net(x)")
-        assert "--optimizer needs the run on the meta device" in text
+        assert "--optimizer needs the meta device" in text
 
 
 def test_an_expression_without_layers_is_a_usage_error(session):
