@@ -87,8 +87,7 @@ class Request:
 
     def recorded(self) -> dict[str, Any]:
         """Return what a run is to record."""
-        names = ("every", "keep", "grad", "ops")
-        return {name: getattr(self.options, name) for name in names}
+        return {name: getattr(self.options, name) for name in ("every", "keep", "grad", "ops")}
 
     def shown(self, record: Record) -> Record:
         """Return the record with the display options of the line, stored where it asks for it."""

@@ -43,7 +43,7 @@ class Layout(NamedTuple):
     """What all float32 or float64 tensors of one shape on the CPU have in common.
 
     Attributes:
-        metadata: the index of their shape and dtype in the log.
+        metadata: their shape, dtype, device and number of values.
         numel: how many values each has.
         nbytes: how many bytes they take.
         step: how far apart the values of the spread sample lie in a large one.
@@ -52,13 +52,29 @@ class Layout(NamedTuple):
         measure: the kernel's function, see `Kernel`.
     """
 
-    metadata: int
+    metadata: Metadata
     numel: int
     nbytes: int
     step: int
     code: str
     bytes_at: Callable[[int], Any]
     measure: Callable[[int, int, int], int]
+
+
+@lru_cache(maxsize=512)
+def layout_of(shape: torch.Size, dtype: torch.dtype) -> Layout | None:
+    """Return the layout of such tensors, None where the kernel cannot measure them.
+
+    It is kept from run to run: the class by which ctypes reads the bytes takes 10 us to make.
+    """
+    name, code = MEASURED_DTYPES.get(dtype, ("", ""))
+    kernel, numel = kernel_of(code), shape.numel()
+    if kernel is None or not 0 < numel < MOST:
+        return None
+    nbytes = numel * dtype.itemsize
+    metadata = Metadata(tuple(shape), name, "cpu", numel)
+    bytes_at = (c_char * nbytes).from_address
+    return Layout(metadata, numel, nbytes, step_of(numel, WHOLE), code, bytes_at, kernel.measure)
 
 
 class TensorWriter:
@@ -83,7 +99,7 @@ class TensorWriter:
         self.pending = PendingReads()
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._pictures: dict[int, int] = {}
-        self._layouts: dict[Any, Layout] = {}
+        self._layouts: dict[Any, tuple[int, Layout]] = {}
         self._row = UNKNOWN[:]
         self._row_address = self._row.buffer_info()[0]
         kernel_of("f")  # compiled now, not within the first layer
@@ -182,8 +198,8 @@ class TensorWriter:
                     begun = begin(tensor, **options)
             except Exception as error:  # noqa: BLE001 - an observer observes: no error gets out
                 log.set(index, *not_measured(reason_of(error)))
-                return True
-            self.read_later(begun.tensors, finish)
+            else:
+                self.read_later(begun.tensors, finish)
             return True
 
     def _write_floats(
@@ -196,12 +212,18 @@ class TensorWriter:
         """
         try:
             shape = tensor.shape
-            layout = self._layouts.get((shape, tensor.dtype)) or self._layout(shape, tensor.dtype)
-            if layout is None or devices.on_accelerator(tensor) or tensor.is_neg():
+            key = shape, tensor.dtype
+            entry = self._layouts.get(key)
+            if entry is None:
+                layout = layout_of(*key) if self.keep == "sample" else None
+                if layout is None:
+                    return None
+                entry = self._layouts[key] = self.log.add_metadata(layout.metadata), layout
+            if devices.on_accelerator(tensor) or tensor.is_neg():
                 return None
             if is_functional(tensor):  # its memory holds anything but its values
                 return None
-            metadata, numel, nbytes, step, code, bytes_at, measure_at = layout
+            metadata, (_, numel, nbytes, step, code, bytes_at, measure_at) = entry
             if numel > WHOLE and self.max_values is not None and self.max_values < numel:
                 return None
             address = tensor.data_ptr() if tensor.is_contiguous() else 0
@@ -222,18 +244,6 @@ class TensorWriter:
             return index
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
-
-    def _layout(self, shape: torch.Size, dtype: torch.dtype) -> Layout | None:
-        name, code = MEASURED_DTYPES.get(dtype, ("", ""))
-        kernel, numel = kernel_of(code), shape.numel()
-        if kernel is None or self.keep != "sample" or not 0 < numel < MOST:
-            return None
-        metadata = self.log.add_metadata(Metadata(tuple(shape), name, "cpu", numel))
-        nbytes = numel * dtype.itemsize
-        layout = Layout(
-            metadata, numel, nbytes, step_of(numel, WHOLE), code, _bytes_at(nbytes), kernel.measure
-        )
-        return self._layouts.setdefault((shape, dtype), layout)
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
         """Let small tensors on devices be read together with all else that waits there."""
@@ -256,12 +266,6 @@ class TensorWriter:
         if self.log.read_pending is not None:
             self.pending.read()
             self.log.read_pending = None
-
-
-@lru_cache(maxsize=512)
-def _bytes_at(size: int) -> Callable[[int], Any]:
-    """Return what gives access to so many bytes at an address, by a class of its own."""
-    return (c_char * size).from_address
 
 
 def _score_rows(metadata: Metadata) -> int | None:
