@@ -211,8 +211,7 @@ class TensorWriter:
         other tensor is left to that, and None is returned.
         """
         try:
-            shape = tensor.shape
-            key = shape, tensor.dtype
+            key = tensor.shape, tensor.dtype
             entry = self._layouts.get(key)
             if entry is None:
                 layout = layout_of(*key) if self.keep == "sample" else None
@@ -236,8 +235,8 @@ class TensorWriter:
             if numel <= WHOLE:
                 return self.log.add(metadata, statistics, bytes_at(address).raw)
             flat = np.frombuffer(bytes_at(address), code)
-            cuts = cuts_of(shape, whole_rows, network is not None)
-            samples = cuts.samples_of_floats(flat.reshape(shape), flat, step)
+            cuts = cuts_of(tensor.shape, whole_rows, network is not None)
+            samples = cuts.samples_of_floats(flat.reshape(tensor.shape), flat, step)
             index = self.log.add(metadata, statistics, samples)
             if network is not None:
                 self._pictures[index] = network
