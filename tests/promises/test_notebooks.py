@@ -15,6 +15,13 @@ def texts(notebook):
     return "\n".join(o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in outputs)
 
 
+def test_the_demo_names_no_path_of_the_machine_that_ran_it():
+    text = DEMO.read_text(encoding="utf-8")
+
+    assert "nnmagic/tutorial.py" in text
+    assert "site-packages" not in text
+
+
 @pytest.mark.slow
 def test_the_demo_runs_and_shows_the_tutorials_figures(pictures):
     notebook = nbformat.read(DEMO, as_version=4)
