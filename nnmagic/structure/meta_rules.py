@@ -5,8 +5,8 @@ hardswish. The rules stand below autograd and autocast, whose part of the work i
 result requires a gradient as it would, and what is saved for backward is the same.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -26,6 +26,9 @@ UNARY = """
 BINARY = "add div mul sub"
 
 
+STRIDED = torch.strided
+
+
 def _new(like: Tensor, shape: Sequence[int]) -> Tensor:
     """Return a new contiguous tensor with the dtype of another one."""
     return torch.empty(shape, dtype=like.dtype, device=META)
@@ -33,27 +36,33 @@ def _new(like: Tensor, shape: Sequence[int]) -> Tensor:
 
 def is_dense(tensor: Tensor) -> bool:
     """Tell whether a tensor's values are laid out by strides."""
-    return tensor.layout is torch.strided and not tensor.is_nested
+    return tensor.layout is STRIDED and not tensor.is_nested
 
 
 def _is_supported(tensor: Tensor, *others: Tensor) -> bool:
     """Tell whether a tensor is dense, on meta and of one of `FLOATS`, and others are like it."""
-    if not (tensor.is_meta and tensor.dtype in FLOATS and is_dense(tensor)):
+    dtype = tensor.dtype
+    if not (tensor.is_meta and dtype in FLOATS and is_dense(tensor)):
         return False
-    return all(each.dtype is tensor.dtype and _is_supported(each) for each in others)
+    for each in others:  # `all` over a generator takes as long as all the rest
+        if each.dtype is not dtype or not _is_supported(each):
+            return False
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _default_strides(shape: torch.Size) -> tuple[int, ...]:
+    """Return the strides of a new tensor of this shape."""
+    step, strides = 1, []
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size or 1
+    return tuple(reversed(strides))
 
 
 def _has_default_strides(tensor: Tensor) -> bool:
     """Tell whether a tensor has the strides of a new one, axes of one value included."""
-    if not tensor.is_contiguous():
-        return False
-    if min(tensor.shape, default=2) > 1:
-        return True
-    step, strides = 1, []
-    for size in reversed(tensor.shape):
-        strides.append(step)
-        step *= size or 1
-    return tensor.stride() == tuple(reversed(strides))
+    return tensor.stride() == _default_strides(tensor.shape)
 
 
 def _is_channels_last(tensor: Tensor) -> bool:
@@ -71,13 +80,10 @@ def _is_channels_last(tensor: Tensor) -> bool:
 
 def _new_like(tensor: Tensor) -> Tensor:
     """Return a new tensor laid out as another one, if that is contiguous or channels last."""
-    new = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
-    strides = tensor.stride()
-    if new.stride() == strides:
-        return new
-    if _is_channels_last(tensor):
-        return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=META)
-    return NotImplemented
+    if not (_has_default_strides(tensor) or _is_channels_last(tensor)):
+        return NotImplemented
+    shape, strides = tensor.shape, tensor.stride()
+    return torch.empty_strided(shape, strides, dtype=tensor.dtype, device=META)
 
 
 def _unary(x: Tensor, *more: Any, **options: Any) -> Any:
@@ -150,45 +156,42 @@ def _convolution(
     output_padding: list[int],
     groups: int,
 ) -> Any:
-    axes = x.dim() - 2
+    axes, got, kernel = x.dim() - 2, x.shape, weight.shape
     known = (
-        _is_supported(x, weight)
-        and not transposed
+        not transposed
+        and _is_supported(x, weight)
         and axes in (1, 2, 3)
-        and weight.dim() == x.dim()
-        and len(stride) == len(padding) == len(dilation) == axes
-        and min(*stride, *dilation, groups, *weight.shape, *x.shape) > 0
+        and len(kernel) - 2 == len(stride) == len(padding) == len(dilation) == axes
+        and min(*stride, *dilation, groups, *kernel, *got) > 0
         and min(padding) >= 0
-        and x.shape[1] == weight.shape[1] * groups
-        and weight.shape[0] % groups == 0
+        and got[1] == kernel[1] * groups
+        and kernel[0] % groups == 0
         and _has_default_strides(x)
         and _has_default_strides(weight)
     )
-    if not known or (bias is not None and not _fit(x, (bias,), weight.shape[:1])):
+    if not known or (bias is not None and not _fit(x, (bias,), kernel[:1])):
         return NotImplemented
     sizes = [
-        (size + 2 * around - far * (kernel - 1) - 1) // step + 1
-        for size, kernel, step, around, far in zip(
-            x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
-        )
+        (got[i + 2] + 2 * padding[i] - dilation[i] * (kernel[i + 2] - 1) - 1) // stride[i] + 1
+        for i in range(axes)
     ]
     if min(sizes) <= 0:
         return NotImplemented
-    return _new(x, (x.shape[0], weight.shape[0], *sizes))
+    return _new(x, (got[0], kernel[0], *sizes))
 
 
-def _fit(x: Tensor, parameters: Iterable[Tensor | None], shape: Sequence[int]) -> bool:
+def _fit(x: Tensor, parameters: Sequence[Tensor | None], shape: tuple[int, ...]) -> bool:
     """Tell whether parameters have a shape, default strides and the dtype of `x`, or are None."""
-    return all(
-        each is None
-        or (
+    dtype = x.dtype
+    for each in parameters:
+        if each is not None and not (
             each.is_meta
-            and each.dtype is x.dtype
-            and list(each.shape) == list(shape)
+            and each.dtype is dtype
+            and each.shape == shape
             and _has_default_strides(each)
-        )
-        for each in parameters
-    )
+        ):
+            return False
+    return True
 
 
 def _batch_norm(
@@ -225,7 +228,7 @@ def _layer_norm(
         return NotImplemented
     if x.is_contiguous() and not _has_default_strides(x):
         return NotImplemented
-    if not _fit(x, (weight, bias), shape):
+    if not _fit(x, (weight, bias), tuple(shape)):
         return NotImplemented
     return _new(x, x.shape), *_statistics(x, (*x.shape[:-axes], *(1 for _ in shape)))
 
