@@ -15,6 +15,7 @@ from torch import nn
 
 from nnmagic.inputs.first_layers import SEQUENCE, least_vocabulary, pictures_of
 from nnmagic.inputs.specs import ConstantSpec, Spec, TensorSpec
+from nnmagic.network.layers import modules_of
 
 SECOND_OF_SOUND = 16_000
 FRAMES = 64
@@ -177,7 +178,7 @@ def _spectrum(config: _Config) -> Iterator[Spec]:
 
 
 def _hidden(config: _Config) -> Iterator[Spec]:
-    for layer in config.network.modules():
+    for layer in modules_of(config.network):
         if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
             pair = 2 * isinstance(layer, nn.LSTM | nn.LSTMCell)
             rows: tuple[int, ...] = ()

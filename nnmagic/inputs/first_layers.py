@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from nnmagic.inputs.specs import TensorSpec
-from nnmagic.torch_private import BatchNorm, ConvNd
+from nnmagic.network.layers import layers_of, modules_of
+from nnmagic.torch_private import BatchNorm, ConvNd, parameters_of
 
 LAYERS_TRIED = 4
 SEQUENCE = 16
@@ -27,8 +28,8 @@ SIDES = ("image_size", "img_size", "input_size", "input_resolution")
 
 def weighted_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the layers that hold parameters of their own, with their names."""
-    for name, module in network.named_modules():
-        if any(True for _ in module.parameters(recurse=False)):
+    for name, module in layers_of(network).items():
+        if any(each is not None for each in parameters_of(module).values()):
             yield name, module
 
 
@@ -48,7 +49,7 @@ def first_layer_sizes(network: nn.Module) -> list[list[TensorSpec]]:
 
 def least_vocabulary(network: nn.Module) -> int | None:
     """Return how many ids every embedding of the network has; None if it has no embedding."""
-    tables = (m for m in network.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag))
+    tables = (m for m in modules_of(network) if isinstance(m, nn.Embedding | nn.EmbeddingBag))
     return min((table.num_embeddings for table in tables), default=None)
 
 

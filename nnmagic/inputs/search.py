@@ -20,7 +20,7 @@ from nnmagic.inputs.first_layers import least_vocabulary, size_error
 from nnmagic.inputs.specs import Candidate, Input, TensorSpec
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.failures import first_line, mismatch
-from nnmagic.network.layers import Layers, device_of, dtype_of
+from nnmagic.network.layers import Layers, device_of, dtype_of, set_training
 from nnmagic.network.naming import Naming
 from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.structure.meta import is_for_want_of_values, networks_on_meta, on_meta
@@ -229,7 +229,7 @@ class _Search:
         """Tell whether a call succeeds for real."""
         observer = _Refusal(self.network)
         with preserved(self.network), random_state_kept(seed=0), _quiet(), observed(observer):
-            self.network.eval()
+            set_training(self.network, training=False)
             outcome = observer.outcome_of(*network_input.call)
         if not outcome.through:
             self._refused.append((outcome, candidate))
@@ -253,7 +253,7 @@ class _Search:
         layers = Layers(self.network)
         observer = _Refusal(self.network)
         with networks_on_meta(self.network, layers=layers), _quiet(), observed(observer):
-            self.network.eval()
+            set_training(self.network, training=False)
             yield attempt
 
     def refusal(self) -> str:

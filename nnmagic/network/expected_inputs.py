@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from nnmagic.torch_private import BatchNorm, ConvNd
+from nnmagic.torch_private import BatchNorm, ConvNd, parameters_of
 
 Given = Mapping[str, Any]
 """The arguments of a call, by the names of the forward's parameters."""
@@ -62,7 +62,7 @@ def number_of_axes(got: torch.Tensor, spatial: int, expects: str = "") -> str:
 
 def home(module: nn.Module, got: torch.Tensor) -> str:
     """Say that a tensor has not the device or dtype of the layer's own parameters."""
-    weight = next(module.parameters(recurse=False), None)
+    weight = next((p for p in parameters_of(module).values() if p is not None), None)
     if weight is None:
         return ""
     same = weight.dtype == got.dtype or not weight.is_floating_point() or got.is_complex()

@@ -1,5 +1,10 @@
-"""The layers of a network, and what they hold that not every module does."""
+"""The layers of a network, and what they hold.
 
+A module is never asked by its own methods, `net.modules()` or `net.eval()`: a user may have taken
+such a name for an attribute, as in `self.modules = [...]`, or given it code with effects.
+"""
+
+from collections.abc import Callable, Iterator
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
@@ -9,9 +14,14 @@ from torch import nn
 from torch.fx import GraphModule
 from torch.jit import ScriptModule
 
-from nnmagic.torch_private import children_of, has_global_hooks, hooks_of, pre_hooks_of
-
-NAMED_MODULES = nn.Module.named_modules
+from nnmagic.torch_private import (
+    buffers_of,
+    children_of,
+    has_global_hooks,
+    hooks_of,
+    parameters_of,
+    pre_hooks_of,
+)
 
 ATOMS = frozenset({type(None), bool, int, float, str})
 """The types of the values that hold nothing."""
@@ -59,32 +69,75 @@ def own_attributes(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def layers_of(network: nn.Module) -> dict[str, nn.Module]:
-    """Return `dict(network.named_modules())`, without a generator for each level of nesting.
+def layers_of(network: nn.Module, *, once: bool = True) -> dict[str, nn.Module]:
+    """Return the modules of a network by name, in the order of `named_modules()`.
 
-    Where a module has a `named_modules` of its own, that is asked.
+    Args:
+        network: the network.
+        once: whether a module that is held in several places is there under its first name only.
     """
     found: dict[str, nn.Module] = {}
-    seen: set[nn.Module] = set()
-    waiting: list[tuple[str, Any]] = [("", network)]
+    seen: set[int] = set()
+    waiting: list[tuple[str, nn.Module, tuple[int, ...]]] = [("", network, ())]
     while waiting:
-        name, module = waiting.pop()
-        if module in seen:
+        name, module, above = waiting.pop()
+        if id(module) in (seen if once else above):
             continue
-        kind: Any = type(module)
-        if kind.named_modules is not NAMED_MODULES or "named_modules" in module.__dict__:
-            return dict(network.named_modules())
-        seen.add(module)
+        if once:
+            seen.add(id(module))
+        else:
+            above = (*above, id(module))
         found[name] = module
         children = children_of(module)
         if children:
             before = f"{name}." if name else ""
             waiting += [
-                (before + key, child)
+                (before + key, child, above)
                 for key, child in reversed(children.items())
                 if child is not None
             ]
     return found
+
+
+def modules_of(network: nn.Module) -> list[nn.Module]:
+    """Return the modules of a network, each once, itself first."""
+    return list(layers_of(network).values())
+
+
+def layer_at(network: nn.Module, name: str) -> nn.Module | None:
+    """Return the layer of this dotted name, None if there is none."""
+    layer: nn.Module | None = network
+    for key in name.split(".") if name else ():
+        layer = None if layer is None else children_of(layer).get(key)
+    return layer
+
+
+def named_parameters(network: nn.Module, *, once: bool = True) -> dict[str, nn.Parameter]:
+    """Return the parameters of a network by name; a shared one under its first name if `once`."""
+    return dict(_held(network, parameters_of, once=once))
+
+
+def named_buffers(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the buffers of a network by name, each once."""
+    return dict(_held(network, buffers_of, once=True))
+
+
+def _held(
+    network: nn.Module, held_by: Callable[[nn.Module], dict[str, Any]], *, once: bool
+) -> Iterator[tuple[str, Any]]:
+    seen: set[int] = set()
+    for layer, module in layers_of(network, once=once).items():
+        for key, tensor in held_by(module).items():
+            if tensor is None or (once and id(tensor) in seen):
+                continue
+            seen.add(id(tensor))
+            yield (f"{layer}.{key}" if layer else key), tensor
+
+
+def set_training(network: nn.Module, *, training: bool) -> None:
+    """Put a network in train or eval mode, without the code of its own that `train` may have."""
+    for module in modules_of(network):
+        module.training = training
 
 
 UNLIFTED = "torch.export._unlift"
@@ -112,14 +165,17 @@ def opaque_note(kind: str) -> str:
 
 def device_of(network: nn.Module) -> torch.device:
     """Return the device of a network's first parameter or buffer, else the CPU."""
-    for tensor in chain(network.parameters(), network.buffers()):
-        return tensor.device
+    modules = modules_of(network)
+    for held_by in (parameters_of, buffers_of):
+        for tensor in chain.from_iterable(held_by(module).values() for module in modules):
+            if tensor is not None:
+                return tensor.device
     return torch.device("cpu")
 
 
 def dtype_of(network: nn.Module) -> torch.dtype:
     """Return the dtype of a network's first floating-point parameter, else float32."""
-    floating = (p.dtype for p in network.parameters() if p.is_floating_point())
+    floating = (p.dtype for p in named_parameters(network).values() if p.is_floating_point())
     return next(floating, torch.float32)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from torch import nn
 
-from nnmagic.network.layers import layers_of
+from nnmagic.network.layers import layers_of, modules_of
 from nnmagic.torch_private import children_of
 
 Candidates = Callable[[], Iterable[tuple[str, nn.Module]]]
@@ -98,13 +98,13 @@ class Naming:
         holders = [
             (name, candidate)
             for name, candidate in self.candidates()
-            if candidate is module or any(each is module for each in candidate.modules())
+            if candidate is module or any(each is module for each in modules_of(candidate))
         ]
         if self.only and not holders:
             return None
         name, root = holders[0] if holders else (None, module)
         if len(holders) > 1:
-            name, root = max(holders, key=lambda each: sum(1 for _ in each[1].modules()))
+            name, root = max(holders, key=lambda each: len(modules_of(each[1])))
         network = self._roots.get(id(root))
         if network is None or network.module() is not root:
             label = self._unique(name or self.label_of(root) or type(root).__name__)

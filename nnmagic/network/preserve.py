@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nnmagic.contexts import block
 from nnmagic.network.fingerprint import is_same
-from nnmagic.network.layers import ATOMS, EVERY_MODULES, Layers
+from nnmagic.network.layers import ATOMS, EVERY_MODULES, Layers, named_buffers
 from nnmagic.torch_private import buffers_of, parameters_of
 
 CONTAINERS = (dict, OrderedDict, list, set, deque)
@@ -57,7 +57,7 @@ def preserved(
     contents.note_all([module.__dict__ for module in modules], layers.own)
     copies = [
         (buffer, buffer.detach().clone())
-        for buffer in (network.buffers() if buffers else ())
+        for buffer in (named_buffers(network).values() if buffers else ())
         if not buffer.is_meta and not isinstance(buffer, nn.UninitializedBuffer)
         if buffer.layout is torch.strided
     ]

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from nnmagic.contexts import block
 from nnmagic.display.units import Shape
 from nnmagic.network.calls import RunningCall
+from nnmagic.network.layers import named_parameters
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.network.places import TORCH_FOLDER, calling_line
@@ -98,7 +99,9 @@ class FunctionMode(TorchFunctionMode):
         """Leave torch for the length of a call that may take a fused path; tell whether it did."""
         if not isinstance(layer, FUSING) or layer.training:
             return False
-        if torch.is_grad_enabled() and any(p.requires_grad for p in layer.parameters()):
+        if torch.is_grad_enabled() and any(
+            p.requires_grad for p in named_parameters(layer).values()
+        ):
             return False
         if function_modes() != 1 or self.resting:
             return False  # with a mode of the user's there is no fused path

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from nnmagic.network.layers import layers_of
 from nnmagic.records.call_log import TraceLog
 from nnmagic.tensors.writer import TensorWriter
 from nnmagic.torch_private import is_in_transform, parameters_of
@@ -44,8 +45,8 @@ class Gradients:
         layers = {(layer.network, layer.name): i for i, layer in enumerate(self.log.layers)}
         measured: dict[int, int | None] = {}
         for number, network in enumerate(networks):
-            modules = () if network is None else network.named_modules(remove_duplicate=False)
-            for name, module in modules:
+            modules = {} if network is None else layers_of(network, once=False)
+            for name, module in modules.items():
                 layer = layers.get((number, name))
                 own = {
                     key: self._of_parameter(parameter, measured)

@@ -1,13 +1,13 @@
 """Judging the outermost calls: which ignore their input, and which parameter made NaN or Inf."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import chain
 
 import torch
 from torch import nn
 
+from nnmagic.network.layers import layer_at, named_buffers, named_parameters
 from nnmagic.network.naming import Network
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.findings.nonfinite import makes_nonfinite, nonfinite_in
@@ -16,6 +16,7 @@ from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code, version_of
 from nnmagic.tensors.values import why_unreadable
 from nnmagic.tensors.writer import TensorWriter
+from nnmagic.torch_private import buffers_of, parameters_of
 
 FEWEST_ITEMS = {torch.float16: 8, torch.bfloat16: 8}
 """How many items are needed to tell: a few may be equal by rounding."""
@@ -144,15 +145,17 @@ class Judging:
             if log.is_function(each) or not makes_nonfinite(log, each):
                 continue
             calls_no_other = each + 1 == len(log) or log.parent[each + 1] != each
-            with suppress(AttributeError):  # a layer that the forward makes has no such name
-                layer = network.get_submodule(log.layer_of(each).name)
-                if names := tuple(_nonfinite_state(layer, below=calls_no_other)):
-                    log.nonfinite_parameters[each] = names
+            layer = layer_at(network, log.layer_of(each).name)
+            if layer is None:
+                continue  # made by the forward
+            if names := tuple(_nonfinite_state(layer, below=calls_no_other)):
+                log.nonfinite_parameters[each] = names
 
 
 def _versions(module: nn.Module) -> list[tuple[int, int]]:
     """Return what tells whether the parameters and buffers of a network are as they were."""
-    return [(id(each), version_of(each)) for each in chain(module.parameters(), module.buffers())]
+    held = named_parameters(module).values(), named_buffers(module).values()
+    return [(id(each), version_of(each)) for each in chain(*held)]
 
 
 def _note_constant(log: TraceLog, call: int, flags: list[torch.Tensor], reason: str) -> None:
@@ -169,10 +172,12 @@ def _nonfinite_state(module: nn.Module, *, below: bool) -> Iterator[str]:
         below: whether to look at those of the layers inside too, which were not called.
     """
     for kind, named in (
-        ("parameter", module.named_parameters(recurse=below)),
-        ("buffer", module.named_buffers(recurse=below)),
+        ("parameter", named_parameters(module) if below else parameters_of(module)),
+        ("buffer", named_buffers(module) if below else buffers_of(module)),
     ):
-        for name, tensor in named:
+        for name, tensor in named.items():
+            if tensor is None:
+                continue
             statistics, _, _ = measure(tensor, "none")
             counts = ((statistics.nan, "NaN"), (statistics.inf, "Inf"))
             words = [f"{number:,.0f} {what}" for number, what in counts if number > 0]

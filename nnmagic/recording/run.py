@@ -7,6 +7,7 @@ from torch import nn
 
 from nnmagic.contexts import block
 from nnmagic.network.fingerprint import NetworkChanges
+from nnmagic.network.layers import set_training
 from nnmagic.network.naming import Naming
 from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.recording.functions import FunctionObserver
@@ -61,5 +62,5 @@ def own_run(module: nn.Module) -> Iterator[None]:
     Modes, buffers and all that the forward stores on its modules are put back.
     """
     with preserved(module), random_state_kept(seed=0), torch.no_grad():
-        module.eval()
+        set_training(module, training=False)
         yield

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from nnmagic import torch_private as private
 from nnmagic.contexts import block
 from nnmagic.network.failures import first_line
-from nnmagic.network.layers import ATOMS, Layers
+from nnmagic.network.layers import ATOMS, Layers, modules_of, named_parameters
 from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.structure.meta_rules import FLOATS, META
 from nnmagic.structure.packed import are_packed, holds_packed, packed_on_meta
@@ -72,9 +72,10 @@ def takes_fake_tensors(network: nn.Module) -> bool:
 
     It does not if it may pack sequences, if its weights are packed, or if the run makes parameters.
     """
-    return not any(isinstance(m, nn.RNNBase) or holds_packed(m) for m in network.modules()) and (
-        not any(map(is_lazy, network.parameters()))
-    )
+    modules, parameters = modules_of(network), named_parameters(network).values()
+    return not any(
+        isinstance(module, nn.RNNBase) or holds_packed(module) for module in modules
+    ) and (not any(map(is_lazy, parameters)))
 
 
 def on_meta(value: Any, fakes: FakeTensors | None = None) -> Any:

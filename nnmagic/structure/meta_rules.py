@@ -44,7 +44,7 @@ def _is_supported(tensor: Tensor, *others: Tensor) -> bool:
     dtype = tensor.dtype
     if not (tensor.is_meta and dtype in FLOATS and is_dense(tensor)):
         return False
-    for each in others:  # `all` over a generator takes as long as all the rest
+    for each in others:  # noqa: SIM110 - a generator takes as long as all the rest
         if each.dtype is not dtype or not _is_supported(each):
             return False
     return True

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 from torch.jit import ScriptModule
 
-from nnmagic.network.layers import Layers, opaque_kind
+from nnmagic.network.layers import Layers, modules_of, named_parameters, opaque_kind
 from nnmagic.records.weights import WeightForm, below, tied
 from nnmagic.structure.weights import weight_forms
 from nnmagic.tensors.metadata import is_lazy, storage_bytes, storage_of
@@ -95,12 +95,12 @@ class Counts:
     def _take(self, module: nn.Module) -> None:
         """Count a layer and all below it, each with the distinct parameters below it."""
         whole = bool(opaque_kind(module))  # a row of its own, with all that is below it
-        held = dict(module.named_parameters()) if whole else parameters_of(module)
+        held = named_parameters(module) if whole else parameters_of(module)
         there = {name: p for name, p in held.items() if p is not None}
         own = {name: p for name, p in there.items() if not is_lazy(p)}
         self.lazy |= len(own) < len(there)
         self._own[id(module)] = [(name, id(p), p.numel()) for name, p in own.items()]
-        parameters = [p for p in module.parameters() if not is_lazy(p)]
+        parameters = [p for p in named_parameters(module).values() if not is_lazy(p)]
         total = sum(p.numel() for p in parameters)
         trainable = sum(p.numel() for p in parameters if p.requires_grad)
         self._below[id(module)] = total, trainable, storage_bytes(parameters)
@@ -119,7 +119,7 @@ class Counts:
         if id(module) not in self._below:  # a layer that the forward makes, none of the network's
             self._made.append(module)  # so that no other gets its id
             self._take(module)
-            self._own.update((id(each), []) for each in module.modules())
+            self._own.update((id(each), []) for each in modules_of(module))
         return self._below[id(module)]
 
     def own(

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnmagic.network.layers import named_parameters
 from nnmagic.records.params import LAZY, ParameterRecord, Params
 from nnmagic.records.record import VALUES_SHOWN
 from nnmagic.records.tensor import TensorRecord, tensor_record
@@ -41,7 +42,7 @@ def params(
     others: list[str] = []
     named: Sequence[tuple[str, torch.Tensor]]
     if isinstance(module, nn.Module):
-        named = list(module.named_parameters(remove_duplicate=False))[:most]
+        named = list(named_parameters(module, once=False).items())[:most]
         keys = [id(tensor) for _, tensor in named]
         forms = named_forms(weight_forms(module), type(module).__name__)
     else:

@@ -10,7 +10,7 @@ from torch import nn
 from nnmagic.network.calls import RunningCall, in_backward, observed
 from nnmagic.network.failures import annotate, first_line
 from nnmagic.network.fingerprint import NetworkChanges
-from nnmagic.network.layers import Layers, opaque_kind, opaque_note
+from nnmagic.network.layers import Layers, named_buffers, named_parameters, opaque_kind, opaque_note
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_of_call
 from nnmagic.records.summary import Summary
@@ -65,7 +65,7 @@ class RealRunObserver(ShapeObserver):
         parameters = {
             id(parameter): parameter
             for root in roots.values()
-            for parameter in root.parameters()
+            for parameter in named_parameters(root).values()
             if not is_lazy(parameter)
         }.values()
         forms = (named(counts[label].forms, type(root).__name__) for label, root in roots.items())
@@ -74,7 +74,9 @@ class RealRunObserver(ShapeObserver):
             "total_params": sum(p.numel() for p in parameters),
             "trainable_params": sum(p.numel() for p in parameters if p.requires_grad),
             "param_bytes": storage_bytes(parameters),
-            "buffer_bytes": storage_bytes(b for root in roots.values() for b in root.buffers()),
+            "buffer_bytes": storage_bytes(
+                b for root in roots.values() for b in named_buffers(root).values()
+            ),
             "forms": tuple(chain.from_iterable(forms)),
         }
 
@@ -114,7 +116,9 @@ class RealRunObserver(ShapeObserver):
         return lines
 
     def _lazy(self) -> list[str]:
-        lazy = any(is_lazy(p) for root in self.roots.values() for p in root.parameters())
+        lazy = any(
+            is_lazy(p) for root in self.roots.values() for p in named_parameters(root).values()
+        )
         return ["lazy parameters are counted as this input would make them"] if lazy else []
 
 

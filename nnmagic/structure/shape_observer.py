@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from nnmagic.display.units import Shape, layer_name
 from nnmagic.network.calls import CallObserver, RunningCall
 from nnmagic.network.failures import first_line, mismatch
-from nnmagic.network.layers import opaque_kind
+from nnmagic.network.layers import modules_of, opaque_kind
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.network.places import calling_line, place_text
@@ -198,4 +198,4 @@ def _outside_opaque(layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.M
         if id(module) not in inside:
             yield name, module
             if opaque_kind(module):
-                inside.update(map(id, module.modules()))
+                inside.update(map(id, modules_of(module)))

@@ -12,7 +12,7 @@ from torch import nn
 from nnmagic.contexts import block, without_garbage_collection
 from nnmagic.network.calls import observed
 from nnmagic.network.failures import annotate
-from nnmagic.network.layers import Layers, device_of, opaque_note
+from nnmagic.network.layers import Layers, device_of, opaque_note, set_training
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_of_call
 from nnmagic.records.summary import Summary
@@ -173,7 +173,9 @@ class _ShapeRun:
             networks_on_meta(network, fakes, self.layers) as self.failed_hooks,
         ):
             if request.own_input:
-                network.eval()  # put back with everything else when the network leaves meta
+                set_training(
+                    network, training=False
+                )  # put back with everything else when the network leaves meta
             empty = on_meta(arguments, fakes)
             # what is known of values comes first: the rules know no values
             known = known_values(self.layers.modules, arguments, empty, all_small=fakes is not None)

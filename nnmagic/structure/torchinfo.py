@@ -13,6 +13,7 @@ from torch import nn
 from nnmagic.contexts import block
 from nnmagic.display.units import Shape
 from nnmagic.network.failures import first_line
+from nnmagic.network.layers import set_training
 from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.records.summary import Summary
 from nnmagic.records.summary_rows import LayerShape
@@ -60,7 +61,7 @@ def torchinfo_summary(
     engine = f"torchinfo {torchinfo.__version__}"
     with preserved(network), random_state_kept(), _values_kept((args, kwargs)), _own_cache():
         if own_input:
-            network.eval()
+            set_training(network, training=False)
         found = _model_statistics(engine, network, args, dict(kwargs))
         return Summary(
             title=title,

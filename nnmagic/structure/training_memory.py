@@ -1,6 +1,7 @@
 """The memory of a training step: gradients, the optimizer's state, what backward needs."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -8,7 +9,13 @@ from torch import nn
 
 from nnmagic.contexts import block
 from nnmagic.network.failures import first_line
-from nnmagic.network.layers import device_of
+from nnmagic.network.layers import (
+    device_of,
+    modules_of,
+    named_buffers,
+    named_parameters,
+    set_training,
+)
 from nnmagic.records.summary_rows import TrainingStep
 from nnmagic.structure.meta import FakeTensors, networks_on_meta, on_meta, takes_fake_tensors
 from nnmagic.structure.meta_values import known_values
@@ -27,7 +34,7 @@ class SavedTensors:
         self._kept: dict[int, torch.Tensor] = {}
         self._apart = {
             storage_id(tensor)
-            for tensor in (*network.parameters(), *network.buffers())
+            for tensor in chain(named_parameters(network).values(), named_buffers(network).values())
             if not is_lazy(tensor) and tensor.layout is torch.strided
         }
         self._holders: list[list[torch.Tensor]] = []
@@ -87,10 +94,12 @@ def training_step(
     try:
         with torch.inference_mode(False), torch.enable_grad(), networks_on_meta(network, fakes):
             if train:
-                network.train()  # put back with everything else when the network leaves meta
+                set_training(
+                    network, training=True
+                )  # put back with everything else when the network leaves meta
             given = on_meta((args, kwargs), fakes)
             saved = SavedTensors(network)
-            known = known_values(network.modules(), (args, kwargs), given, all_small=True)
+            known = known_values(modules_of(network), (args, kwargs), given, all_small=True)
             with known, saved.noted():
                 call(*given[0], **given[1])
             saved_bytes = saved.bytes
@@ -107,10 +116,11 @@ def training_step(
         gradient_bytes=sum(map(bytes_of, parameters)),
         optimizer_bytes=state_bytes,
         saved_bytes=saved_bytes,
-        estimated=any(isinstance(module, nn.RNNBase) for module in network.modules()),
+        estimated=any(isinstance(module, nn.RNNBase) for module in modules_of(network)),
         unknown=tuple(unknown),
     )
 
 
 def _trainable(network: nn.Module) -> list[torch.Tensor]:
-    return [each for each in network.parameters() if each.requires_grad and not is_lazy(each)]
+    parameters = named_parameters(network).values()
+    return [each for each in parameters if each.requires_grad and not is_lazy(each)]

@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from nnmagic.network.layers import Layers
+from nnmagic.network.layers import Layers, layers_of
 from nnmagic.records.weights import WeightForm
 from nnmagic.structure.meta import networks_on_meta
 from nnmagic.structure.packed import Stored, are_packed, holds_packed, packed_in
@@ -100,12 +100,17 @@ def _parametrised(
     """
     if not computed:
         return
-    parameters = {place: list(chain.parameters(False)) for place, chain in computed.items()}
+    parameters = {
+        place: [p for p in parameters_of(chain).values() if p is not None]
+        for place, chain in computed.items()
+    }
     with networks_on_meta(network), torch.no_grad():
-        modules = dict(network.named_modules())
+        modules = layers_of(network)
         counts = {(layer, name): _numel(modules[layer], name) for layer, name in computed}
     for (layer, name), chain in computed.items():
-        classes = ", ".join(type(each).__name__ for each in chain.children())
+        classes = ", ".join(
+            type(each).__name__ for each in children_of(chain).values() if each is not None
+        )
         place = layer, name
         yield layer, _computed(name, counts[place], parameters[place], classes)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from nnmagic.network.layers import layer_at, layers_of, named_parameters
 from nnmagic.recording.rerun import Rerun
 from nnmagic.records.trace import Trace
 from nnmagic.structure.parameters import params
@@ -38,8 +39,8 @@ class LiveNetwork(Rerun):
             if network is None:
                 continue
             label = self.trace.log.networks[index]
-            for name, module in network.named_modules():
-                sizes = {id(p): metadata_of(p).numel for p in module.parameters()}
+            for name, module in layers_of(network).items():
+                sizes = {id(p): metadata_of(p).numel for p in named_parameters(module).values()}
                 found[label, name] = sum(sizes.values())
         return found or None
 
@@ -58,10 +59,7 @@ class LiveNetwork(Rerun):
             return None
         call = self.roots.last.get(networks.index(network))
         root = None if call is None else call.network()
-        try:
-            return None if root is None else root.get_submodule(layer)
-        except AttributeError:
-            return None  # created inside a forward, so that the network does not hold it
+        return None if root is None else layer_at(root, layer)  # None if a forward made it
 
 
 def details_of(module: nn.Module) -> LayerDetails:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from nnmagic.network.calls import CallObserver, RunningCall, in_backward, observed
+from nnmagic.network.layers import layer_at
 from nnmagic.network.naming import Naming, name_bound_to
 from nnmagic.recording.recorder import Recorder, WrittenCall
 from nnmagic.records.call_log import TraceLog
@@ -206,12 +207,14 @@ class Watcher(CallObserver[WrittenCall]):
     def details(self, network: str, layer: str) -> LayerDetails:
         """Return what the network itself tells of a layer now."""
         module = self.module()
-        try:
-            return LayerDetails() if module is None else details_of(module.get_submodule(layer))
-        except AttributeError:
+        if module is None:
+            return LayerDetails()
+        found = layer_at(module, layer)
+        if found is None:
             return LayerDetails(
                 reason="created inside a forward, so that the network does not hold it"
             )
+        return details_of(found)
 
 
 def watch(module: nn.Module, /) -> NetworkWidget:

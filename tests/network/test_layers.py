@@ -5,19 +5,15 @@ import torch
 import torchvision
 from torch import nn
 
-from nnmagic.network.layers import Layers, layers_of
-
-
-class Naming(nn.Module):
-    """Names its own modules."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-
-    def named_modules(self, memo=None, prefix="", remove_duplicate=True):
-        yield prefix, self
-        yield f"{prefix}.another" if prefix else "another", self.inner
+from nnmagic.network.layers import (
+    Layers,
+    layer_at,
+    layers_of,
+    modules_of,
+    named_buffers,
+    named_parameters,
+    set_training,
+)
 
 
 def shared():
@@ -37,12 +33,6 @@ def circular():
     return net
 
 
-def named_by_its_own():
-    net = nn.Sequential(nn.ReLU(), nn.ReLU())
-    net[1].named_modules = lambda memo, prefix, remove_duplicate: iter([(f"{prefix}!", net[1])])
-    return net
-
-
 NETWORKS = [
     nn.ReLU,
     torchvision.models.resnet18,
@@ -50,9 +40,6 @@ NETWORKS = [
     shared,
     with_none,
     circular,
-    Naming,
-    lambda: nn.Sequential(nn.ReLU(), Naming()),
-    named_by_its_own,
 ]
 
 
@@ -61,6 +48,44 @@ def test_layers_are_named_as_torch_names_them(make):
     net = make()
 
     assert list(layers_of(net).items()) == list(net.named_modules())
+    assert modules_of(net) == list(net.modules())
+    assert all(layer_at(net, name) is net.get_submodule(name) for name in layers_of(net))
+
+
+@pytest.mark.parametrize("make", NETWORKS)
+def test_parameters_and_buffers_are_named_as_torch_names_them(make):
+    net = make()
+
+    same(named_parameters(net), dict(net.named_parameters()))
+    same(named_buffers(net), dict(net.named_buffers()))
+    if make is not circular:  # torch would go round for ever
+        same(named_parameters(net, once=False), dict(net.named_parameters(remove_duplicate=False)))
+        layers = dict(net.named_modules(remove_duplicate=False))
+        assert list(layers_of(net, once=False).items()) == list(layers.items())
+
+
+def same(found, expected):
+    assert list(found) == list(expected)
+    assert all(found[name] is expected[name] for name in found)
+
+
+def test_a_layer_that_is_not_there_is_none():
+    net = nn.Sequential(nn.Sequential(nn.ReLU()))
+
+    assert layer_at(net, "0.0") is net[0][0]
+    assert layer_at(net, "0.1") is layer_at(net, "1.0") is layer_at(net, "training") is None
+
+
+def test_a_mode_is_set_without_code_of_the_network():
+    class Merging(nn.Linear):
+        def train(self, mode=True):
+            raise AssertionError
+
+    net = nn.Sequential(Merging(2, 2), nn.BatchNorm1d(2))
+
+    set_training(net, training=False)
+
+    assert not any(module.training for module in net.modules())
 
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated")
