@@ -105,3 +105,9 @@ def layer_name(network: str, layer: str) -> str:
 def plural(number: int, noun: str) -> str:
     """Return ``1 call`` or ``8 calls``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def with_article(noun: str) -> str:
+    """Return a class name after its article: ``a Tensor``, ``an Int8Tensor``, ``an LSTM``."""
+    spelled = noun[:2].isupper()  # its first letter is spoken by name
+    return f"{'an' if noun[:1] in ('AEFHILMNORSX' if spelled else 'AEIOaeio') else 'a'} {noun}"

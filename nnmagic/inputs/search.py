@@ -316,7 +316,7 @@ class _Refusal(CallObserver[None]):
         self.error = error
         message = first_line(error)
         reads = isinstance(error, Exception) and is_for_want_of_values(error)
-        got = "" if reads else mismatch(call.module, call.args, call.kwargs, error)
+        got = "" if reads else mismatch(call, error)
         where = layer_name(self.network, call.layer)
         self.text = f"{where} ({type(call.module).__name__}) {got or message}"
         tensor = next((each for each in call.args if isinstance(each, torch.Tensor)), None)

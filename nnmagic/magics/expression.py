@@ -9,6 +9,7 @@ from typing import Any
 from IPython.core.error import UsageError
 from torch import nn
 
+from nnmagic.display.units import with_article
 from nnmagic.magics.line import is_silenced, without_comment
 
 
@@ -128,8 +129,7 @@ def described(value: Any) -> str:
     """Return what an expression gave, in a few words."""
     if value is None:
         return "None"
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+    return with_article(type(value).__name__)
 
 
 class CellBody:

@@ -1,16 +1,13 @@
 """What a layer expects of a tensor, in words: its axes, its dtype, its device."""
 
-from collections.abc import Mapping
 from math import prod
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from nnmagic.network.earlier_calls import Given, flattened_from
 from nnmagic.torch_private import BatchNorm, ConvNd, parameters_of
-
-Given = Mapping[str, Any]
-"""The arguments of a call, by the names of the forward's parameters."""
 
 
 class Explain(Protocol):
@@ -95,12 +92,6 @@ def home_of_layer(module: nn.Module, got: torch.Tensor, given: Given) -> str:
     return home(module, got)
 
 
-def argument(given: Given, name: str) -> torch.Tensor | None:
-    """Return the argument of this name if it is a tensor."""
-    value = given.get(name)
-    return value if isinstance(value, torch.Tensor) else None
-
-
 POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
@@ -112,6 +103,8 @@ def linear(module: nn.Linear, got: torch.Tensor, given: Given) -> str:
         text += "; flatten the input with .flatten(1)"
     elif text and got.dim() > 2 and got.shape[-2] == module.in_features:
         text += "; the features stand second to last, move them with .mT"
+    elif text and got.dim() == 2 and (maps := flattened_from(given.earlier, shape_of(got))):
+        text += f"; flattened from {maps}: pictures of another size?"
     return text or home(module, got)
 
 
@@ -185,7 +178,7 @@ def recurrent(module: nn.RNNBase | nn.RNNCellBase, got: torch.Tensor, given: Giv
         axes = f"{order}, features" if whole else "batch, features"
         return f"got {shape_of(got)}: it takes ({axes}), it got {got.dim()} axes"
     text = axis(got, -1, module.input_size, f"input_size is {module.input_size}", "last axis")
-    return text or home(module, got) or _hidden(module, got, given.get("hx"))
+    return text or home(module, got) or _hidden(module, got, given.arguments.get("hx"))
 
 
 def _hidden(module: nn.RNNBase | nn.RNNCellBase, got: torch.Tensor, state: Any) -> str:
@@ -250,7 +243,7 @@ def group_norm(module: nn.GroupNorm, got: torch.Tensor, given: Given) -> str:
 
 def attention(module: nn.MultiheadAttention, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the query, key, value or masks of an attention."""
-    query, key, value = (argument(given, name) for name in ("query", "key", "value"))
+    query, key, value = (given.tensor(name) for name in ("query", "key", "value"))
     if query is None or key is None or value is None:
         return ""
     widths = module.embed_dim, module.kdim, module.vdim
@@ -309,7 +302,7 @@ def masks(
     time = 1 if batched and module.batch_first else 0
     length, source = query.shape[time], key.shape[time]
     batch = query.shape[1 - time] if batched else 1
-    pairs, places = argument(given, mask), argument(given, padding)
+    pairs, places = given.tensor(mask), given.tensor(padding)
     several = (batch * module.num_heads, length, source)
     for name, tensor in ((mask, pairs), (padding, places)):
         if tensor is not None and is_integer(tensor):

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnmagic.display.units import layer_name
+from nnmagic.network.earlier_calls import Given, mixed_items
 from nnmagic.network.expected_inputs import (
     Explain,
-    Given,
-    argument,
     is_integer,
     name_of,
     shape_of,
@@ -18,11 +18,16 @@ from nnmagic.network.expected_inputs import (
 
 def class_loss(module: Any, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the targets of a loss over classes."""
-    scores, target = argument(given, "input"), argument(given, "target")
+    scores, target = given.tensor("input"), given.tensor("target")
     if scores is None or target is None or not scores.dim():
         return ""
     ids = scores.shape[:1] + scores.shape[2:] if scores.dim() > 1 else ()
     both = f"got scores {shape_of(scores)} and targets {shape_of(target)}"
+    if not scores.is_floating_point():
+        return (
+            f"got scores {shape_of(scores)} {name_of(scores.dtype)}: class ids, as .argmax gives "
+            f"them; the loss takes the scores themselves, type loss_fn(net(x), y)"
+        )
     chances = isinstance(module, nn.CrossEntropyLoss) and target.shape == scores.shape
     if chances:
         if target.is_floating_point():
@@ -34,10 +39,26 @@ def class_loss(module: Any, got: torch.Tensor, given: Given) -> str:
             return f"{text}; type targets.squeeze(-1)"
         if scores.dim() > 2 and target.shape == scores.shape[:-1]:
             return f"{text}; the classes stand last, move them with scores.movedim(-1, 1)"
-        return text
+        return _mixed(scores, target, given) or text
     if target.dtype not in (torch.int64, torch.uint8):
         return f"got targets {name_of(target.dtype)}: class ids are int64, type targets.long()"
     return _range(module, scores, target) or _device(scores, target)
+
+
+def _mixed(scores: torch.Tensor, target: torch.Tensor, given: Given) -> str:
+    """Say where a network made another number of items than it got."""
+    if not target.dim():
+        return ""
+    found = mixed_items(given.earlier, shape_of(scores), target.shape[0])
+    if found is None:
+        return ""
+    network, inside = found
+    name = layer_name(network.network, network.layer)
+    before = f", before {inside.layer} ({inside.type})" if inside is not None else ""
+    return (
+        f"{name} made {scores.shape[0]} items of {target.shape[0]}{before}: a view or a reshape "
+        f"mixes the items there; keep the first axis, as x.flatten(1) does"
+    )
 
 
 def _range(module: Any, scores: torch.Tensor, target: torch.Tensor) -> str:
@@ -53,7 +74,7 @@ def _range(module: Any, scores: torch.Tensor, target: torch.Tensor) -> str:
 
 def pair_loss(module: Any, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the targets of a loss that compares value by value."""
-    scores, target = argument(given, "input"), argument(given, "target")
+    scores, target = given.tensor("input"), given.tensor("target")
     if scores is None or target is None:
         return ""
     if scores.shape != target.shape:

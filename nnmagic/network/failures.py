@@ -1,8 +1,9 @@
 """What a failed layer got against what it expects, and the line of code that called it."""
 
+import difflib
 import inspect
-import linecache
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,15 +11,24 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from nnmagic.display.units import printable
+from nnmagic.network.calls import RunningCall
+from nnmagic.network.earlier_calls import EarlierCall, Given, sizes_of
 from nnmagic.network.expected_inputs import LAYERS, home_of_layer, name_of
+from nnmagic.network.expected_operands import unfit_operands
 from nnmagic.network.expected_targets import LOSSES
-from nnmagic.network.places import is_no_place
-
-LONGEST_CODE = 120
-"""How much of a line of code an explanation quotes."""
+from nnmagic.network.failing_code import FailingCode, quoted
+from nnmagic.network.wrong_values import (
+    called_as,
+    in_place_of_tensor,
+    makes_a_layer,
+    names_of,
+)
+from nnmagic.torch_private import children_of, parameters_of
 
 KINDS = (*LAYERS, *LOSSES)
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+"""The layers of torch that pass on whatever they get."""
 
 
 def first_line(error: BaseException) -> str:
@@ -36,106 +46,170 @@ def annotate(error: BaseException, note: str) -> None:
 
 
 def mismatch(
-    module: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    error: BaseException | None = None,
+    call: RunningCall[Any], error: BaseException, earlier: Sequence[EarlierCall] = ()
 ) -> str:
     """Return what the layer got and what it expects, `""` where they do not visibly differ.
 
     Args:
-        module: the layer.
-        args: the positional arguments that it got.
-        kwargs: the keyword arguments.
-        error: what it raised, if it raised.
+        call: the call of the layer, the innermost that failed.
+        error: what it raised.
+        earlier: the calls that returned before it, the latest first.
     """
     try:
-        given, unfit = _bound(module, args, kwargs)
-        if unfit:
-            return unfit if isinstance(error, TypeError) else ""
-        first = next(iter(given.values()), None)
-        if _holds_tensors(first):
-            text = _list(first, error)
-            if text:
-                return text
-        got = next((each for each in given.values() if isinstance(each, torch.Tensor)), None)
-        if got is None or isinstance(first, PackedSequence):
-            return ""
-        explain = next((how for kind, how in KINDS if isinstance(module, kind)), None)
-        if explain is None and type(module).__module__.startswith("torch.nn."):
-            explain = home_of_layer
-        return (explain(module, got, given) if explain else "") or _code(error)
+        arguments, unfit = _bound(call)
+        if unfit and isinstance(error, TypeError):
+            return unfit
+        module, given = call.module, Given(arguments, earlier)
+        return (
+            _no_tensor(call, given, error)
+            or _refused(module, given)
+            or _misspelled(module, error)
+            or code_with_shapes(error, call, earlier)
+        )
     except Exception:  # noqa: BLE001 - a layer in disorder gets no explanation
         return ""
 
 
-def _bound(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[dict[str, Any], str]:
+def _bound(call: RunningCall[Any]) -> tuple[dict[str, Any], str]:
     """Return the arguments by their names, or why they do not fit the forward's signature."""
+    args, kwargs = call.args, call.kwargs
     try:
-        signature = inspect.signature(module.forward)
+        signature = inspect.signature(call.module.forward)
     except (TypeError, ValueError):
         return {**{str(place): each for place, each in enumerate(args)}, **kwargs}, ""
     try:
-        return dict(signature.bind(*args, **kwargs).arguments), ""
+        return _each(signature, signature.bind(*args, **kwargs).arguments), ""
     except TypeError as refusal:
-        bare = (each.replace(annotation=each.empty) for each in signature.parameters.values())
-        return {}, f"forward takes ({', '.join(map(str, bare))}): {refusal}"
+        parameters = signature.parameters.values()
+        bare = ", ".join(str(each.replace(annotation=each.empty)) for each in parameters)
+        return {}, f"forward takes ({bare}): {refusal}{_spread(call, len(parameters))}"
 
 
-def _holds_tensors(value: Any) -> bool:
-    is_list = isinstance(value, list | tuple) and not isinstance(value, PackedSequence)
-    return is_list and any(isinstance(each, torch.Tensor) for each in value)
+def _each(signature: inspect.Signature, bound: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments by name, those of `*args` and `**kwargs` each for itself."""
+    found: dict[str, Any] = {}
+    for name, value in bound.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            found |= {f"{name}[{place}]": each for place, each in enumerate(value)}
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            found |= value
+        else:
+            found[name] = value
+    return found
 
 
-def _list(got: Any, error: BaseException | None) -> str:
-    """Say that a list stands where a tensor belongs, where that is what the layer refuses."""
-    if not isinstance(error, TypeError | AttributeError | None):
+def _spread(call: RunningCall[Any], parameters: int) -> str:
+    """Say how one container becomes all arguments of a forward."""
+    if len(call.args) != 1 or call.kwargs:
         return ""
-    kind = type(got).__name__
-    if error is not None and kind not in first_line(error):
-        return ""
-    shapes = ", ".join(str(tuple(each.shape)) for each in got if isinstance(each, torch.Tensor))
-    return f"got a {kind} of tensors, {shapes}: a DataLoader's batch? type net(batch[0])"
+    (only,) = call.args
+    with suppress(TypeError):
+        if names_of(call.module) & set(only):
+            return f"; pass the items by name, {called_as(call)}(**batch)"
+    if isinstance(only, tuple | list) and len(only) == parameters:
+        return f"; pass the items one by one, {called_as(call)}(*batch)"
+    return ""
 
 
-def _code(error: BaseException | None) -> str:
-    """Return the code of the user's that raised, with the shapes of the tensors that it names."""
-    step = error.__traceback__ if error is not None else None
-    innermost = None
-    while step is not None:
-        path = step.tb_frame.f_code.co_filename
-        if not is_no_place(path):
-            innermost = step
-        step = step.tb_next
-    if innermost is None:
+def _no_tensor(call: RunningCall[Any], given: Given, error: BaseException) -> str:
+    """Say what stands where a tensor belongs, where that is what the layer refuses."""
+    module = call.module
+    is_torchs = type(module).__module__.startswith("torch.nn.")
+    required = _required(module) if is_torchs and not isinstance(module, CONTAINERS) else ()
+    for name, value in given.arguments.items():
+        if isinstance(value, torch.Tensor):
+            continue
+        if isinstance(value, PackedSequence) and isinstance(module, nn.RNNBase):
+            continue
+        is_refused = isinstance(error, TypeError | AttributeError)
+        if name in required or (is_refused and _is_named(value, error)):
+            return in_place_of_tensor(value, call, given.earlier)
+    return ""
+
+
+def _is_named(value: Any, error: BaseException) -> bool:
+    """Tell whether an error names the type of a value that is no tensor."""
+    return not isinstance(value, torch.Tensor) and type(value).__name__ in first_line(error)
+
+
+def _required(module: nn.Module) -> set[str]:
+    parameters = inspect.signature(module.forward).parameters.values()
+    return {each.name for each in parameters if each.default is each.empty}
+
+
+def _refused(module: nn.Module, given: Given) -> str:
+    """Say what a layer, or a loss, that is known refuses of the tensors that it got."""
+    first = next(iter(given.arguments.values()), None)
+    tensors = (each for each in given.arguments.values() if isinstance(each, torch.Tensor))
+    got = next(tensors, None)
+    if got is None or isinstance(first, PackedSequence):
         return ""
-    frame = innermost.tb_frame
-    positions = list(frame.f_code.co_positions())[innermost.tb_lasti // 2]
-    source = _source(frame.f_code.co_filename, positions)
-    names = dict.fromkeys(re.findall(r"(?<![\w.])[A-Za-z_]\w*", source))
+    explain = next((how for kind, how in KINDS if isinstance(module, kind)), None)
+    if explain is None and type(module).__module__.startswith("torch.nn."):
+        explain = home_of_layer
+    return explain(module, got, given) if explain else ""
+
+
+def _misspelled(module: nn.Module, error: BaseException) -> str:
+    """Say what a name that a network lacks was meant to be."""
+    message = first_line(error)
+    if isinstance(error, NotImplementedError) and "forward" in message:
+        named = difflib.get_close_matches("forward", vars(type(module)), n=1, cutoff=0.7)
+        return f"its class has no forward; rename {named[0]} to forward" if named else ""
+    if isinstance(error, NameError):
+        name = error.name or ""
+        return f"type self.{name}, as it is the network's own" if hasattr(module, name) else ""
+    match = re.fullmatch(r"'(\w+)' object has no attribute '(\w+)'", message)
+    if isinstance(error, AttributeError) and match and match[1] == type(module).__name__:
+        held = [*children_of(module), *parameters_of(module)]
+        meant = difflib.get_close_matches(match[2], held, n=1)
+        hint = f"did you mean self.{meant[0]}" if meant else f"it holds {', '.join(held) or 'none'}"
+        return f"has no self.{match[2]}: {hint}" + "?" * bool(meant)
+    return ""
+
+
+def code_with_shapes(
+    error: BaseException,
+    call: RunningCall[Any] | None = None,
+    earlier: Sequence[EarlierCall] = (),
+) -> str:
+    """Return the code of the user's that raised, with the shapes of what it worked on.
+
+    Args:
+        error: the exception.
+        call: the innermost call that it was raised in, if any.
+        earlier: the calls that returned before, the latest first.
+    """
+
+    def shape_of_layer(layer: nn.Module) -> tuple[int, ...] | None:
+        named = None if call is None else call.network.names.get(id(layer))
+        returned = (each.output_shape for each in earlier if named and each.layer == named[0])
+        return sizes_of(next(returned, None)) or None
+
+    code = FailingCode(error, shape_of_layer)
+    if not code.source or code.source.startswith(("raise", "assert")):
+        return ""
+    kind = code.layer_made_of_tensor()
+    if kind is not None:
+        return f"in {quoted(code.source)}: {makes_a_layer(kind)}"
+    operands = code.operands()
+    for name, value in operands.items():
+        is_refused = isinstance(error, TypeError | AttributeError)
+        if call is not None and is_refused and _is_named(value, error):
+            why = in_place_of_tensor(value, call, earlier)
+            return f"in {quoted(code.source)}, {name} is {why.removeprefix('got ')}"
     shapes = [
         f"{name} {_shape_and_dtype(value)}"
-        for name in names
-        if isinstance(value := frame.f_locals.get(name), torch.Tensor)
+        for name, value in operands.items()
+        if isinstance(value, torch.Tensor)
     ]
-    if not shapes or source.startswith(("raise", "assert")):
+    if not shapes:
         return ""
-    return f"in “{printable(source)}” with {', '.join(shapes)}"
+    why = unfit_operands(code.node, operands)
+    return f"in {quoted(code.source)} with {', '.join(shapes)}" + (f": {why}" if why else "")
 
 
 def _shape_and_dtype(tensor: torch.Tensor) -> str:
     dtype = "" if tensor.dtype is torch.float32 else f" {name_of(tensor.dtype)}"
     return f"{tuple(tensor.shape)}{dtype}"
-
-
-def _source(path: str, positions: tuple[int | None, int | None, int | None, int | None]) -> str:
-    first, last, start, end = positions
-    if first is None or last is None or start is None or end is None:
-        return ""
-    lines = [linecache.getline(path, number).encode() for number in range(first, last + 1)]
-    lines[-1] = lines[-1][:end]
-    lines[0] = lines[0][start:]
-    text = " ".join(b"".join(lines).decode(errors="replace").split())
-    return text if len(text) <= LONGEST_CODE else f"{text[:LONGEST_CODE]}…"

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 
 from nnmagic.display.units import Shape
 from nnmagic.network.calls import CallObserver, RunningCall, observed
+from nnmagic.network.earlier_calls import LOOKED_AT, EarlierCall
 from nnmagic.network.failures import annotate, first_line, mismatch
 from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import has_hooks, opaque_kind, opaque_note
@@ -20,7 +20,7 @@ from nnmagic.network.places import CallingPlaces
 from nnmagic.recording.gradients import Gradients
 from nnmagic.recording.judging import Judging
 from nnmagic.recording.root_calls import RootCall, RootCalls
-from nnmagic.records.call_log import STOPPED, Failure, TraceLog
+from nnmagic.records.call_log import FINISHED, STOPPED, Failure, TraceLog
 from nnmagic.tensors.writer import TensorWriter
 from nnmagic.torch_private import is_compiled
 
@@ -211,9 +211,7 @@ class Recorder:
             cause = error.__cause__ or error.__context__
             came_from = self._origin if cause is self._error and cause is not None else None
             self._error, self._origin = error, index
-        why = mismatch(call.module, call.args, call.kwargs, error) if innermost else ""
-        if "last axis must be" in why:
-            why += self._flattened_from(index)
+        why = mismatch(call, error, self._calls_so_far()) if innermost else ""
         failure = Failure(
             type=type(error).__name__,
             message=first_line(error),
@@ -223,18 +221,22 @@ class Recorder:
         )
         self.log.fail(index, failure)
 
-    def _flattened_from(self, index: int) -> str:
-        """Say which maps the features that a layer refused were flattened from, if they were."""
+    def _calls_so_far(self) -> list[EarlierCall]:
+        """Return the last calls that returned, the latest first."""
         log = self.log
-        (refused, *_) = [*log.inputs[index], None]
-        wanted = None if refused is None else log.tensors.metadata_of(refused).shape
-        for call in range(index - 1, max(-1, index - 4), -1):
-            for tensor in (*log.outputs[call], *log.inputs[call]):
-                shape = log.tensors.metadata_of(tensor).shape
-                sizes = [size for size in shape if size is not None]
-                if len(sizes) == len(shape) > 2 and wanted == (sizes[0], prod(sizes[1:])):
-                    return f"; flattened from {shape}: pictures of another size?"
-        return ""
+        calls = range(len(log) - 1, max(-1, len(log) - 1 - LOOKED_AT), -1)
+        layers = ((each, log.layer_of(each)) for each in calls if log.ended[each] == FINISHED)
+        return [
+            EarlierCall(
+                network=log.networks[layer.network],
+                layer=layer.name,
+                type=layer.type,
+                depth=log.depth[each],
+                input_shape=log.shapes[log.input_shape[each]],
+                output_shape=log.shapes[log.output_shape[each]],
+            )
+            for each, layer in layers
+        ]
 
     def _described(self, call: int) -> str:
         """Return which exception of which layer another one came from."""

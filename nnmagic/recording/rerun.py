@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nnmagic.display.messages import AskMessage, RunContent
+from nnmagic.display.units import with_article
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
@@ -196,7 +197,7 @@ class Rerun:
             name = str(message.get("name", "")).strip()
             value = None if self.look_up is None else self.look_up(name)
             if not isinstance(value, torch.Tensor):
-                what = "no variable" if value is None else f"a {type(value).__name__}"
+                what = "no variable" if value is None else with_article(type(value).__name__)
                 raise GoneError(f"{name!r} is {what}; type the name of a tensor in the notebook")
             return value, name, ()
         raise GoneError(f"cannot run on {source!r}")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nnmagic.display.units import Shape, layer_name
 from nnmagic.network.calls import CallObserver, RunningCall
+from nnmagic.network.earlier_calls import LOOKED_AT, EarlierCall
 from nnmagic.network.failures import first_line, mismatch
 from nnmagic.network.layers import modules_of, opaque_kind
 from nnmagic.network.naming import Naming
@@ -139,10 +140,25 @@ class ShapeObserver(CallObserver[LayerRun]):
         run.failed = True
         if error is not self.error:
             self.error = error
-            why = mismatch(call.module, call.args, call.kwargs, error) or first_line(error)
+            why = mismatch(call, error, self._calls_so_far()) or first_line(error)
             place = place_text(*calling_line())
             where = f"{layer_name(run.network, call.layer)} ({type(call.module).__name__})"
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
+
+    def _calls_so_far(self) -> list[EarlierCall]:
+        """Return the last calls that returned, the latest first."""
+        return [
+            EarlierCall(
+                run.network,
+                run.layer,
+                type(run.module).__name__,
+                run.depth,
+                run.input_shape,
+                run.output_shape,
+            )
+            for run in reversed(self.runs[-LOOKED_AT:])
+            if run.output_bytes is not None
+        ]
 
     def _finished(self, run: LayerRun) -> LayerRun:
         if run.default_device is not None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from nnmagic import torch_private as private
+from nnmagic.display.units import with_article
 from nnmagic.tensors.metadata import PLAIN
 from nnmagic.tensors.statistics import PIECE
 
@@ -60,9 +61,9 @@ def why_unreadable(tensor: torch.Tensor) -> str:
     if _is_distributed(tensor):
         return _spread_over(tensor)
     if _refuses(kind):
-        return f"a {kind.__name__} refuses every function"
+        return f"{with_article(kind.__name__)} refuses every function"
     if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ and not tensor.is_nested:
-        return f"a {kind.__name__} hides its values"
+        return f"{with_article(kind.__name__)} hides its values"
     return ""
 
 

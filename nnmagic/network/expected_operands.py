@@ -1,0 +1,122 @@
+"""What an operation in the user's own code expects of its operands."""
+
+import ast
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnmagic.network.earlier_calls import Given
+from nnmagic.network.expected_targets import LOSSES
+
+PRODUCTS = ("matmul", "mm", "bmm", "mv")
+FILLED = ("view", "reshape")
+JOINED = ("cat", "concat", "stack")
+BROADCAST = ("add", "sub", "mul", "div", "where", "masked_fill", "masked_fill_")
+
+
+def unfit_operands(node: ast.AST | None, operands: Mapping[str, Any]) -> str:
+    """Say which operands of an operation do not fit each other, `""` where that is not seen.
+
+    Args:
+        node: the operation as a syntax tree.
+        operands: its operands by their source, tensors without values.
+    """
+    tensors = {name: each for name, each in operands.items() if isinstance(each, torch.Tensor)}
+    name = _called(node)
+    operator = node.op if isinstance(node, ast.BinOp | ast.AugAssign) else None
+    if name in PRODUCTS or isinstance(operator, ast.MatMult):
+        return _product(tensors)
+    if name in BROADCAST or operator is not None:
+        return _broadcast(tensors)
+    if name in FILLED:
+        return _filled(operands)
+    if name in JOINED:
+        return _joined(node, tensors)
+    return _loss(name, tensors)
+
+
+def _called(node: ast.AST | None) -> str:
+    """Return the name of the function or the method that is called."""
+    if not isinstance(node, ast.Call):
+        return ""
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def _axis(tensors: Mapping[str, torch.Tensor], axis: int) -> str:
+    """Say how large an axis is in each tensor, `""` where it is the same in all."""
+    sizes = {name: each.shape[axis] for name, each in tensors.items() if -axis <= each.dim()}
+    if len(set(sizes.values())) < 2:
+        return ""
+    return f"axis {axis} is {' and '.join(f'{size} in {name}' for name, size in sizes.items())}"
+
+
+def _broadcast(tensors: Mapping[str, torch.Tensor]) -> str:
+    most = max((each.dim() for each in tensors.values()), default=0)
+    one_number = all(each.dim() == most for each in tensors.values())
+    for axis in range(most) if one_number else range(-1, -most - 1, -1):
+        wide = {n: t for n, t in tensors.items() if -axis <= t.dim() and t.shape[axis] != 1}
+        text = _axis(wide, axis)
+        if text:
+            made = next((name for name in wide if name.startswith("self.")), None)
+            return f"{text}: it must be the same" + (
+                f"; {made} was made for inputs of another size" if made else ""
+            )
+    return ""
+
+
+def _product(tensors: Mapping[str, torch.Tensor]) -> str:
+    if len(tensors) != 2 or not all(each.dim() for each in tensors.values()):
+        return ""
+    (left, a), (right, b) = tensors.items()
+    rows = -2 if b.dim() > 1 else -1
+    if a.shape[-1] == b.shape[rows]:
+        return ""
+    turned = f"; turn it, {right}.mT" if b.dim() > 1 and a.shape[-1] == b.shape[-1] else ""
+    return (
+        f"axis -1 of {left} is {a.shape[-1]}, axis {rows} of {right} is {b.shape[rows]}: "
+        f"they must be the same{turned}"
+    )
+
+
+def _filled(operands: Mapping[str, Any]) -> str:
+    (name, tensor), *others = operands.items()
+    sizes: list[Any] = []
+    for _, size in others:
+        sizes += size if isinstance(size, tuple | list) else [size]
+    if not isinstance(tensor, torch.Tensor) or not all(type(size) is int for size in sizes):
+        return ""
+    values, needed = tensor.numel(), prod(size for size in sizes if size != -1)
+    fits = values % needed == 0 if -1 in sizes and needed else values == needed
+    if fits:
+        return ""
+    of = "a multiple of " if -1 in sizes else ""
+    return f"{name} holds {values:,} values, {tuple(sizes)} takes {of}{needed:,}"
+
+
+def _joined(node: Any, tensors: Mapping[str, torch.Tensor]) -> str:
+    if len({each.dim() for each in tensors.values()}) != 1:
+        return "they must have the same number of axes; .unsqueeze(1) adds one" if tensors else ""
+    most = next(iter(tensors.values())).dim()
+    given = [each.value for each in node.keywords if each.arg in ("dim", "axis")] or node.args[1:]
+    joined = ast.literal_eval(given[0]) % most if given else 0
+    is_stack = _called(node) == "stack"
+    for axis in range(most):
+        text = _axis(tensors, axis)
+        if text and (is_stack or axis != joined):
+            return f"{text}: only axis {joined} may differ" if not is_stack else f"{text}: none may"
+    return ""
+
+
+def _loss(name: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Say what the layer of the same loss would say of a function such as `F.cross_entropy`."""
+    wanted = {name.replace("_", "") + more for more in ("", "loss")}
+    for kinds, explain in LOSSES:
+        for kind in kinds:
+            if kind.__name__.lower() in wanted and len(tensors) > 1:
+                scores, target = list(tensors.values())[:2]
+                loss: nn.Module = kind()
+                return explain(loss, scores, Given({"input": scores, "target": target}))
+    return ""
