@@ -102,6 +102,13 @@ def layer_name(network: str, layer: str) -> str:
     return f"{network}.{layer}" if layer[0].isdecimal() else layer
 
 
+def layer_with_type(name: str, type_name: str) -> str:
+    """Return ``fc (Linear)``, and ``Linear`` for a layer that has no name but its class's."""
+    if name in (type_name, f"({type_name})"):
+        return type_name
+    return name if name.endswith(f"({type_name})") else f"{name} ({type_name})"
+
+
 def plural(number: int, noun: str) -> str:
     """Return ``1 call`` or ``8 calls``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nnmagic.contexts import block
-from nnmagic.display.units import layer_name
+from nnmagic.display.units import layer_name, layer_with_type
 from nnmagic.inputs.arguments import arguments_of
 from nnmagic.inputs.candidates import candidates, declared_inputs
 from nnmagic.inputs.first_layers import least_vocabulary, size_error
@@ -318,7 +318,7 @@ class _Refusal(CallObserver[None]):
         reads = isinstance(error, Exception) and is_for_want_of_values(error)
         got = "" if reads else mismatch(call, error)
         where = layer_name(self.network, call.layer)
-        self.text = f"{where} ({type(call.module).__name__}) {got or message}"
+        self.text = f"{layer_with_type(where, type(call.module).__name__)} {got or message}"
         tensor = next((each for each in call.args if isinstance(each, torch.Tensor)), None)
         self.size_error = size_error(call.module, () if tensor is None else tensor.shape, message)
 

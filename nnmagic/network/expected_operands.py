@@ -35,6 +35,9 @@ def unfit_operands(node: ast.AST | None, operands: Mapping[str, Any]) -> str:
         return _filled(operands)
     if name in JOINED:
         return _joined(node, tensors)
+    if name == "backward":
+        sizes = [each.numel() for each in tensors.values()]
+        return "it starts from one number: a loss, or .sum()" if sizes and sizes[0] != 1 else ""
     return _loss(name, tensors)
 
 

@@ -56,15 +56,18 @@ def _mixed(scores: torch.Tensor, target: torch.Tensor, given: Given) -> str:
     name = layer_name(network.network, network.layer)
     before = f", before {inside.layer} ({inside.type})" if inside is not None else ""
     return (
-        f"{name} made {scores.shape[0]} items of {target.shape[0]}{before}: a view or a reshape "
-        f"mixes the items there; keep the first axis, as x.flatten(1) does"
+        f"got scores {shape_of(scores)} and targets {shape_of(target)}: {name} made "
+        f"{scores.shape[0]} items of {target.shape[0]}{before}; a view or a reshape mixes items "
+        f"there, keep the first axis, as x.flatten(1) does"
     )
 
 
 def _range(module: Any, scores: torch.Tensor, target: torch.Tensor) -> str:
     classes = scores.shape[1] if scores.dim() > 1 else scores.shape[0]
+    if target.is_meta:
+        return ""
     counted = target[target != module.ignore_index]
-    if not counted.numel() or counted.is_meta:
+    if not counted.numel():
         return ""
     low, high = int(counted.min()), int(counted.max())
     if low >= 0 and high < classes:

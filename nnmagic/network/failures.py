@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,8 @@ from nnmagic.network.expected_inputs import LAYERS, home_of_layer, name_of
 from nnmagic.network.expected_operands import unfit_operands
 from nnmagic.network.expected_targets import LOSSES
 from nnmagic.network.failing_code import FailingCode, quoted
+from nnmagic.network.layers import is_initialised
+from nnmagic.network.naming import Network
 from nnmagic.network.wrong_values import (
     called_as,
     in_place_of_tensor,
@@ -64,7 +66,7 @@ def mismatch(
             _no_tensor(call, given, error)
             or _refused(module, given)
             or _misspelled(module, error)
-            or code_with_shapes(error, call, earlier)
+            or _code(error, [call.network], earlier, call)
         )
     except Exception:  # noqa: BLE001 - a layer in disorder gets no explanation
         return ""
@@ -82,7 +84,7 @@ def _bound(call: RunningCall[Any]) -> tuple[dict[str, Any], str]:
     except TypeError as refusal:
         parameters = signature.parameters.values()
         bare = ", ".join(str(each.replace(annotation=each.empty)) for each in parameters)
-        return {}, f"forward takes ({bare}): {refusal}{_spread(call, len(parameters))}"
+        return {}, f"takes ({bare}): {refusal}{_spread(call, len(parameters))}"
 
 
 def _each(signature: inspect.Signature, bound: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,12 +158,14 @@ def _misspelled(module: nn.Module, error: BaseException) -> str:
     message = first_line(error)
     if isinstance(error, NotImplementedError) and "forward" in message:
         named = difflib.get_close_matches("forward", vars(type(module)), n=1, cutoff=0.7)
-        return f"its class has no forward; rename {named[0]} to forward" if named else ""
+        return f"has no forward: rename {named[0]} to forward" if named else ""
     if isinstance(error, NameError):
         name = error.name or ""
-        return f"type self.{name}, as it is the network's own" if hasattr(module, name) else ""
+        return f"has {name} as its own: type self.{name}" if hasattr(module, name) else ""
     match = re.fullmatch(r"'(\w+)' object has no attribute '(\w+)'", message)
     if isinstance(error, AttributeError) and match and match[1] == type(module).__name__:
+        if not is_initialised(module):
+            return "lacks super().__init__() in its __init__: add that as the first line"
         held = [*children_of(module), *parameters_of(module)]
         meant = difflib.get_close_matches(match[2], held, n=1)
         hint = f"did you mean self.{meant[0]}" if meant else f"it holds {', '.join(held) or 'none'}"
@@ -169,22 +173,34 @@ def _misspelled(module: nn.Module, error: BaseException) -> str:
     return ""
 
 
-def code_with_shapes(
-    error: BaseException,
-    call: RunningCall[Any] | None = None,
-    earlier: Sequence[EarlierCall] = (),
+def mismatch_outside(
+    error: BaseException, networks: Iterable[Network], earlier: Sequence[EarlierCall]
 ) -> str:
-    """Return the code of the user's that raised, with the shapes of what it worked on.
+    """Return what the code of the user's that raised outside all layers worked on.
 
     Args:
         error: the exception.
-        call: the innermost call that it was raised in, if any.
-        earlier: the calls that returned before, the latest first.
+        networks: the networks that were called.
+        earlier: their calls that returned, the latest first.
     """
+    try:
+        return _code(error, networks, earlier) if isinstance(error, Exception) else ""
+    except Exception:  # noqa: BLE001 - code in disorder gets no explanation
+        return ""
+
+
+def _code(
+    error: BaseException,
+    networks: Iterable[Network],
+    earlier: Sequence[EarlierCall],
+    call: RunningCall[Any] | None = None,
+) -> str:
+    """Return the code of the user's that raised, with the shapes of what it worked on."""
+    named = {id: (each.label, name) for each in networks for id, (name, _) in each.names.items()}
 
     def shape_of_layer(layer: nn.Module) -> tuple[int, ...] | None:
-        named = None if call is None else call.network.names.get(id(layer))
-        returned = (each.output_shape for each in earlier if named and each.layer == named[0])
+        name = named.get(id(layer))
+        returned = (each.output_shape for each in earlier if (each.network, each.layer) == name)
         return sizes_of(next(returned, None)) or None
 
     code = FailingCode(error, shape_of_layer)
@@ -206,7 +222,7 @@ def code_with_shapes(
     ]
     if not shapes:
         return ""
-    why = unfit_operands(code.node, operands)
+    why = unfit_operands(code.node, {n: code.names.get(n, each) for n, each in operands.items()})
     return f"in {quoted(code.source)} with {', '.join(shapes)}" + (f": {why}" if why else "")
 
 

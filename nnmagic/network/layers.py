@@ -72,6 +72,8 @@ def own_attributes(module: nn.Module) -> dict[str, Any]:
 def layers_of(network: nn.Module, *, once: bool = True) -> dict[str, nn.Module]:
     """Return the modules of a network by name, in the order of `named_modules()`.
 
+    One whose `__init__` did not run `nn.Module`'s holds nothing, and is left out.
+
     Args:
         network: the network.
         once: whether a module that is held in several places is there under its first name only.
@@ -81,7 +83,7 @@ def layers_of(network: nn.Module, *, once: bool = True) -> dict[str, nn.Module]:
     waiting: list[tuple[str, nn.Module, tuple[int, ...]]] = [("", network, ())]
     while waiting:
         name, module, above = waiting.pop()
-        if id(module) in (seen if once else above):
+        if id(module) in (seen if once else above) or not is_initialised(module):
             continue
         if once:
             seen.add(id(module))
@@ -97,6 +99,11 @@ def layers_of(network: nn.Module, *, once: bool = True) -> dict[str, nn.Module]:
                 if child is not None
             ]
     return found
+
+
+def is_initialised(module: nn.Module) -> bool:
+    """Tell whether the `__init__` of a module ran `nn.Module`'s, without which it holds nothing."""
+    return "_modules" in module.__dict__
 
 
 def modules_of(network: nn.Module) -> list[nn.Module]:

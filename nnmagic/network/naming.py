@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from torch import nn
 
-from nnmagic.network.layers import layers_of, modules_of
+from nnmagic.network.layers import is_initialised, layers_of, modules_of
 from nnmagic.torch_private import children_of
 
 Candidates = Callable[[], Iterable[tuple[str, nn.Module]]]
@@ -37,12 +37,13 @@ class Network:
         self.label = label
         self.module = (lambda: None) if module is None else weakref.ref(module)
         self.steps = 0
-        named = {} if module is None else layers_of(module)
+        named = {} if module is None else {"": module, **layers_of(module)}
         self.names = {id(m): (name, weakref.ref(m)) for name, m in named.items()}
 
     def layers(self) -> list[tuple[str, weakref.ref[nn.Module]]]:
         """Return the layers with their names, weakly referenced."""
-        return list(self.names.values())
+        layers = self.names.values()
+        return [each for each in layers if (m := each[1]()) is None or is_initialised(m)]
 
     def name_of(self, module: nn.Module, parent: nn.Module | None, parent_name: str) -> str:
         """Return the layer's dotted name in `named_modules()`, `""` for the network itself.

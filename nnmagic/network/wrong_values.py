@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from nnmagic.display.units import printable, shape, with_article
+from nnmagic.display.units import layer_with_type, printable, shape, with_article
 from nnmagic.network.calls import RunningCall
 from nnmagic.network.earlier_calls import EarlierCall, producer_of
 from nnmagic.network.nested_values import tensors_in
@@ -206,8 +206,7 @@ def _is_list(value: Any) -> bool:
 def _named(call: EarlierCall) -> str:
     """Return a call as a sentence names it: `lstm (LSTM)`, or `LSTM` where it has no own name."""
     name = call.layer or call.network
-    bare = name == call.type or name[0].isdecimal()
-    return call.type if bare else f"{name} ({call.type})"
+    return call.type if name[0].isdecimal() else layer_with_type(name, call.type)
 
 
 def _listed(parts: Iterable[str]) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnmagic.display.units import Shape
+from nnmagic.display.units import Shape, layer_with_type
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.earlier_calls import LOOKED_AT, EarlierCall
-from nnmagic.network.failures import annotate, first_line, mismatch
+from nnmagic.network.failures import annotate, first_line, mismatch, mismatch_outside
 from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import has_hooks, opaque_kind, opaque_note
 from nnmagic.network.naming import Naming, Network
@@ -242,19 +242,22 @@ class Recorder:
         """Return which exception of which layer another one came from."""
         failure, layer = self.log.failures[call], self.log.layer_of(call)
         why = failure.mismatch or failure.message
-        text = f"{failure.type} in {self.log.place_of(call)} ({layer.type})"
+        text = f"{failure.type} in {layer_with_type(self.log.place_of(call), layer.type)}"
         return f"{text}: {why}" if why else text
 
     def blame(self, error: BaseException) -> None:
         """Name the layer that raised an exception on it, as a note."""
         if error is not self._error:
+            why = mismatch_outside(error, self.networks, self._calls_so_far())
+            if why:
+                annotate(error, f"raised outside the layers, {why}")
             return
         layer, failure = self.log.layer_of(self._origin), self.log.failures[self._origin]
-        where = self.log.place_of(self._origin)
+        where = layer_with_type(self.log.place_of(self._origin), layer.type)
         place = f", called at {failure.place}" if failure.place else ""
         why = f": {failure.mismatch}" if failure.mismatch else ""
         why += f"; after {failure.cause}" if failure.cause else ""
-        annotate(error, f"raised in {where} ({layer.type}){place}{why}")
+        annotate(error, f"raised in {where}{place}{why}")
 
     def conclude(self, error: BaseException | None = None) -> None:
         """Leave the log complete, and let go of everything.

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from torch import nn
 from torch.jit import ScriptModule
 
-from nnmagic.network.layers import Layers, modules_of, named_parameters, opaque_kind
+from nnmagic.network.layers import (
+    Layers,
+    is_initialised,
+    modules_of,
+    named_parameters,
+    opaque_kind,
+)
 from nnmagic.records.weights import WeightForm, below, tied
 from nnmagic.structure.weights import weight_forms
 from nnmagic.tensors.metadata import is_lazy, storage_bytes, storage_of
@@ -94,7 +100,8 @@ class Counts:
 
     def _take(self, module: nn.Module) -> None:
         """Count a layer and all below it, each with the distinct parameters below it."""
-        whole = bool(opaque_kind(module))  # a row of its own, with all that is below it
+        # opaque is a row of its own, with all that is below it
+        whole = not is_initialised(module) or bool(opaque_kind(module))
         held = named_parameters(module) if whole else parameters_of(module)
         there = {name: p for name, p in held.items() if p is not None}
         own = {name: p for name, p in there.items() if not is_lazy(p)}

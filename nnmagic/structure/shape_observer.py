@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nnmagic.display.units import Shape, layer_name
+from nnmagic.display.units import Shape, layer_name, layer_with_type
 from nnmagic.network.calls import CallObserver, RunningCall
 from nnmagic.network.earlier_calls import LOOKED_AT, EarlierCall
 from nnmagic.network.failures import first_line, mismatch
@@ -142,7 +142,8 @@ class ShapeObserver(CallObserver[LayerRun]):
             self.error = error
             why = mismatch(call, error, self._calls_so_far()) or first_line(error)
             place = place_text(*calling_line())
-            where = f"{layer_name(run.network, call.layer)} ({type(call.module).__name__})"
+            name = layer_name(run.network, call.layer)
+            where = layer_with_type(name, type(call.module).__name__)
             self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
 
     def _calls_so_far(self) -> list[EarlierCall]:

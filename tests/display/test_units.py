@@ -1,5 +1,6 @@
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,3 +81,18 @@ def test_a_count_parses_back_to_three_digits(number):
 @given(st.text())
 def test_printable_text_holds_nothing_that_a_terminal_obeys(text):
     assert re.search(r"[\x00-\x1f\x7f-\x9f]", units.printable(text)) is None
+
+
+@pytest.mark.parametrize(
+    ("noun", "text"),
+    [
+        ("Tensor", "a Tensor"),
+        ("Int8Tensor", "an Int8Tensor"),
+        ("LSTM", "an LSTM"),
+        ("GRU", "a GRU"),
+        ("ReLU", "a ReLU"),
+        ("UNet", "a UNet"),
+    ],
+)
+def test_a_class_has_the_article_that_is_spoken(noun, text):
+    assert units.with_article(noun) == text

@@ -24,8 +24,8 @@ def test_a_view_that_mixes_items_is_told_at_the_loss(view, width, made):
     net = Net(lambda net, x: net.fc(view(net.act(x))), act=nn.ReLU(), fc=nn.Linear(width, 3))
 
     assert refusal(lambda: loss_fn(net(rand(4, 5, 5)), zeros(4))) == (
-        f"Net made {made} items of 4, before fc (Linear): a view or a reshape mixes the items "
-        "there; keep the first axis, as x.flatten(1) does"
+        f"got scores ({made}, 3) and targets (4,): Net made {made} items of 4, before fc (Linear); "
+        "a view or a reshape mixes items there, keep the first axis, as x.flatten(1) does"
     )
 
 
@@ -33,7 +33,7 @@ def test_so_is_one_at_the_end_of_a_network():
     net = Net(lambda net, x: net.fc(x).view(-1, 3), fc=nn.Linear(5, 6))
 
     assert refusal(lambda: loss_fn(net(rand(4, 5)), zeros(4))).startswith(
-        "Net made 8 items of 4: a view"
+        "got scores (8, 3) and targets (4,): Net made 8 items of 4; a view"
     )
 
 

@@ -3,8 +3,11 @@ import linecache
 import pytest
 import torch
 import torch.nn.functional as F
+from corpus.case import Net
 from refusals import refusal
 from torch import nn
+
+import nnmagic
 
 rand = torch.rand
 
@@ -360,14 +363,14 @@ class Pair(nn.Module):
 
 
 def test_arguments_that_do_not_fit_the_forward_are_explained_by_its_signature():
-    says = "forward takes (x, mask, scale=1.0): missing a required argument: 'mask'"
+    says = "takes (x, mask, scale=1.0): missing a required argument: 'mask'"
 
     assert refusal(Pair(), rand(2, 3)) == says
     assert refusal(nn.Linear(3, 2), x=rand(1, 3)) == (
-        "forward takes (input): missing a required argument: 'input'"
+        "takes (input): missing a required argument: 'input'"
     )
     assert refusal(nn.Linear(3, 2), rand(1, 3), rand(1)) == (
-        "forward takes (input): too many positional arguments"
+        "takes (input): too many positional arguments"
     )
 
 
@@ -471,3 +474,118 @@ def test_features_that_a_forward_flattened_itself_are_too():
     assert refusal(Net(), rand(4, 1, 14, 14)).endswith(
         "flattened from (4, 2, 12, 12): pictures of another size?"
     )
+
+
+class Unready(nn.Module):
+    def __init__(self):
+        self.scale = 2
+
+    def forward(self, x):
+        return x * self.scale
+
+
+SUPER = "lacks super().__init__() in its __init__: add that as the first line"
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Unready(),
+        nn.Sequential(nn.Linear(3, 3), Unready()),
+        Net(lambda net, x: net.inner(x), inner=nn.ModuleList([Unready()])[0]),
+        Net(lambda net, x: Unready()(x)),
+    ],
+)
+def test_a_network_without_its_init_fails_as_it_does_untraced(net):
+    with pytest.raises(AttributeError) as plain:
+        net(rand(2, 3))
+
+    with pytest.raises(AttributeError) as traced:
+        nnmagic.trace(net, rand(2, 3))
+    with pytest.raises(AttributeError) as summarised:
+        nnmagic.summary(net, rand(2, 3))
+
+    assert str(traced.value) == str(summarised.value) == str(plain.value)
+    for error in (traced.value, summarised.value):
+        assert SUPER in error.__notes__[0]
+
+
+class Misnamed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.fc = nn.Conv2d(1, 2, 3), nn.Linear(3, 2)
+
+    def forwrad(self, x):
+        return self.fc(x)
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        (lambda net, x: net.conv_1(x), "has no self.conv_1: did you mean self.conv1?"),
+        (lambda net, x: net.head(x), "has no self.head: it holds conv1, fc"),
+        (lambda net, x: fc(x), "has fc as its own: type self.fc"),  # noqa: F821
+    ],
+)
+def test_a_name_that_a_network_lacks_is_told(run, says):
+    assert refusal(Net(run, conv1=nn.Conv2d(1, 2, 3), fc=nn.Linear(3, 2)), rand(2, 3)) == says
+
+
+def test_a_forward_that_is_misspelled_is_told():
+    assert refusal(Misnamed(), rand(2, 3)) == "has no forward: rename forwrad to forward"
+
+
+def outside(function, *args):
+    """Return the note on what fails outside all layers, after a call of a network."""
+    net = nn.Linear(3, 2)
+    with pytest.raises(Exception) as caught, nnmagic.tracing():  # noqa: PT011
+        function(net(rand(4, 3)), *args)
+    return caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        (lambda h: h.backward(), "with h (4, 2): it starts from one number: a loss, or .sum()"),
+        (
+            lambda h: F.cross_entropy(h, torch.zeros(5).long()),
+            "got scores (4, 2) and targets (5,): the targets must be (4,)",
+        ),
+        (
+            lambda h: F.nll_loss(h, torch.zeros(4).long() + 7),
+            "torch.zeros(4).long() + 7 (4,) int64",
+        ),
+        (lambda h: nn.MSELoss(h, h), "nn.MSELoss(…) makes a layer; F.mse_loss(…) or"),
+        (lambda h: h @ rand(3, 4), "axis -1 of h is 2, axis -2 of rand(3, 4) is 3"),
+        (lambda h: h[:, 2], "in “h[:, 2]” with h (4, 2)"),
+    ],
+)
+def test_what_fails_outside_the_layers_is_told_too(run, says):
+    assert says in outside(run)
+    assert outside(run).startswith("nnmagic: raised outside the layers, in “")
+
+
+def test_the_range_of_targets_is_told_outside_the_layers():
+    y = torch.tensor([0, 1, 2, 5])
+
+    assert "got targets 0 … 5: the scores are of 2 classes, 0 … 1" in outside(
+        lambda h: F.cross_entropy(h, y)
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "note"),
+    [
+        (lambda: nn.Linear(3, 2)(rand(4, 5)), "raised in Linear, called at"),
+        (lambda: Net(lambda net, x: nn.Softmax(1)(x))(rand(3)), "raised in Softmax, called at"),
+        (
+            lambda: nn.Sequential(nn.ReLU(), nn.Linear(3, 2))(rand(4, 5)),
+            "raised in Sequential.1 (Linear), called at",
+        ),
+    ],
+)
+def test_a_layer_without_a_name_is_called_by_its_class_once(call, note):
+    with pytest.raises((RuntimeError, IndexError)) as caught, nnmagic.tracing():
+        call()
+
+    assert caught.value.__notes__[0].startswith(f"nnmagic: {note}")

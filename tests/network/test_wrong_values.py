@@ -220,7 +220,7 @@ def test_a_batch_of_names_is_told_where_the_forward_requires_them():
     net.forward = lambda input_ids, attention_mask: input_ids
 
     assert refusal(net, {"input_ids": ids, "attention_mask": ids}) == (
-        "forward takes (input_ids, attention_mask): missing a required argument: "
+        "takes (input_ids, attention_mask): missing a required argument: "
         "'attention_mask'; pass the items by name, net(**batch)"
     )
     assert refusal(net, [ids, ids]).endswith("; pass the items one by one, net(*batch)")

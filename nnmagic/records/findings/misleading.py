@@ -69,7 +69,7 @@ class Findings:
             if numbers.min >= 0 and BRIGHT <= numbers.max <= BRIGHTEST and self._is_raw(inputs[0]):
                 text = f"got values up to {numbers.max:.0f}: scale pictures to 0 … 1"
                 self._flag(call, text)
-                where = f"{log.place_of(call)} ({layer.type})"
+                where = units.layer_with_type(log.place_of(call), layer.type)
                 self.notes.append(f"the first layer with weights, {where}, {text}, type x / 255")
 
     def _look_for_bad_gradients(self) -> str:

@@ -125,7 +125,8 @@ class Verdicts:
             failure, layer = self.log.failures[raised], self.log.layer_of(raised)
             where = self.log.place_of(raised)
             got = units.shape(self.log.shapes[self.log.input_shape[raised]]) or "no tensor"
-            text = f"{where} ({layer.type}) {failure.mismatch or f'got {got}'}"
+            where = units.layer_with_type(where, layer.type)
+            text = f"{where} {failure.mismatch or f'got {got}'}"
             notes.append(f"{text}, called at {failure.place}" if failure.place else text)
             after = f"; after {failure.cause}" if failure.cause else ""
             notes.append(f"{failure.type}: {failure.message}{after}")
