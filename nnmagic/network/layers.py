@@ -15,6 +15,7 @@ from torch.fx import GraphModule
 from torch.jit import ScriptModule
 
 from nnmagic.torch_private import (
+    FORWARD_HOOKS,
     buffers_of,
     children_of,
     has_global_hooks,
@@ -103,7 +104,7 @@ def layers_of(network: nn.Module, *, once: bool = True) -> dict[str, nn.Module]:
 
 def is_initialised(module: nn.Module) -> bool:
     """Tell whether the `__init__` of a module ran `nn.Module`'s, without which it holds nothing."""
-    return "_modules" in module.__dict__
+    return FORWARD_HOOKS in module.__dict__  # a ScriptModule keeps its layers elsewhere
 
 
 def modules_of(network: nn.Module) -> list[nn.Module]:
