@@ -6,41 +6,50 @@ from typing import Any
 from torch import nn
 
 from nnmagic.contexts import block
-from nnmagic.inputs.search import takes_no_input, work_out_input
+from nnmagic.inputs.alone import describe_alone
+from nnmagic.inputs.search import InputSearch, takes_no_input, work_out_input
 from nnmagic.inputs.specs import Input
 from nnmagic.network.naming import Naming
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
-from nnmagic.structure.shape_run import MetaRequest, describe
+from nnmagic.structure.describe import describe
+from nnmagic.structure.shape_run import MetaRequest
 
 
 def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
-    """Return the structure of a call of a module, without running it.
+    """Return the structure of a call of a module: from shapes alone, without running it.
 
     All arguments go to the module; tensors may be on the meta device. Without any, the input is
-    worked out, and the structure is that in eval mode.
+    worked out, and the structure is that in eval mode. A call that cannot be made on shapes alone,
+    such as one that reads values, is made for real, and everything is put back: a line says so.
 
     Raises:
         InputError: if no argument is given and no input can be worked out.
-        ValuesNeededError: if the network reads values while it runs.
+        ValuesNeededError: if shapes alone do not do, and the module or an argument is on meta or
+            its parameters and buffers take more than 1 GiB.
         Exception: whatever the forward raises, with a note that names the layer.
     """
     __tracebackhide__ = True
     name = type(module).__name__
     naming = Naming(lambda: [(name, module)])
-    own_input = not (args or kwargs or takes_no_input(module))
-    call = work_out_input(module, for_shapes=True) if own_input else Input(args=args, kwargs=kwargs)
-    request = MetaRequest(
-        network=module,
-        args=call.args,
-        kwargs=call.kwargs,
-        naming=naming,
-        title=call.title(name),
-        own_input=own_input,
-        notes=call.notes,
-    )
-    return describe(request)
+    if args or kwargs or takes_no_input(module):
+        return describe(
+            MetaRequest(network=module, args=args, kwargs=kwargs, naming=naming, title=name)
+        )
+
+    def request_of(network_input: Input) -> MetaRequest:
+        return MetaRequest(
+            network=module,
+            args=network_input.args,
+            kwargs=network_input.kwargs,
+            naming=naming,
+            title=network_input.title(name),
+            own_input=True,
+            notes=network_input.notes,
+        )
+
+    return describe_alone(InputSearch(module), request_of)
 
 
 KEEPS = ("none", "sample", "all")

@@ -2,12 +2,12 @@
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
-from itertools import islice, product
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.failures import first_line, mismatch
 from nnmagic.network.layers import Layers, device_of, dtype_of, set_training
 from nnmagic.network.naming import Naming
+from nnmagic.network.places import raising_line
 from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.structure.meta import is_for_want_of_values, networks_on_meta, on_meta
 from nnmagic.structure.meta_cache import META_CACHE, MetaMode
@@ -47,14 +48,15 @@ class InputError(ValueError):
     """No input goes through a network."""
 
 
+NO_INPUT = Input(args=(), reason="its forward takes no input")
+
+
 def takes_no_input(network: nn.Module) -> bool:
     """Tell whether a network's forward has no parameters at all."""
     return not arguments_of(network)
 
 
-def work_out_input(
-    network: nn.Module, device: torch.device | None = None, *, for_shapes: bool = False
-) -> Input:
+def work_out_input(network: nn.Module, device: torch.device | None = None) -> Input:
     """Return an input that goes through the network on the meta device.
 
     What the network declares comes first (`example_input_array`, `dummy_inputs`, the input size of
@@ -65,26 +67,11 @@ def work_out_input(
     Args:
         network: the network.
         device: where the input is to be; default: the network's device.
-        for_shapes: whether the input is for a run for shapes: nothing is tried for real, and only
-            ids and other integers have values.
 
     Raises:
         InputError: if nothing goes through; the text names the layer that refused, and what it got.
     """
-    if takes_no_input(network):
-        return Input(args=(), text="", reason="its forward takes no input")
-    search = _Search(network)
-    place = None if for_shapes else device or device_of(network)
-    is_real = place is not None and META not in (place, device_of(network))
-    while (candidate := search.next()) is not None:
-        network_input = candidate.on(place, dtype_of(network))
-        if not (is_real and candidate.is_value_dependent) or search.runs(candidate, network_input):
-            return network_input
-    for candidate in islice(search.plausible(refused_too=is_real), REAL_TRIALS):
-        network_input = candidate.on(place, dtype_of(network))
-        if not is_real or search.runs(candidate, network_input):
-            return network_input
-    raise InputError(search.refusal())
+    return NO_INPUT if takes_no_input(network) else InputSearch(network).input_on(device)
 
 
 def input_of_sizes(
@@ -92,8 +79,6 @@ def input_of_sizes(
     shapes: Sequence[tuple[int, ...]],
     dtypes: Sequence[torch.dtype] = (),
     device: torch.device | None = None,
-    *,
-    for_shapes: bool = False,
 ) -> Input:
     """Return noise of the shapes that the user gave, one tensor a shape.
 
@@ -103,13 +88,17 @@ def input_of_sizes(
         dtypes: one for each shape, or one for all; default: the network's dtype or, where that is
             refused, integers.
         device: default: the network's.
-        for_shapes: whether the input is for a run for shapes, without values.
 
     Raises:
         InputError: if the network does not take it.
     """
-    place = None if for_shapes else device or device_of(network)
-    default_dtype = dtype_of(network)
+    return InputSearch(network, candidates_of_sizes(network, shapes, dtypes)).input_on(device)
+
+
+def candidates_of_sizes(
+    network: nn.Module, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[torch.dtype] = ()
+) -> list[Candidate]:
+    """Return what the user's shapes may be meant as, the likeliest first; as `input_of_sizes`."""
     choices: Iterable[Sequence[torch.dtype | None]]
     if dtypes:
         choices = [list(dtypes) * len(shapes) if len(dtypes) == 1 else dtypes]
@@ -119,15 +108,7 @@ def input_of_sizes(
             )
     else:
         choices = product((None, torch.int64), repeat=len(shapes))
-    refused = ""
-    with _Search(network).on_meta() as attempt:
-        for chosen in choices:
-            candidate = _of_sizes(network, shapes, chosen)
-            outcome = attempt(candidate)
-            if outcome.through is not False:
-                return candidate.on(place, default_dtype)
-            refused = refused or f"{candidate.on(META, default_dtype).text}: {outcome.refusal}"
-    raise InputError(f"the network refuses {refused}")
+    return [_of_sizes(network, shapes, chosen) for chosen in choices]
 
 
 def _of_sizes(
@@ -159,35 +140,88 @@ class _Outcome:
         refusal: the innermost layer that refused, and what it got.
         size_error: how many features or values too large the input was; negative where it was too
             small, or where that is not known.
+        code: the line of the user's code that refused.
     """
 
     through: bool | None
     calls: int
     refusal: str
     size_error: int
+    code: str
+
+    @property
+    def goes_through(self) -> bool:
+        """Whether it succeeded on an input that is not too large."""
+        return bool(self.through) and self.size_error <= 0
 
 
-class _Search:
+class Trial(NamedTuple):
+    """A candidate, and what came of it."""
+
+    candidate: Input | Candidate
+    outcome: _Outcome
+
+
+class InputSearch:
     """Tries inputs of a network, in eval mode and without a graph, and remembers who refused them.
 
-    Attributes:
+    Args:
         network: the network, which every trial leaves as it was.
+        given: the inputs to try where the user gave sizes; None works them out.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, given: Sequence[Candidate] | None = None) -> None:
         self.network = network
+        self.given = given
         self._default_dtype = dtype_of(network)
-        declared = list(declared_inputs(network))  # made before tensors are made on meta
-        self._candidates = candidates(network, declared)
+        self._candidates: Generator[Input | Candidate, Any, None]
+        if given is not None:
+            self._candidates = (each for each in given)
+        else:
+            declared = list(declared_inputs(network))  # made before tensors are made on meta
+            self._candidates = candidates(network, declared)
         self._started = time.monotonic()
         self._tried = 0
         self._size_error: Any = None
-        self._refused: list[tuple[_Outcome, Input | Candidate]] = []
-        self._unsure: list[Input | Candidate] = []
-        self._odd: list[Input | Candidate] = []
+        self._unsure: list[Trial] = []
+        self._odd: list[Trial] = []
+        self._refused: list[Trial] = []
         self._last = 0
 
-    def next(self) -> Input | Candidate | None:
+    def input_on(self, device: torch.device | None) -> Input:
+        """Return an input that goes through on meta, ids also for real, else one that does so.
+
+        Args:
+            device: where it is to be; None is the network's device.
+
+        Raises:
+            InputError: if nothing goes through.
+        """
+        place = device or device_of(self.network)
+        is_real = META not in (place, device_of(self.network))
+        for candidate, outcome in self.likely():
+            if outcome.through is False and not is_real:
+                break
+            network_input = candidate.on(place, self._default_dtype)
+            is_sure = outcome.goes_through and (
+                self.given is not None or not candidate.is_value_dependent
+            )
+            if is_sure or not is_real or self._runs(candidate, network_input):
+                return network_input
+        raise InputError(self.refusal())
+
+    def likely(self) -> Iterator["Trial"]:
+        """Yield the candidates that go through on meta, then the likeliest of the others.
+
+        Those are the first ones of which meta cannot tell, the odd ones, and those that came
+        furthest before meta refused them.
+        """
+        while (trial := self._next()) is not None:
+            yield trial
+        refused = sorted(self._refused, key=lambda trial: -trial.outcome.calls)
+        yield from [*self._unsure, *self._odd, *refused][:REAL_TRIALS]
+
+    def _next(self) -> "Trial | None":
         """Return the next candidate that goes through on meta, None if no further one does."""
         with self.on_meta() as attempt:
             while self._has_time():
@@ -198,15 +232,16 @@ class _Search:
                 outcome = attempt(candidate)
                 self._tried += 1
                 self._size_error = outcome.size_error
-                if outcome.through and outcome.size_error <= 0:
-                    return candidate
+                trial = Trial(candidate, outcome)
+                if outcome.goes_through:
+                    return trial
                 if outcome.through:
-                    self._odd.append(candidate)
+                    self._odd.append(trial)
                 elif outcome.through is None:
-                    self._unsure.append(candidate)
+                    self._unsure.append(trial)
                     self._last = self._last or self._tried + AFTER_PLAUSIBLE
                 else:
-                    self._refused.append((outcome, candidate))
+                    self._refused.append(trial)
         return None
 
     def _has_time(self) -> bool:
@@ -214,26 +249,19 @@ class _Search:
             return False
         return self._tried < TRIED_AT_LEAST or time.monotonic() - self._started < TRIAL_SECONDS
 
-    def plausible(self, *, refused_too: bool) -> Iterator[Input | Candidate]:
-        """Yield the candidates of which meta could not tell, then those that are odd.
-
-        Args:
-            refused_too: whether those that came furthest before meta refused them follow.
-        """
-        yield from self._unsure
-        yield from self._odd
-        if refused_too:
-            yield from (each for _, each in sorted(self._refused, key=lambda one: -one[0].calls))
-
-    def runs(self, candidate: Input | Candidate, network_input: Input) -> bool:
+    def _runs(self, candidate: Input | Candidate, network_input: Input) -> bool:
         """Tell whether a call succeeds for real."""
         observer = _Refusal(self.network)
         with preserved(self.network), random_state_kept(seed=0), _quiet(), observed(observer):
             set_training(self.network, training=False)
             outcome = observer.outcome_of(*network_input.call)
         if not outcome.through:
-            self._refused.append((outcome, candidate))
+            self._refused.append(Trial(candidate, outcome))
         return outcome.through is True
+
+    def note_refusal(self, candidate: Input | Candidate, calls: int, refusal: str) -> None:
+        """Take note of a candidate that was refused in a real run, after so many calls."""
+        self._refused.append(Trial(candidate, _Outcome(False, calls, refusal, -1, "")))
 
     @block
     def on_meta(self) -> Iterator[Any]:
@@ -258,13 +286,15 @@ class _Search:
 
     def refusal(self) -> str:
         """Return a line that names the layer that refused, what it got, and what to give."""
-        if not self._refused:
+        if not self._refused:  # and none was given
             return (
                 "no layer says what input the network takes; call it, "
                 "or give --input-size 1,3,224,224"
             )
-        outcome, candidate = max(self._refused, key=lambda each: each[0].calls)
+        candidate, outcome = max(self._refused, key=lambda trial: trial.outcome.calls)
         text = candidate.on(META, self._default_dtype).text
+        if self.given is not None:
+            return f"the network refuses {text}: {outcome.refusal}"
         sizes = candidate.shapes if isinstance(candidate, Candidate) else ()
         shapes = (",".join(map(str, shape)) for shape in sizes)
         size = " ".join(f"--input-size {shape}" for shape in shapes)
@@ -296,13 +326,15 @@ class _Refusal(CallObserver[None]):
         """Call the network and return what comes of it."""
         self.calls, self.text, self.size_error = 0, "", -1
         through: bool | None = True
+        code = ""
         try:
             self.size_error = _batch_grown((args, kwargs), self.called(*args, **kwargs))
         except Exception as error:  # noqa: BLE001 - whatever a forward raises refuses the input
             self.text = self.text or f"{self.network} {first_line(error)}"
             through = None if is_for_want_of_values(error) else False
+            code = raising_line(error) or self.text
         self.error = None  # which holds the frames of the call
-        return _Outcome(through, self.calls, self.text, self.size_error)
+        return _Outcome(through, self.calls, self.text, self.size_error, code)
 
     def began(self, call: RunningCall[None]) -> None:
         self.calls += 1

@@ -9,6 +9,7 @@ from IPython.display import display
 from torch import nn
 
 from nnmagic.contexts import block
+from nnmagic.inputs.alone import describe_alone
 from nnmagic.inputs.search import InputError
 from nnmagic.inputs.specs import Input
 from nnmagic.magics.display import is_kernel
@@ -16,16 +17,15 @@ from nnmagic.magics.expression import CellBody, described
 from nnmagic.magics.request import Request
 from nnmagic.network.calls import CallCounter, observed
 from nnmagic.network.naming import Naming
-from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.params import Params
 from nnmagic.records.record import VALUES_SHOWN, Record
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
-from nnmagic.structure.meta import ValuesNeededError
+from nnmagic.structure.describe import ValuesNeededError, describe, from_run, show_nothing
 from nnmagic.structure.parameters import params
 from nnmagic.structure.real_run import describe_run
-from nnmagic.structure.shape_run import MetaRequest, describe
+from nnmagic.structure.shape_run import MetaRequest
 from nnmagic.structure.torchinfo import PeerError, compared, torchinfo_summary
 
 
@@ -72,25 +72,6 @@ def _no_layer_ran(request: Request, value: Any) -> str:
     )
 
 
-def _really(meta: MetaRequest, failed: Callable[[Summary], None] = lambda partial: None) -> Summary:
-    """Make a call for real and return the structure of what ran."""
-    __tracebackhide__ = True
-
-    def run() -> Any:
-        __tracebackhide__ = True
-        return meta.function(*meta.args, **meta.kwargs)
-
-    summary, _ = describe_run(
-        run,
-        naming=meta.naming,
-        title=meta.title,
-        within=own_run(meta.network) if meta.own_input else None,
-        notes=meta.notes,
-        failed=failed,
-    )
-    return summary
-
-
 def summary_of(request: Request) -> Summary:
     """Return the summary that a line asks for."""
     __tracebackhide__ = True
@@ -104,88 +85,109 @@ def summary_of(request: Request) -> Summary:
     def show(partial: Summary) -> None:
         display(request.shown(partial))
 
-    if options.real and request.expression:
-        return _summary_of_run(request, show)
-    meta = _meta_request_of(request)
-    if by_torchinfo:
-        return _cross_checked(meta)
-    return _really(meta, show) if options.real else describe(meta, failed=show)
-
-
-def _meta_request_of(request: Request) -> MetaRequest:
-    """Return the call whose structure a line asks for, its parts evaluated."""
-    __tracebackhide__ = True
     if not request.expression:
-        default = request.default_network()
-        return _alone(request, default, "NeuralNetwork", request.default_input(default))
+        network = request.default_network()
+        if not options.input_size:
+            default = request.default_input(network)
+            return _summary_of_call(request, _alone(request, network, "NeuralNetwork")(default))
+        return _summary_alone(request, network, "NeuralNetwork", show)
+    summary, value = _evaluated(request, show)
+    if isinstance(value, MetaRequest):
+        return _summary_of_call(request, value, show)
+    if summary.rows:
+        if by_torchinfo or options.optimizer:
+            raise UsageError(
+                f"{request.expression!r} is more than one call of a network, which --optimizer and "
+                f"--engine need; type one, such as net(x)"
+            )
+        notes = () if options.real else (f"{request.expression} was evaluated for real",)
+        unused = (_UNUSED,) if options.input_size or options.device else ()
+        return replace(summary, notes=(*summary.notes, *notes, *unused))
+    if isinstance(value, nn.Module):
+        return _summary_alone(request, value, request.expression, show)
+    raise UsageError(_no_layer_ran(request, value))
+
+
+def _evaluated(request: Request, failed: Callable[[Summary], None]) -> tuple[Summary, Any]:
+    """Evaluate an expression, once, and return the structure of what ran, and its value.
+
+    A call of a network whose arguments run no layer is not made: it is returned as a request.
+    """
+    __tracebackhide__ = True
     expression = request.python()
-    counter = CallCounter()
-    with observed(counter):
-        call = expression.parts()
-        network = None if call is None else call.network
-        if network is None:
-            value = expression.value() if call is None else call()
-    if call is not None and network is not None:
-        is_method = call.function is not network  # which may have any attribute, or none
-        is_forward = is_method and getattr(call.function, "__name__", "") == "forward"
+
+    def run() -> Any:
+        __tracebackhide__ = True
+        if request.options.real:
+            return expression.value()
+        counter = CallCounter()
+        with observed(counter):
+            call = expression.parts()
+        if call is None:
+            return expression.value()
+        if call.network is None or counter.calls:
+            return call()
         if request.options.input_size:
             raise UsageError(f"{request.expression!r} already has an input; leave out --input-size")
+        is_method = call.function is not call.network  # which may have any attribute, or none
+        is_forward = is_method and getattr(call.function, "__name__", "") == "forward"
         return MetaRequest(
-            network=network,
+            network=call.network,
             args=call.args,
             kwargs=call.kwargs,
             method=call.function if is_method and not is_forward else None,
-            naming=request.naming(expression.names),
+            naming=naming,
             title=request.expression,
             optimizer=request.options.optimizer,
         )
-    if counter.calls or not isinstance(value, nn.Module):
-        real = ", or --real to run any expression for real" if counter.calls else ""
-        raise UsageError(
-            f"{request.expression!r} gives {described(value)}; "
-            f"type a network or a call of one, such as net(x){real}"
-        )
-    network_input = request.input_for(value, for_shapes=request.options.engine != "torchinfo")
-    return _alone(request, value, request.expression, network_input, expression.names)
+
+    naming = request.naming(expression.names)
+    return describe_run(run, naming=naming, title=request.expression, failed=failed)
 
 
-def _alone(
-    request: Request,
-    network: nn.Module,
-    title: str,
-    network_input: Input,
-    names: tuple[str, ...] = (),
-) -> MetaRequest:
-    return MetaRequest(
-        network=network,
-        args=network_input.args,
-        kwargs=network_input.kwargs,
-        naming=request.naming(names),
-        title=network_input.title(title),
-        own_input=True,
-        optimizer=request.options.optimizer,
-        notes=network_input.notes,
-    )
-
-
-def _summary_of_run(request: Request, failed: Callable[[Summary], None]) -> Summary:
-    """Run an expression for real, or the network that it gives on an input of nnmagic's own."""
+def _summary_of_call(
+    request: Request, meta: MetaRequest, failed: Callable[[Summary], None] = show_nothing
+) -> Summary:
     __tracebackhide__ = True
-    expression = request.python()
-    summary, value = describe_run(
-        expression.value,
-        naming=request.naming(expression.names),
-        title=request.expression,
+    if request.options.engine == "torchinfo":
+        return _cross_checked(meta)
+    return from_run(meta) if request.options.real else describe(meta, failed=failed)
+
+
+def _summary_alone(
+    request: Request, network: nn.Module, title: str, failed: Callable[[Summary], None]
+) -> Summary:
+    """Return the structure of a network on an input of nnmagic's own."""
+    __tracebackhide__ = True
+    options, request_of = request.options, _alone(request, network, title)
+    if options.engine == "torchinfo":
+        return _cross_checked(request_of(request.input_for(network)))
+    return describe_alone(
+        request.search(network),
+        request_of,
+        device=options.device,
+        real=options.real,
         failed=failed,
     )
-    if summary.rows:
-        unused = (_UNUSED,) if request.options.input_size or request.options.device else ()
-        return replace(summary, notes=(*summary.notes, *unused))
-    if isinstance(value, nn.Module):
-        network_input = request.input_for(value)
-        meta = _alone(request, value, request.expression, network_input, expression.names)
-        return _really(meta, failed)
-    raise UsageError(_no_layer_ran(request, value))
+
+
+def _alone(request: Request, network: nn.Module, title: str) -> Callable[[Input], MetaRequest]:
+    """Return what gives the request for a network's structure on an input of nnmagic's own."""
+    names = request.python().names if request.expression else ()
+
+    def request_of(network_input: Input) -> MetaRequest:
+        return MetaRequest(
+            network=network,
+            args=network_input.args,
+            kwargs=network_input.kwargs,
+            naming=request.naming(names),
+            title=network_input.title(title),
+            own_input=True,
+            optimizer=request.options.optimizer,
+            notes=network_input.notes,
+        )
+
+    return request_of
 
 
 def _cross_checked(meta: MetaRequest) -> Summary:
@@ -207,12 +209,7 @@ def _cross_checked(meta: MetaRequest) -> Summary:
         )
     except PeerError as error:
         raise UsageError(str(error)) from None
-    try:
-        ours = describe(meta)
-    except ValuesNeededError:
-        with preserved(meta.network), random_state_kept():
-            ours = _really(meta)
-    return compared(theirs, ours)
+    return compared(theirs, describe(meta, willing=True))
 
 
 def params_of(request: Request) -> Params:

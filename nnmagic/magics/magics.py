@@ -32,14 +32,15 @@ class NNMagics(Magics):
         """Show the structure of a network: shapes, parameters, FLOPs and memory, without a run.
 
         EXPRESSION is a network, or a call of one; the call is made on the meta device, on shapes
-        alone. With --real it is any expression in which networks run, and runs. Options stand
-        before or after it.
+        alone, or for real where those do not do, and everything is put back. Any other expression
+        in which networks run is evaluated, once. Options stand before or after it.
 
             %nnsummary                          the FashionMNIST network of the tutorial
             %nnsummary net                      on an input that is worked out from its layers
             %nnsummary net(x, mask=m)           on these arguments
             %nnsummary net --input-size 1,3,28,28
-            %nnsummary --real net.generate(ids)
+            %nnsummary loss_fn(net(x), y)       all that runs in it
+            %nnsummary --real net(x)            for real, whatever could be had on shapes alone
             %nnsummary net --optimizer adam     and the memory of a training step
             s = %nnsummary net                  keep the record; s.to_frame(), s.total_flops
         """

@@ -177,8 +177,8 @@ OPTIONS: dict[str, Option] = {
     ),
     "real": _flag(
         "--real",
-        "run for real, for a network that reads values while it runs and for any "
-        "expression: --real loss_fn(net(x), y)",
+        "run for real, whatever could be had on shapes alone, and a network of more than 1 GiB "
+        "too: --real net(x)",
     ),
     "engine": argument(
         "--engine",

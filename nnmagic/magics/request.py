@@ -6,7 +6,7 @@ from typing import Any
 from IPython.core.error import UsageError
 from torch import nn
 
-from nnmagic.inputs.search import input_of_sizes, work_out_input
+from nnmagic.inputs.search import NO_INPUT, InputSearch, candidates_of_sizes, takes_no_input
 from nnmagic.inputs.specs import Input
 from nnmagic.magics.expression import Expression, networks_named
 from nnmagic.magics.line import split_line
@@ -58,21 +58,27 @@ class Request:
     def _name_of(self, network: nn.Module) -> str | None:
         return name_bound_to(network, self.local, self.shell.user_ns)
 
-    def input_for(self, network: nn.Module, *, for_shapes: bool = False) -> Input:
+    def input_for(self, network: nn.Module) -> Input:
         """Return the input of a network that runs without one of the user's.
-
-        Args:
-            network: the network.
-            for_shapes: whether it is for a run for shapes, without values.
 
         Raises:
             InputError: if the network takes none.
         """
+        if not self.options.input_size and takes_no_input(network):
+            return NO_INPUT
+        return self.search(network).input_on(self.options.device)
+
+    def search(self, network: nn.Module) -> InputSearch:
+        """Return the search for the input of a network that runs without one of the user's.
+
+        Raises:
+            InputError: if the options contradict each other.
+        """
         options = self.options
-        if options.input_size:
-            sizes, dtypes = options.input_size, options.dtype or ()
-            return input_of_sizes(network, sizes, dtypes, options.device, for_shapes=for_shapes)
-        return work_out_input(network, options.device, for_shapes=for_shapes)
+        if not options.input_size:
+            return InputSearch(network)
+        sizes, dtypes = options.input_size, options.dtype or ()
+        return InputSearch(network, candidates_of_sizes(network, sizes, dtypes))
 
     def default_network(self) -> nn.Module:
         """Return the FashionMNIST network, on the device that was asked for."""

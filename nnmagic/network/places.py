@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from nnmagic import tutorial
+from nnmagic.display.units import printable
 from nnmagic.network.calls import OBSERVERS
 
 TORCH_FOLDER = str(Path(torch.__file__).parent) + os.sep
@@ -19,6 +20,9 @@ OWN_FOLDER = str(Path(__file__).parent.parent) + os.sep
 STANDARD_LIBRARY = str(Path(os.__file__).parent) + os.sep
 NOTEBOOKS = re.compile(r"[/\\\\](IPython|ipykernel|ipywidgets|traitlets|comm)[/\\\\]")
 """What runs the magics and the widget's requests."""
+
+LONGEST_LINE = 120
+"""How much of a line of code is quoted."""
 
 
 def calling_line(frame: FrameType | None = None) -> tuple[str, int]:
@@ -60,6 +64,30 @@ def place_text(path: str, line: int) -> str:
         return f"{os.path.basename(path)}:{line}"
     source = linecache.getline(path, line).strip()
     return f"“{source}”" if source else ""
+
+
+def raising_line(error: BaseException) -> str:
+    """Return the innermost piece of the user's code that an exception passed through.
+
+    With its place: `“x.sum() > 0” (model.py:12)`; `""` where only torch's own code ran.
+    """
+    step, innermost = error.__traceback__, None
+    while step is not None:
+        if not is_no_place(step.tb_frame.f_code.co_filename):
+            innermost = step
+        step = step.tb_next
+    if innermost is None:
+        return ""
+    code, line = innermost.tb_frame.f_code, innermost.tb_lineno
+    path = code.co_filename
+    source = linecache.getline(path, line)
+    _, last, start, end = list(code.co_positions())[innermost.tb_lasti // 2]
+    piece = source.encode()[start:end].decode(errors="replace") if last == line else source
+    place = f"{os.path.basename(path)}:{line}"
+    if not source:
+        return place
+    quoted = f"“{printable(piece.strip()[:LONGEST_LINE])}”"
+    return f"{quoted} ({place})" if _is_file(path) else quoted
 
 
 @lru_cache

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nnmagic.contexts import block
 from nnmagic.network.fingerprint import is_same
 from nnmagic.network.layers import ATOMS, EVERY_MODULES, Layers, named_buffers
+from nnmagic.tensors.metadata import is_lazy
 from nnmagic.torch_private import buffers_of, parameters_of
 
 CONTAINERS = (dict, OrderedDict, list, set, deque)
@@ -55,12 +56,6 @@ def preserved(
     ]
     contents = _Contents()
     contents.note_all([module.__dict__ for module in modules], layers.own)
-    copies = [
-        (buffer, buffer.detach().clone())
-        for buffer in (named_buffers(network).values() if buffers else ())
-        if not buffer.is_meta and not isinstance(buffer, nn.UninitializedBuffer)
-        if buffer.layout is torch.strided
-    ]
     lazy: dict[int, Any] = {}
     for module in modules:
         for registry in (parameters_of(module), buffers_of(module)):
@@ -70,7 +65,8 @@ def preserved(
                 if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
                     registry[name] = lazy.setdefault(id(tensor), _another(tensor))
     try:
-        yield layers
+        with values_kept(named_buffers(network).values() if buffers else ()):
+            yield layers
     finally:
         for module, cls, names, values in held:
             if type(module) is not cls:
@@ -82,10 +78,24 @@ def preserved(
                 attributes.clear()
                 attributes.update(zip(names, values, strict=True))
         contents.put_back()
+
+
+@block
+def values_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Put the values of strided tensors back that are not on meta, where the block changes them."""
+    copies = [
+        (tensor, tensor.detach().clone())
+        for tensor in tensors
+        if not (tensor.is_meta or is_lazy(tensor) or tensor.is_nested)
+        if tensor.layout is torch.strided
+    ]
+    try:
+        yield
+    finally:
         with torch.no_grad():
-            for buffer, value in copies:
-                if not is_same(buffer.detach(), value):
-                    buffer.copy_(value)
+            for tensor, value in copies:
+                if not is_same(tensor.detach(), value):
+                    tensor.copy_(value)
 
 
 def _another(lazy: Any) -> torch.Tensor:

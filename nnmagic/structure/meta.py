@@ -36,10 +36,6 @@ NUMBERS = FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int3
 """The dtypes of ordinary tensors that are not complex, which may be conjugated."""
 
 
-class ValuesNeededError(RuntimeError):
-    """A network reads values while it runs, which the meta device does not have."""
-
-
 class FakeTensors:
     """Makes torch's fake tensors: tensors without values that name a real device as their own.
 
@@ -146,7 +142,7 @@ class _MetaTensors:
             lazy: Any = kind
             return lazy(requires_grad=tensor.requires_grad, device="meta", dtype=tensor.dtype)
         if tensor.is_nested and tensor.layout is torch.strided:
-            raise ValuesNeededError("no nested tensor can be on the device meta")
+            raise RuntimeError("no nested tensor can be on the device meta")
         empty = tensor.detach().to(META)
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(empty, requires_grad=tensor.requires_grad)
@@ -169,9 +165,6 @@ def networks_on_meta(
 
     Yields:
         A list that fills with what to say of such hooks.
-
-    Raises:
-        ValuesNeededError: where the forward fails only because meta tensors have no values.
     """
     meta_tensors, failed_hooks = _MetaTensors(fakes), list[str]()
     kept = preserved(network, buffers=fakes is not None, layers=layers)
@@ -193,13 +186,8 @@ def networks_on_meta(
                 for name, value in own.items():
                     if _holds_tensor(value):
                         attributes[name] = _mapped(value, meta_tensors)
-        try:
-            with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(packed):
-                yield failed_hooks
-        except Exception as error:
-            if is_for_want_of_values(error):
-                raise ValuesNeededError(first_line(error)) from error
-            raise
+        with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(packed):
+            yield failed_hooks
 
 
 def _tolerant(hook: Any, failed: list[str]) -> Any:
@@ -225,7 +213,10 @@ def _holds_tensor(value: Any) -> bool:
 
 
 def is_for_want_of_values(error: Exception) -> bool:
-    """Tell whether a forward failed only because meta tensors have no values or no real device."""
+    """Tell whether a forward failed, likely, for tensors that have no values or no real device.
+
+    A real run is the proof; this is a guess, where there is none or not yet.
+    """
     if isinstance(error, private.VALUES_NEEDED):
         return True
     text = str(error).lower() if isinstance(error, RuntimeError | TypeError) else ""

@@ -11,7 +11,7 @@ from nnmagic.network.calls import RunningCall, in_backward, observed
 from nnmagic.network.failures import annotate, first_line
 from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import Layers, named_buffers, named_parameters, opaque_kind, opaque_note
-from nnmagic.network.naming import Naming
+from nnmagic.network.naming import Naming, Network
 from nnmagic.network.nested_values import tensors_of_call
 from nnmagic.records.summary import Summary
 from nnmagic.records.weights import named
@@ -45,13 +45,17 @@ class RealRunObserver(ShapeObserver):
         """Note that a call begins, unless a backward makes it."""
         return None if in_backward() else super().enter(module, args, kwargs)
 
+    def expect(self, network: Network | None) -> None:
+        """Take note of a network before its first call."""
+        root = None if network is None else network.module()
+        if network is not None and root is not None and network.label not in self.roots:
+            self.roots[network.label] = root
+            self.changes.note(network)
+
     def began(self, call: RunningCall[LayerRun]) -> LayerRun:
         """Begin the row of the call."""
         seen = super().began(call)
-        label, root = call.network.label, call.network.module()
-        if label not in self.roots and root is not None:
-            self.roots[label] = root
-            self.changes.note(call.network)
+        self.expect(call.network)
         if call.depth == 0 and call.stack is self.running:
             self.input_bytes += sum(map(bytes_of, tensors_of_call(call.args, call.kwargs)[1]))
         return seen
@@ -81,11 +85,17 @@ class RealRunObserver(ShapeObserver):
         }
 
     def summary(
-        self, title: str, counted: dict[str, Any], notes: tuple[str, ...], failure: str = ""
+        self,
+        title: str,
+        counted: dict[str, Any],
+        notes: tuple[str, ...],
+        failure: str = "",
+        *,
+        put_back: bool,
     ) -> Summary:
-        """Return the summary of what ran, once everything is put back that is to be."""
+        """Return the summary of what ran, whether everything is put back or not."""
         counter = self.counter
-        changes = self._lazy() or self.changes.lines()
+        changes = self._lazy() or ([] if put_back else self.changes.lines())
         return Summary(
             title=title,
             input_bytes=self.input_bytes,
@@ -130,6 +140,7 @@ def describe_run(
     within: AbstractContextManager[None] | None = None,
     notes: tuple[str, ...] = (),
     failed: Callable[[Summary], None] = lambda summary: None,
+    network: nn.Module | None = None,
 ) -> tuple[Summary, Any]:
     """Run something for real, once, and return the structure of the layers that ran in it.
 
@@ -140,9 +151,11 @@ def describe_run(
         run: what to run.
         naming: names networks and layers.
         title: what the summary is of.
-        within: what to run in; what it puts back is as the run made it in the summary.
+        within: what to run in, which puts everything back; the summary has it as the run made it.
         notes: lines to show below the table.
         failed: gets the summary of what ran before an exception goes on.
+        network: the network that the run is of, where it is of one: its layers are rows even if
+            none runs.
 
     Returns:
         The summary, which has no rows where no layer ran, and what the run returned.
@@ -151,8 +164,10 @@ def describe_run(
         BaseException: whatever the run raises, with a note that names the layer.
     """
     __tracebackhide__ = True
-    counter = FlopCounter()
+    counter, put_back = FlopCounter(), within is not None
     observer = RealRunObserver(naming, counter)
+    if network is not None:
+        observer.expect(naming.network_of(network))
     try:
         with within or nullcontext():
             with counter, observed(observer):
@@ -161,9 +176,10 @@ def describe_run(
     except BaseException as error:
         in_layer = error is observer.error
         if in_layer:
-            annotate(error, f"raised in {observer.failure}")
+            annotate(error, f"raised in {observer.blamed}")
         if observer.runs:
             why = observer.failure if in_layer else first_line(error) or type(error).__name__
-            failed(observer.summary(title, observer.counted(), notes, why))
+            partial = observer.summary(title, observer.counted(), notes, why, put_back=put_back)
+            failed(partial)
         raise
-    return observer.summary(title, counted, notes), value
+    return observer.summary(title, counted, notes, put_back=put_back), value

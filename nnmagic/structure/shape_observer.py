@@ -93,6 +93,7 @@ class ShapeObserver(CallObserver[LayerRun]):
         runs: the calls in the order in which they began.
         error: the last exception that a layer raised.
         failure: which layer raised it, and why.
+        blamed: the same as a recorded run notes it on the exception.
     """
 
     def __init__(self, naming: Naming, counter: FlopCounter, *, sets_aside: bool = False) -> None:
@@ -100,7 +101,7 @@ class ShapeObserver(CallObserver[LayerRun]):
         self.counter = counter
         self.sets_aside = sets_aside
         self.runs: list[LayerRun] = []
-        self.failure = ""
+        self.failure = self.blamed = ""
         self.error: BaseException | None = None
 
     def began(self, call: RunningCall[LayerRun]) -> LayerRun:
@@ -140,11 +141,13 @@ class ShapeObserver(CallObserver[LayerRun]):
         run.failed = True
         if error is not self.error:
             self.error = error
-            why = mismatch(call, error, self._calls_so_far()) or first_line(error)
+            unfit = mismatch(call, error, self._calls_so_far())
             place = place_text(*calling_line())
+            called = f", called at {place}" if place else ""
             name = layer_name(run.network, call.layer)
             where = layer_with_type(name, type(call.module).__name__)
-            self.failure = f"{where} {why}" + (f", called at {place}" if place else "")
+            self.failure = f"{where} {unfit or first_line(error)}{called}"
+            self.blamed = f"{where}{called}" + (f": {unfit}" if unfit else "")
 
     def _calls_so_far(self) -> list[EarlierCall]:
         """Return the last calls that returned, the latest first."""

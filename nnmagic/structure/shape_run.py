@@ -2,34 +2,26 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
 import torch
 from torch import nn
 
-from nnmagic.contexts import block, without_garbage_collection
+from nnmagic.contexts import block
 from nnmagic.network.calls import observed
-from nnmagic.network.failures import annotate
 from nnmagic.network.layers import Layers, device_of, opaque_note, set_training
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_of_call
 from nnmagic.records.summary import Summary
 from nnmagic.records.weights import named
 from nnmagic.structure.flops import FlopCounter
-from nnmagic.structure.meta import (
-    FakeTensors,
-    ValuesNeededError,
-    networks_on_meta,
-    on_meta,
-    takes_fake_tensors,
-)
+from nnmagic.structure.meta import FakeTensors, networks_on_meta, on_meta, takes_fake_tensors
 from nnmagic.structure.meta_cache import META_CACHE, MetaMode
 from nnmagic.structure.meta_values import known_values
 from nnmagic.structure.parameter_counts import Counts
 from nnmagic.structure.shape_observer import ShapeObserver
-from nnmagic.structure.training_memory import training_step
 from nnmagic.tensors.metadata import bytes_of
 
 
@@ -66,72 +58,12 @@ class MetaRequest:
         return self.method or self.network
 
 
-@without_garbage_collection
-def describe(
-    request: MetaRequest,
-    *,
-    failed: Callable[[Summary], None] = lambda summary: None,
-    by_rule: bool = True,
-) -> Summary:
-    """Make a call on the meta device and return the structure of what ran.
-
-    Where that would read values it is made again on fake tensors that are on the network's own
-    device, which is slower, but lets the network read what it makes of plain numbers.
-
-    Args:
-        request: the call.
-        failed: gets the summary of what ran before an exception goes on.
-        by_rule: whether results on meta are given by rule and from memory where they can be;
-            torch's kernels give the same, slower.
-
-    Raises:
-        ValuesNeededError: if the network reads values while it runs.
-        Exception: whatever the forward raises, with a note that names the layer.
-    """
-    __tracebackhide__ = True
-    needs_values: ValuesNeededError | None = None
-    layers = Layers(request.network)
-    counts = Counts(layers)
-    for fakes in _strategies(request.network, scripted=counts.scripted):
-        run = _ShapeRun(request, layers, counts, fakes, by_rule=by_rule)
-        try:
-            run.make()
-        except ValuesNeededError as error:
-            needs_values = needs_values or run.explained(error)
-        except BaseException as error:
-            if needs_values is not None and isinstance(error, Exception):
-                break  # the first error tells more
-            failure = run.observer.failure
-            if failure:
-                annotate(error, f"raised on the meta device in {failure}")
-                failed(run.summary(failure))
-            raise
-        else:
-            return run.with_training_step(run.summary())
-    assert needs_values is not None
-    raise needs_values from needs_values.__cause__
-
-
-def _strategies(network: nn.Module, *, scripted: bool) -> Iterator[FakeTensors | None]:
-    """Yield what makes the tensors of each run that is tried; None leaves them on meta.
-
-    Autocast passes over meta tensors, and a script holds its own weights unless they are replaced.
-    """
-    device = device_of(network)
-    needs_device = takes_fake_tensors(network) if _casts(device) else scripted
-    if needs_device and device.type != "meta":
-        yield FakeTensors(device)
-        return
-    yield None
-    if takes_fake_tensors(network):
-        yield FakeTensors(device)
-
-
-def _casts(device: torch.device) -> bool:
+def casts(device: torch.device) -> bool:
+    """Tell whether operations on a device are cast by autocast now."""
     return device.type != "meta" and torch.is_autocast_enabled(device.type)
 
 
-class _ShapeRun:
+class ShapeRun:
     """One run of a request, on meta tensors or on fake ones.
 
     Args:
@@ -165,7 +97,7 @@ class _ShapeRun:
         """Make the call."""
         __tracebackhide__ = True
         request, network, fakes = self.request, self.request.network, self.fakes
-        if fakes is None and _casts(device_of(network)) and not takes_fake_tensors(network):
+        if fakes is None and casts(device_of(network)) and not takes_fake_tensors(network):
             self.remarks.append("autocast is ignored for recurrent, quantised and lazy layers")
         arguments = request.args, dict(request.kwargs)
         with (
@@ -184,15 +116,6 @@ class _ShapeRun:
             if self.counts.lazy:
                 self.remarks.append("lazy parameters are counted as this input would make them")
                 self.counts = Counts(Layers(network))
-
-    def explained(self, error: ValuesNeededError) -> ValuesNeededError:
-        """Return an error that names the layer that needs values."""
-        why = "its forward reads tensor values, and there are none on the meta device"
-        if "device" in str(error):
-            why = f"it cannot run on the meta device ({error})"
-        explained = ValuesNeededError(f"{self.observer.failure or 'the network'}: {why}")
-        explained.__cause__ = error.__cause__
-        return explained
 
     def summary(self, failure: str = "") -> Summary:
         """Return the structure of what has run."""
@@ -221,21 +144,6 @@ class _ShapeRun:
                 *dict.fromkeys(self.failed_hooks),
             ),
         )
-
-    def with_training_step(self, summary: Summary) -> Summary:
-        """Add the memory of a training step, where the request names an optimizer."""
-        request = self.request
-        if not request.optimizer:
-            return summary
-        step = training_step(
-            request.network,
-            request.args,
-            dict(request.kwargs),
-            call=request.function,
-            optimizer=request.optimizer,
-            train=request.own_input,
-        )
-        return replace(summary, training=step)
 
 
 class _FastpathOff:

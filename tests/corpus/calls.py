@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from corpus.case import METHOD, UNKNOWN, Net, case, names
+from corpus.case import UNKNOWN, Net, case, names
 
 
 @case(
@@ -178,8 +178,10 @@ def a_loss_of_a_network():
     steps=(0, 0, 1, 1),
     input=(4, 2),
     output=(4, 2),
+    flops=2 * (2 * 4) * (2 * 2 + 2 * 3),
     backward=True,
-    **METHOD,
+    runs=True,
+    summary_params=(2 * 2 + 2) + (2 * 3 + 3),
 )
 def several_networks_in_one_expression():
     return names(net=nn.Linear(2, 2), other=nn.Linear(2, 3), x=torch.rand(4, 2))
@@ -192,9 +194,10 @@ def several_networks_in_one_expression():
     steps=(0, 1, 2),
     input=(4, 2),
     output=(4, 2),
+    flops=3 * 2 * 4 * 2 * 2,
     stats={"": {"zeros": 0.0, "nan": 0}},
     backward=True,
-    **METHOD,
+    runs=True,
 )
 def a_network_called_many_times():
     return names(net=nn.Linear(2, 2), x=torch.rand(4, 2))
@@ -232,8 +235,9 @@ def in_a_thread(function, *args):
     layers=("Sequential", "  0 Linear", "  1 Tanh"),
     input=(4, 2),
     output=(4, 3),
+    flops=UNKNOWN,
     backward=True,
-    **METHOD,
+    runs=True,
 )
 def a_call_in_a_thread():
     net = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
@@ -302,7 +306,7 @@ def under_a_device_as_a_mode():
 @case(
     **MLP | {"flops": None},
     expression="functional_call(net, {'0.bias': b}, (x,))",
-    **METHOD,
+    runs=True,
 )
 def under_functional_call():
     return mlp() | names(functional_call=torch.func.functional_call, b=torch.ones(3))
@@ -313,7 +317,7 @@ def under_functional_call():
     expression="vmap(net)(x)",
     stats={"0": {"mean": None, "nan": None}},
     said=("inside a torch.func transform",),
-    **METHOD,
+    runs=True,
 )
 def under_vmap():
     return mlp() | names(vmap=torch.vmap)
@@ -324,7 +328,7 @@ def under_vmap():
     expression="grad(lambda x: net(x).sum())(x)",
     stats={"0": {"mean": None, "nan": None}},
     said=("inside a torch.func transform",),
-    **METHOD,
+    runs=True,
 )
 def under_grad():
     return mlp() | names(grad=torch.func.grad)
@@ -335,7 +339,7 @@ def under_grad():
     expression="jvp(net, (x,), (x,))",
     stats={"0": {"mean": None, "nan": None}},
     said=("inside a torch.func transform",),
-    **METHOD,
+    runs=True,
 )
 def under_jvp():
     return mlp() | names(jvp=torch.func.jvp)
@@ -356,7 +360,15 @@ CHECKPOINTED = {
     ),
     "input": (4, 2),
     "output": (4, 3),
-    "refused": "--real",
+    "runs": True,
+    "flops": None,
+    "summary_layers": (
+        "Net",
+        "  block Sequential",
+        "    block.0 Linear",
+        "    block.1 Dropout",
+        "  head Linear",
+    ),
 }
 
 
@@ -459,8 +471,9 @@ def forward_called_directly():
     networks=("net", "Softmax"),
     input=(4, 2),
     output=(4, 3),
+    flops=2 * 4 * 2 * 3,
     stats={"Softmax:": {"mean": 1 / 3}},
-    **METHOD,
+    runs=True,
 )
 def loose_layers_and_functions():
     return names(net=nn.Linear(2, 3), F=F, x=torch.rand(4, 2))

@@ -39,7 +39,7 @@ class Case:
         recomputed: the layers that run again in a backward.
         said: what the trace's text holds.
         summary: what `%nnsummary` is asked instead.
-        refused: what `%nnsummary` says where it cannot follow.
+        runs: whether `%nnsummary` runs it for real, as it does what is no call of a network.
         summary_params: the parameters as the meta run finds them, where they differ.
         summary_layers: the calls on meta, where they differ.
         summary_error: what the meta run raises, where it differs; False is nothing.
@@ -69,7 +69,7 @@ class Case:
     recomputed: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     summary: str | None = None
-    refused: str = ""
+    runs: bool = False
     summary_params: int | None = None
     summary_layers: tuple[str, ...] | None = None
     summary_error: Any = None
@@ -80,9 +80,6 @@ class Case:
 
 
 CASES: dict[str, Case] = {}
-
-METHOD = {"refused": r"--real"}
-"""What `%nnsummary` says to an expression that is no call of a network."""
 
 
 def case(**truth: Any) -> Callable[[Callable[[], dict[str, Any]]], Callable[[], dict[str, Any]]]:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from corpus.calls import MLP, mlp
-from corpus.case import METHOD, case, names
+from corpus.case import case, names
 
 COMPILED = MLP | {
     "layers": (
@@ -36,7 +36,7 @@ def a_network_compiled_in_place():
     **MLP | {"flops": None},
     expression="function(x)",
     backward=True,
-    **METHOD,
+    runs=True,
 )
 def a_compiled_function():
     found = mlp()

@@ -5,7 +5,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from corpus.case import METHOD, Net, case, names
+from corpus.case import Net, case, names
 
 
 @case(
@@ -246,8 +246,9 @@ class Streaming(nn.Module):
     steps=(0, 1, 2),
     input=(2, 2),
     output=None,
+    flops=2 * 2 * 2 * 3,
     backward=True,
-    **METHOD,
+    runs=True,
 )
 def a_forward_that_is_a_generator():
     return names(net=Streaming(), x=torch.rand(2, 2))

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.utils import rnn
 
-from corpus.case import METHOD, case, names
+from corpus.case import case, names
 
 
 def _rnn_flops(gates, steps, inputs, hidden):
@@ -54,8 +54,9 @@ def a_plain_recurrent_network():
     steps=(0, 1, 2),
     input=(2, 3),
     output=((2, 5), (2, 5)),
+    flops=3 * 2 * 2 * (4 * 5) * (3 + 5),
     backward=True,
-    **METHOD,
+    runs=True,
 )
 def a_recurrent_cell_in_a_loop():
     def unroll(net, x):

@@ -159,7 +159,6 @@ def statistics_are_of_the_first_floating_tensor():
     layers=("Identity",),
     input=(2, None),
     output=(2, None),
-    refused="no nested tensor can be on the device meta); type --real",
     stats={"": {"mean": 3.0, "std": sqrt((4 + 1 + 0 + 1 + 4) / 4), "nan": 0}},
 )
 def a_nested_tensor():

@@ -88,7 +88,7 @@ def test_a_stopping_cell_stops_run_all(lab, tmp_path):
     seen = open_notebook(lab, path)
 
     (line,) = seen.cells[1]["outputs"]
-    assert "UsageError: %nnsummary: '3' gives an int" in "".join(line["text"])
+    assert "UsageError: %nnsummary: no layer ran in '3'" in "".join(line["text"])
     assert seen.cells[2]["outputs"] == []
 
 

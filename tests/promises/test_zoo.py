@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 import nnmagic
-from nnmagic.structure.meta import ValuesNeededError
+from nnmagic.structure.describe import ValuesNeededError
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,8 @@ from torch.utils._device import DeviceContext
 import nnmagic
 from nnmagic.network.naming import Naming
 from nnmagic.structure.default_device import FORWARDS, put_back, set_aside
-from nnmagic.structure.shape_run import MetaRequest, describe
+from nnmagic.structure.describe import describe
+from nnmagic.structure.shape_run import MetaRequest
 
 
 def stack():

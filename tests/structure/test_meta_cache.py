@@ -15,8 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 import nnmagic
 from nnmagic.network.naming import Naming
+from nnmagic.structure.describe import describe
 from nnmagic.structure.meta_cache import META_CACHE
-from nnmagic.structure.shape_run import MetaRequest, describe
+from nnmagic.structure.shape_run import MetaRequest
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import nnmagic
 from nnmagic.network.naming import Naming
 from nnmagic.structure import meta_rules
+from nnmagic.structure.describe import describe
 from nnmagic.structure.meta_cache import MetaCache, MetaMode
 from nnmagic.structure.meta_rules import RULES
-from nnmagic.structure.shape_run import MetaRequest, describe
+from nnmagic.structure.shape_run import MetaRequest
 
 aten = torch.ops.aten
 

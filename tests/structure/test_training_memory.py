@@ -11,8 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 import nnmagic
 from nnmagic.network.naming import Naming
+from nnmagic.structure.describe import describe
 from nnmagic.structure.optimizers import OPTIMIZERS, optimizer_bytes, optimizer_names
-from nnmagic.structure.shape_run import MetaRequest, describe
+from nnmagic.structure.shape_run import MetaRequest
 from nnmagic.structure.training_memory import SavedTensors, training_step
 
 
