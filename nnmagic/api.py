@@ -111,5 +111,6 @@ def tracing(
     naming = Naming(
         lambda: [(type(module).__name__, module) for module in modules], only=bool(modules)
     )
-    with recording("tracing", naming, every=every, keep=keep, grad=grad, ops=ops) as recorder:
+    options: dict[str, Any] = {"every": every, "keep": keep, "grad": grad, "ops": ops}
+    with recording("tracing", naming, watched=modules, **options) as recorder:
         yield Trace(log=recorder.log, root=recorder.roots)

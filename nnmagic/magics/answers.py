@@ -251,7 +251,7 @@ def trace_of(request: Request) -> Trace:
     expression = request.python()
     naming = request.naming(expression.names)
     _check_trace_options(request)
-    trace = _recorded(request, request.expression, naming, expression.value)
+    trace = _recorded(request, request.expression, naming, expression.value, naming.named)
     if len(trace):
         if request.options.input_size or request.options.device:
             trace.log.notes.append(_UNUSED)
@@ -304,12 +304,18 @@ def _trace_alone(
     return trace
 
 
-def _recorded(request: Request, title: str, naming: Naming, run: Callable[[], Any]) -> Trace:
+def _recorded(
+    request: Request,
+    title: str,
+    naming: Naming,
+    run: Callable[[], Any],
+    watched: list[nn.Module] | None = None,
+) -> Trace:
     """Run under the recorder; on an exception show what there is, and let it go on."""
     __tracebackhide__ = True
     recorder = None
     try:
-        with recording(title, naming, **request.recorded()) as recorder:
+        with recording(title, naming, watched=watched, **request.recorded()) as recorder:
             value = run()
     except BaseException:
         if recorder is not None and len(recorder.log):
@@ -336,6 +342,6 @@ def run_cell(magic: Any, line: str, cell: str, shell: Any, local: dict[str, Any]
             raise UsageError("a cell has its own inputs; leave out --input-size and --device")
         body = CellBody(cell, request.shell)
     naming = request.naming(names or body.names, only=bool(names))
-    trace = _recorded(request, "cell", naming, body.run)
+    trace = _recorded(request, "cell", naming, body.run, naming.named)
     display(request.shown(trace))
     return None if body.silenced else trace.output

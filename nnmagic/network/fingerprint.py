@@ -2,105 +2,149 @@
 
 import weakref
 import zlib
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from itertools import chain, islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nnmagic.network.layers import layers_of
 from nnmagic.network.naming import Network
 from nnmagic.tensors import devices
-from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code
+from nnmagic.tensors.marks import Marks, marks_of
+from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code, version_of
 from nnmagic.tensors.values import as_numpy
-from nnmagic.torch_private import DisableTorchFunction, buffers_of, parameters_of, raw_version
+from nnmagic.torch_private import DisableTorchFunction, buffers_of, parameters_of
 
 COPIED = 1 << 20
 """Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
 
 ONLY_PARAMETERS, ONLY_TENSORS = frozenset({nn.Parameter}), frozenset({Tensor})
-ONLY_TUPLES = frozenset({tuple})
+ON_HOST = frozenset({int, bytes, tuple})
+"""The types of the values that the host has."""
 
-Held = dict[tuple[str, str], Any]
-"""What tells whether tensors are the same, by the names of the layer and of the tensor in it."""
+NONE = type(None)
 
 
 class Fingerprint:
-    """Parameters by identity, storage and version counter, buffers by value.
+    """Parameters by identity, address, version counter and some values, buffers by value.
 
-    It keeps neither the layers nor their tensors alive. A write through `.data` that leaves the
-    version counter alone is not seen in a parameter.
+    It keeps neither the layers nor their tensors alive.
 
     Args:
-        layers: weak references to the layers of a network, with their names.
+        network: the network.
+        layers: its layers by their names, where they are known.
+        before: an earlier fingerprint, with which this one is to be compared.
     """
 
-    def __init__(self, layers: list[tuple[str, weakref.ref[nn.Module]]]) -> None:
-        self.layers = layers
-        self.whole = True
-        self.parameters, self.buffers = self._now()
+    def __init__(
+        self,
+        network: nn.Module,
+        layers: Mapping[str, nn.Module] | None = None,
+        before: "Fingerprint | None" = None,
+    ) -> None:
+        self.network = weakref.ref(network)
+        layers = layers_of(network) if layers is None else layers
+        self.layers = [*layers]
+        parameters, names, counts = _own([*map(parameters_of, layers.values())])
+        buffers, buffer_names, buffer_counts = _own([*map(buffers_of, layers.values())])
+        self.own = (names, counts), (buffer_names, buffer_counts)
+        self.is_whole = ONLY_PARAMETERS.issuperset(map(type, parameters)) or all(
+            isinstance(each, nn.Parameter) for each in parameters
+        )
+        if any(map(devices.is_capturing, buffers)):
+            self.is_whole = False
+        self.identities = [*map(id, parameters)]
+        self.marks: Marks = marks_of(parameters, None if before is None else before.marks)
+        self.buffers = _values(buffers)
 
-    def _now(self) -> tuple[Held, Held]:
-        parameters: dict[tuple[str, str], Tensor] = {}
-        buffers: dict[tuple[str, str], Tensor] = {}
-        for name, reference in self.layers:
-            layer = reference()
-            if layer is not None:
-                for key, parameter in parameters_of(layer).items():
-                    if parameter is not None:
-                        parameters[name, key] = parameter
-                for key, buffer in buffers_of(layer).items():
-                    if buffer is not None:
-                        buffers[name, key] = buffer
-        if not ONLY_PARAMETERS.issuperset(map(type, parameters.values())):
-            self.whole &= all(isinstance(each, nn.Parameter) for each in parameters.values())
-        if any(map(devices.is_capturing, buffers.values())):
-            self.whole = False
-        marks, values = _marks([*parameters.values()]), _values([*buffers.values()])
-        return dict(zip(parameters, marks, strict=True)), dict(zip(buffers, values, strict=True))
-
-    def changes(self) -> list[str] | None:
+    def changes(self, written: Collection[int] = ()) -> list[str] | None:
         """Return the names of what is not as it was.
 
         None where that cannot be told: the parameters are replaced for a while, as
-        `torch.func.functional_call` does, a CUDA graph is captured, or a device has failed.
+        `torch.func.functional_call` does, values cannot be read, a CUDA graph is captured, or a
+        device has failed.
+
+        Args:
+            written: the identities of parameters that are known to have been written to.
         """
-        parameters, buffers = self._now()
-        if not self.whole:
+        network = self.network()
+        if network is None:
             return None
-        before = self.parameters
-        changed: list[tuple[str, str]] = []
-        if parameters != before:
-            changed += [n for n in before | parameters if before.get(n) != parameters.get(n)]
-        before = self.buffers
-        if not ONLY_TUPLES.issuperset(map(type, buffers.values())) or buffers != before:
-            try:
-                with HiddenFromUserCode():
-                    differ = {n: _differ(before.get(n), buffers.get(n)) for n in before | buffers}
-                    there = {n: flag for n, flag in differ.items() if isinstance(flag, Tensor)}
-                    if there:
-                        flags = devices.read_together([*there.values()])
-                        differ |= zip(there, map(bool, flags), strict=True)
-            except RuntimeError:
-                return None
-            changed += [n for n, differs in differ.items() if differs]
-        return [".".join(filter(None, names)) for names in changed]
+        now = Fingerprint(network, before=self)
+        if not (self.is_whole and now.is_whole):
+            return None
+        if not written and now.is_on_host and self.is_on_host and self._same_as(now):
+            return []
+        try:
+            with HiddenFromUserCode():
+                return _changed(self._by_name(), now._by_name(), written)
+        except RuntimeError:
+            return None
+
+    def _same_as(self, now: "Fingerprint") -> bool:
+        is_same = self.identities == now.identities and self.marks == now.marks
+        return is_same and self.buffers == now.buffers
+
+    @property
+    def is_on_host(self) -> bool:
+        """Whether all values are known, and none is on an accelerator."""
+        return ON_HOST.issuperset(map(type, chain(self.buffers, self.marks.values)))
+
+    def _by_name(self) -> dict[str, tuple[Any, Any]]:
+        """Return by its dotted name what tells of each tensor whether it is as it was."""
+        identities = zip(self.identities, self.marks.versions, self.marks.addresses, strict=True)
+        held = chain[Any](
+            zip(identities, self.marks.values, strict=True), ((None, each) for each in self.buffers)
+        )
+        found = {}
+        for names, counts in self.own:
+            each = iter(names)
+            for layer, count in zip(self.layers, counts, strict=True):
+                for name in islice(each, count):
+                    found[f"{layer}.{name}" if layer else name] = next(held)
+        return found
 
 
-def _marks(tensors: list[Tensor]) -> list[Any]:
-    """Return the identities of tensors, where their memory is, and their version counters."""
+def _own(held: list[Any]) -> tuple[list[Tensor], list[str], list[int]]:
+    """Return the tensors that layers hold, the name of each, and how many each layer holds."""
+    if not any(held):
+        return [], [], [0] * len(held)
     try:
-        with DisableTorchFunction():
-            marks = map(id, tensors), map(Tensor.data_ptr, tensors), map(raw_version, tensors)
-            return [*zip(*marks, strict=True)]
-    except (RuntimeError, ValueError, NotImplementedError):
-        return [*map(_mark, tensors)]
+        tensors = [*chain.from_iterable(map(dict.values, held))]
+    except TypeError:  # a ScriptModule has no dicts
+        return _own([dict(own.items()) for own in held])
+    if NONE in map(type, tensors):
+        return _own([{name: t for name, t in own.items() if t is not None} for own in held])
+    return tensors, [*chain.from_iterable(held)], [*map(len, held)]
 
 
-def _mark(tensor: Tensor) -> Any:
-    try:
-        return id(tensor), tensor.data_ptr(), raw_version(tensor)
-    except (RuntimeError, ValueError, NotImplementedError):
-        return id(tensor)  # an inference tensor, or one without a storage
+def _changed(
+    before: dict[str, tuple[Any, Any]], now: dict[str, tuple[Any, Any]], written: Collection[int]
+) -> list[str] | None:
+    """Return the names of what differs; None where nothing does, as far as can be told.
+
+    Raises:
+        RuntimeError: if values cannot be compared any more.
+    """
+    differ: dict[str, bool | Tensor] = {}
+    for name in before | now:
+        if name not in before or name not in now:
+            differ[name] = True
+            continue
+        (was, values), (identity, values_now) = before[name], now[name]
+        if was != identity or (identity is not None and identity[0] in written):
+            differ[name] = True
+        elif values is not None and values_now is not None:
+            differ[name] = _differ(values, values_now)
+    there = {name: flag for name, flag in differ.items() if isinstance(flag, Tensor)}
+    if there:
+        flags = devices.read_together([*there.values()])
+        differ |= zip(there, map(bool, flags), strict=True)
+    changed = [name for name, differs in differ.items() if differs]
+    return changed if changed or len(differ) == len(before | now) else None
 
 
 def _values(buffers: list[Tensor]) -> list[Any]:
@@ -124,7 +168,7 @@ def _copied(values: Any) -> tuple[str, tuple[int, ...], bytes | int]:
 
 def _value(buffer: Tensor) -> Any:
     if buffer.layout is not torch.strided or buffer.is_meta:
-        return _mark(buffer)  # torch cannot compare sparse tensors
+        return _identity(buffer)  # torch cannot compare sparse tensors
     try:
         tensor = buffer.detach() if buffer.requires_grad else buffer
         if devices.on_accelerator(tensor):
@@ -137,7 +181,11 @@ def _value(buffer: Tensor) -> Any:
         except (BufferError, RuntimeError):  # a dtype that NumPy lacks
             return _copied(as_numpy(tensor.contiguous().view(-1).view(torch.uint8)))
     except (RuntimeError, ValueError, NotImplementedError):
-        return _mark(buffer)
+        return _identity(buffer)
+
+
+def _identity(buffer: Tensor) -> tuple[int, int]:
+    return id(buffer), version_of(buffer)
 
 
 def is_same(before: Any, now: Any) -> bool:
@@ -171,26 +219,63 @@ def change_text(changed: list[str]) -> str:
     return f"the run changed {len(changed)} of its tensors: {shown}"
 
 
-class NetworkChanges:
-    """What a run changes on the networks that it calls."""
+def _taken(module: nn.Module, layers: Mapping[str, nn.Module] | None = None) -> Fingerprint | None:
+    """Return the fingerprint of a network, None of one in disorder."""
+    try:
+        return Fingerprint(module, layers)
+    except Exception:  # noqa: BLE001 - an observer observes: no error of ours gets out
+        return None
 
-    def __init__(self) -> None:
-        self._before: list[tuple[Network, Fingerprint]] = []
+
+class NetworkChanges:
+    """What a run changes on the networks that it calls.
+
+    Args:
+        watched: the networks that are watched from now on, since code may change them before it
+            calls them; any other one is from its first call on. None where the run begins with
+            that call.
+    """
+
+    def __init__(self, watched: Iterable[nn.Module] | None = None) -> None:
+        self._starts_with_call = watched is None
+        self._early = {id(each): _taken(each) for each in watched or ()}
+        self._before: list[tuple[Network, Fingerprint, bool]] = []
+        self._written: dict[int, weakref.ref[Tensor]] = {}
 
     def note(self, network: Network) -> None:
-        """Take the fingerprint of a network before its first call."""
-        if network.module() is not None:
-            self._before.append((network, Fingerprint(network.layers())))
+        """Take the fingerprint of a network before its first call, unless it is watched."""
+        module = network.module()
+        if module is None:
+            return
+        early = self._early.get(id(module))
+        if early is not None and early.network() is module:
+            self._before.append((network, early, True))
+            return
+        named = {name: layer for name, alive in network.layers() if (layer := alive()) is not None}
+        late = _taken(module, named)
+        if late is not None:
+            self._before.append((network, late, self._starts_with_call))
+
+    def note_written(self, parameters: Iterable[Tensor]) -> None:
+        """Note the parameters that an optimizer writes to."""
+        self._written |= {id(each): weakref.ref(each) for each in parameters}
 
     def lines(self) -> list[str]:
         """Return lines that say what the run changed; none where that cannot be told."""
+        written = {identity for identity, alive in self._written.items() if alive() is not None}
         changes = {
-            network.label: before.changes()
-            for network, before in self._before
+            network.label: before.changes(written)
+            for network, before, _ in self._before
             if network.module() is not None
         }
+        is_all = all(from_start for _, _, from_start in self._before)
+        since = "" if is_all else " since the first call"
         if len(self._before) < 2:
-            return [change_text(changed) for changed in changes.values() if changed is not None]
+            return [
+                change_text(changed) if changed else f"network unchanged{since}"
+                for changed in changes.values()
+                if changed is not None
+            ]
         if not any(changes.values()):
-            return [] if None in changes.values() else ["networks unchanged"]
+            return [] if None in changes.values() else [f"networks unchanged{since}"]
         return [f"{label}: {change_text(changed)}" for label, changed in changes.items() if changed]

@@ -91,6 +91,11 @@ class Naming:
         self._outside: Network | None = None
         self._homes: dict[int, tuple[weakref.ref[nn.Module], Network]] = {}
 
+    @property
+    def named(self) -> list[nn.Module]:
+        """The networks that the user named."""
+        return [candidate for _, candidate in self.candidates()]
+
     def network_of(self, module: nn.Module) -> Network | None:
         """Return the network that an outermost call belongs to; None where it is left out."""
         entry = self._homes.get(id(module))

@@ -245,6 +245,11 @@ class Recorder:
         text = f"{failure.type} in {layer_with_type(self.log.place_of(call), layer.type)}"
         return f"{text}: {why}" if why else text
 
+    def stepped(self, parameters: Sequence[torch.Tensor]) -> None:
+        """Note that an optimizer is about to write parameters."""
+        if self.changes is not None:
+            self.changes.note_written(parameters)
+
     def blame(self, error: BaseException) -> None:
         """Name the layer that raised an exception on it, as a note."""
         if error is not self._error:

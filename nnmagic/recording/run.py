@@ -1,6 +1,6 @@
 """Recording a run: for the length of a block, or of one call of a module."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -9,6 +9,7 @@ from nnmagic.contexts import block
 from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import set_training
 from nnmagic.network.naming import Naming
+from nnmagic.network.optimizer_steps import optimizer_steps
 from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.recording.functions import FunctionObserver
 from nnmagic.recording.gradients import Gradients
@@ -26,6 +27,7 @@ def recording(
     keep: str = "sample",
     grad: bool = False,
     ops: bool = False,
+    watched: Iterable[nn.Module] | None = None,
 ) -> Iterator[Recorder]:
     """Record the module calls of the block; an exception goes on with a note that names its layer.
 
@@ -36,15 +38,17 @@ def recording(
         keep: what to keep of each tensor's values: `"none"`, `"sample"` or `"all"`.
         grad: whether to note the gradients of a backward in the block.
         ops: whether to record the tensor functions between the modules too.
+        watched: the networks that the block may change before it calls them; None where it begins
+            with its call.
     """
     log = TraceLog(title)
     tensors = TensorWriter(log.tensors, keep)
     gradients = Gradients(log, tensors) if grad else None
-    recorder = Recorder(log, tensors, gradients=gradients, changes=NetworkChanges())
+    recorder = Recorder(log, tensors, gradients=gradients, changes=NetworkChanges(watched))
     observer = (FunctionObserver if ops else RunObserver)(recorder, naming, every)
     ended_by = None
     try:
-        with observer.observing():
+        with optimizer_steps(recorder.stepped), observer.observing():
             yield recorder
     except BaseException as error:
         recorder.blame(error)

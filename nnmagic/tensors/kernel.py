@@ -171,6 +171,16 @@ def kernel_of(code: str) -> Kernel | None:
 
 
 def _compiled(code: str) -> Kernel:
+    type_name, widen = LLVM_TYPES[code]
+    source = SOURCE.replace("TYPE", type_name).replace("WIDEN", widen).replace("CODE", code)
+    engine = machine_code(source)
+    # keeps Python's lock: to let it go and take it again takes as long as to read a small tensor
+    signature = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+    return Kernel(signature(engine.get_function_address(f"measure_{code}")), engine)
+
+
+def machine_code(source: str) -> Any:
+    """Return LLVM's object that owns the machine code of a source, made for this processor."""
     from llvmlite import binding as llvm  # what only loads the extension does not wait for it
 
     llvm.initialize_native_target()
@@ -178,14 +188,10 @@ def _compiled(code: str) -> Kernel:
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
     )
-    type_name, widen = LLVM_TYPES[code]
-    source = SOURCE.replace("TYPE", type_name).replace("WIDEN", widen).replace("CODE", code)
     module = llvm.parse_assembly(source)
     module.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
-    # keeps Python's lock: to let it go and take it again takes as long as to read a small tensor
-    signature = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
-    return Kernel(signature(engine.get_function_address(f"measure_{code}")), engine)
+    return engine

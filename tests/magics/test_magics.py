@@ -555,3 +555,17 @@ def test_a_cell_has_functions_and_gradients(session, net):
     trace = session["t"]
     assert trace["mean()"].gradient.values == 1.0
     assert trace["1"].own_grad_norm > 0
+
+
+def test_a_weight_that_the_cell_changes_before_the_first_call_is_no_unchanged_network(session):
+    session.shell.user_ns["net"] = nn.Linear(3, 2)
+    session.shell.user_ns["x"] = torch.rand(4, 3)
+    change = "with torch.no_grad(): net.weight.copy_(torch.zeros(2, 3))\nnet(x)"
+
+    for magic in ("%%nntrace -o t net", "%%nntrace -o t"):
+        session.run(f"{magic}\n{change}")
+        assert "the run changed 1 of its tensors: weight" in session["t"].log.notes
+    session.run("t = %nntrace net(net.weight.data.mul_(2) @ x.T)[:0] if False else net(x)")
+    assert "network unchanged" in session["t"].log.notes
+    session.run("t = %nntrace (net.weight.data.add_(1), net(x))[1]")
+    assert "the run changed 1 of its tensors: weight" in session["t"].log.notes
