@@ -13,7 +13,7 @@ from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.earlier_calls import LOOKED_AT, EarlierCall
 from nnmagic.network.failures import annotate, first_line, mismatch, mismatch_outside
 from nnmagic.network.fingerprint import NetworkChanges
-from nnmagic.network.layers import has_hooks, opaque_kind, opaque_note
+from nnmagic.network.layers import has_hooks, is_initialised, opaque_kind, opaque_note
 from nnmagic.network.naming import Naming, Network
 from nnmagic.network.nested_values import tensors_in, tensors_of_call, tensors_side_by_side
 from nnmagic.network.places import CallingPlaces
@@ -22,7 +22,7 @@ from nnmagic.recording.judging import Judging
 from nnmagic.recording.root_calls import RootCall, RootCalls
 from nnmagic.records.call_log import FINISHED, STOPPED, Failure, TraceLog
 from nnmagic.tensors.writer import TensorWriter
-from nnmagic.torch_private import is_compiled
+from nnmagic.torch_private import is_compiled, parameters_of
 
 
 @dataclass(slots=True)
@@ -122,8 +122,8 @@ class Recorder:
             place = place if starter.is_skipped else starter.record.place
         layer_count = len(log.layers)
         layer = log.layer_index(network.index, call.layer, type(module).__name__)
-        if layer == layer_count and (type(module) not in self._torchs_own or is_compiled(module)):
-            self._remark(module)
+        if layer == layer_count:
+            self._remark(module, layer)
         index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
         if call.recomputed:
             log.recomputed.add(index)
@@ -131,8 +131,17 @@ class Recorder:
             self.roots.note(call, RootCall(call, index, tensors))
         return WrittenCall(index, place, tensors)
 
-    def _remark(self, module: nn.Module) -> None:
-        """Say what is special about a layer of a class that is met for the first time."""
+    def _remark(self, module: nn.Module, layer: int) -> None:
+        """Say what is special about a layer that is met for the first time.
+
+        Args:
+            module: the layer.
+            layer: its number in the log.
+        """
+        if is_initialised(module) and parameters_of(module):
+            self.log.weighted.add(layer)
+        if type(module) in self._torchs_own and not is_compiled(module):
+            return
         self._torchs_own[type(module)] = type(module).__module__.startswith("torch.nn.modules.")
         kind = opaque_kind(module)
         if kind:

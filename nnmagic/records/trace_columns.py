@@ -98,7 +98,7 @@ class CallRow:
         words = [f"the last of {units.plural(self.times, 'call')}"] if self.times else []
         words += ["recomputed in the backward"] if self.call in log.recomputed else []
         unknown = log.tensors.unknown.get(self.output, "")
-        words += self._step.verdicts.flags(self.call, self.numbers.zeros, unknown)
+        words += self._step.verdicts.flags(self.call, unknown)
         return ", ".join(words)
 
     def details(self, rows: int) -> list[str]:

@@ -337,7 +337,7 @@ def test_display_options_change_the_display_only(session, net):
 
     assert len(trace.to_frame()) == 5
     assert "ReLU" not in str(trace)
-    assert re.search(r"item 0 read as class scores: [a-j] is the largest of 10", str(trace))
+    assert re.search(r"item 1 read as class scores: [a-j] is the largest of 10", str(trace))
 
 
 def test_values_are_shown_where_they_are_asked_for(session, net):

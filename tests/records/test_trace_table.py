@@ -72,10 +72,45 @@ def test_nan_is_told_by_who_made_it_and_who_inherited_it():
     assert "NaN or Inf arose" in table.heading
 
 
+def flagged(trace):
+    table = trace.table()
+    return [row.label for row in table.rows if row.state & State.FLAGGED]
+
+
 def test_an_output_of_zeros_only_is_flagged_in_words():
     trace = nnmagic.trace(nn.ReLU(), -torch.ones(3))
 
     assert "all zeros" in str(trace)
+    assert flagged(trace) == ["ReLU"]
+
+
+def zero(layer):
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (zero(nn.Linear(3, 2, bias=False)), torch.rand(4, 3)),  # as LoRA begins
+        (zero(nn.Conv2d(1, 2, 1)), torch.rand(4, 1, 3, 3)),
+        (zero(nn.BatchNorm1d(3)), torch.rand(4, 3)),  # as the last of a residual block begins
+        (nn.Embedding(3, 2, padding_idx=0), torch.zeros(4, dtype=torch.int64)),
+    ],
+)
+def test_zeros_that_a_layers_own_weights_make_are_no_alarm(layer, x):
+    trace = nnmagic.trace(nn.Sequential(nn.Sequential(layer), nn.Identity(), nn.ReLU()), x)
+
+    assert trace["0.0"].zeros == trace["2"].zeros == 1
+    assert "all zeros" not in str(trace)
+    assert flagged(trace) == []
+
+
+def test_only_the_layer_that_makes_zeros_of_numbers_is_flagged():
+    trace = nnmagic.trace(nn.Sequential(nn.ReLU(), nn.Identity(), nn.Tanh()), -torch.ones(3))
+
+    assert flagged(trace) == ["0"]
 
 
 def test_a_dtype_that_differs_from_the_others_is_shown():
@@ -227,7 +262,7 @@ def test_scores_of_many_classes_are_kept_whole():
 
     text = str(nnmagic.trace(net, x))
 
-    assert f"item 0 read as class scores: {best[0]} is the largest of 5000" in text
+    assert f"item 1 read as class scores: {best[0]} is the largest of 5000" in text
 
 
 def test_the_fused_encoder_path_is_explained():

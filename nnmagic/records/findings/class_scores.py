@@ -19,7 +19,7 @@ class ItemScores(NamedTuple):
     """One item of an output that is read as class scores.
 
     Attributes:
-        item: its number in the batch.
+        item: its index in the batch, from 0; what a user reads counts from 1.
         items: how many there are.
         classes: how many classes there are.
         how: how the scores became probabilities.
@@ -77,7 +77,7 @@ class ScoreReader:
         notes = []
         for item in scores:
             (best, chance), *others = item.best
-            which = "" if item.items == 1 else f"item {item.item} "
+            which = "" if item.items == 1 else f"item {item.item + 1} "
             likely = [(name, p) for name, p in others if p >= LEAST_CHANCE]
             then = ", ".join(f"{name} {100 * p:.1f} %" for name, p in likely)
             notes.append(

@@ -20,7 +20,8 @@ class Verdicts:
         producers: the calls that returned NaN or Inf from inputs without.
         above_producer: the calls around the producers.
         last_child: the last call that was made in each.
-        flagged: the calls that deserve a look: those, and what failed, is all zeros, or was found.
+        dead: the calls that made a tensor of zeros only, where no weights of theirs do that.
+        flagged: the calls that deserve a look: the producers, the dead, what failed or was found.
         first_received: the first root call that got NaN or Inf which no call produced, or None.
     """
 
@@ -40,19 +41,30 @@ class Verdicts:
         }
         self.first_received = nonfinite.first_to_get_nonfinite(log) if self.has_nonfinite else None
         self.failing = with_ancestors(parent, [] if log.raised is None else [log.raised])
-        self.flagged = self._flagged()
+        failed = (call for call in log.failures if call in parent)
+        self.dead = self._dead()
+        self.flagged = {*self.producers, *findings, *failed, *self.dead}
         above = (parent[call] for call in self.producers)
         self.above_producer = with_ancestors(parent, (call for call in above if call is not None))
 
-    def _flagged(self) -> set[int]:
-        """Return the calls that deserve a look."""
+    def _dead(self) -> set[int]:
+        """Return the calls that made a tensor of zeros only, where no weights of theirs do that."""
         log = self.log
         zeros = {i for i, share in enumerate(log.tensors.column("zeros")) if share == 1}
-        all_zeros = (
-            {call for call in self.parent if log.main_output(call) in zeros} if zeros else ()
-        )
-        failed = (call for call in log.failures if call in self.parent)
-        return {*self.producers, *self.findings, *failed, *all_zeros}
+        if not zeros:
+            return set()
+        outputs = {call: log.main_output(call) for call in self.parent}
+        passing = {
+            call for call in outputs if log.inputs[call] and zeros.issuperset(log.inputs[call])
+        }
+        explained = {
+            output
+            for call, output in outputs.items()
+            if log.layer[call] in log.weighted
+            or (call in passing and output not in log.inputs[call])
+        }
+        made = zeros - explained
+        return {call for call in outputs.keys() - passing if outputs[call] in made}
 
     def unfinished(self, call: int) -> str:
         """Return what a row says in place of values: that the call failed, or runs."""
@@ -73,12 +85,11 @@ class Verdicts:
         is_producer = call in self.producers or call in self.above_producer
         return bool(nan or inf) and not is_producer
 
-    def flags(self, call: int, zeros: float | None, unknown: str) -> list[str]:
+    def flags(self, call: int, unknown: str) -> list[str]:
         """Return what deserves attention, in words.
 
         Args:
             call: the call.
-            zeros: the share of zeros in its main output.
             unknown: why its numbers are unknown, if they are.
         """
         nan, inf = (
@@ -93,7 +104,7 @@ class Verdicts:
             else:
                 words.append(self._made_here(call) if call in self.producers else "inherited")
         words += self.findings.get(call, ())
-        if zeros == 1:
+        if call in self.dead:
             words.append("all zeros")
         if unknown:
             words.append(f"no values: {unknown}")

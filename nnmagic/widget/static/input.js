@@ -11,7 +11,7 @@ export function createInput({ uid, send }) {
   let current = null;
   const how = inline("nm-quiet");
   const items = slider({ label: "item", max: 0, value: 0, id: "item", change: showScores,
-    text: (i) => `${current?.scores?.rows[i]?.item ?? i} of ${withCommas(current?.scores?.items ?? 1)}` });
+    text: (i) => `${(current?.scores?.rows[i]?.item ?? i) + 1} of ${withCommas(current?.scores?.items ?? 1)}` });
   const list = element("ol", { "aria-label": "class scores" });
   const source = element("select", { "aria-label": "run on", "data-nm": "source", change: choose });
   const seed = element("input", { type: "number", min: 0, value: "0", "data-nm": "seed" });
