@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_map_only as tree_map_only
 from torch.utils._pytree import tree_unflatten as tree_unflatten
+from torch.utils.hooks import RemovableHandle
 
 # Modules.
 
@@ -87,6 +88,30 @@ is_zero_tensor: Callable[[torch.Tensor], bool] = torch.Tensor._is_zerotensor
 make_subclass: Callable[..., Any] = torch.Tensor._make_subclass
 local_tensor: Callable[[Any], torch.Tensor] = attrgetter("_local_tensor")
 """The part of a DTensor that this process holds; `to_local` would run DTensor's own code."""
+
+
+def hook_first(parameter: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> RemovableHandle:
+    """Have a hook called when a gradient was accumulated, before hooks that may clear it.
+
+    They are called in the order in which they came into the dict; to move one within it does not
+    count.
+    """
+    hooks = parameter._post_accumulate_grad_hooks
+    others = dict(hooks or {})
+    try:
+        if hooks:
+            hooks.clear()
+        return parameter.register_post_accumulate_grad_hook(hook)
+    finally:
+        if others:
+            parameter._post_accumulate_grad_hooks.update(others)
+
+
+def remove_hook(parameter: torch.Tensor, hook: RemovableHandle) -> None:
+    """Remove such a hook, and the dict that was made for it."""
+    hook.remove()
+    if not parameter._post_accumulate_grad_hooks:
+        parameter._post_accumulate_grad_hooks = None
 
 
 def storage_id(tensor: torch.Tensor) -> int:

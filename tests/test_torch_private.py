@@ -143,6 +143,20 @@ def test_a_parameter_is_made_of_a_tensor():
     assert made.requires_grad
 
 
+def test_a_hook_can_be_called_before_those_that_are_there_and_leaves_nothing():
+    parameter, called = nn.Parameter(torch.ones(2)), []
+    theirs = parameter.register_post_accumulate_grad_hook(lambda p: called.append("theirs"))
+    ours = private.hook_first(parameter, lambda p: called.append("ours"))
+    parameter.sum().backward()
+    private.remove_hook(parameter, ours)
+    parameter.sum().backward()
+
+    assert called == ["ours", "theirs", "theirs"]
+    theirs.remove()
+    private.remove_hook(parameter, private.hook_first(parameter, called.append))
+    assert parameter._post_accumulate_grad_hooks is None
+
+
 def test_nested_tensors_tell_their_parts():
     parts = [torch.rand(2, 3), torch.rand(4, 3)]
     strided = torch.nested.nested_tensor(parts, layout=torch.strided)

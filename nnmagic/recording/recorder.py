@@ -158,6 +158,8 @@ class Recorder:
             new = has_hooks(module)
         network, outermost = call.network.index, call.depth == 0
         tensors, indices = self.finish(number, network, output, new=new, scores=outermost)
+        if self.gradients is not None:
+            self.gradients.follow_parameters(module)
         if outermost and not call.recomputed:
             self._judging.judge(call.network, number, call.record.tensors, tensors, indices)
 
@@ -258,6 +260,8 @@ class Recorder:
         """Note that an optimizer is about to write parameters."""
         if self.changes is not None:
             self.changes.note_written(parameters)
+        if self.gradients is not None:
+            self.gradients.stepped(parameters)
 
     def blame(self, error: BaseException) -> None:
         """Name the layer that raised an exception on it, as a note."""
@@ -283,7 +287,7 @@ class Recorder:
             self.log.raised = self._origin
         self._error = None
         if self.gradients is not None:
-            self.gradients.conclude([network.module() for network in self.networks])
+            self.gradients.conclude([each.module() for each in self.networks], error)
         self.tensors.finish()
         self._judging.conclude()
         if self.changes is not None:

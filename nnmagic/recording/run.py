@@ -1,6 +1,7 @@
 """Recording a run: for the length of a block, or of one call of a module."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -48,7 +49,8 @@ def recording(
     observer = (FunctionObserver if ops else RunObserver)(recorder, naming, every)
     ended_by = None
     try:
-        with optimizer_steps(recorder.stepped), observer.observing():
+        scales = nullcontext() if gradients is None else gradients.loss_scale.following()
+        with optimizer_steps(recorder.stepped), scales, observer.observing():
             yield recorder
     except BaseException as error:
         recorder.blame(error)

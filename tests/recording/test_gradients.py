@@ -193,3 +193,180 @@ def test_a_gradient_with_inf_has_an_infinite_norm_and_a_flag():
 
     assert t[""].own_grad_norm == math.inf
     assert "Inf in the gradient of its output, weight" in str(t)
+
+
+CLEARED = {
+    "set to none": lambda net, step: step.zero_grad(),
+    "set to zero": lambda net, step: step.zero_grad(set_to_none=False),
+    "by the network": lambda net, step: net.zero_grad(),
+    "by hand": lambda net, step: [setattr(p, "grad", None) for p in net.parameters()],
+    "written over": lambda net, step: [p.grad.data.fill_(7) for p in net.parameters()],
+}
+
+
+@pytest.mark.parametrize("how", CLEARED)
+def test_gradients_that_are_cleared_after_the_step_were_noted(how):
+    net, x = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)), torch.rand(5, 4)
+    twin = copy.deepcopy(net)
+    run(twin, x)
+    step = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    with nnmagic.tracing(net, grad=True) as t:
+        run(net, x)
+        step.step()
+        CLEARED[how](net, step)
+
+    for name in "02":
+        truth = [p.grad.flatten() for p in twin[int(name)].parameters()]
+        assert t[name].own_grad_norm == pytest.approx(torch.cat(truth).norm().item(), rel=1e-6)
+    assert "own gradient: none" not in str(t)
+
+
+def test_gradients_of_a_step_within_the_backward_are_noted():
+    net, x = nn.Linear(4, 2), torch.rand(5, 4)
+    twin, order = copy.deepcopy(net), []
+    run(twin, x)
+
+    def step(parameter):
+        order.append(parameter)
+        parameter.grad = None
+
+    for parameter in net.parameters():
+        parameter.register_post_accumulate_grad_hook(step)
+    with nnmagic.tracing(net, grad=True) as t:
+        run(net, x)
+    run(net, x)
+
+    assert t[""].parameter_gradients["weight"].values == twin.weight.grad.tolist()
+    assert len(order) == 4
+
+
+def test_a_gradient_that_is_clipped_is_shown_as_the_optimizer_gets_it():
+    net, x = nn.Linear(4, 2), 100 * torch.rand(5, 4)
+    for clip in (
+        lambda: nn.utils.clip_grad_norm_(net.parameters(), 0.5),
+        lambda: [p.grad.data.mul_(0.5 / t_norm(net)) for p in net.parameters()],
+    ):
+        net.zero_grad()
+        step = torch.optim.SGD(net.parameters(), lr=0.0)
+        with nnmagic.tracing(net, grad=True) as t:
+            run(net, x)
+            before = t_norm(net)
+            clip()
+            clipped = t_norm(net)
+            step.step()
+            step.zero_grad()
+
+        assert clipped < before / 10
+        assert t[""].own_grad_norm == pytest.approx(clipped, rel=1e-5)
+
+
+def t_norm(net):
+    return torch.cat([p.grad.flatten() for p in net.parameters()]).norm().item()
+
+
+def test_gradients_that_were_accumulated_are_shown_as_they_add_up():
+    net, x = nn.Linear(4, 2), torch.rand(6, 4)
+
+    with nnmagic.tracing(net, grad=True) as t:
+        for part in x.split(2):
+            run(net, part)
+
+    assert t[""].parameter_gradients["weight"].values == net.weight.grad.tolist()
+    assert len(t.log.tensors) == 3 * 3 + 2
+
+
+def test_gradients_from_before_the_run_are_said_to_be_so():
+    net = nn.Linear(4, 2)
+    run(net, torch.rand(5, 4))
+
+    with nnmagic.tracing(net, grad=True) as t:
+        net(torch.rand(5, 4))
+
+    notes = [note for note in t.log.notes if "no backward ran" in note or "before" in note]
+    assert len(notes) == 2
+    assert t[""].own_grad_norm == pytest.approx(t_norm(net), rel=1e-6)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_no_hook_is_left_on_a_parameter_whatever_ends_the_run(error):
+    net = nn.Linear(4, 2)
+    scale = torch.amp.GradScaler.scale
+
+    with pytest.raises(error), nnmagic.tracing(net, grad=True):
+        net(torch.rand(5, 4))
+        raise error
+
+    assert [p._post_accumulate_grad_hooks for p in net.parameters()] == [None, None]
+    assert torch.amp.GradScaler.scale is scale
+
+
+def test_gradients_of_a_scaled_loss_are_shown_unscaled_and_keep_their_bits():
+    net, x = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)), torch.rand(5, 4)
+    plain, scaled = copy.deepcopy(net), copy.deepcopy(net)
+    net(x).square().mean().backward()
+    results = []
+    for twin in (plain, scaled):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+        step = torch.optim.SGD(twin.parameters(), lr=0.1)
+        watched = [twin] if twin is scaled else []
+        with nnmagic.tracing(*watched or [nn.Identity()], grad=True) as t:
+            scaler.scale(twin(x).square().mean()).backward()
+            results.append([p.grad.clone() for p in twin.parameters()])
+            scaler.step(step)
+            scaler.update()
+            step.zero_grad()
+
+    assert all(a.equal(b) for a, b in zip(*results, strict=True))
+    assert all(a.equal(b) for a, b in zip(plain.parameters(), scaled.parameters(), strict=True))
+    for name in "02":
+        truth = [p.grad.flatten() for p in net[int(name)].parameters()]
+        assert t[name].own_grad_norm == pytest.approx(torch.cat(truth).norm().item(), rel=1e-5)
+    assert t["2"].grad_norm == pytest.approx((net(x) * 2 / 10).norm().item(), rel=1e-5)
+    assert "unscaled" in str(t)
+    assert "4,096" in str(t)
+
+
+def test_a_loss_that_is_not_scaled_is_not_unscaled():
+    net, x = nn.Linear(4, 2), torch.rand(5, 4)
+    scaler = torch.amp.GradScaler("cpu")
+
+    with nnmagic.tracing(net, grad=True) as t:
+        scaler.scale(net(x).sum()).backward()
+        net.zero_grad()
+        run(net, x)
+
+    assert t[""].own_grad_norm == pytest.approx(t_norm(net), rel=1e-6)
+
+
+def test_a_scaled_gradient_that_overflows_is_flagged_though_the_step_is_left_out():
+    net = nn.Linear(4, 2)
+    scaler = torch.amp.GradScaler("cpu")
+    step = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    with nnmagic.tracing(net, grad=True) as t:
+        scaler.scale(net(torch.full((5, 4), 1e38)).sum() * 1e3).backward()
+        scaler.step(step)
+        scaler.update()
+        step.zero_grad()
+
+    assert "in the gradient of weight" in str(t)
+    assert "network unchanged" in t.log.notes
+
+
+@pytest.mark.parametrize(("bad", "word"), [(float("nan"), "NaN"), (float("inf"), "Inf")])
+def test_one_bad_value_among_many_makes_the_norm_bad_everywhere(bad, word):
+    net, weights = nn.Linear(40, 50), torch.ones(3, 50)
+    weights[1, 7] = bad
+
+    with nnmagic.tracing(net, grad=True) as t:
+        (net(torch.ones(3, 40)) * weights).sum().backward()
+
+    norms = {
+        t[""].own_grad_norm,
+        t[""].grad_norm,
+        nnmagic.params(net, grad=True)["weight"].grad_norm,
+        t.to_frame().own_grad_norm[0],
+    }
+    assert {str(norm) for norm in norms} == {str(bad)}
+    assert f"{word} in the gradients" in str(t).splitlines()[0]
