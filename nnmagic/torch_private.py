@@ -111,7 +111,7 @@ def remove_hook(parameter: torch.Tensor, hook: RemovableHandle) -> None:
     """Remove such a hook, and the dict that was made for it."""
     hook.remove()
     if not parameter._post_accumulate_grad_hooks:
-        parameter._post_accumulate_grad_hooks = None
+        parameter._post_accumulate_grad_hooks = cast(Any, None)
 
 
 def storage_id(tensor: torch.Tensor) -> int:

@@ -44,11 +44,12 @@ class LossScale:
                         self._hooks.append(tensor.register_hook(begins))
             return scaled
 
-        GradScaler.scale = followed  # type: ignore[method-assign]
+        kind: Any = GradScaler
+        kind.scale = followed
         try:
             yield
         finally:
-            GradScaler.scale = scale_loss  # type: ignore[method-assign]
+            kind.scale = scale_loss
             while self._hooks:
                 self._hooks.pop().remove()
 
