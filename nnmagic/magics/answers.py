@@ -13,7 +13,8 @@ from nnmagic.inputs.alone import describe_alone
 from nnmagic.inputs.search import InputError
 from nnmagic.inputs.specs import Input
 from nnmagic.magics.display import is_kernel
-from nnmagic.magics.expression import CellBody, described
+from nnmagic.magics.expression import CellBody
+from nnmagic.magics.remedies import described, remedy, require_init
 from nnmagic.magics.request import Request
 from nnmagic.network.calls import CallCounter, observed
 from nnmagic.network.naming import Naming
@@ -68,7 +69,7 @@ _UNUSED = "--input-size and --device are ignored: the expression has an input of
 def _no_layer_ran(request: Request, value: Any) -> str:
     return (
         f"no layer ran in {request.expression!r} (it gave {described(value)}); "
-        f"type a network or a call of one, such as net(x)"
+        f"{remedy(request.expression, value)}"
     )
 
 
@@ -104,6 +105,7 @@ def summary_of(request: Request) -> Summary:
         unused = (_UNUSED,) if options.input_size or options.device else ()
         return replace(summary, notes=(*summary.notes, *notes, *unused))
     if isinstance(value, nn.Module):
+        require_init(value)
         return _summary_alone(request, value, request.expression, show)
     raise UsageError(_no_layer_ran(request, value))
 
@@ -228,9 +230,9 @@ def params_of(request: Request) -> Params:
     with observed(counter):
         value = expression.value() if call is None else call()
     if counter.calls or not isinstance(value, nn.Module | Mapping):
-        raise UsageError(
-            f"{request.expression!r} gives {described(value)}; type a network or a state dict"
-        )
+        wanted = remedy(request.expression, value, "a network or a state dict")
+        raise UsageError(f"{request.expression!r} gives {described(value)}; {wanted}")
+    require_init(value)
     try:
         return params(value, values=values, grad=grad, title=request.expression)
     except TypeError as error:
@@ -257,6 +259,7 @@ def trace_of(request: Request) -> Trace:
             trace.log.notes.append(_UNUSED)
         return trace
     if isinstance(trace.output, nn.Module):
+        require_init(trace.output)
         _needs_no_grad(request)
         return _trace_alone(request, trace.output, request.expression, request.input_for, naming)
     raise UsageError(_no_layer_ran(request, trace.output))

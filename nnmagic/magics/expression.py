@@ -9,8 +9,8 @@ from typing import Any
 from IPython.core.error import UsageError
 from torch import nn
 
-from nnmagic.display.units import with_article
 from nnmagic.magics.line import is_silenced, without_comment
+from nnmagic.magics.remedies import remedy_for_statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ def _parsed(source: str) -> ast.Expression:
         tree = ast.parse(source, mode="eval")
         compile(tree, "<expression>", "eval")  # finds what the parser lets through
     except (SyntaxError, ValueError) as error:
+        if why := remedy_for_statement(source):
+            raise UsageError(f"{source!r} is {why}") from None
         why = error.msg if isinstance(error, SyntaxError) else str(error)
         raise UsageError(f"{source!r} is not a Python expression: {why}") from None
     return tree
@@ -123,13 +125,6 @@ def networks_named(names: Iterable[str], look_up: Any) -> list[tuple[str, nn.Mod
     """Return the networks that names are bound to now, with those names."""
     found = ((name, look_up(name)) for name in names)
     return [(name, value) for name, value in found if isinstance(value, nn.Module)]
-
-
-def described(value: Any) -> str:
-    """Return what an expression gave, in a few words."""
-    if value is None:
-        return "None"
-    return with_article(type(value).__name__)
 
 
 class CellBody:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from IPython.core.error import UsageError
 
@@ -53,7 +54,9 @@ def split_line(line: str, takes_value: Mapping[str, bool]) -> Line:
         if name not in takes_value:
             if UNKNOWN_OPTION.match(name):
                 known = ", ".join(sorted(o for o in takes_value if o.startswith("--")))
-                raise UsageError(f"unknown option {name}; there are {known}")
+                meant = get_close_matches(name, takes_value, n=1)
+                hint = f"did you mean {meant[0]}? There" if meant else "there"
+                raise UsageError(f"unknown option {name}; {hint} are {known}")
             if ended:
                 raise UsageError(
                     f"options go before or after the expression, not inside it: "
