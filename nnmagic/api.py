@@ -92,7 +92,8 @@ def tracing(
 
     Args:
         *modules: the networks to record; none records all that run.
-        every: record the steps 0, every, 2 * every, ... of each network only.
+        every: record the iterations 0, every, 2 * every, ... of each place in the code only: of
+            each call expression, apart for training and evaluation.
         keep: what to keep of each tensor's values: `"none"`, a bounded `"sample"`, or `"all"`.
         grad: whether to note the gradients of a backward in the block, of what the layers return
             and of their parameters.

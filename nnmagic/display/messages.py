@@ -28,7 +28,7 @@ class ColumnContent(TypedDict, total=False):
 
 
 class StepsContent(TypedDict):
-    """The recorded steps: first, last, how far apart, how many, and the one that is shown."""
+    """The recorded iterations: first, last, how far apart, how many, and the one that is shown."""
 
     first: int
     last: int

@@ -160,7 +160,7 @@ class Table:
         show_details: whether they are shown at once.
         open_levels: the rows of so many levels are unfolded at first.
         flat: whether text and HTML list full names and leave out the rows that only group.
-        beside: what a page shows besides, such as the recorded steps.
+        beside: what a page shows besides, such as the recorded iterations.
     """
 
     heading: str

@@ -145,13 +145,15 @@ OPTIONS: dict[str, Option] = {
         metavar="N",
         type=_positive,
         default=1,
-        help="in a cell, record the steps 0, N, 2N, ... of each network: --every 10 (default: 1)",
+        help="in a cell, record the iterations 0, N, 2N, ... of each call expression in the code, "
+        "apart for training and evaluation: --every 10 (default: 1)",
     ),
     "step": argument(
         "--step",
         metavar="N",
         type=_count,
-        help="show step N, the calls of a network counted from 0: --step 0 (default: the last)",
+        help="show iteration N, counted from 0 for each call expression in the code: --step 0 "
+        "(default: the last)",
     ),
     "classes": argument(
         "--classes",

@@ -53,15 +53,18 @@ class RunningCall(Generic[Record]):
         parent: the call that it was made in, or None.
         depth: how many calls were in progress in its thread when it began.
         recomputed: whether it runs during a backward, as the recomputation of a checkpoint does.
-        is_skipped: whether its step is not observed, nor any call inside.
+        iteration: what an observer that counts the outermost calls keeps of the count; an inner
+            call has its parent's.
+        is_skipped: whether neither it nor any call inside is observed.
         record: what the observer keeps of it; there from `began` on.
     """
 
     __slots__ = (
         *("observer", "stack", "module", "args", "kwargs", "network", "layer", "parent", "depth"),
-        *("step", "recomputed", "is_skipped", "record"),
+        *("step", "iteration", "recomputed", "is_skipped", "record"),
     )
 
+    iteration: Any
     record: Record
 
     def __init__(
@@ -87,7 +90,12 @@ class RunningCall(Generic[Record]):
         self.depth = len(stack)
         self.step = step
         self.recomputed: bool = graph_task() >= 0 or (parent is not None and parent.recomputed)
-        self.is_skipped = parent is None and step % observer.every > 0
+        if parent is None:
+            self.iteration = None
+            self.is_skipped = observer.skips(self)
+        else:
+            self.iteration = parent.iteration
+            self.is_skipped = False
 
 
 class CallObserver(ABC, Generic[Record]):
@@ -100,24 +108,24 @@ class CallObserver(ABC, Generic[Record]):
 
     Args:
         naming: names networks and layers.
-        every: observe the steps 0, every, 2 * every, ... of each network only.
         lock: held while a call begins or ends.
 
     Attributes:
         running: the calls in progress of the thread that made the observer, outermost first.
     """
 
-    def __init__(
-        self, naming: Naming, every: int = 1, lock: AbstractContextManager[Any] | None = None
-    ) -> None:
+    def __init__(self, naming: Naming, lock: AbstractContextManager[Any] | None = None) -> None:
         self.naming = naming
-        self.every = every
         self.running: list[RunningCall[Record]] = []
         self._thread = get_ident()
         self._others: dict[int, list[RunningCall[Record]] | None] = dict.fromkeys(
             sys._current_frames()
         )
         self.lock = lock or RLock()
+
+    def skips(self, call: RunningCall[Record]) -> bool:
+        """Tell whether an outermost call is passed over, with all that it calls."""
+        return False
 
     @abstractmethod
     def began(self, call: RunningCall[Record]) -> Record:

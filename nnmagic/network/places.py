@@ -4,12 +4,15 @@ import linecache
 import os
 import re
 import sys
+from collections.abc import Container, Iterable, Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType, FunctionType
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from nnmagic import tutorial
 from nnmagic.display.units import printable
@@ -23,6 +26,12 @@ NOTEBOOKS = re.compile(r"[/\\\\](IPython|ipykernel|ipywidgets|traitlets|comm)[/\
 
 LONGEST_LINE = 120
 """How much of a line of code is quoted."""
+
+INSTALLED = re.compile(r"[/\\\\](site|dist)-packages[/\\\\]|^<frozen ")
+"""The files of packages that the user did not write."""
+
+LONGEST_SOURCE = 40
+"""How much of a call's source a label shows."""
 
 
 def calling_line(frame: FrameType | None = None) -> tuple[str, int]:
@@ -94,6 +103,101 @@ def raising_line(error: BaseException) -> str:
 def _is_file(path: str) -> bool:
     """Tell whether code stands in a file, and not in a cell of a notebook."""
     return os.path.exists(path) and "ipykernel" not in path
+
+
+@lru_cache(maxsize=1024)
+def is_users_own(path: str) -> bool:
+    """Tell whether a file is the user's: a cell, a script, a module that is not installed."""
+    return not (is_no_place(path) or INSTALLED.search(path))
+
+
+class Expression(NamedTuple):
+    """A call expression in the user's code.
+
+    Attributes:
+        place: its line, as it is shown.
+        source: its first line as it was typed, shortened; empty where that is not known.
+        position: its file, its function, and the lines and columns where it begins and ends.
+    """
+
+    place: str
+    source: str
+    position: tuple[Any, ...]
+
+
+NOWHERE = Expression("", "", ())
+"""In place of an expression where no code of the user's makes a call."""
+
+
+@lru_cache(maxsize=1024)
+def expression_at(code: CodeType, path: str, instruction: int) -> Expression:
+    """Return the call expression that an instruction belongs to.
+
+    Args:
+        code: the code.
+        path: its file, since equal code may stand in several.
+        instruction: the instruction, as a frame counts.
+    """
+    positions = next(islice(code.co_positions(), instruction // 2, None), (None,) * 4)
+    line, end_line, column, end_column = positions
+    line = code.co_firstlineno if line is None else line
+    if end_line is None or column is None or end_column is None:  # with -X no_debug_ranges
+        return Expression(place_text(path, line), "", (path, code.co_qualname, line, instruction))
+    text = linecache.getline(path, line).encode()[column : end_column if end_line == line else None]
+    source = printable(" ".join(text.decode(errors="replace").split()))
+    if end_line > line or len(source) > LONGEST_SOURCE:
+        source = f"{source[:LONGEST_SOURCE]}…"
+    position = path, code.co_qualname, line, end_line, column, end_column
+    return Expression(place_text(path, line), source, position)
+
+
+def outer_frames(
+    frame: FrameType | None, inside: Container[int] | None
+) -> tuple[FrameType | None, FrameType | None]:
+    """Return the innermost frame of the user's code, and the outermost one of what it called there.
+
+    Args:
+        frame: where to begin.
+        inside: the code, by its `id`, that counts as called, though it be the user's own; None
+            counts all code of packages other than torch.
+    """
+    called = None
+    while frame is not None:
+        code = frame.f_code
+        path = code.co_filename
+        if inside is not None and id(code) in inside:
+            called = frame
+        elif is_users_own(path):
+            return frame, called
+        elif _is_a_notebooks_own(path):
+            break
+        elif inside is None and not is_no_place(path):
+            called = frame
+        frame = frame.f_back
+    return None, called
+
+
+def methods_of(modules: Iterable[nn.Module]) -> dict[int, CodeType]:
+    """Return the code of all methods of some modules, and what is nested in it, by its `id`."""
+    kinds = dict.fromkeys(kind for module in modules for kind in type(module).__mro__)
+    own = (kind for kind in kinds if kind not in (nn.Module, object))
+    values = (value for kind in own for value in vars(kind).values())
+    return {id(code): code for value in values for code in _codes(value)}
+
+
+def _codes(value: Any) -> Iterator[CodeType]:
+    """Yield the code of a method, below what decorates it."""
+    if type(value) in (staticmethod, classmethod):
+        value = value.__func__
+    elif type(value) is property:
+        value = value.fget
+    while type(value) is FunctionType and "__wrapped__" in vars(value):
+        value = vars(value)["__wrapped__"]
+    pending = [value.__code__] if type(value) is FunctionType else []
+    while pending:
+        code = pending.pop()
+        yield code
+        pending += [each for each in code.co_consts if type(each) is CodeType]
 
 
 TORCHS_LAYERS = TORCH_FOLDER + "nn/modules"

@@ -13,7 +13,7 @@ from nnmagic.contexts import block
 from nnmagic.display.units import Shape
 from nnmagic.network.calls import RunningCall
 from nnmagic.network.layers import named_parameters
-from nnmagic.network.naming import Naming
+from nnmagic.network.naming import Naming, Network
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.network.places import TORCH_FOLDER, calling_line
 from nnmagic.recording.recorder import Recorder, RunObserver, WrittenCall
@@ -226,9 +226,11 @@ class FunctionObserver(RunObserver):
     ) -> tuple[Shape, tuple[int, ...]]:
         shape, tensors = tensors_of_call(*arguments)
         parent = self.running[-1] if self.running else None
-        index = -1 if parent is None or parent.is_skipped else parent.network.index
+        if parent is not None and parent.is_skipped:
+            return shape, ()
+        series = None if parent is None else parent.iteration.series
         with self.lock:
-            return shape, tuple(self.recorder.tensors.write(tensor, index) for tensor in tensors)
+            return shape, tuple(self.recorder.tensors.write(tensor, series) for tensor in tensors)
 
     def _function(
         self, name: str, type_name: str, inputs: tuple[Shape, tuple[int, ...]], output: Any
@@ -239,16 +241,21 @@ class FunctionObserver(RunObserver):
                 return
             network, step, above = parent.network.index, parent.step, parent.record.number
             layer = f"{parent.layer}.{name}()" if parent.layer else f"{name}()"
+            iteration = parent.iteration
         else:
             if self.naming.only or called_by_torch():
                 return
             begun = max((each.steps for each in self.naming.networks), default=0)
-            step = max(0, begun - 1)
-            if step % self.every:
+            outside, step, above, layer = self._outside(), max(0, begun - 1), -1, f"{name}()"
+            network = outside.index
+            with self.lock:
+                iteration = self.iterations.of_function(outside, name)
+            if iteration.is_skipped:
                 return
-            network, above, layer = self._outside(), -1, f"{name}()"
         with self.lock:
             shape, tensors = inputs
+            if parent is None:
+                self.log.add_root(iteration.series, iteration.number)
             index = self.log.add_call(
                 self.log.layer_index(network, layer, type_name),
                 step,
@@ -261,10 +268,10 @@ class FunctionObserver(RunObserver):
             self.log.functions.add(self.log.layer[index])
             if parent is not None and parent.recomputed:
                 self.log.recomputed.add(index)
-            self.recorder.finish(index, network, output)
+            self.recorder.finish(index, iteration.series, output)
 
-    def _outside(self) -> int:
+    def _outside(self) -> Network:
         network = self.naming.outside(OUTSIDE)
         if network.index == len(self.recorder.networks):
             self.recorder.meet(network)
-        return network.index
+        return network

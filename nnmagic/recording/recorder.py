@@ -18,6 +18,7 @@ from nnmagic.network.naming import Naming, Network
 from nnmagic.network.nested_values import tensors_in, tensors_of_call, tensors_side_by_side
 from nnmagic.network.places import CallingPlaces
 from nnmagic.recording.gradients import Gradients
+from nnmagic.recording.iterations import Iterations
 from nnmagic.recording.judging import Judging
 from nnmagic.recording.root_calls import RootCall, RootCalls
 from nnmagic.records.call_log import FINISHED, STOPPED, Failure, TraceLog
@@ -93,17 +94,18 @@ class Recorder:
     def began(self, call: RunningCall[WrittenCall]) -> WrittenCall:
         """Write the call and what it got."""
         network, args, kwargs = call.network, call.args, call.kwargs
+        series = call.iteration.series
         if call.depth == 0:
             self._error = None
             self.tensors.forget_all()
-            if not call.recomputed:
-                self.tensors.drop_pictures(network.index)
             if network.index == len(self.networks):
                 self.meet(network)
+            if call.iteration.is_new:
+                self.tensors.drop_pictures(series)
         log, parent, module = self.log, call.parent, call.module
         if len(args) == 1 and not kwargs and type(args[0]) is torch.Tensor:
             tensors: Sequence[torch.Tensor] = args
-            tensor = self.tensors.write(args[0], network.index)
+            tensor = self.tensors.write(args[0], series)
             inputs: tuple[int, ...] = (tensor,)
             shape = log.shape_index_of(tensor)
         else:
@@ -111,7 +113,7 @@ class Recorder:
             tensors = tensors_side_by_side(args, kwargs) or ()
             if not tensors:
                 nested, tensors = tensors_of_call(args, kwargs)
-            shape, inputs = self._write(tensors, nested, network.index)
+            shape, inputs = self._write(tensors, nested, series)
         if parent is None:
             above, place = -1, self.places(None)
         else:
@@ -124,6 +126,8 @@ class Recorder:
         layer = log.layer_index(network.index, call.layer, type(module).__name__)
         if layer == layer_count:
             self._remark(module, layer)
+        if parent is None:
+            log.add_root(series, call.iteration.number)
         index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
         if call.recomputed:
             log.recomputed.add(index)
@@ -156,28 +160,28 @@ class Recorder:
         new = number + 1 == len(self.log.ended)
         if new and self._torchs_own.get(type(module)):
             new = has_hooks(module)
-        network, outermost = call.network.index, call.depth == 0
-        tensors, indices = self.finish(number, network, output, new=new, scores=outermost)
+        series, outermost = call.iteration.series, call.depth == 0
+        tensors, indices = self.finish(number, series, output, new=new, scores=outermost)
         if self.gradients is not None:
             self.gradients.follow_parameters(module)
         if outermost and not call.recomputed:
             self._judging.judge(call.network, number, call.record.tensors, tensors, indices)
 
     def finish(
-        self, index: int, network: int, output: Any, *, new: bool = False, scores: bool = False
+        self, index: int, series: int, output: Any, *, new: bool = False, scores: bool = False
     ) -> tuple[Sequence[torch.Tensor], tuple[int, ...]]:
         """Write what a call, or a function, returned; return the tensors in it and their numbers.
 
         Args:
             index: the number of the call.
-            network: the index of its network.
+            series: what the iteration that it is of is counted of.
             output: what it returned.
             new: whether tensors in it are to be measured also where they were seen before.
             scores: whether whole rows of a large matrix are to be kept.
         """
         if type(output) is torch.Tensor:
             tensors: Sequence[torch.Tensor] = (output,)
-            written = self.tensors.write(output, network, new=new, scores=scores)
+            written = self.tensors.write(output, series, new=new, scores=scores)
             indices: tuple[int, ...] = (written,)
             shape = self.log.shape_index_of(written)
         else:
@@ -185,7 +189,7 @@ class Recorder:
             tensors = (tensors_side_by_side(output) if type(output) is tuple else None) or ()
             if not tensors:
                 nested, tensors = tensors_in(output)
-            shape, indices = self._write(tensors, nested, network, new=new, scores=scores)
+            shape, indices = self._write(tensors, nested, series, new=new, scores=scores)
         self.log.finish(index, shape, indices)
         if self.gradients is not None:
             for tensor, number in zip(tensors, indices, strict=True):
@@ -193,17 +197,17 @@ class Recorder:
         return tensors, indices
 
     def _write(
-        self, tensors: Sequence[torch.Tensor], nested: Shape, network: int, **how: bool
+        self, tensors: Sequence[torch.Tensor], nested: Shape, series: int, **how: bool
     ) -> tuple[int, tuple[int, ...]]:
         """Write tensors; return the number of their nested shape, and their own.
 
         Args:
             tensors: the tensors.
             nested: their nested shape; None where they stand side by side in a tuple.
-            network: the index of their network.
+            series: what the iteration that they are of is counted of.
             **how: what else `TensorWriter.write` takes.
         """
-        indices = tuple([self.tensors.write(each, network, **how) for each in tensors])
+        indices = tuple([self.tensors.write(each, series, **how) for each in tensors])
         if nested is None and indices:
             return self.log.shapes_index_of(indices), indices
         return self.log.shape_index(nested), indices
@@ -300,12 +304,13 @@ class RunObserver(CallObserver[WrittenCall]):
     Args:
         recorder: writes the calls.
         naming: names networks and layers.
-        every: record the steps 0, every, 2 * every, ... of each network only.
+        every: record the iterations 0, every, 2 * every, ... of each place in the code only.
     """
 
     def __init__(self, recorder: Recorder, naming: Naming, every: int = 1) -> None:
-        super().__init__(naming, every, recorder.log.lock)
+        super().__init__(naming, recorder.log.lock)
         self.recorder = recorder
+        self.iterations = Iterations(recorder.log, every)
         # straight to the recorder, which spares a frame at both ends of each call
         self.began = recorder.began  # type: ignore[method-assign]
         self.ended = recorder.ended  # type: ignore[method-assign]
@@ -313,6 +318,11 @@ class RunObserver(CallObserver[WrittenCall]):
     def observing(self) -> AbstractContextManager[None]:
         """See all calls for the length of the block."""
         return observed(self)
+
+    def skips(self, call: RunningCall[WrittenCall]) -> bool:
+        """Tell whether a root call is of an iteration that is not recorded."""
+        call.iteration = self.iterations.of_call(call)
+        return call.iteration.is_skipped
 
     def began(self, call: RunningCall[WrittenCall]) -> WrittenCall:
         """Write the call and what it got."""

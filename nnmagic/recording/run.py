@@ -35,7 +35,7 @@ def recording(
     Args:
         title: what the record says it is of.
         naming: names networks and layers.
-        every: record the steps 0, every, 2 * every, ... of each network only.
+        every: record the iterations 0, every, 2 * every, ... of each place in the code only.
         keep: what to keep of each tensor's values: `"none"`, `"sample"` or `"all"`.
         grad: whether to note the gradients of a backward in the block.
         ops: whether to record the tensor functions between the modules too.
@@ -57,6 +57,7 @@ def recording(
         ended_by = error
         raise
     finally:
+        observer.iterations.finish()
         recorder.conclude(ended_by)
         ended_by = None  # this frame is in its traceback
 

@@ -1,6 +1,7 @@
 """The calls of a run: one entry each."""
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -31,6 +32,24 @@ class Layer(NamedTuple):
     network: int
     name: str
     type: str
+
+
+class Series(NamedTuple):
+    """What the iterations are counted of: root calls from one place in the code, in one mode.
+
+    Attributes:
+        network: the index of the network.
+        place: the file and line, or the source line, of the user's code; empty where none is known.
+        source: the call expression there, as it was typed; empty likewise.
+        training: whether the network was in training mode; None of a function.
+        grad: whether gradients were enabled.
+    """
+
+    network: int
+    place: str
+    source: str
+    training: bool | None
+    grad: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +94,10 @@ class TraceLog:
             parent is -1 outside every other call; calls of several threads may alternate, so that
             the depths alone do not tell it.
         inputs, outputs: for each call the numbers of the tensors.
+        series, begun: what iterations are counted of, and how many of each began, also those that
+            are not recorded.
+        roots, root_series, root_iteration: the calls that have no parent, and which iteration of
+            which series each is of.
         failures: for each call that ended by an exception, why.
         raised: the call whose exception ended the run.
         recomputed: the calls that a backward made to compute a checkpoint again.
@@ -104,6 +127,11 @@ class TraceLog:
     output_shape: "array[int]" = field(default_factory=INDICES)
     outputs: list[tuple[int, ...]] = field(default_factory=list)
     ended: bytearray = field(default_factory=bytearray)
+    series: list[Series] = field(default_factory=list)
+    begun: "array[int]" = field(default_factory=INDICES)
+    roots: "array[int]" = field(default_factory=INDICES)
+    root_series: "array[int]" = field(default_factory=INDICES)
+    root_iteration: "array[int]" = field(default_factory=INDICES)
     failures: dict[int, Failure] = field(default_factory=dict)
     raised: int | None = None
     recomputed: set[int] = field(default_factory=set)
@@ -175,6 +203,18 @@ class TraceLog:
             self._shapes_by_metadata[metadata] = index
         return index
 
+    def add_series(self, series: Series) -> int:
+        """Append what iterations are counted of; return its number."""
+        self.series.append(series)
+        self.begun.append(0)
+        return len(self.begun) - 1
+
+    def add_root(self, series: int, iteration: int) -> None:
+        """Note of which iteration the call is that is added next, which has no parent."""
+        self.roots.append(len(self.ended))
+        self.root_series.append(series)
+        self.root_iteration.append(iteration)
+
     def add_call(
         self,
         layer: int,
@@ -227,6 +267,12 @@ class TraceLog:
     def is_function(self, call: int) -> bool:
         """Tell whether a call is one of a tensor function, not of a module."""
         return self.layer[call] in self.functions
+
+    def iteration_of(self, call: int) -> int:
+        """Return the iteration that a call is of."""
+        while self.parent[call] >= 0:
+            call = self.parent[call]
+        return self.root_iteration[bisect_left(self.roots, call)]
 
     def gradient_of(self, call: int) -> int | None:
         """Return the gradient of the output tensor that a row is about, if there is one."""

@@ -36,7 +36,7 @@ class View:
         sort: the column to sort by, largest first, in place of execution order.
         top: how many rows to show, the first ones.
         values: how many leading rows of values to show; None shows two where they are asked for.
-        step: the step to show; None is the last.
+        step: the iteration to show; None is the last.
         classes: the names of the classes, in the order of the scores.
         static: whether a notebook shows no widget.
         live: whether the widget follows every later call of the network.

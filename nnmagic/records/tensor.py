@@ -64,7 +64,7 @@ class Samples(NamedTuple):
     Attributes:
         leading: the values at the front of every axis; the whole tensor where it is small.
         spread: values taken evenly from the whole tensor; the whole tensor where it is small.
-        picture: values to draw a large tensor by; of the last step of a run only.
+        picture: values to draw a large tensor by; of the last iteration of a run only.
     """
 
     leading: Sample | None

@@ -15,7 +15,17 @@ from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
 from nnmagic.records.trace_table import TraceTable
 
 FRAME_COLUMNS = (
-    *("network", "step", "call", "layer", "type", "depth", "input_shape", "output_shape"),
+    *(
+        "network",
+        "iteration",
+        "step",
+        "call",
+        "layer",
+        "type",
+        "depth",
+        "input_shape",
+        "output_shape",
+    ),
     *("dtype", "device", *STATISTICS, "failed", "recomputed"),
 )
 
@@ -32,6 +42,8 @@ class LayerCall(TensorColumns):
 
     Attributes:
         network: the name of the network.
+        iteration: which of the iterations it belongs to, from 0: the root calls of one call
+            expression in the user's code, with the network in one mode.
         step: the number of the network's root call that it belongs to, from 0.
         call: its number in the trace, in the order in which the calls began.
         layer: the dotted name in `named_modules()`, `""` for the network itself.
@@ -49,6 +61,7 @@ class LayerCall(TensorColumns):
     """
 
     network: str
+    iteration: int
     step: int
     call: int
     layer: str
@@ -165,6 +178,7 @@ class Trace(Record):
         layer = log.layer_of(call)
         return LayerCall(
             network=log.networks[layer.network],
+            iteration=log.iteration_of(call),
             step=log.step[call],
             call=call,
             layer=layer.name,
@@ -220,7 +234,7 @@ class Trace(Record):
         return pd.DataFrame(rows, columns=["network", "step", "layer", "quantity", "value"])
 
     def table(self) -> Table:
-        """Return the table of the shown step."""
+        """Return the table of the shown iteration."""
         return TraceTable(self.log, self.view, scores=self.default).table()
 
 

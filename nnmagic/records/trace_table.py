@@ -1,11 +1,11 @@
-"""The table of a run: the rows of one step."""
+"""The table of a run: the rows of one iteration."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from nnmagic.display import units
-from nnmagic.display.messages import ScoresContent, StepsContent
+from nnmagic.display.messages import ScoresContent
 from nnmagic.display.table import Row, State, Table
 from nnmagic.records import call_log
 from nnmagic.records.call_log import FINISHED, TraceLog
@@ -14,10 +14,11 @@ from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.nonfinite import first_nonfinite
 from nnmagic.records.findings.verdicts import Verdicts
 from nnmagic.records.record import View, filtered
+from nnmagic.records.shown_iterations import ShownIterations
 from nnmagic.records.trace_columns import COLUMNS, GRADIENT_COLUMNS, CallRow
 
 FOLDED_FROM = 6
-"""From how many calls of one layer within one parent on they are folded into one row."""
+"""From how many calls of one layer in one call on they are folded into one row."""
 
 
 class Line(NamedTuple):
@@ -37,7 +38,7 @@ class Line(NamedTuple):
 
 
 class TraceTable:
-    """Makes the table of one step of a run.
+    """Makes the table of one iteration of a run.
 
     Args:
         log: the columns of the run.
@@ -45,8 +46,8 @@ class TraceTable:
         scores: whether the output is one of class scores, whatever layer returned it.
 
     Attributes:
-        calls: the calls of the shown step.
-        steps: the steps that were recorded of the network with the most of them.
+        shown: the iterations that are shown.
+        calls: their calls.
         outputs: the tensor that each call's row is about; None for none.
         common_metadata: the dtype and the device that most of the outputs have.
     """
@@ -55,8 +56,9 @@ class TraceTable:
         self.log = log
         self.view = view
         self.score_reader = ScoreReader(log, view, is_scores=scores)
-        self.notes: list[str] = []
-        self.calls, self.steps_text = self._shown_calls()
+        self.shown = ShownIterations(log, view.step)
+        self.notes = self.shown.notes
+        self.calls = self.shown.calls
         self.parent = {
             call: None if p < 0 else p for call in self.calls for p in [log.parent[call]]
         }
@@ -67,39 +69,6 @@ class TraceTable:
             for call in self.calls
         }
         self.common_metadata = self._common_metadata()
-
-    def _shown_calls(self) -> tuple[list[int], str]:
-        log = self.log
-        recorded: dict[int, list[int]] = {}
-        for call in range(len(log)):
-            if log.depth[call] == 0 and not log.is_function(call):
-                recorded.setdefault(log.layer_of(call).network, []).append(log.step[call])
-        shown, texts = {}, []
-        recorded = {network: list(dict.fromkeys(steps)) for network, steps in recorded.items()}
-        self.steps = max(recorded.values(), key=len, default=[])
-        for network, steps in recorded.items():
-            wanted = self.view.step
-            if wanted is not None and wanted not in steps:
-                self.notes.append(
-                    f"{log.networks[network]} has no step {wanted}: steps {_ranges(steps)} were "
-                    f"recorded, the last is shown"
-                )
-                wanted = None
-            shown[network] = steps[-1] if wanted is None else wanted
-            if len(steps) > 1:
-                texts.append(
-                    f"step {shown[network]} of {log.networks[network]}, "
-                    f"{units.plural(len(steps), 'step')} recorded"
-                )
-        if len(texts) > 3:
-            texts = [f"the last step of {units.plural(len(recorded), 'network')}"]
-        last = max(shown.values(), default=0)  # the functions outside belong to the step before
-        calls = [
-            call
-            for call in range(len(log))
-            if log.step[call] == shown.get(log.layer_of(call).network, last)
-        ]
-        return list(log.nested(calls)), " · ".join(texts)
 
     def _common_metadata(self) -> tuple[str, str]:
         metadata_of = self.log.tensors.metadata_of
@@ -140,7 +109,7 @@ class TraceTable:
             show_details=view.values is not None,
             open_levels=view.open_depth,
             beside={
-                "steps": self._steps_content(),
+                "steps": self.shown.content(),
                 "scores": _scores_content(scores),
                 "structure": self._structure(),
             },
@@ -181,24 +150,22 @@ class TraceTable:
     def ordered(self) -> list[Line]:
         """Return the calls with those of a layer that is called often gathered below one line."""
         log = self.log
-        counts = Counter((self.parent[call], log.layer[call]) for call in self.calls)
-        often = {
-            key for key, count in counts.items() if count >= FOLDED_FROM and key[0] is not None
-        }
+        keys = {call: (self._around(call), log.layer[call]) for call in self.calls}
+        often = {key for key, count in Counter(keys.values()).items() if count >= FOLDED_FROM}
         if not often:
             return [Line(call, log.depth[call]) for call in self.calls]
         children: dict[int | None, list[int]] = {}
         for call in self.calls:
             children.setdefault(self.parent[call], []).append(call)
         lines: list[Line] = []
-        gathered: set[tuple[int | None, int]] = set()
+        gathered: set[tuple[int, int]] = set()
         pending = [Line(call, 0) for call in reversed(children.get(None, []))]
         while pending:
             line = pending.pop()
-            key = (self.parent[line.call], log.layer[line.call])
+            key = keys[line.call]
             if key in often and key not in gathered:
                 gathered.add(key)
-                same = [call for call in children[key[0]] if log.layer[call] == key[1]]
+                same = [call for call in children[self.parent[line.call]] if keys[call] == key]
                 lines.append(Line(same[-1], line.level, line.folded, times=len(same)))
                 pending += [Line(c, line.level + 1, folded=True) for c in reversed(same)]
             elif key not in often or line.folded:
@@ -207,14 +174,20 @@ class TraceTable:
                 pending += [Line(call, line.level + 1, line.folded) for call in below]
         return lines
 
+    def _around(self, call: int) -> int:
+        """Return the parent of a call; of a root what its iteration is counted of, below 0."""
+        parent = self.parent[call]
+        return -1 - self.shown.series[call] if parent is None else parent
+
     def label(self, call: int) -> str:
         """Return what the tree calls a call: what its layer's name adds to its parent's."""
         layer, parent = self.log.layer_of(call), self.parent[call]
         if parent is None:
             if self.log.is_function(call):
                 return layer.name
-            network = self.log.networks[layer.network]
-            return f"{network}.{layer.name}" if layer.name else network
+            network, where = self.log.networks[layer.network], self.shown.where(call)
+            name = f"{network}.{layer.name}" if layer.name else network
+            return f"{name} at {where}" if where else name
         above = self.log.layer_of(parent).name
         if not above:
             return layer.name or self.log.networks[layer.network]  # a network that calls itself
@@ -230,8 +203,8 @@ class TraceTable:
         if not len(log):
             return f"{log.title} · no layer ran"
         parts = [log.title, *(part for part in self.common_metadata if part)]
-        if self.steps_text:
-            parts.append(self.steps_text)
+        if self.shown.text:
+            parts.append(self.shown.text)
         parts.append(units.plural(len(self.calls), "call"))
         if len(self.calls) < len(log):
             parts[-1] += f" of {len(log):,}"
@@ -251,16 +224,6 @@ class TraceTable:
         while call in self.verdicts.last_child:
             call = self.verdicts.last_child[call]
         return call
-
-    def _steps_content(self) -> StepsContent:
-        steps = self.steps or [0]
-        return {
-            "first": steps[0],
-            "last": steps[-1],
-            "every": steps[1] - steps[0] if len(steps) > 1 else 1,
-            "count": len(self.steps),
-            "shown": next((step for step in steps if step == self.view.step), steps[-1]),
-        }
 
     def _structure(self) -> str:
         """Return the shape of what the last root call returned."""
@@ -283,9 +246,3 @@ def _scores_content(scores: Sequence[ItemScores]) -> ScoresContent | None:
         "items": scores[0].items,
         "rows": [{"item": each.item, "best": list(each.best)} for each in scores],
     }
-
-
-def _ranges(steps: Sequence[int]) -> str:
-    if len(steps) <= 5:
-        return ", ".join(map(str, steps))
-    return f"{steps[0]}, {steps[1]}, … {steps[-1]}"

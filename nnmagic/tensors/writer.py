@@ -33,7 +33,7 @@ LONGEST_SCORES = 32_768
 """How long such a row may be."""
 
 MOST_PICTURES = 2000
-"""Of how many large tensors of the last step a picture is kept: 4,096 values each at most."""
+"""Of how many large tensors of the last iteration a picture is kept: 4,096 values each at most."""
 
 MEASURED_DTYPES = {torch.float32: ("float32", "f"), torch.float64: ("float64", "d")}
 """The name, and NumPy's code, of the dtypes that the kernel measures."""
@@ -105,13 +105,13 @@ class TensorWriter:
         kernel_of("f")  # compiled now, not within the first layer
 
     def write(
-        self, tensor: torch.Tensor, network: int, *, new: bool = False, scores: bool = False
+        self, tensor: torch.Tensor, series: int | None, *, new: bool = False, scores: bool = False
     ) -> int:
-        """Write a tensor of a network, unless it is there; return its number.
+        """Write a tensor, unless it is there; return its number.
 
         Args:
             tensor: any tensor.
-            network: the index of the network that it belongs to.
+            series: what the iteration that it is of is counted of; None keeps no values to draw.
             new: whether to write it also where it seems to be there.
             scores: whether it may be class scores, of which whole rows are kept.
         """
@@ -127,7 +127,7 @@ class TensorWriter:
             if not scores or _score_rows(self.log.metadata_of(written)) is None:
                 return written
         rows = _score_rows(metadata_of(tensor)) if scores else None
-        home = network if len(self._pictures) < MOST_PICTURES else None
+        home = series if len(self._pictures) < MOST_PICTURES else None
         index = None
         if not observed and written is None:
             index = self._write_floats(tensor, rows, home)
@@ -140,7 +140,7 @@ class TensorWriter:
         self,
         tensor: torch.Tensor,
         whole_rows: int | None = None,
-        network: int | None = None,
+        series: int | None = None,
         written: int | None = None,
     ) -> int:
         """Measure a tensor and write it; return its number.
@@ -148,20 +148,20 @@ class TensorWriter:
         Args:
             tensor: any tensor.
             whole_rows: how many rows the leading sample has, each whole; None takes a corner.
-            network: the index of the network that keeps values to draw the tensor by, if it is
-                large, until its next step; None keeps none.
+            series: keeps values to draw the tensor by, if it is large, until the next iteration
+                of this series; None keeps none.
             written: the entry to write again; None writes a new one.
         """
         log, metadata = self.log, metadata_of(tensor)
         index = log.add(log.add_metadata(metadata)) if written is None else written
         if self.max_values is not None and self.max_values < metadata.numel:
             log.measured[index] = self.max_values
-        if network is not None and metadata.numel > WHOLE:
-            self._pictures[index] = network
+        if series is not None and metadata.numel > WHOLE:
+            self._pictures[index] = series
         options: dict[str, Any] = {
             "keep": self.keep,
             "whole_rows": whole_rows,
-            "with_picture": network is not None,
+            "with_picture": series is not None,
             "max_values": self.max_values,
         }
         if not self._begin_on_device(index, tensor, options):
@@ -203,7 +203,7 @@ class TensorWriter:
             return True
 
     def _write_floats(
-        self, tensor: torch.Tensor, whole_rows: int | None, network: int | None
+        self, tensor: torch.Tensor, whole_rows: int | None, series: int | None
     ) -> int | None:
         """Write a dense float32 or float64 tensor of the CPU; return its number.
 
@@ -235,11 +235,11 @@ class TensorWriter:
             if numel <= WHOLE:
                 return self.log.add(metadata, statistics, bytes_at(address).raw)
             flat = np.frombuffer(bytes_at(address), code)
-            cuts = cuts_of(tensor.shape, whole_rows, network is not None)
+            cuts = cuts_of(tensor.shape, whole_rows, series is not None)
             samples = cuts.samples_of_floats(flat.reshape(tensor.shape), flat, step)
             index = self.log.add(metadata, statistics, samples)
-            if network is not None:
-                self._pictures[index] = network
+            if series is not None:
+                self._pictures[index] = series
             return index
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
@@ -253,9 +253,9 @@ class TensorWriter:
         """Write every tensor again when it comes by."""
         self._seen.clear()
 
-    def drop_pictures(self, network: int) -> None:
-        """Forget the pictures of the network's step before: only the last one is drawn in full."""
-        for index in [index for index, home in self._pictures.items() if home == network]:
+    def drop_pictures(self, series: int) -> None:
+        """Forget the pictures of the iteration before: only the last one is drawn in full."""
+        for index in [index for index, home in self._pictures.items() if home == series]:
             del self._pictures[index]
             self.log.drop_picture(index)
 

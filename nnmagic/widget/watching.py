@@ -12,6 +12,7 @@ from torch import nn
 from nnmagic.network.calls import CallObserver, RunningCall, in_backward, observed
 from nnmagic.network.layers import layer_at
 from nnmagic.network.naming import Naming, name_bound_to
+from nnmagic.recording.iterations import Iterations
 from nnmagic.recording.recorder import Recorder, WrittenCall
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.tensor_log import TensorLog
@@ -54,6 +55,7 @@ class Watcher(CallObserver[WrittenCall]):
         assert home is not None
         self.home = home
         super().__init__(naming)
+        self.iterations = Iterations(TraceLog(home.label))
         self.recorder = self._new_recorder(home.label)
         self.paused = False
         self._own_counts: dict[tuple[str, str], int] | None = None
@@ -77,7 +79,9 @@ class Watcher(CallObserver[WrittenCall]):
     # Recording.
 
     def _new_recorder(self, title: str, max_values: int | None = None) -> Recorder:
-        log = TraceLog(title, TensorLog(self.lock))
+        counted = self.iterations.log
+        log = TraceLog(title, TensorLog(self.lock), series=[*counted.series])
+        log.begun = counted.begun[:]
         tensors = TensorWriter(log.tensors, "sample")
         tensors.max_values = max_values
         return Recorder(log, tensors, eager=False)
@@ -117,10 +121,15 @@ class Watcher(CallObserver[WrittenCall]):
                 return None
         return super().enter(module, args, kwargs)
 
+    def skips(self, call: RunningCall[WrittenCall]) -> bool:
+        """Count an outermost call; none is passed over."""
+        call.iteration = self.iterations.of_call(call)
+        return False
+
     def began(self, call: RunningCall[WrittenCall]) -> WrittenCall:
-        """Begin a log with every outermost call."""
+        """Begin a log with every iteration."""
         begin = time.perf_counter()
-        if call.depth == 0:
+        if call.depth == 0 and self._is_next(call):
             elapsed = begin - self._measured_at
             self._in_full = elapsed >= SECONDS and self._spent <= SHARE * elapsed
             if self._in_full:
@@ -130,6 +139,15 @@ class Watcher(CallObserver[WrittenCall]):
         written = self.recorder.began(call)
         self._count(begin)
         return written
+
+    def _is_next(self, call: RunningCall[WrittenCall]) -> bool:
+        """Tell whether an outermost call is no more of what the log shows.
+
+        A method's run ends where it calls a layer again, so that the log stays small.
+        """
+        log = self.recorder.log
+        shown = {log.layer_of(root).name for root in log.roots}
+        return call.iteration.is_new or call.layer in shown
 
     def ended(self, call: RunningCall[WrittenCall], output: Any) -> None:
         """Hand the log on when an outermost call returns."""

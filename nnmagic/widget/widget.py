@@ -43,7 +43,7 @@ class NetworkWidget(anywidget.AnyWidget):
         mark: what that table is found by.
         trace: the record that is shown; assign another one to show it.
         selected: the key of the selected row, as in `trace[...]`; None for no row.
-        step: the step that is shown.
+        step: the iteration that is shown.
         search: what is searched for in names and types.
         live: whether the widget follows a network.
         paused: whether it has stopped to do so for a while.

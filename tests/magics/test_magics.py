@@ -394,7 +394,7 @@ def test_a_cell_records_the_named_networks_and_every_nth_step(session, net):
     frame = session["t"].to_frame()
     assert set(frame.network) == {"net"}
     assert sorted(set(frame.step)) == [0, 2, 4]
-    assert "step 4 of net, 3 steps recorded" in shown(session)[0]
+    assert "iteration 4 of net, 3 of 5 iterations recorded" in shown(session)[0]
 
 
 def test_magics_inside_a_cell_work(session, net):
@@ -451,7 +451,7 @@ def test_a_step_can_be_chosen(session, net):
 
     assert "(2, 10)" in str(trace)
     assert "(3, 10)" not in str(trace)
-    assert "net has no step 7: steps 0, 1, 2 were recorded" in str(trace.show(step=7))
+    assert "net has no iteration 7: 0, 1, 2 were recorded" in str(trace.show(step=7))
 
 
 def test_a_device_is_that_of_the_default_network_and_of_made_inputs(session, net):

@@ -16,8 +16,8 @@ from nnmagic.network.naming import Naming
 class Log(CallObserver):
     """Writes down what it sees."""
 
-    def __init__(self, naming=None, every=1):
-        super().__init__(naming or Naming(), every)
+    def __init__(self, naming=None):
+        super().__init__(naming or Naming())
         self.events = []
 
     def began(self, call):
@@ -93,8 +93,9 @@ def test_each_outermost_call_is_a_step_of_its_network():
     assert [event[3] for event in log.events if event[0] == "began"] == [0, 1, 0]
 
 
-def test_every_passes_over_the_steps_between_with_all_that_they_call():
-    log = Log(every=2)
+def test_what_an_observer_skips_is_passed_over_with_all_that_it_calls():
+    log = Log()
+    log.skips = lambda call: call.step % 2 > 0
     net = nn.Sequential(nn.ReLU())
 
     with observed(log):

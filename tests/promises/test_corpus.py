@@ -28,8 +28,9 @@ HOOKS = (
 )
 
 TRACE_COLUMNS = [
-    *("network", "step", "call", "layer", "type", "depth", "input_shape", "output_shape"),
-    *("dtype", "device", "min", "max", "mean", "std", "zeros", "nan", "inf", "failed"),
+    *("network", "iteration", "step", "call", "layer", "type", "depth"),
+    *("input_shape", "output_shape", "dtype", "device"),
+    *("min", "max", "mean", "std", "zeros", "nan", "inf", "failed"),
 ]
 
 SUMMARY_COLUMNS = [

@@ -13,7 +13,7 @@ def test_the_frame_has_the_promised_columns_in_execution_order(doubling):
     frame = nnmagic.trace(doubling, torch.rand(2, 4)).to_frame()
 
     expected = (
-        "network step call layer type depth input_shape output_shape dtype device "
+        "network iteration step call layer type depth input_shape output_shape dtype device "
         "min max mean std zeros nan inf failed recomputed"
     )
     assert list(frame.columns) == expected.split()

@@ -191,16 +191,16 @@ def test_a_layer_called_more_than_five_times_is_one_row_with_its_calls_inside():
     assert len(many.to_frame()) == 13
 
 
-def test_one_step_is_shown_and_the_number_of_steps_said():
+def test_one_iteration_is_shown_and_their_number_said():
     net = nn.Linear(2, 2)
     with nnmagic.tracing(net) as trace:
         for n in (1, 2, 3):
             net(torch.rand(n, 2))
 
-    assert "step 2 of Linear, 3 steps recorded" in str(trace)
+    assert "iteration 2 of Linear, 3 iterations recorded" in str(trace)
     assert "(3, 2)" in str(trace)
     assert "(1, 2)" in str(trace.show(step=0))
-    assert "Linear has no step 9: steps 0, 1, 2 were recorded, the last is shown" in str(
+    assert "Linear has no iteration 9: 0, 1, 2 were recorded, the last is shown" in str(
         trace.show(step=9)
     )
 

@@ -76,7 +76,7 @@ def test_load_all_sends_the_whole_tensor(page):
     assert torch.equal(sent.view(30, 100), net(x).detach())
 
 
-def test_the_step_that_is_asked_for_is_shown(page, net):
+def test_the_iteration_that_is_asked_for_is_shown(page, net):
     inputs = [torch.rand(2, 4) for _ in range(3)]
     with nnmagic.tracing(net) as trace:
         for x in inputs:
@@ -87,7 +87,7 @@ def test_the_step_that_is_asked_for_is_shown(page, net):
     page.set(widget, step=0)
 
     assert widget.content["steps"] == {"first": 0, "last": 2, "every": 1, "count": 3, "shown": 0}
-    assert "step 0" in widget.content["heading"]
+    assert "iteration 0" in widget.content["heading"]
 
 
 def test_another_trace_is_shown_when_it_is_assigned(page, net):

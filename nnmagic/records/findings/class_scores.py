@@ -34,7 +34,7 @@ class ItemScores(NamedTuple):
 
 
 class ScoreReader:
-    """Reads the outputs of one step of a run.
+    """Reads the outputs of one iteration of a run.
 
     Args:
         log: the columns of the run.

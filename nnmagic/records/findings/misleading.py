@@ -26,11 +26,11 @@ SIGNIFICANT_BITS = {"float16": 10, "bfloat16": 7}
 
 
 class Findings:
-    """Looks for what misleads in the calls of one step.
+    """Looks for what misleads in the calls of one iteration.
 
     Args:
         log: the columns of the run.
-        parent: the calls of the step in their order, each with the call that it was made in.
+        parent: the calls of the iteration in their order, each with the call that it was made in.
 
     Attributes:
         flags: the words for each call that deserves a look.

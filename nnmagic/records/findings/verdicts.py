@@ -1,4 +1,4 @@
-"""The verdicts on the calls of a step: failed, produced NaN or Inf, inherited it, found."""
+"""The verdicts on the calls of an iteration: failed, produced NaN or Inf, inherited it, found."""
 
 from collections.abc import Mapping
 
@@ -9,11 +9,11 @@ from nnmagic.records.findings import nonfinite
 
 
 class Verdicts:
-    """Judges the calls of one step.
+    """Judges the calls of one iteration.
 
     Args:
         log: the columns of the run.
-        parent: the calls of the step in their order, each with the call that it was made in.
+        parent: the calls of the iteration in their order, each with the call that it was made in.
         findings: what else deserves a look, by call.
 
     Attributes:
@@ -115,10 +115,10 @@ class Verdicts:
         notes = []
         first = nonfinite.first_nonfinite(self.log)
         if first is not None:
-            notes.append(f"first {nonfinite.origin(self.log, first)}{self._at_step(first)}")
+            notes.append(f"first {nonfinite.origin(self.log, first)}{self._at_iteration(first)}")
         if self.first_received is not None:
             notes.append(
-                f"{self._first_received(self.first_received)}{self._at_step(self.first_received)}"
+                f"{self._first_received(self.first_received)}{self._at_iteration(self.first_received)}"
             )
         leaves = (call for call in self.parent if call not in self.last_child)
         if any(map(self._is_fused, leaves)):
@@ -147,8 +147,8 @@ class Verdicts:
         is_encoder = self.log.layer_of(call).type == "TransformerEncoderLayer"
         return is_encoder and self.log.ended[call] == FINISHED
 
-    def _at_step(self, call: int) -> str:
-        return "" if call in self.parent else f", at step {self.log.step[call]}"
+    def _at_iteration(self, call: int) -> str:
+        return "" if call in self.parent else f", at iteration {self.log.iteration_of(call)}"
 
     def _made_here(self, call: int) -> str:
         names = self.log.nonfinite_parameters.get(call)

@@ -50,7 +50,7 @@ function render({ model, el }) {
   const folding = inline("nm-group", depth.el, foldAll, unfoldAll);
   const menu = element("div", { class: "nm-menu", id: `${uid}-columns`, role: "group", "aria-label": "columns", hidden: true });
   const columns = pressable("columns", "columns", () => openMenu(menu.hidden), { "aria-expanded": "false", "aria-controls": menu.id });
-  const step = slider({ label: "step", max: 1, value: 0, id: "step", text: stepText, change: askStep });
+  const step = slider({ label: "iteration", max: 1, value: 0, id: "step", text: stepText, change: askStep });
   const badge = inline("nm-badge");
   const pause = pressable("pause", "pause", () => {
     setPaused(!isPaused);

@@ -1,0 +1,162 @@
+"""Which iterations of a run a display shows, and how it tells them apart."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from nnmagic.display import units
+from nnmagic.display.messages import StepsContent
+from nnmagic.records.call_log import Series, TraceLog
+
+MOST_NAMED = 3
+"""How many places a heading, or the notes, name one by one."""
+
+
+class ShownIterations:
+    """Chooses the iteration that was asked for of each place in the code and each mode.
+
+    Trees stand in the order in which their places were first reached, so that rows keep their
+    order from iteration to iteration.
+
+    Args:
+        log: the columns of the run.
+        wanted: the iteration to show; None is the last. Where no place has it, the last is shown.
+
+    Attributes:
+        calls: the calls to show, each followed by those made within it.
+        series: for each of those, what its iteration is counted of.
+        notes: lines on what was asked for and is not there.
+    """
+
+    def __init__(self, log: TraceLog, wanted: int | None) -> None:
+        self.log = log
+        self.wanted = wanted
+        self.notes: list[str] = []
+        self._recorded: dict[int, list[int]] = {}
+        self._reached: dict[int, set[int]] = defaultdict(set)  # the series of each root's layer
+        for root, of, number in zip(log.roots, log.root_series, log.root_iteration, strict=False):
+            if root < len(log):
+                numbers = self._recorded.setdefault(of, [])
+                self._reached[log.layer[root]].add(of)
+                if not numbers or numbers[-1] != number:
+                    numbers.append(number)
+        self._names = self._described()
+        self._shown = self._chosen()
+        self.series = self._series_of_calls()
+        self.calls = sorted(log.nested(self.series), key=self.series.__getitem__)
+
+    def _chosen(self) -> dict[int, int]:
+        wanted, recorded = self.wanted, self._recorded
+        last = {of: numbers[-1] for of, numbers in recorded.items()}
+        if wanted is None:
+            return last
+        missing = [of for of, numbers in recorded.items() if wanted not in numbers]
+        is_nowhere = len(missing) == len(recorded)
+        then = "the last is shown" if is_nowhere else "it is left out"
+        networks = [of for of in missing if self._is_network(of)]
+        for of in networks[:MOST_NAMED]:
+            numbers = _ranges(recorded[of])
+            self.notes.append(
+                f"{self._full_name(of)} has no iteration {wanted}: {numbers} were recorded, {then}"
+            )
+        if len(networks) > MOST_NAMED:
+            others = units.plural(len(networks) - MOST_NAMED, "other place")
+            self.notes.append(f"nor have {others}")
+        return last if is_nowhere else {of: wanted for of in recorded if of not in missing}
+
+    def _series_of_calls(self) -> dict[int, int]:
+        log, found = self.log, dict[int, int]()
+        roots = zip(log.roots, log.root_series, log.root_iteration, strict=False)
+        chosen = {root: of for root, of, number in roots if self._shown.get(of) == number}
+        for call in range(len(log)):
+            parent = log.parent[call]
+            of = chosen.get(call) if parent < 0 else found.get(parent)
+            if of is not None:
+                found[call] = of
+        return found
+
+    def _is_network(self, of: int) -> bool:
+        """Tell whether a series is one of calls, not of functions outside every module."""
+        return self.log.series[of].training is not None
+
+    @property
+    def text(self) -> str:
+        """What a heading says: which iterations are shown, of how many; empty where each is one."""
+        log = self.log
+        groups: dict[tuple[int, int, int], list[int]] = {}
+        for of, number in self._shown.items():
+            if log.begun[of] > 1 and self._is_network(of):
+                counts = number, len(self._recorded[of]), log.begun[of]
+                groups.setdefault(counts, []).append(of)
+        if len(groups) > MOST_NAMED:
+            which = "the last iteration" if self.wanted is None else f"iteration {self.wanted}"
+            return f"{which} of {units.plural(sum(map(len, groups.values())), 'place')}"
+        return " · ".join(
+            f"iteration {number:,} of {self._together(members)}, "
+            + (f"{recorded:,} of " if recorded < begun else "")
+            + f"{units.plural(begun, 'iteration')} recorded"
+            for (number, recorded, begun), members in groups.items()
+        )
+
+    def _together(self, members: Sequence[int]) -> str:
+        """Return the names of some series: those of their networks where that tells them."""
+        log = self.log
+        of_networks = {log.series[of].network for of in members}
+        others = [of for of in self._recorded if log.series[of].network in of_networks]
+        if set(others) <= set(members):
+            names = list(dict.fromkeys(log.networks[log.series[of].network] for of in members))
+        else:
+            names = list(dict.fromkeys(map(self._full_name, members)))
+        if len(names) > MOST_NAMED:
+            return units.plural(len(members), "place")
+        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+    def where(self, root: int) -> str:
+        """Return what tells a root call from others of its layer: `train.py:12`; else empty."""
+        of = self.series[root]
+        return self._names[of] if len(self._reached[self.log.layer[root]]) > 1 else ""
+
+    def _full_name(self, of: int) -> str:
+        network, name = self.log.networks[self.log.series[of].network], self._names[of]
+        alone = sum(each.network == self.log.series[of].network for each in self.log.series) == 1
+        return network if alone or not name else f"{network} at {name}"
+
+    def _described(self) -> list[str]:
+        """Return the place of each series, with what else differs between those of one place."""
+        at_place: dict[tuple[int, str], list[Series]] = {}
+        for each in self.log.series:
+            at_place.setdefault((each.network, each.place), []).append(each)
+        return [_described(each, at_place[each.network, each.place]) for each in self.log.series]
+
+    def content(self) -> StepsContent:
+        """Return what a page needs to let the reader choose an iteration."""
+        numbers = max(self._recorded.values(), key=len, default=[0])
+        return {
+            "first": numbers[0],
+            "last": numbers[-1],
+            "every": numbers[1] - numbers[0] if len(numbers) > 1 else 1,
+            "count": len(numbers) if self._recorded else 0,
+            "shown": numbers[-1] if self.wanted not in numbers else self.wanted or 0,
+        }
+
+
+def _described(series: Series, at_place: Sequence[Series]) -> str:
+    source = series.source
+    if source and series.place.startswith("“"):
+        name = f"“{source}”"
+    elif len({each.source for each in at_place}) > 1:
+        name = f"{series.place} {source}"
+    else:
+        name = series.place
+    same = [each for each in at_place if each.source == source]
+    words = [name] if name else []
+    if len({each.training for each in same}) > 1:
+        words.append("train" if series.training else "eval")
+    if len({each.grad for each in same if each.training == series.training}) > 1:
+        words.append("gradients" if series.grad else "no gradients")
+    return ", ".join(words)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    if len(numbers) <= 5:
+        return ", ".join(map(str, numbers))
+    return f"{numbers[0]}, {numbers[1]}, … {numbers[-1]}"
