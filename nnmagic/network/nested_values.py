@@ -1,7 +1,9 @@
 """The shapes of nested values, and the tensors in them."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
+from itertools import count
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +20,11 @@ NONE_NAMED: Mapping[str, Any] = MappingProxyType({})
 DEEPEST = 64
 """What is nested deeper is not looked for."""
 
+
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+LONGEST_KEY = 60
+"""How much is kept of the repr of a key."""
 
 FLAT = LEAVES | {torch.Tensor}
 
@@ -85,13 +92,33 @@ def _shapes(value: Any, tensors: list[torch.Tensor], parents: set[int]) -> Shape
         return None
     if issubclass(kind, tuple | list):
         return tuple(shape for _, shape in shapes)
-    return {key if isinstance(key, str | int) else _key_text(key): shape for key, shape in shapes}
+    named: dict[str | int, Shape] = {}
+    for key, shape in shapes:
+        name = key if isinstance(key, str | int) else _key_text(key)
+        own = name
+        for number in count(2):
+            if own not in named:
+                break
+            own = f"{name}#{number}"  # two objects of one class
+        named[own] = shape
+    return named
 
 
 def _key_text(key: Any) -> str:
-    """Return a text for a key that may hold the user's objects."""
-    plain = key is None or isinstance(key, float | bytes)
-    return repr(key) if plain else f"{type(key).__name__} at {id(key):#x}"
+    """Return the repr of a key, without what differs from run to run or is read off a device."""
+    kind = type(key)
+    if issubclass(kind, torch.Tensor):
+        return f"{kind.__name__} {shape_of(key)}"
+    if kind is tuple:
+        return f"({', '.join(map(_key_text, key))}{',' * (len(key) == 1)})"
+    if kind is frozenset:
+        return f"frozenset({{{', '.join(sorted(map(_key_text, key)))}}})"
+    try:
+        text = repr(key)
+    except Exception:  # noqa: BLE001 - it is the user's code that fails here
+        text = kind.__name__
+    text = " ".join(ADDRESS.sub("", text).split())
+    return text if len(text) <= LONGEST_KEY else f"{text[:LONGEST_KEY]}…"
 
 
 def _parts(value: Any) -> Iterable[tuple[Any, Any]]:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
+import nnmagic
 from nnmagic.network.nested_values import DEEPEST, tensors_in, tensors_of_call
 
 Point = namedtuple("Point", "x y")
@@ -35,6 +37,71 @@ def test_shapes_are_nested_as_the_values_are():
     assert tensors_in(Output(one))[0] == {"logits": (1,)}
     assert tensors_in(torch.tensor(1.0))[0] == ()
     assert tensors_in([None, (None,)])[0] is None
+
+
+class Kind:
+    pass
+
+
+class Shouting:
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+
+class Verbose:
+    def __repr__(self):
+        return "many\n  words " * 100
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (("user", "rates", "item"), "('user', 'rates', 'item')"),
+        (("one",), "('one',)"),
+        ((), "()"),
+        (((1, None), 2.5), "((1, None), 2.5)"),
+        (frozenset({"b", "a"}), "frozenset({'a', 'b'})"),
+        (None, "None"),
+        (torch.float32, "torch.float32"),
+        (Kind(), f"<{__name__}.Kind object>"),
+        ((Kind(), 1), f"(<{__name__}.Kind object>, 1)"),
+        (
+            test_shapes_are_nested_as_the_values_are,
+            "<function test_shapes_are_nested_as_the_values_are>",
+        ),
+        (torch.ones(2, 3), "Tensor (2, 3)"),
+        (Shouting(), "Shouting"),
+        (Verbose(), ("many words " * 100)[:60] + "…"),
+    ],
+    ids=[*range(13)],
+)
+def test_a_key_that_is_no_text_is_shown_by_its_repr_without_addresses(key, text):
+    assert tensors_in({key: torch.ones(2)})[0] == {text: (2,)}
+
+
+def test_keys_with_one_repr_are_all_kept():
+    value = {Kind(): torch.ones(1), Kind(): torch.ones(2), Kind(): torch.ones(3)}
+
+    name = f"<{__name__}.Kind object>"
+    assert tensors_in(value)[0] == {name: (1,), f"{name}#2": (2,), f"{name}#3": (3,)}
+    pair = {(1, 2): torch.ones(1), "(1, 2)": torch.ones(2)}
+    assert tensors_in(pair)[0] == {"(1, 2)": (1,), "(1, 2)#2": (2,)}
+
+
+def test_runs_on_a_graph_of_several_kinds_compare_equal():
+    class Graph(nn.Module):
+        def forward(self, x):
+            return {key: value * 2 for key, value in x.items()}
+
+    net = Graph()
+
+    def run():
+        edges = {("user", "rates", "item"): torch.ones(2, 4), Kind(): torch.ones(3)}
+        return nnmagic.trace(net, edges)
+
+    first, second = run(), run()
+    assert first == second
+    assert "('user', 'rates', 'item'): (2, 4)" in str(first)
 
 
 def test_a_packed_sequence_shows_its_steps_and_their_order():
