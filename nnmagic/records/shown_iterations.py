@@ -1,7 +1,7 @@
 """Which iterations of a run a display shows, and how it tells them apart."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nnmagic.display import units
 from nnmagic.display.messages import StepsContent
@@ -23,7 +23,7 @@ class ShownIterations:
 
     Attributes:
         calls: the calls to show, each followed by those made within it.
-        series: for each of those, what its iteration is counted of.
+        root_series: for each of those, what the iteration of its root is counted of.
         notes: lines on what was asked for and is not there.
     """
 
@@ -39,10 +39,9 @@ class ShownIterations:
                 self._reached[log.layer[root]].add(of)
                 if not numbers or numbers[-1] != number:
                     numbers.append(number)
-        self._names = self._described()
         self._shown = self._chosen()
-        self.series = self._series_of_calls()
-        self.calls = sorted(log.nested(self.series), key=self.series.__getitem__)
+        self.root_series = self._series_of_calls()
+        self.calls = sorted(log.nested(self.root_series), key=self.root_series.__getitem__)
 
     def _chosen(self) -> dict[int, int]:
         wanted, recorded = self.wanted, self._recorded
@@ -100,8 +99,8 @@ class ShownIterations:
     def _together(self, members: Sequence[int]) -> str:
         """Return the names of some series: those of their networks where that tells them."""
         log = self.log
-        of_networks = {log.series[of].network for of in members}
-        others = [of for of in self._recorded if log.series[of].network in of_networks]
+        networks = {log.series[of].network for of in members}
+        others = [of for of in self._recorded if log.series[of].network in networks]
         if set(others) <= set(members):
             names = list(dict.fromkeys(log.networks[log.series[of].network] for of in members))
         else:
@@ -111,21 +110,27 @@ class ShownIterations:
         return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
     def where(self, root: int) -> str:
-        """Return what tells a root call from others of its layer: `train.py:12`; else empty."""
-        of = self.series[root]
-        return self._names[of] if len(self._reached[self.log.layer[root]]) > 1 else ""
+        """Return what tells a root call from others of its layer: `" at train.py:12 (eval)"`."""
+        return self._apart(self.root_series[root], self._reached[self.log.layer[root]])
 
     def _full_name(self, of: int) -> str:
-        network, name = self.log.networks[self.log.series[of].network], self._names[of]
-        alone = sum(each.network == self.log.series[of].network for each in self.log.series) == 1
-        return network if alone or not name else f"{network} at {name}"
+        network = self.log.series[of].network
+        rivals = [each for each in self._recorded if self.log.series[each].network == network]
+        return f"{self.log.networks[network]}{self._apart(of, rivals)}"
 
-    def _described(self) -> list[str]:
-        """Return the place of each series, with what else differs between those of one place."""
-        at_place: dict[tuple[int, str], list[Series]] = {}
-        for each in self.log.series:
-            at_place.setdefault((each.network, each.place), []).append(each)
-        return [_described(each, at_place[each.network, each.place]) for each in self.log.series]
+    def _apart(self, of: int, rivals: Iterable[int]) -> str:
+        """Return what tells a series from others: its place, its mode, or nothing."""
+        series = self.log.series[of]
+        others = [self.log.series[each] for each in rivals if each != of]
+        same = [each for each in others if each[:3] == series[:3]]
+        words = ""
+        if len(same) < len(others):
+            words = f" at {_place(series, others)}"
+        if any(each.training != series.training for each in same):
+            words += " (train)" if series.training else " (eval)"
+        elif any(each.grad != series.grad for each in same):
+            words += " (gradients)" if series.grad else " (no gradients)"
+        return words
 
     def content(self) -> StepsContent:
         """Return what a page needs to let the reader choose an iteration."""
@@ -139,21 +144,13 @@ class ShownIterations:
         }
 
 
-def _described(series: Series, at_place: Sequence[Series]) -> str:
-    source = series.source
-    if source and series.place.startswith("“"):
-        name = f"“{source}”"
-    elif len({each.source for each in at_place}) > 1:
-        name = f"{series.place} {source}"
-    else:
-        name = series.place
-    same = [each for each in at_place if each.source == source]
-    words = [name] if name else []
-    if len({each.training for each in same}) > 1:
-        words.append("train" if series.training else "eval")
-    if len({each.grad for each in same if each.training == series.training}) > 1:
-        words.append("gradients" if series.grad else "no gradients")
-    return ", ".join(words)
+def _place(series: Series, others: Iterable[Series]) -> str:
+    """Return how the place of a series is shown beside others: in a notebook by its source."""
+    if series.source and series.place.startswith("“"):
+        return f"“{series.source}”"
+    sources = {each.source for each in others if each.place == series.place}
+    is_shared = bool(sources - {series.source})
+    return f"{series.place} {series.source}" if is_shared else series.place or "no line of code"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -177,7 +177,7 @@ class TraceTable:
     def _around(self, call: int) -> int:
         """Return the parent of a call; of a root what its iteration is counted of, below 0."""
         parent = self.parent[call]
-        return -1 - self.shown.series[call] if parent is None else parent
+        return -1 - self.shown.root_series[call] if parent is None else parent
 
     def label(self, call: int) -> str:
         """Return what the tree calls a call: what its layer's name adds to its parent's."""
@@ -187,7 +187,7 @@ class TraceTable:
                 return layer.name
             network, where = self.log.networks[layer.network], self.shown.where(call)
             name = f"{network}.{layer.name}" if layer.name else network
-            return f"{name} at {where}" if where else name
+            return f"{name}{where}"
         above = self.log.layer_of(parent).name
         if not above:
             return layer.name or self.log.networks[layer.network]  # a network that calls itself

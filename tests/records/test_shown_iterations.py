@@ -83,9 +83,8 @@ def test_training_and_validation_are_two_trees_each_at_its_own_iteration():
             with torch.no_grad():
                 epoch(2)
 
-    place = trace[""].place
-    train = f"ReLU at {place}, train"
-    validation = f"ReLU at {place}, eval"
+    train = "ReLU (train)"
+    validation = "ReLU (eval)"
     assert labels(trace) == [train, validation]
     assert shapes(trace) == [(5, 2), (2, 2)]
     assert f"iteration 9 of {train}, 10 iterations recorded" in heading(trace)
@@ -146,8 +145,7 @@ def test_modes_of_one_place_are_told_apart_by_what_differs():
             with torch.set_grad_enabled(grad):
                 net(X)
 
-    place = trace[""].place
-    assert labels(trace) == [f"ReLU at {place}, gradients", f"ReLU at {place}, no gradients"]
+    assert labels(trace) == ["ReLU (gradients)", "ReLU (no gradients)"]
 
 
 def test_many_places_are_counted_not_named():
