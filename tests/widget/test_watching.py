@@ -45,6 +45,39 @@ def test_a_watch_shows_every_later_call(page, net):
     assert "call 2" in widget.sheet.content["heading"]
 
 
+def test_a_watch_shows_all_layers_that_a_method_calls(page, net):
+    widget = page.show(nnmagic.watch(net))
+
+    for n in (2, 3):
+        net.forward(torch.rand(n, 4))
+
+    calls = list(settled(widget).trace)
+    assert [(call.layer, call.output_shape) for call in calls] == [("0", (3, 4)), ("1", (3, 4))]
+    assert {call.iteration for call in calls} == {1}
+
+
+def test_a_watch_keeps_the_last_turn_of_a_method_that_calls_a_layer_again_and_again(page):
+    class Looping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.head = nn.ReLU(), nn.Tanh()
+
+        def run(self, times):
+            for n in range(1, times + 1):
+                self.head(self.cell(torch.rand(n, 4)))
+
+    net = Looping()
+    widget = page.show(nnmagic.watch(net))
+
+    net.run(50)
+
+    calls = list(settled(widget).trace)
+    assert [(call.layer, call.output_shape) for call in calls] == [
+        ("cell", (50, 4)),
+        ("head", (50, 4)),
+    ]
+
+
 def test_the_latest_call_arrives_however_fast_the_network_runs(page, net):
     widget = page.show(nnmagic.watch(net))
     begin = time.monotonic()
