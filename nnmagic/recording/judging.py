@@ -1,12 +1,16 @@
 """Judging the outermost calls: which ignore their input, and which parameter made NaN or Inf."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
+from inspect import signature
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
 
+from nnmagic.network.calls import RunningCall
 from nnmagic.network.layers import layer_at, named_buffers, named_parameters
 from nnmagic.network.naming import Network
 from nnmagic.records.call_log import TraceLog
@@ -17,6 +21,8 @@ from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code, 
 from nnmagic.tensors.values import why_unreadable
 from nnmagic.tensors.writer import TensorWriter
 from nnmagic.torch_private import buffers_of, parameters_of
+
+MOST_NAMED = 3
 
 FEWEST_ITEMS = {torch.float16: 8, torch.bfloat16: 8}
 """How many items are needed to tell: a few may be equal by rounding."""
@@ -73,6 +79,32 @@ def alike(tensor: torch.Tensor) -> bool | torch.Tensor:
         return torch.stack([(part == first).all() for part in parts]).all()
 
 
+def without_keys(padding: torch.Tensor | None, mask: torch.Tensor | None) -> str:
+    """Say which query of an attention its masks leave no key; empty if each has one.
+
+    Args:
+        padding: bool, or float with -Inf, (items, keys) or (keys,): the keys to leave out.
+        mask: the same, (queries, keys) or (items * heads, queries, keys).
+    """
+    items = len(padding) if padding is not None and padding.dim() == 2 else None
+    left_out = torch.zeros(1, 1, 1, dtype=torch.bool)
+    for each in (padding, mask):
+        if each is not None:
+            is_out = each if each.dtype is torch.bool else each.isneginf()
+            rows = 1 if each.dim() == 2 and each is mask else items or 1
+            left_out = left_out | is_out.reshape(rows, -1, each.shape[-1])
+    alone = left_out.all(-1)
+    if items is not None and alone.all(-1).any():
+        names = ", ".join(map(str, alone.all(-1).nonzero().flatten().tolist()[:MOST_NAMED]))
+        return f"the mask masks every key of item {names}"
+    if not alone.any():
+        return ""
+    item, query = alone.nonzero().tolist()[0]
+    query %= alone.shape[1] if mask is None else mask.shape[-2]
+    of_item = "" if items is None else f" of item {item}"
+    return f"the mask masks every key of query {query}{of_item}"
+
+
 class Judging:
     """Judges each outermost call while its tensors are there, or once their numbers are read.
 
@@ -127,6 +159,21 @@ class Judging:
             late = late if before == versions else []
             late.append(calls)
             self._late[network] = versions, late
+
+    def judge_attention(self, call: RunningCall[Any], number: int, outputs: Sequence[int]) -> None:
+        """Say which keys an attention that gave NaN was left.
+
+        Args:
+            call: its call.
+            number: the number of that in the log.
+            outputs: the numbers of the tensors that it returned.
+        """
+        if False in map(self.log.tensors.is_finite, outputs):
+            with suppress(Exception), HiddenFromUserCode():  # an observer observes
+                given = signature(type(call.module).forward).bind(None, *call.args, **call.kwargs)
+                masks = [given.arguments.get(name) for name in ("key_padding_mask", "attn_mask")]
+                if text := without_keys(*masks):
+                    self.log.masked[number] = text
 
     def conclude(self) -> None:
         """Judge the calls whose numbers had to be read first."""

@@ -164,6 +164,8 @@ class Recorder:
         tensors, indices = self.finish(number, series, output, new=new, scores=outermost)
         if self.gradients is not None:
             self.gradients.follow_parameters(module)
+        if isinstance(module, nn.MultiheadAttention):
+            self._judging.judge_attention(call, number, indices)
         if outermost and not call.recomputed:
             self._judging.judge(call.network, number, call.record.tensors, tensors, indices)
 

@@ -105,6 +105,7 @@ class TraceLog:
         constant: the outermost calls that returned the same for all items of a batch that differ.
         nonfinite_parameters: the parameters and buffers with NaN or Inf of a call that made some.
         weighted: the layers that hold parameters of their own.
+        masked: for each call whose mask leaves a query no key, which one.
         graded: whether gradients are recorded.
         gradients: for each tensor that got a gradient, the number of that.
         parameter_gradients: for each layer the gradients of its own parameters, by their names.
@@ -139,6 +140,7 @@ class TraceLog:
     constant: set[int] = field(default_factory=set)
     nonfinite_parameters: dict[int, tuple[str, ...]] = field(default_factory=dict)
     weighted: set[int] = field(default_factory=set)
+    masked: dict[int, str] = field(default_factory=dict)
     graded: bool = False
     gradients: dict[int, int] = field(default_factory=dict)
     parameter_gradients: dict[int, dict[str, int | None]] = field(default_factory=dict)

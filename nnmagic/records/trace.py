@@ -9,7 +9,7 @@ from nnmagic.display import units
 from nnmagic.display.table import Table
 from nnmagic.display.units import Shape
 from nnmagic.records.call_log import FAILED, Failure, TraceLog
-from nnmagic.records.findings.nonfinite import first_nonfinite
+from nnmagic.records.findings.origins import Origins
 from nnmagic.records.record import Record, data_frame, joint_norm
 from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
 from nnmagic.records.trace_table import TraceTable
@@ -213,8 +213,11 @@ class Trace(Record):
 
     @property
     def first_nonfinite(self) -> LayerCall | None:
-        """The first call to return NaN from inputs without NaN, or Inf from finite inputs."""
-        call = first_nonfinite(self.log)
+        """The first call to return NaN from inputs without NaN, or Inf from finite inputs.
+
+        An Inf that a later call swallows, as a softmax does that of a mask, is none.
+        """
+        call = Origins(self.log).first
         return None if call is None else self.call(call)
 
     def to_frame(self) -> Any:

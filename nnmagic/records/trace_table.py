@@ -11,7 +11,6 @@ from nnmagic.records import call_log
 from nnmagic.records.call_log import FINISHED, TraceLog
 from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
 from nnmagic.records.findings.misleading import Findings
-from nnmagic.records.findings.nonfinite import first_nonfinite
 from nnmagic.records.findings.verdicts import Verdicts
 from nnmagic.records.record import View, filtered
 from nnmagic.records.shown_iterations import ShownIterations
@@ -117,7 +116,7 @@ class TraceTable:
 
     def _rows(self, lines: Sequence[Line]) -> list[Row]:
         log, verdicts, several = self.log, self.verdicts, len(self.log.networks) > 1
-        first = first_nonfinite(log)
+        first = verdicts.origins.first
         layers, layer_of = log.layers, log.layer
         homes = Counter(layer[1] for layer in {layers[layer_of[call]][:2] for call in self.calls})
         rows = []
@@ -210,7 +209,7 @@ class TraceTable:
             parts[-1] += f" of {len(log):,}"
         if self.verdicts.producers:
             parts.append("NaN or Inf arose")
-        elif self.verdicts.first_received in self.parent:
+        elif self.verdicts.origins.received in self.parent:
             parts.append("NaN or Inf came in")
         if self.findings.bad_gradients:
             parts.append(f"{self.findings.bad_gradients} in the gradients")

@@ -38,7 +38,8 @@ _producer(
     layers=("Sequential", "  0 Net", "  1 Softmax"),
     input=(2, 2),
     output=(2, 2),
-    nonfinite="0",
+    nonfinite="1",
+    said=("2 NaN, made here: of a row that is all -Inf", "made inside"),
     stats={"0": {"inf": 2, "nan": 0}, "1": {"nan": 2}},
 )
 def a_softmax_of_a_row_that_a_layer_masks():

@@ -1,4 +1,4 @@
-"""Which calls of a run produced NaN or Inf, and which only passed it on."""
+"""What a call did with NaN and Inf, and why, in words."""
 
 from math import isnan
 
@@ -18,15 +18,23 @@ def nonfinite_in(log: TraceLog, tensors: tuple[int, ...]) -> tuple[int, int]:
     return int(sum(each.nan for each in measured)), int(sum(each.inf for each in measured))
 
 
-def has_wrong_infinity(log: TraceLog, tensors: tuple[int, ...]) -> bool:
-    """Tell whether an input is infinite where that means something is wrong.
+def is_softmax(log: TraceLog, call: int) -> bool:
+    """Tell whether a call is a softmax, of whose input -Inf is a usual value."""
+    name = log.layer_of(call).type.rpartition(".")[2].replace("_", "").lower()
+    return name in SOFTMAXES
 
-    An attention mask is not: its infinite values are -Inf, its finite ones at most 0.
+
+def is_wrong_input(log: TraceLog, call: int, tensor: int) -> bool:
+    """Tell whether an input holds NaN, or Inf where that means something is wrong.
+
+    An attention mask is not: its infinite values are -Inf, its finite ones at most 0. Neither are
+    the scores of a softmax that a mask was added to.
     """
-    return any(
-        numbers.inf > 0 and not (numbers.inf == numbers.negative_inf and numbers.max <= 0)
-        for numbers in map(log.tensors.statistics_of, tensors)
-    )
+    numbers = log.tensors.statistics_of(tensor)
+    if numbers.nan > 0:
+        return True
+    may_be_masked = is_softmax(log, call) or not numbers.max > 0
+    return numbers.inf > 0 and not (numbers.inf == numbers.negative_inf and may_be_masked)
 
 
 def makes_nonfinite(log: TraceLog, call: int) -> bool:
@@ -37,16 +45,11 @@ def makes_nonfinite(log: TraceLog, call: int) -> bool:
     in_nan, _ = nonfinite_in(log, log.inputs[call])
     if in_nan:
         return False
-    return bool(out_nan) or not has_wrong_infinity(log, log.inputs[call])
+    return bool(out_nan) or not any(is_wrong_input(log, call, each) for each in log.inputs[call])
 
 
-def first_nonfinite(log: TraceLog) -> int | None:
-    """Return the call that was the first to return NaN or Inf that it did not get."""
-    if not holds_nonfinite(log):
-        return None
-    calls = log.returned(range(len(log)))
-    return next((call for call in calls if makes_nonfinite(log, call)), None)
-
+SOFTMAXES = frozenset({"softmax", "softmax2d", "logsoftmax"})
+"""The layers and functions that give NaN of a row that is all -Inf, and of no other -Inf."""
 
 BELOW = {"log": 0, "log2": 0, "log10": 0, "sqrt": 0, "rsqrt": 0, "log1p": -1, "pow": 0}
 """The functions that give NaN of a value below this."""
@@ -56,17 +59,6 @@ AT_ZERO = ("log", "log2", "log10", "rsqrt", "reciprocal")
 
 DIVISIONS = ("div", "truediv", "divide", "true_divide")
 LARGEST = {"float16": 65_504.0}
-
-
-def first_to_get_nonfinite(log: TraceLog) -> int | None:
-    """Return the root call that received NaN or Inf before any call had produced some, or None."""
-    first = first_nonfinite(log)
-    for call in range(len(log) if first is None else first):
-        if log.depth[call] == 0 and not log.is_function(call):
-            inputs = log.inputs[call]
-            if nonfinite_in(log, inputs)[0] or has_wrong_infinity(log, inputs):
-                return call
-    return None
 
 
 def origin(log: TraceLog, call: int) -> str:
@@ -107,8 +99,7 @@ def _between(log: TraceLog, call: int) -> list[str]:
     if not inside:
         return []
     for child in inside:
-        inputs = log.inputs[child]
-        if nonfinite_in(log, inputs)[0] or has_wrong_infinity(log, inputs):
+        if any(is_wrong_input(log, child, each) for each in log.inputs[child]):
             place = log.places[log.place[child]]
             at = f" at {place}" if place else ""
             return [f"in its own code before it calls {log.place_of(child)}{at}"]
@@ -119,6 +110,10 @@ def reason(log: TraceLog, call: int) -> str:
     """Say which operation made NaN or Inf of which values, `""` where that is not known."""
     nan, inf = nonfinite_in(log, log.outputs[call])
     output = log.main_output(call)
+    if call in log.masked:
+        return log.masked[call]
+    if nan and is_softmax(log, call) and nonfinite_in(log, log.inputs[call])[1]:
+        return "of a row that is all -Inf"
     if log.is_function(call) and log.inputs[call]:
         name = log.layer_of(call).type.rpartition(".")[2].strip("_")
         inputs = [log.tensors.statistics_of(tensor) for tensor in log.inputs[call]]

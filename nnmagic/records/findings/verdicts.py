@@ -6,6 +6,7 @@ from nnmagic.display import units
 from nnmagic.display.table import with_ancestors
 from nnmagic.records.call_log import FINISHED, STOPPED, TraceLog
 from nnmagic.records.findings import nonfinite
+from nnmagic.records.findings.origins import Origins
 
 
 class Verdicts:
@@ -22,7 +23,7 @@ class Verdicts:
         last_child: the last call that was made in each.
         dead: the calls that made a tensor of zeros only, where no weights of theirs do that.
         flagged: the calls that deserve a look: the producers, the dead, what failed or was found.
-        first_received: the first root call that got NaN or Inf which no call produced, or None.
+        origins: the same of the whole run.
     """
 
     def __init__(
@@ -33,13 +34,8 @@ class Verdicts:
         self.parent = parent
         self.last_child = {p: call for call, p in parent.items() if p is not None}
         self.has_nonfinite = nonfinite.holds_nonfinite(log)
-        self.producers = {
-            call
-            for call in (parent if self.has_nonfinite else ())
-            if nonfinite.makes_nonfinite(log, call)
-            and not nonfinite.has_wrong_infinity(log, log.inputs[call])
-        }
-        self.first_received = nonfinite.first_to_get_nonfinite(log) if self.has_nonfinite else None
+        self.origins = Origins(log)
+        self.producers = {call for call in self.origins.producers if call in parent}
         self.failing = with_ancestors(parent, [] if log.raised is None else [log.raised])
         failed = (call for call in log.failures if call in parent)
         self.dead = self._dead()
@@ -81,9 +77,7 @@ class Verdicts:
 
     def inherits(self, call: int) -> bool:
         """Tell whether what a call returned is NaN or Inf because what it got was."""
-        nan, inf = nonfinite.nonfinite_in(self.log, self.log.outputs[call])
-        is_producer = call in self.producers or call in self.above_producer
-        return bool(nan or inf) and not is_producer
+        return call in self.origins.heirs and call not in self.above_producer
 
     def flags(self, call: int, unknown: str) -> list[str]:
         """Return what deserves attention, in words.
@@ -101,8 +95,10 @@ class Verdicts:
         if words:
             if call in self.above_producer:
                 words.append("made inside")
-            else:
-                words.append(self._made_here(call) if call in self.producers else "inherited")
+            elif call in self.producers:
+                words.append(self._made_here(call))
+            elif call in self.origins.heirs:
+                words.append("inherited")
         words += self.findings.get(call, ())
         if call in self.dead:
             words.append("all zeros")
@@ -113,13 +109,11 @@ class Verdicts:
     def notes(self) -> list[str]:
         """Return the lines below the table."""
         notes = []
-        first = nonfinite.first_nonfinite(self.log)
+        first, received = self.origins.first, self.origins.received
         if first is not None:
             notes.append(f"first {nonfinite.origin(self.log, first)}{self._at_iteration(first)}")
-        if self.first_received is not None:
-            notes.append(
-                f"{self._first_received(self.first_received)}{self._at_iteration(self.first_received)}"
-            )
+        if received is not None:
+            notes.append(f"{self._first_received(received)}{self._at_iteration(received)}")
         leaves = (call for call in self.parent if call not in self.last_child)
         if any(map(self._is_fused, leaves)):
             notes.append(
