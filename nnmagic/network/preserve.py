@@ -1,7 +1,7 @@
 """Putting a network, and the random state, back after a run."""
 
 import random
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from operator import is_, itemgetter
@@ -11,15 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from nnmagic.contexts import block
+from nnmagic.network.contents import CLOSED, Contents
 from nnmagic.network.fingerprint import is_same
-from nnmagic.network.layers import ATOMS, EVERY_MODULES, Layers, named_buffers
+from nnmagic.network.layers import EVERY_MODULES, Layers, named_buffers
 from nnmagic.tensors.metadata import is_lazy
 from nnmagic.torch_private import buffers_of, parameters_of
-
-CONTAINERS = (dict, OrderedDict, list, set, deque)
-
-CLOSED = ATOMS | {Tensor, nn.Parameter}
-"""The types of the values that hold nothing to be put back."""
 
 PLAIN_CONTAINERS = frozenset({dict, OrderedDict, set})
 
@@ -54,8 +50,7 @@ def preserved(
         (module, type(module), (*module.__dict__,), (*module.__dict__.values(),))
         for module in modules
     ]
-    contents = _Contents()
-    contents.note_all([module.__dict__ for module in modules], layers.own)
+    contents = _contents_of(layers)
     lazy: dict[int, Any] = {}
     for module in modules:
         for registry in (parameters_of(module), buffers_of(module)):
@@ -98,78 +93,27 @@ def values_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
                     tensor.copy_(value)
 
 
+def _contents_of(layers: Layers) -> Contents:
+    """Take note of what the containers among the attributes of modules hold.
+
+    Those that every module has come first, all at once: most of them are empty.
+    """
+    contents, modules = Contents(), [module.__dict__ for module in layers.modules]
+    try:
+        every = list(chain.from_iterable(map(CONTAINERS_OF_EVERY_MODULE, modules)))
+    except KeyError:  # a module that is made in a way of its own
+        every = []
+    if every and PLAIN_CONTAINERS.issuperset(map(type, every)):
+        contents.note_plain(every, CONTENTS_DEPTH)
+        modules = layers.own
+    for attributes in filter(None, modules):
+        contents.note(attributes.values(), CONTENTS_DEPTH)
+    return contents
+
+
 def _another(lazy: Any) -> torch.Tensor:
     """Return an uninitialized tensor for a run to fill: it becomes a full one in place."""
     return type(lazy)(requires_grad=lazy.requires_grad, device=lazy.device, dtype=lazy.dtype)
-
-
-class _Contents:
-    """What is in plain containers, and in those within them."""
-
-    def __init__(self) -> None:
-        self.filled: dict[int, tuple[Any, Any]] = {}
-        self.empty: list[Any] = []  # most of the containers that every module has
-        self._closed = set(CLOSED)
-
-    def note_all(self, modules: list[dict[str, Any]], own: list[dict[str, Any]]) -> None:
-        """Take note of what the attributes of modules hold.
-
-        The containers that every module has come first, all at once: most of them are empty.
-
-        Args:
-            modules: all attributes of each module.
-            own: those of them that not every module has, and that may hold something.
-        """
-        try:
-            every = list(chain.from_iterable(map(CONTAINERS_OF_EVERY_MODULE, modules)))
-        except KeyError:  # a module that is made in a way of its own
-            every = []
-        if every and PLAIN_CONTAINERS.issuperset(map(type, every)):
-            self.empty += [each for each in every if not each]
-            self.note([each for each in every if each], CONTENTS_DEPTH)
-            for attributes in filter(None, own):
-                self.note(attributes.values(), CONTENTS_DEPTH)
-        else:
-            for attributes in modules:
-                self.note(attributes.values(), CONTENTS_DEPTH)
-
-    def note(self, values: Iterable[Any], depth: int) -> None:
-        """Take note of what is in those of the values that are containers."""
-        for value in values:
-            kind = type(value)
-            if kind in self._closed:
-                continue
-            if kind in CONTAINERS or issubclass(kind, CONTAINERS):
-                if not value:
-                    self.empty.append(value)
-                elif id(value) not in self.filled:
-                    self.filled[id(value)] = value, value.copy()
-                    if depth > 1:
-                        inside = value.values() if issubclass(kind, dict) else value
-                        if not self._closed.issuperset(map(type, inside)):
-                            self.note(inside, depth - 1)
-            elif issubclass(kind, Tensor | nn.Module):
-                self._closed.add(kind)  # a tensor holds nothing, the modules are all noted
-            elif depth > 1:
-                self.note(_inside(value), depth - 1)
-
-    def put_back(self) -> None:
-        """Let every container have what it had."""
-        for container in filter(None, self.empty):
-            container.clear()
-        for container, content in self.filled.values():
-            container.clear()
-            (container.extend if isinstance(container, list | deque) else container.update)(content)
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    if isinstance(value, tuple):
-        return value
-    kind = type(value)
-    if kind.__module__ in ("builtins", "torch") or isinstance(value, nn.Module | Tensor | type):
-        return ()
-    # an object of the user's: its attributes are a container too
-    return [vars(value)] if hasattr(value, "__dict__") else ()
 
 
 @block

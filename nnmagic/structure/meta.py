@@ -14,6 +14,7 @@ from nnmagic.contexts import block
 from nnmagic.network.failures import first_line
 from nnmagic.network.layers import ATOMS, Layers, modules_of, named_parameters
 from nnmagic.network.preserve import preserved, random_state_kept
+from nnmagic.structure.leftovers import nothing_left
 from nnmagic.structure.meta_rules import FLOATS, META
 from nnmagic.structure.packed import are_packed, holds_packed, packed_on_meta
 from nnmagic.tensors.metadata import is_lazy
@@ -83,7 +84,7 @@ def on_meta(value: Any, fakes: FakeTensors | None = None) -> Any:
         value: a tensor, or any nesting of tuples, lists, dictionaries and dataclasses.
         fakes: makes fake tensors instead; None for the meta device.
     """
-    return _mapped(value, _MetaTensors(fakes))
+    return _mapped(value, _MetaTensors(fakes, anew=True))
 
 
 def _mapped(value: Any, meta_tensors: "_MetaTensors") -> Any:
@@ -109,10 +110,16 @@ def _mapped(value: Any, meta_tensors: "_MetaTensors") -> Any:
 
 
 class _MetaTensors:
-    """Gives every tensor one meta tensor, always the same, so that tied tensors stay tied."""
+    """Gives every tensor one meta tensor, always the same, so that tied tensors stay tied.
 
-    def __init__(self, fakes: FakeTensors | None) -> None:
+    Args:
+        fakes: makes fake tensors instead; None for the meta device.
+        anew: whether one that is on meta already gets another one too.
+    """
+
+    def __init__(self, fakes: FakeTensors | None, *, anew: bool = False) -> None:
         self._fakes = fakes
+        self._anew = anew
         self._made_of: dict[int, torch.Tensor] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -122,9 +129,12 @@ class _MetaTensors:
             empty = self._made_of[id(tensor)] = made(tensor)
         return empty
 
-    @staticmethod
-    def _made(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_meta:
+    def clear(self) -> None:
+        """Let go of the meta tensors."""
+        self._made_of.clear()
+
+    def _made(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_meta and not self._anew:
             return tensor
         kind = type(tensor)
         if (
@@ -164,11 +174,12 @@ def networks_on_meta(
         layers: the network's layers as they are now, where they are at hand.
 
     Yields:
-        A list that fills with what to say of such hooks.
+        A list that fills with what to say of such hooks, and of tensors that stay.
     """
-    meta_tensors, failed_hooks = _MetaTensors(fakes), list[str]()
+    meta_tensors, remarks = _MetaTensors(fakes), list[str]()
+    layers = layers or Layers(network)
     kept = preserved(network, buffers=fakes is not None, layers=layers)
-    with kept as layers, random_state_kept():
+    with nothing_left(layers, remarks), kept, random_state_kept():
         packed = False
         for module, own in zip(layers.modules, layers.own, strict=True):
             if isinstance(module, torch.jit.ScriptModule):
@@ -176,7 +187,7 @@ def networks_on_meta(
             attributes = module.__dict__
             for hooks in (attributes[private.FORWARD_HOOKS], attributes[private.FORWARD_PRE_HOOKS]):
                 if hooks:
-                    hooks.update({k: _tolerant(v, failed_hooks) for k, v in hooks.items()})
+                    hooks.update({k: _tolerant(v, remarks) for k, v in hooks.items()})
             for held in (attributes[private.PARAMETERS], attributes[private.BUFFERS]):
                 for name, tensor in held.items():
                     if tensor is not None:
@@ -186,8 +197,11 @@ def networks_on_meta(
                 for name, value in own.items():
                     if _holds_tensor(value):
                         attributes[name] = _mapped(value, meta_tensors)
-        with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(packed):
-            yield failed_hooks
+        try:
+            with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(packed):
+                yield remarks
+        finally:
+            meta_tensors.clear()
 
 
 def _tolerant(hook: Any, failed: list[str]) -> Any:

@@ -8,7 +8,14 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from nnmagic.structure.meta_rules import BEYOND_META, META, RULES, is_dense
-from nnmagic.torch_private import DisableTorchFunction, TorchDispatchMode, schema_of, storage_id
+from nnmagic.torch_private import (
+    DisableTorchFunction,
+    TorchDispatchMode,
+    schema_of,
+    storage_id,
+    tree_leaves,
+    tree_map_only,
+)
 
 PLAIN = frozenset(
     {int, float, bool, complex, str, type(None)}
@@ -94,10 +101,27 @@ class MetaMode(LightMode):
         __tracebackhide__ = True
         kwargs = kwargs or {}
         kernel = None if types else self.kernel_of(func)
-        output = func(*args, **kwargs) if kernel is None else kernel(args, kwargs)
+        try:
+            output = func(*args, **kwargs) if kernel is None else kernel(args, kwargs)
+        except RuntimeError:
+            together = _without_values(args, kwargs)
+            if together is None:
+                raise
+            output = func(*together[0], **together[1])
         if self.count is not None:
             self.count(func, args, kwargs, output)
         return output
+
+
+def _without_values(args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+    """Return arguments of which some have values without them; None if all have, or none.
+
+    A forward may keep tensors in a cache outside the network, from a run with values.
+    """
+    tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+    if len({each.is_meta for each in tensors}) < 2:
+        return None
+    return tree_map_only(Tensor, lambda each: each.to(META), (args, kwargs))
 
 
 def _kernel_for(func: Any) -> Kernel | None:

@@ -1,7 +1,7 @@
 """The optimizers of torch: their names, and the state that they keep."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
@@ -27,19 +27,27 @@ def optimizer_names() -> tuple[str, ...]:
     return (*sorted(OPTIMIZERS), "momentum")
 
 
-def optimizer_bytes(parameters: Iterable[torch.Tensor], name: str) -> int:
+Form = tuple[tuple[int, ...], torch.dtype]
+"""The shape and the dtype of a parameter."""
+
+
+def forms_of(parameters: Iterable[torch.Tensor]) -> Counter[Form]:
+    """Return how many parameters have each shape and dtype."""
+    return Counter((tuple(each.shape), each.dtype) for each in parameters)
+
+
+def optimizer_bytes(forms: Mapping[Form, int], name: str) -> int:
     """Return the bytes of an optimizer's state after its first step.
 
     The step is really taken, by parameters of the same forms on the meta device.
 
     Args:
-        parameters: what it is to step.
+        forms: the shapes and dtypes of what it is to step, and how many parameters have each.
         name: a class of `torch.optim` in lower case, or `"momentum"`, which is SGD with momentum.
 
     Raises:
         Exception: whatever the optimizer raises on such parameters.
     """
-    forms = Counter((tuple(each.shape), each.dtype) for each in parameters)
     return sum(times * _state_bytes(name, *form) for form, times in forms.items())
 
 

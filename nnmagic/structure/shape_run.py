@@ -91,7 +91,7 @@ class ShapeRun:
         self.mode = MetaMode(META_CACHE, self.counter.count) if by_rule else self.counter
         self.observer = ShapeObserver(request.naming, self.counter, sets_aside=by_rule)
         self.remarks: list[str] = []
-        self.failed_hooks: list[str] = []
+        self.late_remarks: list[str] = []
 
     def make(self) -> None:
         """Make the call."""
@@ -99,23 +99,28 @@ class ShapeRun:
         request, network, fakes = self.request, self.request.network, self.fakes
         if fakes is None and casts(device_of(network)) and not takes_fake_tensors(network):
             self.remarks.append("autocast is ignored for recurrent, quantised and lazy layers")
-        arguments = request.args, dict(request.kwargs)
         with (
             _unfused(without_graph=request.own_input),
-            networks_on_meta(network, fakes, self.layers) as self.failed_hooks,
+            networks_on_meta(network, fakes, self.layers) as self.late_remarks,
         ):
-            if request.own_input:
-                set_training(
-                    network, training=False
-                )  # put back with everything else when the network leaves meta
-            empty = on_meta(arguments, fakes)
-            # what is known of values comes first: the rules know no values
-            known = known_values(self.layers.modules, arguments, empty, all_small=fakes is not None)
-            with self.mode, known, observed(self.observer):
-                request.function(*empty[0], **empty[1])
+            if request.own_input:  # put back with everything else when the network leaves meta
+                set_training(network, training=False)
+            self._call()
             if self.counts.lazy:
                 self.remarks.append("lazy parameters are counted as this input would make them")
                 self.counts = Counts(Layers(network))
+
+    def _call(self) -> None:
+        """Call the network on meta; its tensors end with this frame."""
+        __tracebackhide__ = True
+        arguments = self.request.args, dict(self.request.kwargs)
+        empty = on_meta(arguments, self.fakes)
+        # what is known of values comes first: the rules know no values
+        known = known_values(
+            self.layers.modules, arguments, empty, all_small=self.fakes is not None
+        )
+        with self.mode, known, observed(self.observer):
+            self.request.function(*empty[0], **empty[1])
 
     def summary(self, failure: str = "") -> Summary:
         """Return the structure of what has run."""
@@ -141,7 +146,7 @@ class ShapeRun:
                 *request.notes,
                 *self.remarks,
                 *map(opaque_note, counts.opaque),
-                *dict.fromkeys(self.failed_hooks),
+                *dict.fromkeys(self.late_remarks),
             ),
         )
 

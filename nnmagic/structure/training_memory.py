@@ -1,5 +1,6 @@
 """The memory of a training step: gradients, the optimizer's state, what backward needs."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
@@ -19,7 +20,7 @@ from nnmagic.network.layers import (
 from nnmagic.records.summary_rows import TrainingStep
 from nnmagic.structure.meta import FakeTensors, networks_on_meta, on_meta, takes_fake_tensors
 from nnmagic.structure.meta_values import known_values
-from nnmagic.structure.optimizers import optimizer_bytes
+from nnmagic.structure.optimizers import Form, forms_of, optimizer_bytes
 from nnmagic.tensors.metadata import bytes_of, is_lazy
 from nnmagic.torch_private import storage_id
 
@@ -88,32 +89,25 @@ def training_step(
         train: whether to run in train mode; else as the network is.
     """
     fakes = FakeTensors(device_of(network)) if takes_fake_tensors(network) else None
-    parameters = _trainable(network)
+    forms, gradient_bytes = _trainable(network)
     saved_bytes = state_bytes = None
     unknown = list[str]()
     try:
         with torch.inference_mode(False), torch.enable_grad(), networks_on_meta(network, fakes):
-            if train:
-                set_training(
-                    network, training=True
-                )  # put back with everything else when the network leaves meta
-            given = on_meta((args, kwargs), fakes)
-            saved = SavedTensors(network)
-            known = known_values(modules_of(network), (args, kwargs), given, all_small=True)
-            with known, saved.noted():
-                call(*given[0], **given[1])
-            saved_bytes = saved.bytes
-            parameters = _trainable(network)  # lazy ones are made now
+            if train:  # put back with everything else when the network leaves meta
+                set_training(network, training=True)
+            saved_bytes = _saved_bytes(network, args, kwargs, call, fakes)
+            forms, gradient_bytes = _trainable(network)  # lazy ones are made now
     except Exception as error:  # noqa: BLE001 - whatever a forward raises in training
         mode = " in train mode" if train else ""
         unknown.append(f"saved for backward unknown: the forward fails{mode}: {first_line(error)}")
     try:
-        state_bytes = optimizer_bytes(parameters, optimizer)
+        state_bytes = optimizer_bytes(forms, optimizer)
     except Exception as error:  # noqa: BLE001 - an optimizer may refuse such parameters
         unknown.append(f"state of {optimizer} unknown: {first_line(error)}")
     return TrainingStep(
         optimizer=optimizer,
-        gradient_bytes=sum(map(bytes_of, parameters)),
+        gradient_bytes=gradient_bytes,
         optimizer_bytes=state_bytes,
         saved_bytes=saved_bytes,
         estimated=any(isinstance(module, nn.RNNBase) for module in modules_of(network)),
@@ -121,6 +115,27 @@ def training_step(
     )
 
 
-def _trainable(network: nn.Module) -> list[torch.Tensor]:
-    parameters = named_parameters(network).values()
-    return [each for each in parameters if each.requires_grad and not is_lazy(each)]
+def _saved_bytes(
+    network: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    call: Callable[..., Any],
+    fakes: FakeTensors | None,
+) -> int:
+    """Return what a call of a network that is on meta saves for its backward."""
+    given = on_meta((args, kwargs), fakes)
+    saved = SavedTensors(network)
+    known = known_values(modules_of(network), (args, kwargs), given, all_small=True)
+    with known, saved.noted():
+        call(*given[0], **given[1])
+    return saved.bytes
+
+
+def _trainable(network: nn.Module) -> tuple[Counter[Form], int]:
+    """Return the shapes and dtypes of the parameters that get gradients, and their bytes."""
+    parameters = [
+        each
+        for each in named_parameters(network).values()
+        if each.requires_grad and not is_lazy(each)
+    ]
+    return forms_of(parameters), sum(map(bytes_of, parameters))

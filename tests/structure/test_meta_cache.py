@@ -248,13 +248,17 @@ def test_forward_mode_is_whole():
 def test_hooks_that_save_tensors_see_all():
     saved = []
 
+    def keep(tensor):
+        saved.append(tensor.shape)
+        return tensor
+
     class Saving(nn.Module):
         def __init__(self):
             super().__init__()
             self.layers = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
 
         def forward(self, x):
-            with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda kept: kept):
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
                 return self.layers(x)
 
     nnmagic.summary(Saving(), torch.rand(2, 3))

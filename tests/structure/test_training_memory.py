@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 import nnmagic
 from nnmagic.network.naming import Naming
 from nnmagic.structure.describe import describe
-from nnmagic.structure.optimizers import OPTIMIZERS, optimizer_bytes, optimizer_names
+from nnmagic.structure.optimizers import OPTIMIZERS, forms_of, optimizer_bytes, optimizer_names
 from nnmagic.structure.shape_run import MetaRequest
 from nnmagic.structure.training_memory import SavedTensors, training_step
 
@@ -119,13 +119,13 @@ def test_the_state_equals_that_of_an_optimizer_that_stepped(name):
     tensors = [v for state in optimizer.state.values() for v in state.values()]
     real = sum(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))
     trainable = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    assert optimizer_bytes(trainable, name) == real
+    assert optimizer_bytes(forms_of(trainable), name) == real
 
 
 @pytest.mark.parametrize("name", sorted(set(optimizer_names()) & REFUSING))
 def test_an_optimizer_that_refuses_the_parameters_raises_its_own_error(name):
     with pytest.raises((TypeError, ValueError, RuntimeError), match=r"closure|2D|dense"):
-        optimizer_bytes(nn.Linear(4, 5).parameters(), name)
+        optimizer_bytes(forms_of(nn.Linear(4, 5).parameters()), name)
 
 
 def test_a_frozen_parameter_gets_no_gradient_and_a_tied_one_gets_one():
