@@ -290,6 +290,38 @@ def test_distances_that_are_no_product_are_named():
     assert summary.uncounted == (("_cdist_forward", 1),)
 
 
+SOLVERS = {
+    "solve": lambda x: torch.linalg.solve(x, x),
+    "tensorsolve": lambda x: torch.linalg.tensorsolve(x[0].view(2, 2, 4), x[0, :, 0].view(2, 2)),
+    "svd": torch.linalg.svd,
+    "svdvals": torch.linalg.svdvals,
+    "pinv": torch.linalg.pinv,
+    "det": torch.linalg.det,
+    "slogdet": torch.linalg.slogdet,
+    "logdet": torch.logdet,
+    "eigh": lambda x: torch.linalg.eigh(x + x.mT),
+    "eigvalsh": lambda x: torch.linalg.eigvalsh(x + x.mT),
+    "matrix_rank": torch.linalg.matrix_rank,
+    "cond": torch.linalg.cond,
+    "nuclear norm": lambda x: torch.linalg.matrix_norm(x, "nuc"),
+    "geqrf": lambda x: torch.geqrf(x)[0],
+    "inv": torch.linalg.inv,
+    "qr": torch.linalg.qr,
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_solvers_and_decompositions_are_unknown_and_named(name):
+    x = torch.rand(2, 4, 4) + 4 * torch.eye(4)
+    net = nn.Sequential(nn.Linear(4, 4), Calling(SOLVERS[name]))
+
+    summary = nnmagic.summary(net, x)
+
+    assert [row.flops for row in summary.rows] == [None, 2 * 8 * 16, None]
+    assert summary.total_flops is None
+    assert len(summary.uncounted) == 1
+
+
 @pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="torch has no grouped products")
 @pytest.mark.parametrize(
     ("left", "right", "flops"),
