@@ -42,3 +42,35 @@ class Owning(nn.Module):
 
     def forward(self, ids):
         return self.head(self.embedding(ids)) * self.scale[0]
+
+
+class Scaled(torch.Tensor):
+    """Keeps its values as int8 and a scale for each row, and claims to be float32."""
+
+    @staticmethod
+    def __new__(cls, codes, scale):
+        return torch.Tensor._make_wrapper_subclass(cls, codes.shape, dtype=torch.float32)
+
+    def __init__(self, codes, scale):
+        self.codes, self.scale = codes, scale
+
+    def __tensor_flatten__(self):
+        return ["codes", "scale"], None
+
+    @staticmethod
+    def __tensor_unflatten__(parts, context, size, stride):
+        return Scaled(parts["codes"], parts["scale"])
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        if function in (torch.ops.aten.detach.default, torch.ops.aten.alias.default):
+            return cls(args[0].codes, args[0].scale)
+
+        def plain(value):
+            return value.codes * value.scale if isinstance(value, cls) else value
+
+        return function(*map(plain, args), **(kwargs or {}))
+
+
+def scaled(rows, columns):
+    return Scaled(torch.ones(rows, columns, dtype=torch.int8), torch.ones(rows, 1))

@@ -26,8 +26,8 @@ PRODUCTS_WITHOUT_FORMULA = """
     _cdist _cslt_sparse _fft _linalg_det _linalg_eig _linalg_slogdet _linalg_solve _linalg_svd
     _lstm_mps _sparse _weight_int4pack bilinear cholesky conv einsum geqrf gru inner
     linalg_cholesky linalg_eig linalg_householder linalg_inv linalg_ldl linalg_lstsq linalg_lu
-    linalg_matrix_exp linalg_matrix_sqrth linalg_polar linalg_qr linalg_solve linalg_svd lstm
-    lu_solve matmul ormqr rnn_ scaled_dot_product sparse_sampled tensordot triangular_solve
+    linalg_matrix_exp linalg_matrix_sqrth linalg_pinv linalg_polar linalg_qr linalg_solve linalg_svd
+    lstm lu_solve matmul ormqr rnn_ scaled_dot_product sparse_sampled tensordot triangular_solve
 """
 """Prefixes of the names of torch operations that multiply and add but have no formula."""
 

@@ -65,9 +65,25 @@ def is_lazy(tensor: torch.Tensor) -> bool:
     return isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer)
 
 
+def parts_of(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the plain tensors that a subclass keeps its values in; the tensor itself elsewhere.
+
+    A quantised weight, for one, is integers and their scales, whatever dtype it claims.
+    """
+    if type(tensor) in PLAIN or tensor.is_nested:
+        return [tensor]
+    try:
+        names, _ = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
+        return [part for name in names for part in parts_of(getattr(tensor, name))]
+    except Exception:  # noqa: BLE001 - most subclasses have none, and one may refuse
+        return [tensor]
+
+
 def bytes_of(tensor: torch.Tensor) -> int:
-    """Return `numel * element_size`."""
-    return tensor.numel() * tensor.element_size()
+    """Return `numel * element_size`, of a subclass that keeps its values in others theirs."""
+    if type(tensor) in PLAIN:
+        return tensor.numel() * tensor.element_size()
+    return sum(part.numel() * part.element_size() for part in parts_of(tensor))
 
 
 def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
@@ -87,9 +103,10 @@ def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 def storage_of(tensor: torch.Tensor) -> tuple[int, int]:
     """Return what is equal for tensors that share a storage, and the bytes in it."""
+    first, *others = parts_of(tensor)
     try:
-        storage = tensor.untyped_storage()
-        return storage_id(tensor), storage.nbytes()
+        size = first.untyped_storage().nbytes() + sum(map(bytes_of, others))
+        return storage_id(first), size
     except (RuntimeError, NotImplementedError):
         return id(tensor), bytes_of(tensor)  # one without a storage, such as a sparse one
 

@@ -1,8 +1,9 @@
 """Sums over the layers against what each layer counts alone."""
 
 import pytest
+import torch
 import torchvision
-from odd_layers import Owning
+from odd_layers import Owning, scaled
 from torch import nn
 
 import nnmagic
@@ -67,3 +68,29 @@ def test_parameters_without_a_shape_are_left_out_of_the_sums():
 
     assert counts.lazy
     assert counts.below(net) == (20, 20, 80)
+
+
+def test_packed_subclasses_are_counted_by_the_bytes_that_they_keep():
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    net[0].weight = nn.Parameter(scaled(3, 4), requires_grad=False)
+    net.register_buffer("table", scaled(5, 5))
+
+    summary, params = nnmagic.summary(net, torch.rand(2, 4)), nnmagic.params(net)
+
+    first, last = (3 * 4 + 3 * 4) + 4 * 3, 4 * (3 * 2 + 2)
+    assert [row.param_bytes for row in summary.rows] == [first + last, first, 0, last]
+    assert summary.param_bytes == params.total_bytes == first + last
+    assert summary.buffer_bytes == 5 * 5 + 4 * 5
+    assert [row.bytes for row in params.rows] == [3 * 4 + 3 * 4, 4 * 3, 4 * 6, 4 * 2]
+
+
+def test_weights_quantised_by_torchao_are_integers_and_scales():
+    torchao = pytest.importorskip("torchao.quantization")
+    net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 32))
+    torchao.quantize_(net, torchao.Int8WeightOnlyConfig())
+
+    summary = nnmagic.summary(net, torch.rand(2, 64))
+
+    integers, rows = 64 * 128 + 128 * 32, 128 + 32
+    assert summary.param_bytes == integers + rows * (4 + 1) + 4 * rows  # scales, zeros, biases
+    assert nnmagic.params(net).total_bytes == 13_728

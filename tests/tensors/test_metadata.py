@@ -1,5 +1,6 @@
 import pytest
 import torch
+from odd_layers import Scaled, scaled
 from torch import nn
 
 from nnmagic.tensors.metadata import (
@@ -81,3 +82,20 @@ def test_a_storage_counts_once_and_no_more_than_it_holds():
     assert storage_bytes([whole[:4], whole[4:6]]) == 24
     assert storage_bytes([row.expand(100)]) == 4
     assert storage_bytes([whole, row, nn.LazyLinear(3).weight]) == 44
+
+
+def test_the_bytes_of_a_subclass_are_those_of_the_tensors_it_keeps():
+    weight = scaled(3, 4)
+    within = Scaled(scaled(3, 4), torch.ones(1))
+
+    assert bytes_of(weight) == 3 * 4 + 3 * 4
+    assert bytes_of(within) == bytes_of(weight) + 4
+    assert storage_bytes([weight, weight]) == bytes_of(weight)
+    assert storage_bytes([weight, torch.ones(2)]) == bytes_of(weight) + 8
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_bytes_of_a_nested_tensor_are_those_of_its_values():
+    ragged = torch.nested.nested_tensor([torch.ones(2, 4), torch.ones(3, 4)], layout=torch.jagged)
+
+    assert bytes_of(ragged) == (2 + 3) * 4 * 4
