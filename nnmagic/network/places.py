@@ -76,9 +76,9 @@ def place_text(path: str, line: int) -> str:
 
 
 def raising_line(error: BaseException) -> str:
-    """Return the innermost piece of the user's code that an exception passed through.
+    """Return the innermost line of the user's code that an exception passed through.
 
-    With its place: `“x.sum() > 0” (model.py:12)`; `""` where only torch's own code ran.
+    With its place: `“if x.sum() > 0:” (model.py:12)`; `""` where only torch's own code ran.
     """
     step, innermost = error.__traceback__, None
     while step is not None:
@@ -87,16 +87,12 @@ def raising_line(error: BaseException) -> str:
         step = step.tb_next
     if innermost is None:
         return ""
-    code, line = innermost.tb_frame.f_code, innermost.tb_lineno
-    path = code.co_filename
-    source = linecache.getline(path, line)
-    _, last, start, end = list(code.co_positions())[innermost.tb_lasti // 2]
-    piece = source.encode()[start:end].decode(errors="replace") if last == line else source
+    path, line = innermost.tb_frame.f_code.co_filename, innermost.tb_lineno
+    source = printable(linecache.getline(path, line).strip()[:LONGEST_LINE])
     place = f"{os.path.basename(path)}:{line}"
     if not source:
         return place
-    quoted = f"“{printable(piece.strip()[:LONGEST_LINE])}”"
-    return f"{quoted} ({place})" if _is_file(path) else quoted
+    return f"“{source}” ({place})" if _is_file(path) else f"“{source}”"
 
 
 @lru_cache

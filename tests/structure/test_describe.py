@@ -88,11 +88,11 @@ def test_a_call_that_needs_values_is_made_for_real(name):
 @pytest.mark.parametrize(
     ("name", "code"),
     [
-        ("an if", "“x.sum() > 0”"),
-        ("repeated by computed counts", "“x.repeat_interleave(counts, 0)”"),
-        ("a sparse matrix", "“torch.sparse.mm(net.adjacency, net.fc(x))”"),
-        ("autocast by the device", "“torch.autocast(device_type=x.device.type)”"),
-        ("flex attention", "“flex_attention("),
+        ("an if", "net.fc(x) if x.sum() > 0 else x"),
+        ("repeated by computed counts", "“return x.repeat_interleave(counts, 0)”"),
+        ("a sparse matrix", "“return torch.sparse.mm(net.adjacency, net.fc(x))”"),
+        ("autocast by the device", "“with torch.autocast(device_type=x.device.type):”"),
+        ("flex attention", "“return flex_attention("),
     ],
 )
 def test_one_line_names_the_code_that_needed_values(name, code):
