@@ -92,7 +92,8 @@ def is_kernel(shell: Any) -> bool:
 class ShownStatements(ast.NodeTransformer):
     """Wraps `%nn...` statements in `display`, and leaves a cell's last expression to IPython.
 
-    An assignment, an argument or a condition is no statement, and shows nothing.
+    An assignment, an argument or a condition is no statement, and shows nothing. Of a silent cell,
+    such as those of a file in `%run`, IPython shows no last expression: it is wrapped too.
 
     Args:
         magics: the names of the line magics.
@@ -100,11 +101,22 @@ class ShownStatements(ast.NodeTransformer):
 
     def __init__(self, magics: frozenset[str]) -> None:
         self.magics = magics
+        self.is_silent = False
+        # every cell is executed, and between those two events only one that is not silent is run
+        self.events = {
+            "pre_execute": lambda: self._take_for(silent=True),
+            "pre_run_cell": lambda info: self._take_for(silent=False),
+            "post_execute": lambda: self._take_for(silent=False),
+        }
+
+    def _take_for(self, *, silent: bool) -> None:
+        self.is_silent = silent
 
     def visit_Module(self, node: ast.Module) -> ast.Module:
-        """Change all but the last statement of a cell."""
+        """Change the statements of a cell, its last expression only where nothing else shows it."""
         for i, statement in enumerate(node.body):
-            if i < len(node.body) - 1 or not isinstance(statement, ast.Expr):
+            is_last = i == len(node.body) - 1 and isinstance(statement, ast.Expr)
+            if not is_last or self.is_silent:
                 node.body[i] = self.visit(statement)
         return node
 

@@ -12,7 +12,10 @@ def load(shell: Any) -> None:
     """Give the shell the magics, their display as statements, and their completion."""
     shell.register_magics(NNMagics)
     names = frozenset(NNMagics.magics["line"])
-    shell.ast_transformers.append(ShownStatements(names))
+    shown = ShownStatements(names)
+    shell.ast_transformers.append(shown)
+    for event, callback in shown.events.items():
+        shell.events.register(event, callback)
     magics = {name: shell.find_magic(name, "line") for name in names}
     shell.Completer.custom_matchers.append(MagicCompletions(shell, magics).matcher)
     show_widgets(shell)
@@ -25,9 +28,10 @@ def unload(shell: Any) -> None:
         for name in magics:
             manager.magics[kind].pop(name, None)
     manager.registry.pop(NNMagics.__name__, None)
-    shell.ast_transformers[:] = [
-        each for each in shell.ast_transformers if not isinstance(each, ShownStatements)
-    ]
+    for shown in [each for each in shell.ast_transformers if isinstance(each, ShownStatements)]:
+        shell.ast_transformers.remove(shown)
+        for event, callback in shown.events.items():
+            shell.events.unregister(event, callback)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [
         each for each in matchers if getattr(each, "matcher_identifier", "") != "nnmagic"

@@ -63,3 +63,64 @@ def test_nothing_is_left_after_unloading(outputs):
     assert kinds(outputs[8]) == ["table", "widget"]
     assert outputs[10][0].text == "True\n"
     assert kinds(outputs[11]) == ["table"]
+
+
+def write(path, *cells):
+    if path.suffix == ".ipynb":
+        code = [nbformat.v4.new_code_cell(cell) for cell in cells]
+        nbformat.write(nbformat.v4.new_notebook(cells=code), path)
+    else:
+        path.write_text("\n".join(cells))
+    return path
+
+
+def shown(session):
+    return [data["text/plain"].split(" ")[0] for data in session.displayed]
+
+
+CELLS = {
+    "a summary": (["%nnsummary"], ["NeuralNetwork"]),
+    "a trace": (["%nntrace net"], ["net"]),
+    "parameters": (["%nnparams net"], ["net"]),
+    "after other lines": (["y = 1", "%nnsummary net"], ["net"]),
+    "two of them": (["%nnsummary net", "%nnparams net"], ["net", "net"]),
+    "in a loop": (["for _ in range(2):\n    %nnsummary net"], ["net", "net"]),
+    "silenced": (["%nnsummary net;"], []),
+    "assigned": (["s = %nnsummary net"], []),
+    "followed by something else": (["%nnsummary net", "y = 1"], ["net"]),
+    "no magic of ours": (["%pwd"], []),
+}
+
+
+@pytest.mark.parametrize("suffix", [".ipy", ".ipynb"])
+@pytest.mark.parametrize("name", CELLS)
+def test_a_magic_in_a_file_that_is_run_is_shown(name, suffix, session, tmp_path):
+    cells, expected = CELLS[name]
+    path = write(tmp_path / f"file{suffix}", "from torch import nn\nnet = nn.Linear(2, 2)", *cells)
+
+    session.run(f"%run {path}")
+
+    assert shown(session) == expected
+
+
+def test_a_cell_that_runs_a_file_shows_its_own_last_magic_once(session, tmp_path):
+    session.run("net = nn.Linear(2, 2)")
+    path = write(tmp_path / "file.ipynb", "%nnsummary net", "%nnsummary net")
+
+    session.run(f"%run {path}\n%nnsummary net")  # which IPython shows by itself
+
+    assert shown(session) == ["net", "net"]
+    assert session.run("%nnparams net").title == "net"
+    assert shown(session) == ["net", "net"]
+
+
+def test_unloading_takes_the_callbacks_back(session):
+    shell = session.shell
+    before = {event: len(callbacks) for event, callbacks in shell.events.callbacks.items()}
+
+    shell.run_line_magic("unload_ext", "nnmagic")
+    without = {event: len(callbacks) for event, callbacks in shell.events.callbacks.items()}
+    shell.run_line_magic("load_ext", "nnmagic")
+
+    assert sum(before.values()) == sum(without.values()) + 3
+    assert {event: len(each) for event, each in shell.events.callbacks.items()} == before
