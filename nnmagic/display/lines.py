@@ -7,6 +7,7 @@ from typing import Any
 
 from nnmagic.display import units
 from nnmagic.display.table import (
+    LONGEST_LINE,
     TEXT_KINDS,
     Cell,
     Column,
@@ -129,7 +130,7 @@ def cell_text(column: Column, cell: Cell) -> str:
         case Noted(number, words):
             return f"{units.numbers(number)[0]}, {units.printable(words)}"
         case TensorShape(shape, odd):
-            return f"{units.shape(shape)} {odd}".rstrip()
+            return f"{units.cut(units.shape(shape), LONGEST_LINE)} {odd}".rstrip()
         case Histogram():
             return histogram_glyphs(cell)
         case tuple():

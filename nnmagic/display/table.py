@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
-from nnmagic.display.units import Shape, plural
+from nnmagic.display.units import Shape, cut, plural
 
 
 class State:
@@ -31,6 +31,13 @@ class State:
 Kind = Literal["text", "flags", "shape", "count", "bytes", "share", "number", "pair", "histogram"]
 
 TEXT_KINDS = ("text", "flags", "shape")
+
+
+LONGEST_CELL = 200
+"""How many characters a text has in a cell; a user's own `extra_repr` may have millions."""
+
+LONGEST_LINE = 2000
+"""How many a heading or a note has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +183,11 @@ class Table:
     flat: bool = False
     beside: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heading", cut(self.heading, LONGEST_LINE))
+        notes = tuple(cut(note, LONGEST_LINE) for note in self.notes)
+        object.__setattr__(self, "notes", notes)
+
     def cells(self, key: str) -> list[Cell]:
         """Return the cells of a column, row by row; an empty text where a row has none."""
         place = next(i for i, column in enumerate(self.columns) if column.key == key)
@@ -183,8 +195,12 @@ class Table:
             not place or not (row.message or row.state & State.CONTEXT) for row in self.rows
         ]
         subjects = [row.subject for row, has in zip(self.rows, has_cell, strict=True) if has]
-        cells = iter(self.columns[place].of(subjects))
+        cells = iter(map(_bounded, self.columns[place].of(subjects)))
         return [next(cells) if has else "" for has in has_cell]
+
+
+def _bounded(cell: Cell) -> Cell:
+    return cut(cell, LONGEST_CELL) if isinstance(cell, str) else cell
 
 
 def bounded(levels: Sequence[int], needed: Iterable[int], limit: int) -> list[int]:

@@ -22,6 +22,13 @@ def printable(text: str) -> str:
     )
 
 
+def cut(text: str, longest: int) -> str:
+    """Return the beginning of a text that is too long for a display, which says how long it is."""
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}… ({len(text):,} characters)"
+
+
 def count(number: int | None) -> str:
     """Return a count in full up to a million and in three digits with a decimal prefix beyond."""
     if number is None:

@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from nnmagic.display import messages, units
+from nnmagic.display.table import LONGEST_LINE
 from nnmagic.records.call_log import FINISHED, STOPPED
 from nnmagic.records.histograms import binned, values_of
 from nnmagic.records.params import ParameterRecord, Params
@@ -141,7 +142,7 @@ class PanelMaker:
             "title": title,
             "type": type_name,
             "place": "",
-            "arguments": units.printable(details.arguments),
+            "arguments": units.printable(units.cut(details.arguments, LONGEST_LINE)),
             "doc": details.doc,
             "notes": [],
             "inputs": [],
