@@ -16,7 +16,7 @@ from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import has_hooks, is_initialised, opaque_kind, opaque_note
 from nnmagic.network.naming import Naming, Network
 from nnmagic.network.nested_values import tensors_in, tensors_of_call, tensors_side_by_side
-from nnmagic.network.places import CallingPlaces
+from nnmagic.network.places import CallingPlaces, raising_line
 from nnmagic.recording.gradients import Gradients
 from nnmagic.recording.iterations import Iterations
 from nnmagic.recording.judging import Judging
@@ -275,6 +275,15 @@ class Recorder:
             why = mismatch_outside(error, self.networks, self._calls_so_far())
             if why:
                 annotate(error, f"raised outside the layers, {why}")
+            cause = error.__cause__ or error.__context__
+            came_from_layer = cause is not None and cause is self._error
+            self.log.ended_by = Failure(
+                type=type(error).__name__,
+                message=first_line(error),
+                mismatch=why,
+                place=raising_line(error),
+                cause=self._described(self._origin) if came_from_layer else "",
+            )
             return
         layer, failure = self.log.layer_of(self._origin), self.log.failures[self._origin]
         where = layer_with_type(self.log.place_of(self._origin), layer.type)

@@ -100,6 +100,7 @@ class TraceLog:
             which series each is of.
         failures: for each call that ended by an exception, why.
         raised: the call whose exception ended the run.
+        ended_by: why the run ended by an exception that no call raised.
         recomputed: the calls that a backward made to compute a checkpoint again.
         functions: the layers that are tensor functions.
         constant: the outermost calls that returned the same for all items of a batch that differ.
@@ -135,6 +136,7 @@ class TraceLog:
     root_iteration: "array[int]" = field(default_factory=INDICES)
     failures: dict[int, Failure] = field(default_factory=dict)
     raised: int | None = None
+    ended_by: Failure | None = None
     recomputed: set[int] = field(default_factory=set)
     functions: set[int] = field(default_factory=set)
     constant: set[int] = field(default_factory=set)
@@ -162,6 +164,11 @@ class TraceLog:
 
     def __hash__(self) -> int:
         return hash(self.title)
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the run ended by an exception, in a layer or outside all of them; else None."""
+        return self.ended_by if self.raised is None else self.failures[self.raised]
 
     @property
     def lock(self) -> AbstractContextManager[Any]:

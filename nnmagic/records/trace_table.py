@@ -8,7 +8,7 @@ from nnmagic.display import units
 from nnmagic.display.messages import ScoresContent
 from nnmagic.display.table import Row, State, Table
 from nnmagic.records import call_log
-from nnmagic.records.call_log import FINISHED, TraceLog
+from nnmagic.records.call_log import FINISHED, Failure, TraceLog
 from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.verdicts import Verdicts
@@ -195,10 +195,8 @@ class TraceTable:
     def heading(self) -> str:
         """Return the line above the table."""
         log = self.log
-        if log.raised is not None:
-            finished = units.plural(sum(end == FINISHED for end in log.ended), "call")
-            where = log.place_of(log.raised)
-            return f"{log.title} failed in {where} · {finished} finished"
+        if log.failure is not None:
+            return self._heading_of_failure(log.failure)
         if not len(log):
             return f"{log.title} · no layer ran"
         parts = [log.title, *(part for part in self.common_metadata if part)]
@@ -214,6 +212,20 @@ class TraceTable:
         if self.findings.bad_gradients:
             parts.append(f"{self.findings.bad_gradients} in the gradients")
         return " · ".join(parts)
+
+    def _heading_of_failure(self, failure: Failure) -> str:
+        log = self.log
+        is_interrupt = failure.type == "KeyboardInterrupt"
+        how = "interrupted" if is_interrupt else "failed"
+        begun = max(log.begun, default=0) - (log.raised is not None)
+        if begun > 1:
+            how += f" after {units.plural(begun, 'iteration')}"
+        if log.raised is not None:
+            how += f" in {log.place_of(log.raised)}"
+        elif not is_interrupt:
+            how += " outside the layers"
+        finished = units.plural(sum(end == FINISHED for end in log.ended), "call")
+        return f"{log.title} {how} · {finished} finished"
 
     def scores(self) -> list[ItemScores]:
         """Return what the outputs say, read as class scores where that is likely."""

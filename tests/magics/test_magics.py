@@ -183,7 +183,7 @@ def test_an_interrupt_shows_what_ran_and_goes_on(session):
     with pytest.raises(KeyboardInterrupt):
         session.run("%nntrace net(torch.ones(2))")
 
-    assert "failed in net.1 · 1 call finished" in shown(session)[0]
+    assert "interrupted in net.1 · 1 call finished" in shown(session)[0]
     assert nn.Module.__call__.__code__ is call
 
 
@@ -569,3 +569,20 @@ def test_a_weight_that_the_cell_changes_before_the_first_call_is_no_unchanged_ne
     assert "network unchanged" in session["t"].log.notes
     session.run("t = %nntrace (net.weight.data.add_(1), net(x))[1]")
     assert "the run changed 1 of its tensors: weight" in session["t"].log.notes
+
+
+def test_a_line_or_cell_that_fails_outside_its_layers_is_headed_so(session):
+    session.shell.user_ns.update(net=nn.Linear(3, 2), x=torch.rand(4, 3))
+    session.run("import torch.nn.functional as F")
+
+    for typed in (
+        "%nntrace --grad F.cross_entropy(net(x), torch.tensor([0, 1, 2, 5])).backward()",
+        "%%nntrace\nnet(x)\nF.cross_entropy(net(x), torch.tensor([0, 1, 2, 5]))",
+    ):
+        session.displayed.clear()
+        with pytest.raises(IndexError):
+            session.run(typed)
+        (text,) = [each["text/plain"] for each in session.displayed]
+        assert "failed outside the layers" in text.splitlines()[0]
+        assert "IndexError: Target 2 is out of bounds" in text
+        assert "call .backward() inside" not in text

@@ -125,17 +125,25 @@ class Verdicts:
             notes.append("compiled networks run eagerly while they are traced")
         elif compiled:
             notes.append("a compiled network that is watched runs as it is: one row")
-        raised = self.log.raised
+        return notes + self._failure()
+
+    def _failure(self) -> list[str]:
+        """Return the lines that say by which exception the run ended."""
+        raised, failure = self.log.raised, self.log.failure
+        if failure is None:
+            return []
+        notes = []
         if raised is not None:
-            failure, layer = self.log.failures[raised], self.log.layer_of(raised)
-            where = self.log.place_of(raised)
+            where, layer = self.log.place_of(raised), self.log.layer_of(raised)
             got = units.shape(self.log.shapes[self.log.input_shape[raised]]) or "no tensor"
             where = units.layer_with_type(where, layer.type)
             text = f"{where} {failure.mismatch or f'got {got}'}"
             notes.append(f"{text}, called at {failure.place}" if failure.place else text)
-            after = f"; after {failure.cause}" if failure.cause else ""
-            notes.append(f"{failure.type}: {failure.message}{after}")
-        return notes
+        elif failure.mismatch or failure.place:
+            notes.append(f"raised {failure.mismatch or f'at {failure.place}'}")
+        after = f"; after {failure.cause}" if failure.cause else ""
+        said = f": {failure.message}" if failure.message else ""
+        return [*notes, f"{failure.type}{said}{after}"]
 
     def _is_fused(self, call: int) -> bool:
         is_encoder = self.log.layer_of(call).type == "TransformerEncoderLayer"
