@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from nnmagic.display import units
 from nnmagic.display.messages import ScoresContent
@@ -12,28 +11,10 @@ from nnmagic.records.call_log import FINISHED, Failure, TraceLog
 from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.verdicts import Verdicts
+from nnmagic.records.folding import Line, folded
 from nnmagic.records.record import View, filtered
 from nnmagic.records.shown_iterations import ShownIterations
 from nnmagic.records.trace_columns import COLUMNS, GRADIENT_COLUMNS, CallRow
-
-FOLDED_FROM = 6
-"""From how many calls of one layer in one call on they are folded into one row."""
-
-
-class Line(NamedTuple):
-    """A call to draw.
-
-    Attributes:
-        call: its number.
-        level: how deep it stands in the tree.
-        folded: whether it stands below a line that stands for many calls.
-        times: how many calls the line stands for, the last of which it shows; 0 for one call.
-    """
-
-    call: int
-    level: int
-    folded: bool = False
-    times: int = 0
 
 
 class TraceTable:
@@ -150,28 +131,7 @@ class TraceTable:
         """Return the calls with those of a layer that is called often gathered below one line."""
         log = self.log
         keys = {call: (self._around(call), log.layer[call]) for call in self.calls}
-        often = {key for key, count in Counter(keys.values()).items() if count >= FOLDED_FROM}
-        if not often:
-            return [Line(call, log.depth[call]) for call in self.calls]
-        children: dict[int | None, list[int]] = {}
-        for call in self.calls:
-            children.setdefault(self.parent[call], []).append(call)
-        lines: list[Line] = []
-        gathered: set[tuple[int, int]] = set()
-        pending = [Line(call, 0) for call in reversed(children.get(None, []))]
-        while pending:
-            line = pending.pop()
-            key = keys[line.call]
-            if key in often and key not in gathered:
-                gathered.add(key)
-                same = [call for call in children[self.parent[line.call]] if keys[call] == key]
-                lines.append(Line(same[-1], line.level, line.folded, times=len(same)))
-                pending += [Line(c, line.level + 1, folded=True) for c in reversed(same)]
-            elif key not in often or line.folded:
-                lines.append(line)
-                below = reversed(children.get(line.call, []))
-                pending += [Line(call, line.level + 1, line.folded) for call in below]
-        return lines
+        return folded(self.calls, self.parent, keys, log.depth)
 
     def _around(self, call: int) -> int:
         """Return the parent of a call; of a root what its iteration is counted of, below 0."""
