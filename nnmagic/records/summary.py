@@ -1,49 +1,15 @@
 """The record of a network's structure: layers, shapes, parameters, FLOPs, memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from nnmagic.display import units
 from nnmagic.display.table import Cell, Column, Row, State, Table, TensorShape
 from nnmagic.records.record import Record, data_frame, filtered, ranked
 from nnmagic.records.summary_rows import LayerShape, TrainingStep
+from nnmagic.records.summary_tree import LayerRow, tree
 from nnmagic.records.weights import WeightForm, added_values, form_lines
-
-
-class LayerRow(NamedTuple):
-    """A layer's call as the subject of a row, or the parameters that a container holds itself.
-
-    Attributes:
-        layer: the call.
-        label: what the tree calls it.
-        is_own: whether it is about those parameters.
-    """
-
-    layer: LayerShape
-    label: str
-    is_own: bool = False
-
-    @property
-    def type(self) -> str:
-        """The class of the layer."""
-        if self.is_own:
-            return "Parameter"
-        return "" if self.layer.type == self.label else self.layer.type
-
-    def details(self) -> list[str]:
-        """Return lines with the shapes, and the sizes of the output and the parameters."""
-        row = self.layer
-        if self.is_own or row.failed:
-            return []
-        got, gave = units.shape(row.input_shape), units.shape(row.output_shape)
-        trainable = f"{row.trainable_params:,} trainable, {units.size(row.param_bytes)}"
-        lines = (
-            f"{got or 'no tensor'} → {gave or 'no tensor'}" if row.call is not None else "",
-            f"output {units.size(row.output_bytes)}" if row.output_bytes else "",
-            f"parameters {row.params:,}: {trainable}" if row.params else "",
-        )
-        return [line for line in lines if line]
 
 
 def _of_call(cell: Callable[[LayerShape], Cell]) -> Callable[[LayerRow], Cell]:
@@ -239,8 +205,9 @@ class Summary(Record):
         if view.layers and not any(map(view.matches, every)):
             notes.append(f"no layer matches {' '.join(view.layers)}")
         if view.sort is None and view.top is None:
-            subjects = list(self._nested())
-            rows = filtered(self._rows(subjects), [row.layer.layer for _, row in subjects], view)
+            subjects = list(tree(self.rows, folds=not view.layers))
+            names = [row.layer.layer for _, row in subjects]
+            rows = filtered(self._rows(subjects), names, view)
         else:
             layers = [self.rows[i] for i in ranked(self.rows, every, view, notes)]
             rows = self._rows([(0, LayerRow(row, row.layer or row.network)) for row in layers])
@@ -264,29 +231,13 @@ class Summary(Record):
             for column in COLUMNS
         )
 
-    def _nested(self) -> Iterator[tuple[int, LayerRow]]:
-        """Yield each row's level and subject, a container's own parameters below it."""
-        path: list[str] = []
-        of_one = len({row.network for row in self.rows}) < 2
-        for row in self.rows:
-            del path[row.depth :]
-            above = path[-1] if path and row.call is not None else None
-            path += [row.layer] * (row.depth + 1 - len(path))
-            label = row.layer or row.network
-            if above:
-                label = label.removeprefix(f"{above}.")
-            elif row.call is None and not of_one:
-                label = f"{row.network}:{row.layer}"
-            yield row.depth, LayerRow(row, label)
-            if row.children and row.own_params:
-                yield row.depth + 1, LayerRow(row, f"own: {', '.join(row.names)}", is_own=True)
-
     def _rows(self, subjects: Sequence[tuple[int, LayerRow]]) -> list[Row]:
         rows = []
         for level, subject in subjects:
             layer = subject.layer
             failed = layer.failed and not subject.is_own
             state = State.DIMMED if layer.call is None else 0
+            state |= State.MANY_CALLS if subject.folds else 0
             state |= State.FAILED if failed else 0
             state |= State.FLAGGED | State.STRONG if failed and not layer.children else 0
             rows.append(
@@ -294,10 +245,10 @@ class Summary(Record):
                     label=subject.label,
                     subject=subject,
                     level=level,
-                    name=layer.layer or layer.network,
-                    key=f"{layer.layer} own" if subject.is_own else layer.layer,
+                    name=subject.label if subject.head else layer.layer or layer.network,
+                    key=subject.key,
                     state=state,
-                    message="FAILED" if failed else "",
+                    message="FAILED" if failed else subject.head,
                 )
             )
         return rows

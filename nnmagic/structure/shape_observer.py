@@ -206,8 +206,8 @@ def _never_ran(label: str, ran: Set[str], counts: Counts) -> Iterator[LayerShape
     for name, layer in _outside_opaque(counts.layers) if counts.opaque else layers:
         if name in ran:
             continue
-        is_never_called = not name or isinstance(layer, nn.ModuleList | nn.ModuleDict)
-        if not is_never_called or parameters_of(layer):
+        cannot_run = type(layer).forward is nn.Module.forward and "forward" not in vars(layer)
+        if parameters_of(layer) or not (cannot_run or not name):
             yield LayerRun(label, name, layer, 1).row(None, counts)
 
 

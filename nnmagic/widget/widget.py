@@ -250,6 +250,8 @@ class NetworkWidget(anywidget.AnyWidget):
                 return
             panel = panels.parameter_panel(record, subject.record)
         elif isinstance(record, Summary):
+            if subject.head:
+                return
             panel = panels.layer_panel(subject.layer)
         else:
             panel = self._call_panel(panels, record, subject.call)
