@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import struct
+from contextlib import contextmanager
 from pathlib import Path
 
 import comm
@@ -67,8 +68,9 @@ def what_was_imported_is_no_garbage():
     gc.freeze()
 
 
-@pytest.fixture
-def session(monkeypatch):
+@contextmanager
+def shell_session():
+    """A real shell with the extension loaded, for the length of the block."""
     shell = InteractiveShell.instance()
     shell.reset(new_session=False)
     shell.display_formatter.active_types = shell.display_formatter.format_types
@@ -80,6 +82,12 @@ def session(monkeypatch):
     yield session
     shell.run_line_magic("unload_ext", "nnmagic")
     shell.display_pub.publish = publish
+
+
+@pytest.fixture
+def session():
+    with shell_session() as session:
+        yield session
 
 
 @pytest.fixture(scope="session")

@@ -298,7 +298,7 @@ class InputSearch:
         sizes = candidate.shapes if isinstance(candidate, Candidate) else ()
         shapes = (",".join(map(str, shape)) for shape in sizes)
         size = " ".join(f"--input-size {shape}" for shape in shapes)
-        more = f", or give a size such as {size}" if size else ", such as net(x)"
+        more = f", or give the right size in place of {size}" if size else ", such as net(x)"
         return f"no input found: on {text}, {outcome.refusal}; call the network on one{more}"
 
 

@@ -42,19 +42,29 @@ def is_integer(tensor: torch.Tensor) -> bool:
 
 def axis(got: torch.Tensor, place: int, wanted: int, expects: str, name: str) -> str:
     """Say that one axis has not the wanted size, `""` if it has."""
-    if got.dim() == 0 or got.dim() < -place:
+    if got.dim() == 0:
+        return f"got a single number, {expects}: give it an axis, with .reshape(1)"
+    if got.dim() < -place:
         return f"got {shape_of(got)}, {expects}: it has no {name}"
     if got.shape[place] == wanted:
         return ""
     return f"got {shape_of(got)}, {expects}: the {name} must be {wanted}, it is {got.shape[place]}"
 
 
+def or_made_with(text: str, name: str, size: Any) -> str:
+    """Add to a text that a size does not fit how the layer would have to be made for it."""
+    return f"{text}; make the layer with {name}={size}" if text else ""
+
+
 def number_of_axes(got: torch.Tensor, spatial: int, expects: str = "") -> str:
     """Say that a picture has too many or too few axes for a batch, and how to add them."""
     axes = ("batch", "channels", *AXES[-spatial:])
     text = f"got {shape_of(got)}{expects}: it takes ({', '.join(axes)}), {len(axes)} axes"
-    hint = "; one item becomes a batch with .unsqueeze(0)" if got.dim() == spatial + 1 else ""
-    return f"{text}, it got {got.dim()}{hint}"
+    hints = {
+        spatial + 1: "; one item becomes a batch with .unsqueeze(0)",
+        spatial: "; one grey picture gets both with [None, None]",
+    }
+    return f"{text}, it got {got.dim()}{hints.get(got.dim(), '')}"
 
 
 def home(module: nn.Module, got: torch.Tensor) -> str:
@@ -82,8 +92,10 @@ def two_devices(text: str, stays: torch.Tensor, what: str, moves: torch.Tensor) 
     """Return a text about the devices of two tensors and how to move one, `""` if they are one."""
     if stays.device == moves.device:
         return ""
-    if stays.is_meta or moves.is_meta:
-        return text
+    if stays.is_meta:
+        return f"{text}: give it values, .to_empty(device={str(moves.device)!r}) and a state dict"
+    if moves.is_meta:
+        return f"{text}: {what} has no values, make it on {stays.device}"
     return f"{text}: move {what} with .to({str(stays.device)!r})"
 
 
@@ -104,7 +116,10 @@ def linear(module: nn.Linear, got: torch.Tensor, given: Given) -> str:
     elif text and got.dim() > 2 and got.shape[-2] == module.in_features:
         text += "; the features stand second to last, move them with .mT"
     elif text and got.dim() == 2 and (maps := flattened_from(given.earlier, shape_of(got))):
-        text += f"; flattened from {maps}: pictures of another size?"
+        text += f"; flattened from {maps}, so resize the pictures, or "
+        text += f"make the layer with in_features={got.shape[-1]}"
+    elif text and got.dim():
+        text = or_made_with(text, "in_features", got.shape[-1])
     return text or home(module, got)
 
 
@@ -122,6 +137,10 @@ def convolution(module: ConvNd, got: torch.Tensor, given: Given) -> str:
     elif text and channels == 3 and got.shape[-spatial - 1] == 1:
         repeated = ", ".join(["3"] + ["1"] * spatial)
         text += f"; grey becomes colour with .repeat(1, {repeated})"
+    elif text and channels == 1 and got.shape[-spatial - 1] == 3:
+        text += "; colour becomes grey with .mean(1, keepdim=True)"
+    elif text:
+        text = or_made_with(text, "in_channels", got.shape[-spatial - 1])
     return text or home(module, got) or _kernel(module, got, spatial)
 
 
@@ -165,8 +184,17 @@ def embedding(module: nn.Embedding | nn.EmbeddingBag, got: torch.Tensor, given: 
     if got.numel() and not got.is_meta:
         low, high = int(got.min()), int(got.max())
         if low < 0 or high >= rows:
-            return f"got ids {low} … {high}, it has rows 0 … {rows - 1}"
+            return f"got ids {low} … {high}, it has rows 0 … {rows - 1}{_ids(got, low, high, rows)}"
     return elsewhere(module.weight, got)
+
+
+def _ids(got: torch.Tensor, low: int, high: int, rows: int) -> str:
+    """Say what to do about ids that an embedding has no row for."""
+    if low < 0:
+        return ": ids begin with 0, replace the negative ones"
+    if got.shape[-1] == high + 1 and bool((got == torch.arange(high + 1, device=got.device)).all()):
+        return f": these are positions; shorten the sequence to {rows}, or make more of them"
+    return f": make the layer with num_embeddings={high + 1}, or more"
 
 
 def recurrent(module: nn.RNNBase | nn.RNNCellBase, got: torch.Tensor, given: Given) -> str:
@@ -176,8 +204,10 @@ def recurrent(module: nn.RNNBase | nn.RNNCellBase, got: torch.Tensor, given: Giv
     if got.dim() not in (most - 1, most):
         order = "batch, time" if getattr(module, "batch_first", False) else "time, batch"
         axes = f"{order}, features" if whole else "batch, features"
-        return f"got {shape_of(got)}: it takes ({axes}), it got {got.dim()} axes"
+        step = "; give it one step of the sequence at a time" if got.dim() == 3 else ""
+        return f"got {shape_of(got)}: it takes ({axes}), it got {got.dim()} axes{step}"
     text = axis(got, -1, module.input_size, f"input_size is {module.input_size}", "last axis")
+    text = or_made_with(text, "input_size", got.shape[-1])
     return text or home(module, got) or _hidden(module, got, given.arguments.get("hx"))
 
 
@@ -210,6 +240,8 @@ def _hidden(module: nn.RNNBase | nn.RNNCellBase, got: torch.Tensor, state: Any) 
 def batch_norm(module: BatchNorm, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the input of a batch norm."""
     spatial = {"BatchNorm2d": 2, "BatchNorm3d": 3}.get(type(module).__name__)
+    if spatial is not None and got.dim() == 2:
+        return f"got {shape_of(got)}: it takes pictures; nn.BatchNorm1d takes (batch, features)"
     if spatial is not None and got.dim() != spatial + 2:
         return number_of_axes(got, spatial)
     if got.dim() < 2:
@@ -219,6 +251,7 @@ def batch_norm(module: BatchNorm, got: torch.Tensor, given: Given) -> str:
         )
     expects = f"num_features is {module.num_features}"
     text = axis(got, 1, module.num_features, expects, "channel axis")
+    text = or_made_with(text, "num_features", got.shape[1])
     if not text and module.training and got.numel() == got.shape[1]:
         return (
             f"got {shape_of(got)}: in train mode it needs more than one value a channel; "
@@ -232,13 +265,17 @@ def layer_norm(module: nn.LayerNorm, got: torch.Tensor, given: Given) -> str:
     wanted = tuple(module.normalized_shape)
     if shape_of(got)[-len(wanted) :] == wanted:
         return home(module, got)
-    return f"got {shape_of(got)}: the last axes must be {wanted}"
+    text = f"got {shape_of(got)}: the last axes must be {wanted}"
+    if got.dim() > 2 and got.shape[1:2] == wanted:
+        return f"{text}; the channels stand second, move them with .movedim(1, -1)"
+    return or_made_with(text, "normalized_shape", shape_of(got)[-len(wanted) :])
 
 
 def group_norm(module: nn.GroupNorm, got: torch.Tensor, given: Given) -> str:
     """Say what is wrong with the input of a group norm."""
     expects = f"num_channels is {module.num_channels}"
-    return axis(got, 1, module.num_channels, expects, "channel axis") or home(module, got)
+    text = axis(got, 1, module.num_channels, expects, "channel axis")
+    return or_made_with(text, "num_channels", got.shape[1:2].numel()) or home(module, got)
 
 
 def attention(module: nn.MultiheadAttention, got: torch.Tensor, given: Given) -> str:
@@ -252,7 +289,8 @@ def attention(module: nn.MultiheadAttention, got: torch.Tensor, given: Given) ->
         expects = f"embed_dim is {wanted}" if name == "query" else f"the width of its {name}s"
         text = axis(tensor, -1, wanted, expects, "last axis")
         if text:
-            return text
+            made = {"query": "embed_dim", "key": "kdim", "value": "vdim"}[name]
+            return or_made_with(text, made, tensor.shape[-1])
     place = 0 if module.batch_first else 1
     if query.dim() == 3 and not query.shape[place] == key.shape[place] == value.shape[place]:
         return (
@@ -273,8 +311,9 @@ def encoder(
     if not isinstance(getattr(layer, "self_attn", None), nn.MultiheadAttention):
         return ""
     inside, mask = layer.self_attn, "mask" if whole else "src_mask"
+    text = axis(got, -1, inside.embed_dim, f"d_model is {inside.embed_dim}", "last axis")
     return (
-        axis(got, -1, inside.embed_dim, f"d_model is {inside.embed_dim}", "last axis")
+        or_made_with(text, "d_model", got.shape[-1])
         or masks(inside, got, got, given, mask, "src_key_padding_mask")
         or home(inside, got)
     )
@@ -306,16 +345,20 @@ def masks(
     several = (batch * module.num_heads, length, source)
     for name, tensor in ((mask, pairs), (padding, places)):
         if tensor is not None and is_integer(tensor):
-            return f"got {name} {name_of(tensor.dtype)}: it must be bool, convert it with .bool()"
+            text = f"got {name} {name_of(tensor.dtype)}: it must be bool, true for what is left out"
+            return f"{text}; of a tokenizer's mask that is mask == 0"
     if pairs is not None and shape_of(pairs) not in ((length, source), several):
+        each = shape_of(pairs) == (batch, length, source)
+        repeated = f"; repeat it, .repeat_interleave({module.num_heads}, 0)" if each else ""
         return (
             f"got {mask} {shape_of(pairs)}: it must be {(length, source)} or {several}, "
-            f"that is (batch · heads, queries, keys)"
+            f"that is (batch · heads, queries, keys){repeated}"
         )
     wanted = (batch, source) if batched else (source,)
     if places is not None and shape_of(places) != wanted:
         axes = "(batch, keys)" if batched else "(keys,)"
-        return f"got {padding} {shape_of(places)}: it must be {wanted}, that is {axes}"
+        turned = "; turn it, with .mT" if shape_of(places) == wanted[::-1] else ""
+        return f"got {padding} {shape_of(places)}: it must be {wanted}, that is {axes}{turned}"
     return ""
 
 

@@ -1,7 +1,7 @@
 """What an operation in the user's own code expects of its operands."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -17,14 +17,16 @@ JOINED = ("cat", "concat", "stack")
 BROADCAST = ("add", "sub", "mul", "div", "where", "masked_fill", "masked_fill_")
 
 
-def unfit_operands(node: ast.AST | None, operands: Mapping[str, Any]) -> str:
+def unfit_operands(node: ast.AST | None, operands: Sequence[tuple[str, Any]]) -> str:
     """Say which operands of an operation do not fit each other, `""` where that is not seen.
 
     Args:
         node: the operation as a syntax tree.
-        operands: its operands by their source, tensors without values.
+        operands: its operands, each with its source.
     """
-    tensors = {name: each for name, each in operands.items() if isinstance(each, torch.Tensor)}
+    tensors = {name: each for name, each in operands if isinstance(each, torch.Tensor)}
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+        return _unpacked(len(node.targets[0].elts), tensors)
     name = _called(node)
     operator = node.op if isinstance(node, ast.BinOp | ast.AugAssign) else None
     if name in PRODUCTS or isinstance(operator, ast.MatMult):
@@ -63,11 +65,23 @@ def _broadcast(tensors: Mapping[str, torch.Tensor]) -> str:
         wide = {n: t for n, t in tensors.items() if -axis <= t.dim() and t.shape[axis] != 1}
         text = _axis(wide, axis)
         if text:
-            made = next((name for name in wide if name.startswith("self.")), None)
+            made = next((name for name in wide if _is_kept(name)), None)
             return f"{text}: it must be the same" + (
                 f"; {made} was made for inputs of another size" if made else ""
             )
     return ""
+
+
+def _unpacked(names: int, tensors: Mapping[str, torch.Tensor]) -> str:
+    (name, tensor), *_ = tensors.items()
+    one_less = tensor.dim() == names - 1
+    hint = "; one item becomes a batch with .unsqueeze(0)" if one_less else ""
+    return f"{name} has {tensor.dim()} axes for {names} names{hint}"
+
+
+def _is_kept(name: str) -> bool:
+    """Tell whether a name is an attribute of the network, such as `self.positions`."""
+    return name.startswith("self.") and "(" not in name
 
 
 def _product(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -76,7 +90,8 @@ def _product(tensors: Mapping[str, torch.Tensor]) -> str:
     (left, a), (right, b) = tensors.items()
     rows = -2 if b.dim() > 1 else -1
     if a.shape[-1] == b.shape[rows]:
-        return ""
+        differ = a.dtype != b.dtype
+        return f"they must have one dtype; convert {right} with .to({left}.dtype)" * differ
     turned = f"; turn it, {right}.mT" if b.dim() > 1 and a.shape[-1] == b.shape[-1] else ""
     return (
         f"axis -1 of {left} is {a.shape[-1]}, axis {rows} of {right} is {b.shape[rows]}: "
@@ -84,8 +99,8 @@ def _product(tensors: Mapping[str, torch.Tensor]) -> str:
     )
 
 
-def _filled(operands: Mapping[str, Any]) -> str:
-    (name, tensor), *others = operands.items()
+def _filled(operands: Sequence[tuple[str, Any]]) -> str:
+    (name, tensor), *others = operands
     sizes: list[Any] = []
     for _, size in others:
         sizes += size if isinstance(size, tuple | list) else [size]
@@ -95,8 +110,10 @@ def _filled(operands: Mapping[str, Any]) -> str:
     fits = values % needed == 0 if -1 in sizes and needed else values == needed
     if fits:
         return ""
-    of = "a multiple of " if -1 in sizes else ""
-    return f"{name} holds {values:,} values, {tuple(sizes)} takes {of}{needed:,}"
+    text = f"{name} holds {values:,} values, {tuple(sizes)} takes "
+    if -1 in sizes:
+        return f"{text}a multiple of {needed:,}; .flatten(1) keeps the items apart"
+    return f"{text}{needed:,}"
 
 
 def _joined(node: Any, tensors: Mapping[str, torch.Tensor]) -> str:
@@ -109,7 +126,9 @@ def _joined(node: Any, tensors: Mapping[str, torch.Tensor]) -> str:
     for axis in range(most):
         text = _axis(tensors, axis)
         if text and (is_stack or axis != joined):
-            return f"{text}: only axis {joined} may differ" if not is_stack else f"{text}: none may"
+            if is_stack:
+                return f"{text}: it must be the same; torch.cat joins along an axis that differs"
+            return f"{text}: only axis {joined} may differ; crop or pad one of them"
     return ""
 
 

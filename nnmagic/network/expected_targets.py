@@ -23,6 +23,8 @@ def class_loss(module: Any, got: torch.Tensor, given: Given) -> str:
         return ""
     ids = scores.shape[:1] + scores.shape[2:] if scores.dim() > 1 else ()
     both = f"got scores {shape_of(scores)} and targets {shape_of(target)}"
+    if not scores.is_floating_point() and target.is_floating_point():
+        return f"{both}: they are exchanged, the scores come first"
     if not scores.is_floating_point():
         return (
             f"got scores {shape_of(scores)} {name_of(scores.dtype)}: class ids, as .argmax gives "
@@ -37,6 +39,8 @@ def class_loss(module: Any, got: torch.Tensor, given: Given) -> str:
         text = f"{both}: the targets must be {tuple(ids)}, one class id for each item"
         if shape_of(target) == (*ids, 1):
             return f"{text}; type targets.squeeze(-1)"
+        if shape_of(target) == (*ids[:1], 1, *ids[1:]):
+            return f"{text}; type targets.squeeze(1)"
         if scores.dim() > 2 and target.shape == scores.shape[:-1]:
             return f"{text}; the classes stand last, move them with scores.movedim(-1, 1)"
         return _mixed(scores, target, given) or text
@@ -47,7 +51,7 @@ def class_loss(module: Any, got: torch.Tensor, given: Given) -> str:
 
 def _mixed(scores: torch.Tensor, target: torch.Tensor, given: Given) -> str:
     """Say where a network made another number of items than it got."""
-    if not target.dim():
+    if not target.dim() or scores.shape[0] == target.shape[0]:
         return ""
     found = mixed_items(given.earlier, shape_of(scores), target.shape[0])
     if found is None:
@@ -72,7 +76,10 @@ def _range(module: Any, scores: torch.Tensor, target: torch.Tensor) -> str:
     low, high = int(counted.min()), int(counted.max())
     if low >= 0 and high < classes:
         return ""
-    return f"got targets {low} … {high}: the scores are of {classes} classes, 0 … {classes - 1}"
+    text = f"got targets {low} … {high}: the scores are of {classes} classes, 0 … {classes - 1}"
+    if low > 0 and high == classes:
+        return f"{text}; type targets - 1, or give the network {high + 1} outputs"
+    return f"{text}; give the network {high + 1} outputs" if low >= 0 else text
 
 
 def pair_loss(module: Any, got: torch.Tensor, given: Given) -> str:
@@ -89,7 +96,7 @@ def pair_loss(module: Any, got: torch.Tensor, given: Given) -> str:
     if binary and (is_integer(target) or target.dtype is torch.bool):
         return f"got targets {name_of(target.dtype)}: they must be numbers, type targets.float()"
     if isinstance(module, nn.BCELoss) and scores.numel() and not scores.is_meta:
-        low, high = float(scores.min()), float(scores.max())
+        low, high = (float(each) for each in scores.detach().aminmax())
         if low < 0 or high > 1:
             return (
                 f"got {low:.3g} … {high:.3g}: it takes probabilities in 0 … 1; "

@@ -89,21 +89,21 @@ class FailingCode:
             self.source = linecache.getline(path, innermost.tb_lineno).strip()
             self.node = _parsed(self.source)
 
-    def operands(self) -> dict[str, Any]:
-        """Return the values that the code works on, by their source; tensors without values."""
-        found: dict[str, Any] = {}
+    def operands(self) -> list[tuple[str, Any]]:
+        """Return the values that the code works on, with their source; tensors without values."""
+        found: list[tuple[str, Any]] = []
         for node in _operands(self.node) if self.node is not None else ():
             self._add(node, found)
         return found
 
-    def _add(self, node: ast.AST, found: dict[str, Any]) -> None:
+    def _add(self, node: ast.AST, found: list[tuple[str, Any]]) -> None:
         if isinstance(node, ast.List | ast.Tuple):
             for each in node.elts:
                 self._add(each, found)
             return
         value = self.value(node)
         if value is not UNKNOWN:
-            found[ast.unparse(node)] = value
+            found.append((ast.unparse(node), value))
             return
         for name in ast.walk(node):  # what it is made of, where that is all there is to tell
             if isinstance(name, ast.Name) and name is not node:

@@ -64,7 +64,7 @@ def mismatch(
         module, given = call.module, Given(arguments, earlier)
         return (
             _no_tensor(call, given, error)
-            or _refused(module, given)
+            or _refused(call, given)
             or _misspelled(module, error)
             or _code(error, [call.network], earlier, call)
         )
@@ -83,8 +83,11 @@ def _bound(call: RunningCall[Any]) -> tuple[dict[str, Any], str]:
         return _each(signature, signature.bind(*args, **kwargs).arguments), ""
     except TypeError as refusal:
         parameters = signature.parameters.values()
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
+        why = f"it has no {unknown[0]!r}" if unknown and not open_ended else str(refusal)
         bare = ", ".join(str(each.replace(annotation=each.empty)) for each in parameters)
-        return {}, f"takes ({bare}): {refusal}{_spread(call, len(parameters))}"
+        return {}, f"takes ({bare}): {why}{_spread(call, len(parameters))}"
 
 
 def _each(signature: inspect.Signature, bound: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +129,9 @@ def _no_tensor(call: RunningCall[Any], given: Given, error: BaseException) -> st
             continue
         is_refused = isinstance(error, TypeError | AttributeError)
         if name in required or (is_refused and _is_named(value, error)):
-            return in_place_of_tensor(value, call, given.earlier)
+            text = in_place_of_tensor(value, call, given.earlier)
+            is_first = name == next(iter(given.arguments))
+            return text if is_first else text.replace("got ", f"got for {name} ", 1)
     return ""
 
 
@@ -140,8 +145,9 @@ def _required(module: nn.Module) -> set[str]:
     return {each.name for each in parameters if each.default is each.empty}
 
 
-def _refused(module: nn.Module, given: Given) -> str:
+def _refused(call: RunningCall[Any], given: Given) -> str:
     """Say what a layer, or a loss, that is known refuses of the tensors that it got."""
+    module = call.module
     first = next(iter(given.arguments.values()), None)
     tensors = (each for each in given.arguments.values() if isinstance(each, torch.Tensor))
     got = next(tensors, None)
@@ -150,12 +156,18 @@ def _refused(module: nn.Module, given: Given) -> str:
     explain = next((how for kind, how in KINDS if isinstance(module, kind)), None)
     if explain is None and type(module).__module__.startswith("torch.nn."):
         explain = home_of_layer
-    return explain(module, got, given) if explain else ""
+    text = explain(module, got, given) if explain else ""
+    is_registered = not call.layer.endswith(f"({type(module).__name__})")
+    if text and text == home_of_layer(module, got, given) and not is_registered:
+        text += "; it is not registered, so .to() passes it over: keep it in an nn.ModuleList"
+    return text
 
 
 def _misspelled(module: nn.Module, error: BaseException) -> str:
     """Say what a name that a network lacks was meant to be."""
     message = first_line(error)
+    if isinstance(error, NotImplementedError) and isinstance(module, nn.ModuleList | nn.ModuleDict):
+        return "holds layers and has no forward: call them one by one, or make it an nn.Sequential"
     if isinstance(error, NotImplementedError) and "forward" in message:
         named = difflib.get_close_matches("forward", vars(type(module)), n=1, cutoff=0.7)
         return f"has no forward: rename {named[0]} to forward" if named else ""
@@ -210,19 +222,22 @@ def _code(
     if kind is not None:
         return f"in {quoted(code.source)}: {makes_a_layer(kind)}"
     operands = code.operands()
-    for name, value in operands.items():
+    for name, value in operands:
         is_refused = isinstance(error, TypeError | AttributeError)
         if call is not None and is_refused and _is_named(value, error):
-            why = in_place_of_tensor(value, call, earlier)
-            return f"in {quoted(code.source)}, {name} is {why.removeprefix('got ')}"
-    shapes = [
+            why = in_place_of_tensor(value, call, earlier).removeprefix("got ")
+            if isinstance(value, str):
+                why = f"a str, {value!r}; a loop over a dict gives its keys"
+            return f"in {quoted(code.source)}, {name} is {why}"
+    shapes = dict.fromkeys(
         f"{name} {_shape_and_dtype(value)}"
-        for name, value in operands.items()
+        for name, value in operands
         if isinstance(value, torch.Tensor)
-    ]
+    )
     if not shapes:
         return ""
-    why = unfit_operands(code.node, {n: code.names.get(n, each) for n, each in operands.items()})
+    given = [(name, code.names.get(name, value)) for name, value in operands]
+    why = unfit_operands(code.node, given)
     return f"in {quoted(code.source)} with {', '.join(shapes)}" + (f": {why}" if why else "")
 
 

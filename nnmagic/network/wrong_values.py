@@ -172,7 +172,8 @@ def _returned(
 def _converted(value: Any, call: RunningCall[Any]) -> str:
     """Say how something that holds numbers becomes a tensor."""
     kind = with_article(type(value).__name__)
-    to_dtype = "" if isinstance(call.module, nn.Embedding) else ".float()"
+    takes_ids = isinstance(call.module, nn.Embedding) or type(call.module).__name__.endswith("Loss")
+    to_dtype = "" if takes_ids else ".float()"
     if isinstance(value, np.ndarray | np.generic):
         plain = "" if value.dtype == np.float32 else to_dtype
         return f"got a NumPy array {value.shape} {value.dtype}: type torch.from_numpy(x){plain}"
@@ -182,12 +183,14 @@ def _converted(value: Any, call: RunningCall[Any]) -> str:
             f"torchvision.transforms.functional.to_tensor(picture)[None]"
         )
     if hasattr(value, "to_numpy"):
-        return f"got {kind} {value.shape}: type torch.from_numpy(x.to_numpy()){to_dtype}"
+        return f"got {kind} {value.shape}: type torch.tensor(x.to_numpy()){to_dtype}"
     if isinstance(value, str) or (_is_list(value) and isinstance(value[0], str)):
         return f"got {kind} of text: make ids of it, tokenizer(text, return_tensors='pt')"
     if isinstance(value, bool | int | float | complex) or _is_list(value):
         of = " of numbers" if _is_list(value) else ""
-        return f"got {kind}{of}: type torch.tensor(x){to_dtype}"
+        while _is_list(value):
+            value = value[0]
+        return f"got {kind}{of}: type torch.tensor(x){'' if isinstance(value, float) else to_dtype}"
     if callable(value) and not isinstance(value, ModuleType) and hasattr(value, "__name__"):
         return f"got the function {value.__name__}, not what it returns: call it, with brackets"
     if isinstance(value, Iterable):

@@ -366,8 +366,8 @@ def test_where_nothing_goes_through_the_refusal_names_the_layer():
 
     assert str(caught.value) == (
         "no input found: on torch.rand(1, 6), Sequential.1 (Linear) got (1, 5), weight is (2, 4): "
-        "the last axis must be 4, it is 5; call the network on one, or give a size such as "
-        "--input-size 1,6"
+        "the last axis must be 4, it is 5; make the layer with in_features=5; "
+        "call the network on one, or give the right size in place of --input-size 1,6"
     )
 
 

@@ -56,7 +56,7 @@ class Positions(nn.Module):
         ),
         (
             lambda self, x: torch.stack((x, x[:, 1:])),
-            "axis 1 is 25 in x and 24 in x[:, 1:]: none may",
+            "axis 1 is 25 in x and 24 in x[:, 1:]: it must be the same; torch.cat joins",
         ),
         (
             lambda self, x: x.flatten(1) @ self.table,
@@ -95,7 +95,10 @@ def test_names_are_unpacked_from_a_shape():
         _, channels, height, width = x.shape
         return x.flatten(1), channels * height * width
 
-    says = "in “_, channels, height, width = x.shape” with x (2, 25, 8)"
+    says = (
+        "in “_, channels, height, width = x.shape” with x (2, 25, 8): x has 3 axes for 4 names; "
+        "one item becomes a batch with .unsqueeze(0)"
+    )
 
     assert refusal(Positions(run), rand(2, 25, 8)) == says
 

@@ -20,7 +20,8 @@ LAYERS = [
     (
         nn.Linear(784, 20),
         rand(1, 20),
-        "got (1, 20), weight is (20, 784): the last axis must be 784, it is 20",
+        "got (1, 20), weight is (20, 784): the last axis must be 784, it is 20; "
+        "make the layer with in_features=20",
     ),
     (
         nn.Linear(784, 20),
@@ -34,7 +35,11 @@ LAYERS = [
         "got (2, 8, 5), weight is (2, 8): the last axis must be 8, it is 5; "
         "the features stand second to last, move them with .mT",
     ),
-    (nn.Linear(3, 2), torch.tensor(1.0), "got (), weight is (2, 3): it has no last axis"),
+    (
+        nn.Linear(3, 2),
+        torch.tensor(1.0),
+        "got a single number, weight is (2, 3): give it an axis, with .reshape(1)",
+    ),
     (
         nn.Linear(3, 2),
         rand(1, 3).double(),
@@ -53,12 +58,13 @@ LAYERS = [
     (
         nn.Linear(3, 2, device="meta"),
         rand(1, 3),
-        "got a tensor on cpu, its parameters are on meta",
+        "got a tensor on cpu, its parameters are on meta: give it values, "
+        ".to_empty(device='cpu') and a state dict",
     ),
     (
         nn.BatchNorm1d(3),
         torch.empty(2, 3, device="meta"),
-        "got a tensor on meta, its parameters are on cpu",
+        "got a tensor on meta, its parameters are on cpu: the input has no values, make it on cpu",
     ),
     (
         nn.Conv2d(3, 8, 3),
@@ -88,7 +94,7 @@ LAYERS = [
         nn.Conv2d(3, 8, 3),
         rand(3, 32),
         "got (3, 32), weight is (8, 3, 3, 3): it takes (batch, channels, height, width), "
-        "4 axes, it got 2",
+        "4 axes, it got 2; one grey picture gets both with [None, None]",
     ),
     (
         nn.Conv2d(1, 2, 5),
@@ -99,16 +105,35 @@ LAYERS = [
     (
         nn.ConvTranspose2d(4, 2, 3),
         rand(1, 3, 5, 5),
-        "got (1, 3, 5, 5), weight is (4, 2, 3, 3): the channel axis must be 4, it is 3",
+        "got (1, 3, 5, 5), weight is (4, 2, 3, 3): the channel axis must be 4, it is 3; "
+        "make the layer with in_channels=3",
     ),
     (
         nn.MaxPool2d(2),
         rand(1, 1, 1, 1),
         "got (1, 1, 1, 1): its window is (2, 2), larger than that; use a larger picture",
     ),
-    (nn.Embedding(10, 4), torch.tensor([1, 10]), "got ids 1 … 10, it has rows 0 … 9"),
-    (nn.Embedding(10, 4), torch.tensor([-1, 3]), "got ids -1 … 3, it has rows 0 … 9"),
-    (nn.EmbeddingBag(10, 4), torch.tensor([[1, 12]]), "got ids 1 … 12, it has rows 0 … 9"),
+    (
+        nn.Embedding(10, 4),
+        torch.tensor([1, 10]),
+        "got ids 1 … 10, it has rows 0 … 9: make the layer with num_embeddings=11, or more",
+    ),
+    (
+        nn.Embedding(4, 4),
+        torch.arange(6)[None],
+        "got ids 0 … 5, it has rows 0 … 3: these are positions; shorten the sequence to 4, "
+        "or make more of them",
+    ),
+    (
+        nn.Embedding(10, 4),
+        torch.tensor([-1, 3]),
+        "got ids -1 … 3, it has rows 0 … 9: ids begin with 0, replace the negative ones",
+    ),
+    (
+        nn.EmbeddingBag(10, 4),
+        torch.tensor([[1, 12]]),
+        "got ids 1 … 12, it has rows 0 … 9: make the layer with num_embeddings=13, or more",
+    ),
     (
         nn.Embedding(10, 4),
         rand(2),
@@ -117,7 +142,8 @@ LAYERS = [
     (
         nn.LSTM(3, 4),
         rand(2, 1, 5),
-        "got (2, 1, 5), input_size is 3: the last axis must be 3, it is 5",
+        "got (2, 1, 5), input_size is 3: the last axis must be 3, it is 5; make the layer with "
+        "input_size=5",
     ),
     (
         nn.GRU(3, 4, batch_first=True),
@@ -141,11 +167,16 @@ LAYERS = [
         rand(3),
         "got (3,): it takes (batch, 3, …); one item becomes a batch with .unsqueeze(0)",
     ),
-    (nn.LayerNorm(4), rand(1, 5), "got (1, 5): the last axes must be (4,)"),
+    (
+        nn.LayerNorm(4),
+        rand(1, 5),
+        "got (1, 5): the last axes must be (4,); make the layer with normalized_shape=(5,)",
+    ),
     (
         nn.GroupNorm(2, 4),
         rand(1, 6, 3, 3),
-        "got (1, 6, 3, 3), num_channels is 4: the channel axis must be 4, it is 6",
+        "got (1, 6, 3, 3), num_channels is 4: the channel axis must be 4, it is 6; "
+        "make the layer with num_channels=6",
     ),
     (
         nn.Conv2d(1, 1, 3),
@@ -181,17 +212,18 @@ ATTENTION = [
         (x, x, x),
         {"attn_mask": rand(2, 5, 5)},
         "got attn_mask (2, 5, 5): it must be (5, 5) or (4, 5, 5), that is "
-        "(batch · heads, queries, keys)",
+        "(batch · heads, queries, keys); repeat it, .repeat_interleave(2, 0)",
     ),
     (
         (x, x, x),
         {"key_padding_mask": zeros(5, 2, dtype=torch.bool)},
-        "got key_padding_mask (5, 2): it must be (2, 5), that is (batch, keys)",
+        "got key_padding_mask (5, 2): it must be (2, 5), that is (batch, keys); turn it, with .mT",
     ),
     (
         (x, x, x),
         {"attn_mask": zeros(5, 5)},
-        "got attn_mask int64: it must be bool, convert it with .bool()",
+        "got attn_mask int64: it must be bool, true for what is left out; of a tokenizer's mask "
+        "that is mask == 0",
     ),
     (
         (x, y, y),
@@ -202,7 +234,8 @@ ATTENTION = [
     (
         (rand(2, 5, 9), x, x),
         {},
-        "got (2, 5, 9), embed_dim is 8: the last axis must be 8, it is 9",
+        "got (2, 5, 9), embed_dim is 8: the last axis must be 8, it is 9; "
+        "make the layer with embed_dim=9",
     ),
 ]
 
@@ -319,7 +352,8 @@ LOSSES = [
     (
         nn.CrossEntropyLoss(),
         (scores, torch.tensor([1, 2, 3, 10])),
-        "got targets 1 … 10: the scores are of 10 classes, 0 … 9",
+        "got targets 1 … 10: the scores are of 10 classes, 0 … 9; type targets - 1, "
+        "or give the network 11 outputs",
     ),
     (
         nn.NLLLoss(),
@@ -328,7 +362,7 @@ LOSSES = [
     ),
     (
         nn.BCELoss(),
-        (torch.tensor([0.5, 3.0]), rand(2)),
+        (torch.tensor([0.5, 3.0], requires_grad=True), rand(2)),
         "got 0.5 … 3: it takes probabilities in 0 … 1; nn.BCEWithLogitsLoss takes scores",
     ),
     (
@@ -366,9 +400,7 @@ def test_arguments_that_do_not_fit_the_forward_are_explained_by_its_signature():
     says = "takes (x, mask, scale=1.0): missing a required argument: 'mask'"
 
     assert refusal(Pair(), rand(2, 3)) == says
-    assert refusal(nn.Linear(3, 2), x=rand(1, 3)) == (
-        "takes (input): missing a required argument: 'input'"
-    )
+    assert refusal(nn.Linear(3, 2), x=rand(1, 3)) == ("takes (input): it has no 'x'")
     assert refusal(nn.Linear(3, 2), rand(1, 3), rand(1)) == (
         "takes (input): too many positional arguments"
     )
@@ -458,7 +490,8 @@ def test_features_of_pictures_of_another_size_are_told_as_such():
 
     assert refusal(net, rand(4, 1, 14, 14)) == (
         "got (4, 288), weight is (10, 1352): the last axis must be 1352, it is 288; "
-        "flattened from (4, 2, 12, 12): pictures of another size?"
+        "flattened from (4, 2, 12, 12), so resize the pictures, or make the layer with "
+        "in_features=288"
     )
 
 
@@ -471,9 +504,7 @@ def test_features_that_a_forward_flattened_itself_are_too():
         def forward(self, x):
             return self.fc(self.conv(x).flatten(1))
 
-    assert refusal(Net(), rand(4, 1, 14, 14)).endswith(
-        "flattened from (4, 2, 12, 12): pictures of another size?"
-    )
+    assert "flattened from (4, 2, 12, 12), so" in refusal(Net(), rand(4, 1, 14, 14))
 
 
 class Unready(nn.Module):

@@ -174,7 +174,7 @@ ids = torch.zeros(2, 5, dtype=torch.int64)
         (
             nn.Linear(2, 2),
             [[1.0, 2.0]],
-            "got a list of numbers: type torch.tensor(x).float()",
+            "got a list of numbers: type torch.tensor(x)",
         ),
         (nn.Linear(1, 2), 3, "got an int: type torch.tensor(x).float()"),
         (

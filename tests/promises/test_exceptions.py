@@ -175,7 +175,8 @@ def test_an_exception_raised_from_another_names_the_layer_of_both():
     assert isinstance(caught.value.__cause__, RuntimeError)
     says = (
         "after RuntimeError in layers.0 (Linear): "
-        "got (1, 4), weight is (2, 3): the last axis must be 3, it is 4"
+        "got (1, 4), weight is (2, 3): the last axis must be 3, it is 4; "
+        "make the layer with in_features=4"
     )
     assert caught.value.__notes__[0].endswith(says)
     assert says in " ".join(str(trace).split())

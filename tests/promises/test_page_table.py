@@ -163,7 +163,8 @@ def test_the_first_nan_and_the_failed_layer_are_one_click_away(lab, tmp_path):
     assert "0" not in found["flagged"]
     assert found["failed"] == ["1"]
     assert found["message"] == [
-        "FAILED got (1, 8), weight is (2, 4): the last axis must be 4, it is 8"
+        "FAILED got (1, 8), weight is (2, 4): the last axis must be 4, it is 8; "
+        "make the layer with in_features=8"
     ]
     assert found["buttons"] == [True, False, False, True]
 

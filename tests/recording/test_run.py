@@ -211,7 +211,8 @@ def test_a_failing_layer_is_marked_and_named_on_the_users_own_exception():
         ("linear_relu_stack.0", True),
     ]
     assert found.failed.layer == "linear_relu_stack.0"
-    mismatch = "got (1, 20), weight is (512, 784): the last axis must be 784, it is 20"
+    mismatch = "got (1, 20), weight is (512, 784): the last axis must be 784, it is 20; "
+    mismatch += "make the layer with in_features=20"
     assert found.failed.failure.mismatch == mismatch
     (note,) = caught.value.__notes__
     assert note.startswith(
