@@ -20,6 +20,7 @@ from nnmagic.network.places import CallingPlaces, raising_line
 from nnmagic.recording.gradients import Gradients
 from nnmagic.recording.iterations import Iterations
 from nnmagic.recording.judging import Judging
+from nnmagic.recording.loss_rules import LossRules
 from nnmagic.recording.root_calls import RootCall, RootCalls
 from nnmagic.records.call_log import FINISHED, STOPPED, Failure, TraceLog
 from nnmagic.tensors.writer import TensorWriter
@@ -79,6 +80,7 @@ class Recorder:
         self.places = CallingPlaces(log.places)
         self.roots = RootCalls(log)
         self._judging = Judging(log, tensors)
+        self._loss_rules = LossRules(log, tensors)
         self._torchs_own: dict[type[nn.Module], bool] = {}
         self._error: BaseException | None = None
         self._origin = 0
@@ -90,6 +92,8 @@ class Recorder:
         self.log.networks.append(network.label)
         if self.changes is not None:
             self.changes.note(network)
+            if torch.is_grad_enabled():
+                self._loss_rules.begin()
 
     def began(self, call: RunningCall[WrittenCall]) -> WrittenCall:
         """Write the call and what it got."""
@@ -301,6 +305,7 @@ class Recorder:
         if error is not None and error is self._error:
             self.log.raised = self._origin
         self._error = None
+        self._loss_rules.let_go()
         if self.gradients is not None:
             self.gradients.conclude([each.module() for each in self.networks], error)
         self.tensors.finish()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from nnmagic.display import units
 from nnmagic.display.units import Shape
+from nnmagic.records.finding import Finding
 from nnmagic.records.record import joint_norm
 from nnmagic.records.tensor_log import TensorLog
 
@@ -106,6 +107,7 @@ class TraceLog:
         constant: the outermost calls that returned the same for all items of a batch that differ.
         nonfinite_parameters: the parameters and buffers with NaN or Inf of a call that made some.
         weighted: the layers that hold parameters of their own.
+        findings: what is wrong with the run, or worth knowing, that only the run itself could tell.
         masked: for each call whose mask leaves a query no key, which one.
         graded: whether gradients are recorded.
         gradients: for each tensor that got a gradient, the number of that.
@@ -142,6 +144,7 @@ class TraceLog:
     constant: set[int] = field(default_factory=set)
     nonfinite_parameters: dict[int, tuple[str, ...]] = field(default_factory=dict)
     weighted: set[int] = field(default_factory=set)
+    findings: list[Finding] = field(default_factory=list)
     masked: dict[int, str] = field(default_factory=dict)
     graded: bool = False
     gradients: dict[int, int] = field(default_factory=dict)

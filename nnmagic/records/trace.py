@@ -9,6 +9,8 @@ from nnmagic.display import units
 from nnmagic.display.table import Table
 from nnmagic.display.units import Shape
 from nnmagic.records.call_log import FAILED, Failure, TraceLog
+from nnmagic.records.finding import Finding
+from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.origins import Origins
 from nnmagic.records.record import Record, data_frame, joint_norm
 from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
@@ -219,6 +221,14 @@ class Trace(Record):
         """
         call = Origins(self.log).first
         return None if call is None else self.call(call)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What raised nothing but is wrong, or worth knowing; of each layer's the first."""
+        parents = {call: p if p >= 0 else None for call, p in enumerate(self.log.parent)}
+        found = Findings(self.log, parents).found
+        first = {(each.rule, each.network, each.layer): each for each in reversed(found)}
+        return tuple(each for each in found if first[each.rule, each.network, each.layer] is each)
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row a call, in the order in which they began."""

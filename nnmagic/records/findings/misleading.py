@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping
 from math import floor, isnan, log2
+from typing import Any
 
 from nnmagic.display import units
 from nnmagic.records.call_log import FINISHED, TraceLog
+from nnmagic.records.finding import Finding
 from nnmagic.records.tensor import Statistics
 from nnmagic.records.tensor_log import TensorLog
 
@@ -19,6 +21,9 @@ OTHER_WEIGHTED = re.compile(
 
 BRIGHT, BRIGHTEST = 128, 255
 """The greatest value of a picture that nobody scaled lies between these."""
+
+CHANNELS, SMALLEST = (1, 3, 4), 8
+"""How many channels a picture has, and how many pixels on a side at least."""
 
 LARGEST_HALF = 65_504
 SIGNIFICANT_BITS = {"float16": 10, "bfloat16": 7}
@@ -35,6 +40,7 @@ class Findings:
     Attributes:
         flags: the words for each call that deserves a look.
         notes: the lines for the foot of the table.
+        found: the findings themselves.
         bad_gradients: `"NaN"` or `"Inf"` where gradients hold some, else `""`.
     """
 
@@ -43,15 +49,42 @@ class Findings:
         self.parent = parent
         self.flags: dict[int, list[str]] = {}
         self.notes: list[str] = []
+        self.found: list[Finding] = []
         self._look_for_pictures()
         if any(each.dtype in SIGNIFICANT_BITS for each in log.tensors.metadata):
             self._look_for_precision()
         for call in sorted(log.constant & set(parent)):
             self._tell_of_constant(call)
+        self._tell_what_the_run_found()
         self.bad_gradients = self._look_for_bad_gradients() if log.graded else ""
 
     def _flag(self, call: int, text: str) -> None:
         self.flags.setdefault(call, []).append(text)
+
+    def _find(self, rule: str, call: int, text: str, **more: Any) -> None:
+        log, layer = self.log, self.log.layer_of(call)
+        self.found.append(
+            Finding(
+                rule=rule,
+                network=log.networks[layer.network],
+                layer=layer.name,
+                iteration=log.iteration_of(call),
+                text=text,
+                **more,
+            )
+        )
+
+    def _tell_what_the_run_found(self) -> None:
+        """Add the findings that only the run could make."""
+        log, rows = self.log, dict[tuple[str, str], int]()
+        for call in self.parent:
+            layer = log.layer_of(call)
+            rows.setdefault((log.networks[layer.network], layer.name), call)
+        for finding in log.findings:
+            self.notes.append(finding.text)
+            if (finding.network, finding.layer) in rows:
+                self._flag(rows[finding.network, finding.layer], finding.rule)
+        self.found += log.findings
 
     def _look_for_pictures(self) -> None:
         """Flag the first layer with weights of each network that gets values up to 255."""
@@ -66,11 +99,32 @@ class Findings:
             if not is_scaled or not inputs:
                 continue
             numbers = log.tensors.statistics_of(inputs[0])
-            if numbers.min >= 0 and BRIGHT <= numbers.max <= BRIGHTEST and self._is_raw(inputs[0]):
+            if self._is_unscaled(call, numbers):
                 text = f"got values up to {numbers.max:.0f}: scale pictures to 0 … 1"
                 self._flag(call, text)
                 where = units.layer_with_type(log.place_of(call), layer.type)
-                self.notes.append(f"the first layer with weights, {where}, {text}, type x / 255")
+                note = f"the first layer with weights, {where}, {text}, type x / 255"
+                self.notes.append(note)
+                self._find(
+                    "pictures that were not scaled", call, note, number=numbers.max, bound=BRIGHT
+                )
+
+    def _is_unscaled(self, call: int, numbers: Statistics) -> bool:
+        """Tell whether a call got pictures in 0..255: whole numbers, or such that were resized."""
+        is_byte = numbers.min >= 0 and BRIGHT <= numbers.max <= BRIGHTEST
+        if is_byte and self._is_raw(self.log.inputs[call][0]):
+            return True
+        overshoot = (BRIGHTEST - BRIGHT) / 4  # of a bicubic resize, on both sides
+        in_range = numbers.min >= -overshoot and BRIGHT <= numbers.max <= BRIGHTEST + overshoot
+        return in_range and self._gets_pictures(call)
+
+    def _gets_pictures(self, call: int) -> bool:
+        """Tell whether what a call got, or its network, has the shape of a picture's channels."""
+        log, root = self.log, call
+        while log.parent[root] >= 0:
+            root = log.parent[root]
+        tensors = [each for at in (call, root) for each in log.inputs[at][:1]]
+        return any(_is_picture(log.tensors.metadata_of(each).shape) for each in tensors)
 
     def _look_for_bad_gradients(self) -> str:
         """Flag the calls that got a gradient with NaN or Inf, and those whose parameters did."""
@@ -83,7 +137,9 @@ class Findings:
             for what in ("NaN", "Inf"):
                 names = [name for name, holds in bad.items() if holds == what]
                 if names:
-                    self._flag(call, f"{what} in the gradient of {', '.join(names)}")
+                    text = f"{what} in the gradient of {', '.join(names)}"
+                    self._flag(call, text)
+                    self._find(f"{what} in a gradient", call, f"{log.place_of(call)}: {text}")
                     found.add(what)
         return max(found, default="")
 
@@ -107,6 +163,7 @@ class Findings:
                 text = _precision(dtype, log.tensors.statistics_of(tensor))
                 if text:
                     self._flag(call, text)
+                    self._find("values beyond the precision of their dtype", call, text)
 
     def _tell_of_constant(self, root: int) -> None:
         log = self.log
@@ -125,6 +182,7 @@ class Findings:
             self._flag(first, text)
             note += f": from {log.place_of(first)} ({log.layer_of(first).type}) on"
         self.notes.append(note)
+        self._find("an output that ignores its input", root, note)
 
     def _first_constant(self, root: int, batch: int) -> int | None:
         """Return the first call whose kept output is constant while its kept input is not."""
@@ -154,6 +212,15 @@ class Findings:
             return False
         is_whole = leading.numel == metadata.numel or len(metadata.shape) == 2
         return True if others and is_whole else None
+
+
+def _is_picture(shape: tuple[int | None, ...]) -> bool:
+    """Tell whether a shape is (…, channels, height, width) of grey or coloured pictures."""
+    sizes = [size or 0 for size in shape]
+    match sizes:
+        case [_, channels, height, width] | [channels, height, width]:
+            return channels in CHANNELS and min(height, width) >= SMALLEST
+    return False
 
 
 def _nonfinite(tensors: TensorLog, tensor: int) -> str:

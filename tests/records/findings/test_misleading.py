@@ -49,6 +49,48 @@ def test_pictures_that_nobody_scaled_are_flagged_at_the_first_layer(net, layer):
     assert found(nnmagic.trace(net, PIXELS / 255)) == {}
 
 
+def resized(mode):
+    return nn.functional.interpolate(PIXELS, size=(13, 11), mode=mode)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    ("net", "layer"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), "0"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(429, 4)), "1"),
+        (nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.Flatten(2)), "0"),
+    ],
+)
+def test_pictures_that_were_resized_and_not_scaled_are_flagged(net, layer, mode):
+    trace = nnmagic.trace(net, resized(mode))
+
+    assert list(found(trace)) == [layer]
+    (finding,) = trace.findings
+    assert (finding.rule, finding.layer) == ("pictures that were not scaled", layer)
+    assert finding.number > finding.bound == 128
+    assert "type x / 255" in finding.text
+    assert nnmagic.trace(net, resized(mode) / 255).findings == ()
+    assert nnmagic.trace(net, (resized(mode) - 128) / 60).findings == ()
+
+
+NO_PICTURES = {
+    "a table": (nn.Linear(4, 2), 200 * torch.rand(8, 4) + 20),
+    "a sequence": (nn.LSTM(4, 2, batch_first=True), 200 * torch.rand(8, 5, 4)),
+    "a signal": (nn.Conv1d(2, 4, 3), 200 * torch.rand(8, 2, 50)),
+    "many channels": (nn.Conv2d(16, 4, 3), 200 * torch.rand(2, 16, 12, 12)),
+    "degrees": (nn.Conv2d(3, 4, 3), 360 * torch.rand(2, 3, 12, 12)),
+    "temperatures": (nn.Conv2d(1, 4, 3), 100 * torch.rand(2, 1, 12, 12)),
+}
+
+
+@pytest.mark.parametrize("name", NO_PICTURES)
+def test_what_is_no_picture_is_not_to_be_scaled(name):
+    net, x = NO_PICTURES[name]
+
+    assert nnmagic.trace(net, x).findings == ()
+
+
 def test_values_up_to_255_behind_a_first_layer_are_not():
     normed = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)).train()
     embedded = nn.Sequential(nn.Embedding(256, 4), nn.Linear(4, 2))

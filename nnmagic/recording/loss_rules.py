@@ -1,0 +1,211 @@
+"""What is wrong with what a loss gets, though it raises nothing."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from threading import get_ident
+from typing import Any, NamedTuple
+
+import torch
+
+from nnmagic.display import units
+from nnmagic.network.places import calling_line
+from nnmagic.recording.loss_functions import leave_losses, watch_losses
+from nnmagic.records.call_log import FINISHED, RUNNING, TraceLog
+from nnmagic.records.finding import Finding
+from nnmagic.records.findings.nonfinite import is_softmax
+from nnmagic.tensors import devices
+from nnmagic.tensors.metadata import HiddenFromUserCode
+from nnmagic.tensors.values import why_unreadable
+from nnmagic.tensors.writer import TensorWriter
+
+ITEMS = 256
+"""How many items of a batch are looked at."""
+
+ROUNDING = {torch.float16: 1e-2, torch.bfloat16: 3e-2}
+"""How far the sum of probabilities may be from 1, where it is not the usual 1e-4."""
+
+MODULES = {
+    "cross_entropy": "CrossEntropyLoss",
+    "nll_loss": "NLLLoss",
+    "mse_loss": "MSELoss",
+    "l1_loss": "L1Loss",
+    "smooth_l1_loss": "SmoothL1Loss",
+    "huber_loss": "HuberLoss",
+}
+
+CALLS = 50
+"""How many calls back the softmax before a loss is looked for."""
+
+Flags = list[torch.Tensor]
+
+
+class Rule(NamedTuple):
+    """A rule on the values that a loss gets.
+
+    Attributes:
+        name: the name of the rule.
+        flags: gives what is to be true of the scores for the rule to hold.
+        text: what is wrong, and what to type.
+    """
+
+    name: str
+    flags: Callable[[torch.Tensor], Flags]
+    text: str
+
+
+def _classes(scores: torch.Tensor) -> int:
+    """Return the axis of the classes."""
+    return 1 if scores.dim() > 1 else 0
+
+
+def are_probabilities(scores: torch.Tensor) -> Flags:
+    """Return whether all values are in 0..1, and add up to 1 over the classes."""
+    apart = (scores.sum(_classes(scores)) - 1).abs()
+    in_range = (scores >= 0) & (scores <= 1)
+    return [in_range.all(), (apart <= ROUNDING.get(scores.dtype, 1e-4)).all()]
+
+
+def are_raw_scores(scores: torch.Tensor) -> Flags:
+    """Return whether some value is no logarithm of a probability, nor all a probability."""
+    scores = scores.float()
+    is_sum = (scores.sum(_classes(scores)) - 1).abs() <= 1e-2
+    return [(scores > 1e-2).any(), ~(is_sum & (scores >= 0).all()).all()]
+
+
+VALUE_RULES = {
+    "cross_entropy": (
+        Rule(
+            "probabilities into a loss that wants scores",
+            are_probabilities,
+            "got probabilities (each row adds up to 1){source}, and applies log_softmax itself: "
+            "leave out the softmax and pass the scores",
+        ),
+    ),
+    "nll_loss": (
+        Rule(
+            "probabilities into a loss that wants their logarithms",
+            are_probabilities,
+            "got probabilities (each row adds up to 1){source} and wants their logarithms: "
+            "type nn.LogSoftmax(1) for the softmax, or pass scores to nn.CrossEntropyLoss",
+        ),
+        Rule(
+            "scores into a loss that wants log-probabilities",
+            are_raw_scores,
+            "got scores above 0 and wants log-probabilities: "
+            "pass them to nn.CrossEntropyLoss, or type nn.LogSoftmax(1) after the last layer",
+        ),
+    ),
+}
+"""By the name of the loss function."""
+
+
+def broadcast_text(output: torch.Tensor, target: torch.Tensor) -> str:
+    """Say that an output and a target are compared each with each; empty where they are not."""
+    shapes = tuple(output.shape), tuple(target.shape)
+    try:
+        together = tuple(torch.broadcast_shapes(*shapes))
+    except RuntimeError:
+        return ""  # the loss refuses them itself
+    if together in shapes:
+        return ""
+    more = max(range(2), key=lambda i: len(shapes[i]))
+    what = ("the output", "the target")[more]
+    axes = [i for i, size in enumerate(shapes[more]) if size == 1]
+    mend = f": type .squeeze({axes[-1]}) on {what}" if axes else ""
+    return f"of {shapes[0]} against {shapes[1]} compares each with each, {together}{mend}"
+
+
+class LossRules:
+    """Holds what losses get against the rules, once for each place in the code.
+
+    Args:
+        log: the columns of the run, which get the findings.
+        tensors: reads flags that are on an accelerator.
+    """
+
+    def __init__(self, log: TraceLog, tensors: TensorWriter) -> None:
+        self.log = log
+        self.tensors = tensors
+        self._thread = get_ident()
+        self._seen: set[Any] = set()
+        self._look: Any = None
+
+    def begin(self) -> None:
+        """Look at every loss from now on."""
+        if self._look is None:
+            self._look = self._note
+            watch_losses(self._look)
+
+    def let_go(self) -> None:
+        """Look at no more losses."""
+        if self._look is not None:
+            leave_losses(self._look)
+            self._look = None
+
+    def _note(self, function: str, given: Mapping[str, Any]) -> None:
+        place = function, *calling_line()
+        if place in self._seen or get_ident() != self._thread or not len(self.log):
+            return
+        self._seen.add(place)
+        output, target = given["input"], given["target"]
+        if why_unreadable(output) or why_unreadable(target) or not output.is_floating_point():
+            return
+        with HiddenFromUserCode(), torch.no_grad():
+            if function not in VALUE_RULES:
+                text = broadcast_text(output, target)
+                if text:
+                    self._finding("each output against each target", function)(text)
+            elif output.dim() and output.numel() and output.shape[_classes(output)] > 1:
+                self._look_at_values(function, output.detach())
+
+    def _look_at_values(self, function: str, scores: torch.Tensor) -> None:
+        source = self._softmax_of(tuple(scores.shape))
+        looked_at = scores[:ITEMS] if scores.dim() > 1 else scores
+        for rule in VALUE_RULES[function]:
+            flags, add = rule.flags(looked_at), self._finding(rule.name, function)
+            text = rule.text.format(source=source)
+            if devices.on_accelerator(scores):
+                self.tensors.read_later(flags, partial(_add_later, add, text))
+            elif all(flags):
+                add(text)
+
+    def _softmax_of(self, shape: tuple[int, ...]) -> str:
+        """Return from which call that returned last probabilities of this shape may come."""
+        log = self.log
+        for call in range(len(log) - 1, max(-1, len(log) - 1 - CALLS), -1):
+            output = log.main_output(call) if log.ended[call] == FINISHED else None
+            if output is None or log.tensors.metadata_of(output).shape != shape:
+                continue
+            if is_softmax(log, call):
+                where = units.layer_with_type(log.place_of(call), log.layer_of(call).type)
+                return f" from {where}"
+        return ""
+
+    def _finding(self, rule: str, function: str) -> Callable[[str], None]:
+        """Return what adds a finding on the loss that is called now, given its text."""
+        log, call = self.log, len(self.log) - 1
+        layer = log.layer_of(call)
+        is_layer = log.ended[call] == RUNNING and layer.type == MODULES[function]
+        subject = log.place_of(call) if is_layer else f"F.{function}"
+        network, iteration = log.networks[layer.network], log.iteration_of(call)
+        name = layer.name if is_layer else ""
+
+        def add(text: str) -> None:
+            finding = Finding(
+                rule=rule,
+                network=network,
+                layer=name,
+                iteration=iteration,
+                text=f"{subject} {text}",
+            )
+            log.findings.append(finding)
+
+        return add
+
+
+def _add_later(
+    add: Callable[[str], None], text: str, flags: list[torch.Tensor], reason: str
+) -> None:
+    """Add a finding once its flags are read."""
+    if not reason and all(map(bool, flags)):
+        add(text)

@@ -1,0 +1,30 @@
+"""A finding: a fact about a run that raises nothing, but is wrong or worth knowing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One fact about a run.
+
+    Attributes:
+        rule: which rule found it, e.g. `"probabilities into a loss"`.
+        level: `"finding"` for what is wrong, `"note"` for what is worth knowing.
+        network: the name of the network.
+        layer: the layer's name in it; `""` for the network itself.
+        iteration: in which iteration it was seen first, from 0.
+        text: what a person reads: the thing, what it got, what it wants, what to type.
+        number: the measured number that the rule is about, None where it is exact.
+        bound: the number that it is held against.
+        source: where the bound comes from; `""` where the rule is exact.
+    """
+
+    rule: str
+    level: str = "finding"
+    network: str
+    layer: str
+    iteration: int
+    text: str
+    number: float | None = None
+    bound: float | None = None
+    source: str = ""
