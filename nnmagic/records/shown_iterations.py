@@ -109,28 +109,31 @@ class ShownIterations:
             return units.plural(len(members), "place")
         return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
-    def where(self, root: int) -> str:
-        """Return what tells a root call from others of its layer: `" at train.py:12 (eval)"`."""
-        return self._apart(self.root_series[root], self._reached[self.log.layer[root]])
+    def named(self, root: int, name: str) -> str:
+        """Return the name of a root call, with what tells it from others of its layer.
+
+        `net at train.py:12 (eval)`; in a notebook the call expression itself, `net(x) (eval)`.
+        """
+        return self._told_apart(name, self.root_series[root], self._reached[self.log.layer[root]])
 
     def _full_name(self, of: int) -> str:
         network = self.log.series[of].network
         rivals = [each for each in self._recorded if self.log.series[each].network == network]
-        return f"{self.log.networks[network]}{self._apart(of, rivals)}"
+        return self._told_apart(self.log.networks[network], of, rivals)
 
-    def _apart(self, of: int, rivals: Iterable[int]) -> str:
-        """Return what tells a series from others: its place, its mode, or nothing."""
+    def _told_apart(self, name: str, of: int, rivals: Iterable[int]) -> str:
         series = self.log.series[of]
         others = [self.log.series[each] for each in rivals if each != of]
         same = [each for each in others if each[:3] == series[:3]]
-        words = ""
         if len(same) < len(others):
-            words = f" at {_place(series, others)}"
+            place = _place(series, others)
+            is_source = place == f"“{series.source}”" and series.source.startswith(f"{name}(")
+            name = series.source if is_source else f"{name} at {place}"
         if any(each.training != series.training for each in same):
-            words += " (train)" if series.training else " (eval)"
+            name += " (train)" if series.training else " (eval)"
         elif any(each.grad != series.grad for each in same):
-            words += " (gradients)" if series.grad else " (no gradients)"
-        return words
+            name += " (gradients)" if series.grad else " (no gradients)"
+        return name
 
     def content(self) -> StepsContent:
         """Return what a page needs to let the reader choose an iteration."""

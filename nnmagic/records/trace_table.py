@@ -65,7 +65,8 @@ class TraceTable:
         if view.layers and not any(map(view.matches, names)):
             self.notes.append(f"no layer matches {' '.join(view.layers)}")
         scores = self.scores()
-        score_notes = self.score_reader.notes(scores)
+        scored = self.label(scores[0].root) if scores and len(self._roots()) > 1 else ""
+        score_notes = self.score_reader.notes(scores, scored)
         measured = max(log.tensors.measured.values(), default=0)
         sampled = f"large tensors are measured on samples of {measured:,} values"
         return Table(
@@ -90,7 +91,7 @@ class TraceTable:
             open_levels=view.open_depth,
             beside={
                 "steps": self.shown.content(),
-                "scores": _scores_content(scores),
+                "scores": _scores_content(scores, scored),
                 "structure": self._structure(),
             },
         )
@@ -144,9 +145,8 @@ class TraceTable:
         if parent is None:
             if self.log.is_function(call):
                 return layer.name
-            network, where = self.log.networks[layer.network], self.shown.where(call)
-            name = f"{network}.{layer.name}" if layer.name else network
-            return f"{name}{where}"
+            network = self.log.networks[layer.network]
+            return self.shown.named(call, f"{network}.{layer.name}" if layer.name else network)
         above = self.log.layer_of(parent).name
         if not above:
             return layer.name or self.log.networks[layer.network]  # a network that calls itself
@@ -209,11 +209,11 @@ class TraceTable:
         return [call for call in self.calls if self.parent[call] is None]
 
 
-def _scores_content(scores: Sequence[ItemScores]) -> ScoresContent | None:
+def _scores_content(scores: Sequence[ItemScores], scored: str) -> ScoresContent | None:
     if not scores:
         return None
     return {
-        "how": scores[0].how,
+        "how": ", ".join(filter(None, [scored, scores[0].how])),
         "items": scores[0].items,
         "rows": [{"item": each.item, "best": list(each.best)} for each in scores],
     }

@@ -397,6 +397,22 @@ def test_a_cell_records_the_named_networks_and_every_nth_step(session, net):
     assert "iteration 4 of net, 3 of 5 iterations recorded" in shown(session)[0]
 
 
+def test_in_a_cell_the_trees_of_one_network_are_told_apart_by_their_calls(session, net):
+    session.run(
+        "%%nntrace -o t\n"
+        "for n in (1, 2):\n"
+        "    net(torch.rand(n, 784)) - net(torch.zeros(n, 784))\n"
+        "    y = net.eval()(torch.rand(n, 784)); net.train()"
+    )
+
+    table = session["t"].table()
+    labels = [row.label for row in table.rows if row.level == 0]
+    calls = ["net(torch.rand(n, 784))", "net(torch.zeros(n, 784))"]
+    assert labels == [*calls, "net at “net.eval()(torch.rand(n, 784))”"]
+    assert "iteration 1 of net, 2 iterations recorded" in table.heading
+    assert [note for note in table.notes if f"{labels[-1]}: item 2 read as class scores" in note]
+
+
 def test_magics_inside_a_cell_work(session, net):
     session.run("%%nntrace\nt = %nntrace net(torch.rand(1, 784))\n%nnsummary net\nx = 1")
 

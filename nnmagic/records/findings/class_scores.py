@@ -19,6 +19,7 @@ class ItemScores(NamedTuple):
     """One item of an output that is read as class scores.
 
     Attributes:
+        root: the root call whose output it is in.
         item: its index in the batch, from 0; what a user reads counts from 1.
         items: how many there are.
         classes: how many classes there are.
@@ -26,6 +27,7 @@ class ItemScores(NamedTuple):
         best: the likeliest classes, each with its probability.
     """
 
+    root: int
     item: int
     items: int
     classes: int
@@ -48,13 +50,13 @@ class ScoreReader:
         self.is_scores = is_scores
 
     def read(self, ends: dict[int, int]) -> list[ItemScores]:
-        """Return what the outputs say.
+        """Return what the output of the last root call says that has class scores.
 
         Args:
             ends: for each root call the last call inside it that calls no other.
         """
-        log, found = self.log, list[ItemScores]()
-        for root, last in ends.items():
+        log = self.log
+        for root, last in sorted(ends.items(), reverse=True):
             tensor = log.main_output(root)
             if root in log.recomputed or tensor is None or log.ended[root] != FINISHED:
                 continue
@@ -69,15 +71,21 @@ class ScoreReader:
             match metadata.shape:
                 case int(items), int(classes) if items > 0 and classes > 1 and is_real:
                     if leading is not None and leading.shape[1:] == (classes,):
-                        found += self._read_items(leading, items, classes, last_type)
-        return found
+                        return self._read_items(root, leading, items, classes, last_type)
+        return []
 
-    def notes(self, scores: Sequence[ItemScores]) -> list[str]:
-        """Return the lines that say what the outputs are, read as class scores."""
+    def notes(self, scores: Sequence[ItemScores], of: str = "") -> list[str]:
+        """Return the lines that say what an output is, read as class scores.
+
+        Args:
+            scores: its items.
+            of: what the root call is called, where there are several.
+        """
         notes = []
+        of = f"{of}: " if of else ""
         for item in scores:
             (best, chance), *others = item.best
-            which = "" if item.items == 1 else f"item {item.item + 1} "
+            which = of if item.items == 1 else f"{of}item {item.item + 1} "
             likely = [(name, p) for name, p in others if p >= LEAST_CHANCE]
             then = ", ".join(f"{name} {100 * p:.1f} %" for name, p in likely)
             notes.append(
@@ -95,7 +103,7 @@ class ScoreReader:
         return notes
 
     def _read_items(
-        self, leading: Sample, items: int, classes: int, last_type: str
+        self, root: int, leading: Sample, items: int, classes: int, last_type: str
     ) -> list[ItemScores]:
         how = {"Softmax": "as it is", "LogSoftmax": "after exp"}.get(last_type, "after softmax")
         found = []
@@ -105,7 +113,7 @@ class ScoreReader:
             chances = _probabilities(row, last_type)
             best = sorted(range(classes), key=lambda i: -chances[i])[:BEST_CLASSES]
             names = tuple((self._class_name(i), chances[i]) for i in best)
-            found.append(ItemScores(item, items, classes, how, names))
+            found.append(ItemScores(root, item, items, classes, how, names))
         return found
 
     def _class_name(self, index: int) -> str:
