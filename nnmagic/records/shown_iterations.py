@@ -50,16 +50,17 @@ class ShownIterations:
             return last
         missing = [of for of, numbers in recorded.items() if wanted not in numbers]
         is_nowhere = len(missing) == len(recorded)
-        then = "the last is shown" if is_nowhere else "it is left out"
-        networks = [of for of in missing if self._is_network(of)]
-        for of in networks[:MOST_NAMED]:
-            numbers = _ranges(recorded[of])
+        alike: dict[str, list[int]] = {}
+        for of in filter(self._is_network, missing):
+            alike.setdefault(_ranges(recorded[of]), []).append(of)
+        for numbers, members in alike.items():
+            names = self._names_of(members)
+            which = _listed(names)
+            has, it = ("has", "it is") if which == names[0] else ("have", "they are")
+            then = "the last is shown" if is_nowhere else f"{it} left out"
             self.notes.append(
-                f"{self._full_name(of)} has no iteration {wanted}: {numbers} were recorded, {then}"
+                f"{which} {has} no iteration {wanted}: {numbers} were recorded, {then}"
             )
-        if len(networks) > MOST_NAMED:
-            others = units.plural(len(networks) - MOST_NAMED, "other place")
-            self.notes.append(f"nor have {others}")
         return last if is_nowhere else {of: wanted for of in recorded if of not in missing}
 
     def _series_of_calls(self) -> dict[int, int]:
@@ -90,24 +91,20 @@ class ShownIterations:
             which = "the last iteration" if self.wanted is None else f"iteration {self.wanted}"
             return f"{which} of {units.plural(sum(map(len, groups.values())), 'place')}"
         return " · ".join(
-            f"iteration {number:,} of {self._together(members)}, "
+            f"iteration {number:,} of {_listed(self._names_of(members))}, "
             + (f"{recorded:,} of " if recorded < begun else "")
             + f"{units.plural(begun, 'iteration')} recorded"
             for (number, recorded, begun), members in groups.items()
         )
 
-    def _together(self, members: Sequence[int]) -> str:
+    def _names_of(self, members: Sequence[int]) -> list[str]:
         """Return the names of some series: those of their networks where that tells them."""
         log = self.log
         networks = {log.series[of].network for of in members}
         others = [of for of in self._recorded if log.series[of].network in networks]
         if set(others) <= set(members):
-            names = list(dict.fromkeys(log.networks[log.series[of].network] for of in members))
-        else:
-            names = list(dict.fromkeys(map(self._full_name, members)))
-        if len(names) > MOST_NAMED:
-            return units.plural(len(members), "place")
-        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+            return list(dict.fromkeys(log.networks[log.series[of].network] for of in members))
+        return list(dict.fromkeys(map(self._full_name, members)))
 
     def named(self, root: int, name: str) -> str:
         """Return the name of a root call, with what tells it from others of its layer.
@@ -154,6 +151,12 @@ def _place(series: Series, others: Iterable[Series]) -> str:
     sources = {each.source for each in others if each.place == series.place}
     is_shared = bool(sources - {series.source})
     return f"{series.place} {series.source}" if is_shared else series.place or "no line of code"
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) > MOST_NAMED:
+        return units.plural(len(names), "place")
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import nnmagic
+from nnmagic.display.table import State
 
 X = torch.rand(1, 2)
 
@@ -429,6 +430,7 @@ class ByHand:
         self.places = itertools.count()
         self.counts = Counter()
         self.expected = []
+        self.keys = []  # of each of those, what it was counted of
         self.training = {"Parts": True, "Linear": True}
 
     def source(self, program, indent=0):
@@ -466,7 +468,9 @@ class ByHand:
             key = network, place, self.training[network]
             number = self.counts[key]
             self.counts[key] += 1
-            self.expected += [(network, layer, number) for layer in parts.get(text, [""])]
+            for layer in parts.get(text, [""]):
+                self.expected.append((network, layer, number))
+                self.keys.append(key)
 
 
 @settings(max_examples=60, deadline=None)
@@ -482,5 +486,23 @@ def test_random_loops_are_counted_as_by_hand(program, every):
     with nnmagic.tracing(net, other, every=every) as trace:
         exec(code, names)
 
-    expected = [each for each in by_hand.expected if each[2] % every == 0]
-    assert roots(trace) == expected
+    kept = [
+        (root, key)
+        for root, key in zip(by_hand.expected, by_hand.keys, strict=True)
+        if root[2] % every == 0
+    ]
+    assert roots(trace) == [root for root, _ in kept]
+
+    last = {key: number for (_, _, number), key in kept}
+    shown = [index for index, ((_, _, number), key) in enumerate(kept) if number == last[key]]
+    assert sorted(shown_roots(trace)) == shown
+    wanted = every  # the second that was recorded, where there is one
+    has_it = [index for index, ((_, _, number), _) in enumerate(kept) if number == wanted]
+    assert sorted(shown_roots(trace.show(step=wanted))) == (has_it or shown)
+
+
+def shown_roots(trace):
+    """Return the places among the root calls of those that a display shows, folded or not."""
+    order = [call.call for call in trace if call.depth == 0]
+    rows = [row for row in trace.table().rows if not row.state & State.MANY_CALLS]
+    return [order.index(row.subject.call) for row in rows if row.subject.call in order]

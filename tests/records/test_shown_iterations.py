@@ -157,7 +157,18 @@ def test_many_places_are_counted_not_named():
 
     assert "the last iteration of 5 places" in heading(trace)
     assert "iteration 5 of 5 places" not in heading(trace.show(step=5))
-    assert "nor have" in str(trace.show(step=5))
+    notes = trace.show(step=4).table().notes
+    assert "ReLU has no iteration 4: 0, 1 were recorded, it is left out" in notes
+
+
+def test_places_that_lack_an_iteration_alike_are_told_of_together():
+    first, second = nn.ReLU(), nn.Tanh()
+    with nnmagic.tracing(every=2) as trace:
+        for _ in range(4):
+            second(first(X))
+
+    notes = trace.show(step=1).table().notes
+    assert "ReLU and Tanh have no iteration 1: 0, 2 were recorded, the last is shown" in notes
 
 
 class Unrolled(nn.Module):
