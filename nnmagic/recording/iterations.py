@@ -78,7 +78,7 @@ class Iterations:
         if call.recomputed and network.index in self._last:
             return self._last[network.index]._replace(is_new=False)
         if running and call.stack is not running:
-            return self._in_thread(network, running[0].iteration)
+            return running[0].iteration._replace(is_new=False)
         frame: Any = sys._getframe(4)  # at most: the observer, the layer's call
         while frame.f_code is not OBSERVERS.code:
             frame = frame.f_back
@@ -133,19 +133,6 @@ class Iterations:
             number = numbers[self._owner, series] = self.log.begun[series]
             self.log.begun[series] += 1
         return Iteration(series, number, number % self.every > 0, is_new)
-
-    def _in_thread(self, network: Network, around: Iteration) -> Iteration:
-        """Return what a thread's call is of: the same turn as the call that is in progress."""
-        of = self.log.series[around.series]
-        if of.network == network.index:
-            return around._replace(is_new=False)
-        key = network.index, around.series
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = self.log.add_series(of._replace(network=network.index))
-        is_new = self.log.begun[series] <= around.number
-        self.log.begun[series] = max(self.log.begun[series], around.number + 1)
-        return Iteration(series, around.number, around.is_skipped, is_new)
 
     def _methods_of(self, network: Network) -> dict[int, CodeType]:
         if network.index not in self._methods:

@@ -338,7 +338,10 @@ class RunObserver(CallObserver[WrittenCall]):
     def skips(self, call: RunningCall[WrittenCall]) -> bool:
         """Tell whether a root call is of an iteration that is not recorded."""
         call.iteration = self.iterations.of_call(call)
-        return call.iteration.is_skipped
+        is_skipped = call.iteration.is_skipped
+        if is_skipped and call.network.index == len(self.recorder.networks):
+            self.recorder.meet(call.network)  # first called by a thread; later ones are numbered on
+        return is_skipped
 
     def began(self, call: RunningCall[WrittenCall]) -> WrittenCall:
         """Write the call and what it got."""

@@ -1,5 +1,6 @@
 """Iterations are counted by the place in the code that makes a call, and by mode."""
 
+import copy
 import gc
 import itertools
 import pickle
@@ -239,6 +240,30 @@ def test_a_thread_goes_on_with_the_iteration_that_it_was_begun_in():
 
     assert iterations(run, net) == [(layer, n) for n in range(3) for layer in ("", "inner")]
     assert iterations(run, net, every=2) == [(layer, n) for n in (0, 2) for layer in ("", "inner")]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_copies_that_threads_call_are_of_the_iteration_of_the_call_around_them(every):
+    class Replicated(nn.Module):
+        """Runs two copies of its layer at once, as DataParallel does."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+
+        def forward(self, x):
+            copies = [copy.deepcopy(self.inner) for _ in range(2)]
+            with ThreadPoolExecutor(2) as pool:
+                return sum(pool.map(lambda layer: layer(x), copies))
+
+    net = Replicated()
+
+    with nnmagic.tracing(every=every) as trace:
+        for _ in range(5):
+            net(X)
+
+    assert trace.to_frame().iteration.tolist() == [n for n in range(0, 5, every) for _ in range(3)]
+    assert [row.subject.call for row in trace.table().rows] == [len(trace) - n for n in (3, 2, 1)]
 
 
 def test_threads_of_the_users_are_counted_by_their_own_code():
