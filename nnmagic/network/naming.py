@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from torch import nn
 
 from nnmagic.network.layers import is_initialised, layers_of, modules_of
+from nnmagic.network.unregistered import HeldPlace, place_in
 from nnmagic.torch_private import children_of
 
 Candidates = Callable[[], Iterable[tuple[str, nn.Module]]]
@@ -28,15 +29,18 @@ class Network:
         index: its number among the networks of one run.
         label: what it is called, unique in the run.
         steps: how many outermost calls it has had.
+        unregistered: the layers that are called but not registered, by name, each with its place in
+            a plain container, None for one that is in none.
     """
 
-    __slots__ = ("index", "label", "module", "names", "steps")
+    __slots__ = ("index", "label", "module", "names", "steps", "unregistered")
 
     def __init__(self, index: int, label: str, module: nn.Module | None) -> None:
         self.index = index
         self.label = label
         self.module = (lambda: None) if module is None else weakref.ref(module)
         self.steps = 0
+        self.unregistered: dict[str, HeldPlace | None] = {}
         named = {} if module is None else {"": module, **layers_of(module)}
         self.names = {id(m): (name, weakref.ref(m)) for name, m in named.items()}
 
@@ -48,17 +52,22 @@ class Network:
     def name_of(self, module: nn.Module, parent: nn.Module | None, parent_name: str) -> str:
         """Return the layer's dotted name in `named_modules()`, `""` for the network itself.
 
-        A layer that was added during the run is looked up in its parent; one that is in no
-        network, such as a Softmax made inside a `forward`, is called by its class in brackets.
+        A layer that was added during the run is looked up in its parent; one in a plain list is
+        called by its place there; any other that is in no network, such as a Softmax made inside a
+        `forward`, by its class in brackets.
         """
         entry = self.names.get(id(module))
         if entry is not None and entry[1]() is module:
             return entry[0]
         own = f"({type(module).__name__})"
+        added, place = None, None
         if parent is not None:
-            added = (key for key, child in children_of(parent).items() if child is module)
-            own = next(added, own)
+            added = next((k for k, child in children_of(parent).items() if child is module), None)
+            place = place_in(parent, module) if added is None else None
+            own = added or (place.path if place else own)
         name = f"{parent_name}.{own}" if parent_name else own
+        if parent is not None and added is None:
+            self.unregistered[name] = place
         self.names[id(module)] = (name, weakref.ref(module))
         return name
 

@@ -21,6 +21,7 @@ from nnmagic.recording.gradients import Gradients
 from nnmagic.recording.iterations import Iterations
 from nnmagic.recording.judging import Judging
 from nnmagic.recording.loss_rules import LossRules
+from nnmagic.recording.registration_rules import RegistrationRules
 from nnmagic.recording.root_calls import RootCall, RootCalls
 from nnmagic.records.call_log import FINISHED, STOPPED, Failure, TraceLog
 from nnmagic.tensors.writer import TensorWriter
@@ -81,6 +82,7 @@ class Recorder:
         self.roots = RootCalls(log)
         self._judging = Judging(log, tensors)
         self._loss_rules = LossRules(log, tensors)
+        self._registration = RegistrationRules(log)
         self._torchs_own: dict[type[nn.Module], bool] = {}
         self._error: BaseException | None = None
         self._origin = 0
@@ -130,6 +132,9 @@ class Recorder:
         layer = log.layer_index(network.index, call.layer, type(module).__name__)
         if layer == layer_count:
             self._remark(module, layer)
+            is_users = not self._torchs_own[type(module)]
+            if is_users or call.layer in network.unregistered:
+                self._registration.look_at(call, is_users=is_users)
         if parent is None:
             log.add_root(series, call.iteration.number)
         index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
@@ -272,6 +277,7 @@ class Recorder:
             self.changes.note_written(parameters)
         if self.gradients is not None:
             self.gradients.stepped(parameters)
+        self._registration.stepped(parameters)
 
     def blame(self, error: BaseException) -> None:
         """Name the layer that raised an exception on it, as a note."""
@@ -306,6 +312,7 @@ class Recorder:
             self.log.raised = self._origin
         self._error = None
         self._loss_rules.let_go()
+        self._registration.conclude()
         if self.gradients is not None:
             self.gradients.conclude([each.module() for each in self.networks], error)
         self.tensors.finish()

@@ -25,6 +25,9 @@ BRIGHT, BRIGHTEST = 128, 255
 CHANNELS, SMALLEST = (1, 3, 4), 8
 """How many channels a picture has, and how many pixels on a side at least."""
 
+MOST_TEXTS = 5
+"""How many findings of one rule a display tells one by one."""
+
 LARGEST_HALF = 65_504
 SIGNIFICANT_BITS = {"float16": 10, "bfloat16": 7}
 """How many bits of the significand are stored."""
@@ -80,10 +83,17 @@ class Findings:
         for call in self.parent:
             layer = log.layer_of(call)
             rows.setdefault((log.networks[layer.network], layer.name), call)
+        by_rule: dict[str, list[str]] = {}
         for finding in log.findings:
-            self.notes.append(finding.text)
-            if (finding.network, finding.layer) in rows:
-                self._flag(rows[finding.network, finding.layer], finding.rule)
+            by_rule.setdefault(finding.rule, []).append(finding.text)
+            row = rows.get((finding.network, finding.layer))
+            if row is not None and finding.rule not in self.flags.get(row, ()):
+                self._flag(row, finding.rule)
+        for rule, texts in by_rule.items():
+            self.notes += texts[:MOST_TEXTS]
+            more = len(texts) - MOST_TEXTS
+            if more > 0:
+                self.notes.append(f"{rule}: {more:,} more in trace.findings")
         self.found += log.findings
 
     def _look_for_pictures(self) -> None:
