@@ -152,25 +152,29 @@ def outer_frames(
 ) -> tuple[FrameType | None, FrameType | None]:
     """Return the innermost frame of the user's code, and the outermost one of what it called there.
 
+    Where all code is of packages, as that of an installed program, the innermost of theirs.
+
     Args:
         frame: where to begin.
         inside: the code, by its `id`, that counts as called, though it be the user's own; None
             counts all code of packages other than torch.
     """
-    called = None
+    called = installed = None
     while frame is not None:
         code = frame.f_code
         path = code.co_filename
         if inside is not None and id(code) in inside:
-            called = frame
+            called, installed = frame, None
         elif is_users_own(path):
             return frame, called
         elif _is_a_notebooks_own(path):
-            break
-        elif inside is None and not is_no_place(path):
-            called = frame
+            return None, called
+        elif not is_no_place(path):
+            installed = installed or frame
+            if inside is None:
+                called = frame
         frame = frame.f_back
-    return None, called
+    return installed, called
 
 
 def methods_of(modules: Iterable[nn.Module]) -> dict[int, CodeType]:

@@ -254,6 +254,12 @@ def train(network, batches):
         network(x)
 
 
+def program(network, x):
+    for _ in range(2):
+        network(x), network(x)
+        network.encode(x)
+
+
 def helper(network, x):
     return network.enc(x), network.enc(x).relu().exp().relu()
 """
@@ -317,6 +323,18 @@ def test_the_steps_that_a_packages_trainer_makes_are_one_iteration_each(library)
     assert iterations(run, net) == [(layer, n) for n in range(4) for layer, _ in PASS]
     few = iterations(run, net, every=3)
     assert few == [(layer, n) for n in (0, 3) for layer, _ in PASS]
+
+
+def test_a_program_that_is_all_installed_is_counted_by_its_own_lines(library):
+    net = library.Coder()
+
+    def run():
+        thread = threading.Thread(target=library.program, args=(net, X))
+        thread.start()
+        thread.join()
+
+    one_pass = ("", "", "enc")
+    assert iterations(run, net) == [(layer, n) for n in range(2) for layer in one_pass]
 
 
 def test_a_packages_helper_that_calls_a_layer_twice_makes_two_iterations(library):
