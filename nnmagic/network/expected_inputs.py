@@ -120,7 +120,7 @@ def linear(module: nn.Linear, got: torch.Tensor, given: Given) -> str:
         text += f"make the layer with in_features={got.shape[-1]}"
     elif text and got.dim():
         text = or_made_with(text, "in_features", got.shape[-1])
-    return text or home(module, got)
+    return "; ".join(filter(None, (text, home(module, got))))
 
 
 def convolution(module: ConvNd, got: torch.Tensor, given: Given) -> str:
@@ -128,20 +128,28 @@ def convolution(module: ConvNd, got: torch.Tensor, given: Given) -> str:
     spatial, channels = len(module.kernel_size), module.in_channels
     weight = f"weight is {shape_of(module.weight)}"
     if got.dim() not in (spatial + 1, spatial + 2):
+        if got.dim() == 2 and got.shape[1] == channels:  # as the noise of a generator
+            ones = ", ".join([":", ":"] + ["None"] * spatial)
+            return (
+                f"got {shape_of(got)}, {weight}: it takes {spatial + 2} axes, it got 2; "
+                f"make each channel a map of one value with [{ones}]"
+            )
         return number_of_axes(got, spatial, f", {weight}")
     text = axis(got, -spatial - 1, channels, weight, "channel axis")
+    place = got.dim() - spatial - 1
+    batch = ["1"] * place
     if text and got.shape[-1] == channels:
-        text += "; the channels stand last, move them with .movedim(-1, 1)"
+        text += f"; the channels stand last, move them with .movedim(-1, {place})"
     elif text and channels == 1 and got.dim() == spatial + 1:
         text += "; a batch without its channel axis gets one with .unsqueeze(1)"
     elif text and channels == 3 and got.shape[-spatial - 1] == 1:
-        repeated = ", ".join(["3"] + ["1"] * spatial)
-        text += f"; grey becomes colour with .repeat(1, {repeated})"
+        repeated = ", ".join([*batch, "3"] + ["1"] * spatial)
+        text += f"; grey becomes colour with .repeat({repeated})"
     elif text and channels == 1 and got.shape[-spatial - 1] == 3:
-        text += "; colour becomes grey with .mean(1, keepdim=True)"
+        text += f"; colour becomes grey with .mean({place}, keepdim=True)"
     elif text:
         text = or_made_with(text, "in_channels", got.shape[-spatial - 1])
-    return text or home(module, got) or _kernel(module, got, spatial)
+    return "; ".join(filter(None, (text, home(module, got)))) or _kernel(module, got, spatial)
 
 
 def _kernel(module: ConvNd, got: torch.Tensor, spatial: int) -> str:

@@ -79,6 +79,38 @@ LAYERS = [
         "the channels stand last, move them with .movedim(-1, 1)",
     ),
     (
+        nn.Conv2d(3, 8, 3),
+        zeros(64, 48, 3, dtype=torch.uint8),
+        "got (64, 48, 3), weight is (8, 3, 3, 3): the channel axis must be 3, it is 64; "
+        "the channels stand last, move them with .movedim(-1, 0); got uint8, its parameters are "
+        "float32: convert the input with .to(torch.float32) / 255 if it is a picture",
+    ),
+    (
+        nn.Conv2d(3, 8, 3),
+        rand(1, 28, 28),
+        "got (1, 28, 28), weight is (8, 3, 3, 3): the channel axis must be 3, it is 1; "
+        "grey becomes colour with .repeat(3, 1, 1)",
+    ),
+    (
+        nn.Conv2d(1, 8, 3),
+        rand(3, 28, 28),
+        "got (3, 28, 28), weight is (8, 1, 3, 3): the channel axis must be 1, it is 3; "
+        "a batch without its channel axis gets one with .unsqueeze(1)",
+    ),
+    (
+        nn.ConvTranspose2d(64, 8, 4),
+        rand(8, 64),
+        "got (8, 64), weight is (64, 8, 4, 4): it takes 4 axes, it got 2; "
+        "make each channel a map of one value with [:, :, None, None]",
+    ),
+    (
+        nn.Conv1d(4, 8, 3),
+        rand(2, 9, 4, dtype=torch.float64),
+        "got (2, 9, 4), weight is (8, 4, 3): the channel axis must be 4, it is 9; the channels "
+        "stand last, move them with .movedim(-1, 1); got float64, its parameters are float32: "
+        "convert the input with .to(torch.float32)",
+    ),
+    (
         nn.Conv2d(1, 8, 3),
         rand(64, 28, 28),
         "got (64, 28, 28), weight is (8, 1, 3, 3): the channel axis must be 1, it is 64; "
