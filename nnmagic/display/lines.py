@@ -1,4 +1,4 @@
-"""A table laid out on lines of fixed-width text, and the glyphs of a histogram."""
+"""A table laid out on lines of fixed-width text."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nnmagic.display import units
+from nnmagic.display.histogram_glyphs import histogram_glyphs
 from nnmagic.display.table import (
     LONGEST_LINE,
     TEXT_KINDS,
@@ -196,20 +197,3 @@ def _branches(levels: Sequence[int]) -> tuple[list[str], list[str]]:
         stems.append((before + stem if level else "") + ("│  " if has_children else "   "))
         following[level] = True
     return branches[::-1], stems[::-1]
-
-
-BARS = " ▁▂▃▄▅▆▇█"
-TICK = "|"
-
-
-def histogram_glyphs(histogram: Histogram) -> str:
-    """Return a bar for each bin, the fullest one the tallest, and a tick where zero lies."""
-    most = max(histogram.counts, default=0)
-    bars = [
-        BARS[0] if count == 0 else BARS[1 + (count * (len(BARS) - 2)) // most]
-        for count in histogram.counts
-    ]
-    zero = histogram.zero
-    if zero is None:
-        return "".join(bars) + " "
-    return "".join(bars[:zero]) + TICK + "".join(bars[zero:])

@@ -1,5 +1,4 @@
-from nnmagic.display.lines import histogram_glyphs
-from nnmagic.display.table import Column, Histogram, Row, Table, TensorShape
+from nnmagic.display.table import Column, Row, Table, TensorShape
 from nnmagic.display.text import table_text
 
 TABLE = Table(
@@ -38,9 +37,3 @@ def test_details_stand_below_their_row_where_they_are_asked_for():
     from dataclasses import replace
 
     assert "    [0.5, 1.5]" in table_text(replace(TABLE, show_details=True))
-
-
-def test_the_fullest_bin_is_the_tallest_bar_and_an_empty_one_is_blank():
-    assert histogram_glyphs(Histogram((0, 1, 4, 8), 1.0, 2.0)) == " ▁▄█ "
-    assert histogram_glyphs(Histogram((8, 0, 1, 8), -1.0, 1.0)) == "█ |▁█"
-    assert histogram_glyphs(Histogram((8, 1, 1, 1), 0.0, 1.0)) == "|█▁▁▁"
