@@ -44,7 +44,8 @@ def first_layer_sizes(network: nn.Module) -> list[list[TensorSpec]]:
     if sizes:
         return sizes
     reason = "no layer says what input it takes"
-    return [list(_specs([(1, 28, 28), (1, 3, 32, 32), (1, 16)], reason))]
+    shapes = [(1, 28, 28), (1, 3, 32, 32), (1, 16), (1, 3, 224, 224)]
+    return [list(_specs(shapes, reason))]
 
 
 def least_vocabulary(network: nn.Module) -> int | None:

@@ -261,9 +261,33 @@ def test_a_torchvision_network_is_traced_as_it_runs(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(SMALLEST) & set(DETECTION)))
-def test_a_detector_reads_values_and_the_summary_says_so(name):
-    with pytest.raises(ValuesNeededError, match="its forward reads tensor values"):
+def test_a_detector_reads_values_and_needs_no_option(name):
+    net = torchvision_network(name).eval()
+
+    for args in ((), ([torch.rand(3, 96, 128)],)):
+        summary = nnmagic.summary(net, *args)
+
+        assert "run for real, and everything put back" in str(summary)
+        assert summary.total_params == sum(p.numel() for p in net.parameters())
+    with pytest.raises(ValuesNeededError, match="the network is on meta"):
         nnmagic.summary(on_meta(lambda: torchvision_network(name)))
+
+
+QUANTIZED = names("""
+    quantized_googlenet quantized_inception_v3 quantized_mobilenet_v2 quantized_mobilenet_v3_large
+    quantized_resnet18 quantized_shufflenet_v2_x0_5
+""")
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_a_quantised_network_needs_no_option(name):
+    net = torchvision.models.get_model(name, weights=None, quantize=True)
+
+    for args in ((), (torch.rand(1, 3, 299, 299),)):
+        summary = nnmagic.summary(net, *args)
+
+        assert summary.rows[0].output_shape == (1, 1000)
+        assert not summary.failure
 
 
 @pytest.mark.parametrize("name", TIMM)
@@ -289,11 +313,12 @@ def test_a_transformer_has_a_structure_and_is_traced_from_nothing(name):
 
 
 @pytest.mark.parametrize("name", READING_VALUES)
-def test_a_transformer_that_reads_values_is_traced_and_its_summary_says_so(name):
+def test_a_transformer_that_reads_values_needs_no_option(name):
     torch.manual_seed(0)
     net = transformers_network(name)
 
-    with pytest.raises(ValuesNeededError, match="its forward reads tensor values"):
-        nnmagic.summary(net)
+    summary = nnmagic.summary(net)
 
+    assert "run for real, and everything put back" in str(summary)
+    assert summary.total_params == sum(p.numel() for p in net.parameters())
     assert_traced_as_it_runs(net)
