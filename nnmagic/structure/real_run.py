@@ -10,14 +10,21 @@ from torch import nn
 from nnmagic.network.calls import RunningCall, in_backward, observed
 from nnmagic.network.failures import annotate, first_line
 from nnmagic.network.fingerprint import NetworkChanges
-from nnmagic.network.layers import Layers, named_buffers, named_parameters, opaque_kind, opaque_note
+from nnmagic.network.layers import (
+    Layers,
+    modules_of,
+    named_buffers,
+    named_parameters,
+    opaque_kind,
+    opaque_note,
+)
 from nnmagic.network.naming import Naming, Network
 from nnmagic.network.nested_values import tensors_of_call
 from nnmagic.records.summary import Summary
 from nnmagic.records.weights import named
 from nnmagic.structure.flops import FlopCounter
 from nnmagic.structure.parameter_counts import Counts
-from nnmagic.structure.shape_observer import LayerRun, ShapeObserver
+from nnmagic.structure.shape_observer import LayerRun, ShapeObserver, hidden_note
 from nnmagic.tensors.metadata import bytes_of, is_lazy, storage_bytes
 from nnmagic.torch_private import is_compiled
 
@@ -123,7 +130,8 @@ class RealRunObserver(ShapeObserver):
             lines.append("compiled networks run eagerly in a real run, to show their layers")
         kinds = dict.fromkeys(map(opaque_kind, called))
         lines += [opaque_note(kind) for kind in kinds if kind]
-        return lines
+        layers = [layer for root in self.roots.values() for layer in modules_of(root)]
+        return [*lines, *hidden_note(layers, self.runs)]
 
     def _lazy(self) -> list[str]:
         lazy = any(

@@ -1,6 +1,6 @@
 """Every call of a run as a row of a summary: its shapes, parameters and operations."""
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from nnmagic.structure.default_device import put_back, set_aside
 from nnmagic.structure.flops import FlopCounter
 from nnmagic.structure.parameter_counts import Counts
 from nnmagic.tensors.metadata import bytes_of
-from nnmagic.torch_private import DeviceContext, DisableTorchFunction, parameters_of
+from nnmagic.torch_private import MODULE_CALL, DeviceContext, DisableTorchFunction, parameters_of
 
 
 class LayerRun:
@@ -184,6 +184,20 @@ class ShapeObserver(CallObserver[LayerRun]):
             ran = {run.layer for run in self.runs if run.network == label}
             rows += _never_ran(label, ran, counts)
         return tuple(rows)
+
+
+def hidden_note(modules: Collection[nn.Module], runs: Iterable[LayerRun]) -> tuple[str, ...]:
+    """Return a line that names the layers whose calls are not seen, where there are any.
+
+    They have a `__call__` of their own that does not come to `nn.Module`'s.
+    """
+    kinds: set[Any] = {kind for kind in set(map(type, modules)) if kind.__call__ is not MODULE_CALL}
+    if not kinds:
+        return ()
+    seen = {id(run.module) for run in runs}
+    hidden = (each for each in modules if type(each) in kinds and id(each) not in seen)
+    names = ", ".join(sorted({type(each).__name__ for each in hidden}))
+    return (f"a __call__ of its own hides the calls of: {names}",) if names else ()
 
 
 def config_of(module: nn.Module) -> str:

@@ -21,7 +21,7 @@ from nnmagic.structure.meta import FakeTensors, networks_on_meta, on_meta, takes
 from nnmagic.structure.meta_cache import META_CACHE, MetaMode
 from nnmagic.structure.meta_values import known_values
 from nnmagic.structure.parameter_counts import Counts
-from nnmagic.structure.shape_observer import ShapeObserver
+from nnmagic.structure.shape_observer import ShapeObserver, hidden_note
 from nnmagic.tensors.metadata import bytes_of
 
 
@@ -146,6 +146,7 @@ class ShapeRun:
                 *request.notes,
                 *self.remarks,
                 *map(opaque_note, counts.opaque),
+                *hidden_note(counts.layers.values(), self.observer.runs),
                 *dict.fromkeys(self.late_remarks),
             ),
         )

@@ -354,6 +354,7 @@ def test_a_module_with_a_call_of_its_own_shows_what_it_calls(session):
 
         assert [row.layer for row in summary.rows] == ["mean", "scale"]
         assert "x.sum() > 0" in str(summary)
+        assert "a __call__ of its own hides the calls of: OwnCall" in summary.notes
 
 
 def test_what_needs_a_single_call_says_so_of_another_expression(session):
