@@ -31,14 +31,13 @@ class ShownIterations:
         self.log = log
         self.wanted = wanted
         self.notes: list[str] = []
-        self._recorded: dict[int, list[int]] = {}
+        recorded: dict[int, set[int]] = defaultdict(set)
         self._reached: dict[int, set[int]] = defaultdict(set)  # the series of each root's layer
         for root, of, number in zip(log.roots, log.root_series, log.root_iteration, strict=False):
             if root < len(log):
-                numbers = self._recorded.setdefault(of, [])
+                recorded[of].add(number)
                 self._reached[log.layer[root]].add(of)
-                if not numbers or numbers[-1] != number:
-                    numbers.append(number)
+        self._recorded = {of: sorted(numbers) for of, numbers in recorded.items()}
         self._shown = self._chosen()
         self.root_series = self._series_of_calls()
         self.calls = sorted(log.nested(self.root_series), key=self.root_series.__getitem__)

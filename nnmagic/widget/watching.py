@@ -98,6 +98,7 @@ class Watcher(CallObserver[WrittenCall]):
     def stop(self) -> None:
         """Leave nothing of ours on torch, and no timer running."""
         self._stack.close()
+        self.iterations.finish()
         while (timer := self._timer) is not None:  # the one waited for may have set the next
             self._timer = None
             timer.cancel()

@@ -206,6 +206,22 @@ def test_calls_of_two_places_are_not_folded_into_one_row():
     assert len(set(labels(trace))) == 4
 
 
+def test_runs_of_a_method_that_take_turns_are_told_apart():
+    class Streaming(Unrolled):
+        def stream(self, x):
+            yield self.cell(x)
+            yield self.head(x)
+
+    net = Streaming()
+    with nnmagic.tracing(net) as trace:
+        for _ in zip(*[net.stream(torch.rand(n, 2)) for n in (1, 2, 3)], strict=True):
+            pass
+
+    assert "iteration 2 of Streaming, 3 iterations recorded" in heading(trace)
+    assert shapes(trace) == [(3, 2), (3, 2)]
+    assert shapes(trace.show(step=1)) == [(2, 2), (2, 2)]
+
+
 def test_the_page_can_choose_among_the_iterations_of_the_longest_loop():
     net, other = nn.ReLU(), nn.Tanh()
     with nnmagic.tracing(every=2) as trace:
