@@ -118,6 +118,9 @@ def linear(module: nn.Linear, got: torch.Tensor, given: Given) -> str:
     elif text and got.dim() == 2 and (maps := flattened_from(given.earlier, shape_of(got))):
         text += f"; flattened from {maps}, so resize the pictures, or "
         text += f"make the layer with in_features={got.shape[-1]}"
+    elif text and got.dim() > 3:
+        flat = f"{text}; flatten the input with .flatten(1)"
+        text = or_made_with(flat, "in_features", prod(got.shape[1:]))
     elif text and got.dim():
         text = or_made_with(text, "in_features", got.shape[-1])
     return "; ".join(filter(None, (text, home(module, got))))
@@ -378,8 +381,8 @@ LAYERS: tuple[tuple[Any, Explain], ...] = (
     (RECURRENT, recurrent),
     (nn.MultiheadAttention, attention),
     ((nn.TransformerEncoder, nn.TransformerEncoderLayer), encoder),
-    (BatchNorm, batch_norm),
-    (nn.LayerNorm, layer_norm),
+    ((BatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), batch_norm),
+    ((nn.LayerNorm, nn.RMSNorm), layer_norm),
     (nn.GroupNorm, group_norm),
 )
 """For each kind of layer what explains why it refuses its input."""

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -26,7 +27,8 @@ def unfit_operands(node: ast.AST | None, operands: Sequence[tuple[str, Any]]) ->
     """
     tensors = {name: each for name, each in operands if isinstance(each, torch.Tensor)}
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
-        return _unpacked(len(node.targets[0].elts), tensors)
+        is_shape = isinstance(node.value, ast.Attribute) or _called(node.value) == "size"
+        return _unpacked(len(node.targets[0].elts), tensors) if is_shape else ""
     name = _called(node)
     operator = node.op if isinstance(node, ast.BinOp | ast.AugAssign) else None
     if name in PRODUCTS or isinstance(operator, ast.MatMult):
@@ -38,8 +40,7 @@ def unfit_operands(node: ast.AST | None, operands: Sequence[tuple[str, Any]]) ->
     if name in JOINED:
         return _joined(node, tensors)
     if name == "backward":
-        sizes = [each.numel() for each in tensors.values()]
-        return "it starts from one number: a loss, or .sum()" if sizes and sizes[0] != 1 else ""
+        return _started(*tensors.values())
     return _loss(name, tensors)
 
 
@@ -66,10 +67,18 @@ def _broadcast(tensors: Mapping[str, torch.Tensor]) -> str:
         text = _axis(wide, axis)
         if text:
             made = next((name for name in wide if _is_kept(name)), None)
-            return f"{text}: it must be the same" + (
-                f"; {made} was made for inputs of another size" if made else ""
-            )
+            hint = f"; {made} was made for inputs of another size" if made else ""
+            return f"{text}: it must be the same{_with_an_axis(tensors) or hint}"
     return ""
+
+
+def _started(loss: torch.Tensor) -> str:
+    """Say why a backward does not start from a tensor."""
+    if loss.numel() != 1:
+        return "it starts from one number: a loss, or .sum()"
+    if loss.is_meta or loss.requires_grad:
+        return ""
+    return "no parameter that can be trained made it: under no_grad, detached, or all are frozen?"
 
 
 def _unpacked(names: int, tensors: Mapping[str, torch.Tensor]) -> str:
@@ -77,6 +86,18 @@ def _unpacked(names: int, tensors: Mapping[str, torch.Tensor]) -> str:
     one_less = tensor.dim() == names - 1
     hint = "; one item becomes a batch with .unsqueeze(0)" if one_less else ""
     return f"{name} has {tensor.dim()} axes for {names} names{hint}"
+
+
+def _with_an_axis(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Say which tensor fits the others with one axis more, as a mask for all queries does."""
+    most = max(each.dim() for each in tensors.values())
+    for name, tensor in tensors.items():
+        if 1 < tensor.dim() == most - 1:
+            shapes = [each.shape for key, each in tensors.items() if key != name]
+            with suppress(RuntimeError):
+                torch.broadcast_shapes(tensor.unsqueeze(1).shape, *shapes)
+                return f"; {name}.unsqueeze(1) fits"
+    return ""
 
 
 def _is_kept(name: str) -> bool:

@@ -41,12 +41,23 @@ def class_loss(module: Any, got: torch.Tensor, given: Given) -> str:
             return f"{text}; type targets.squeeze(-1)"
         if shape_of(target) == (*ids[:1], 1, *ids[1:]):
             return f"{text}; type targets.squeeze(1)"
+        if target.shape == scores.shape:
+            return f"{text}; type targets.argmax(1)"
         if scores.dim() > 2 and target.shape == scores.shape[:-1]:
             return f"{text}; the classes stand last, move them with scores.movedim(-1, 1)"
         return _mixed(scores, target, given) or text
     if target.dtype not in (torch.int64, torch.uint8):
         return f"got targets {name_of(target.dtype)}: class ids are int64, type targets.long()"
-    return _range(module, scores, target) or _device(scores, target)
+    return (
+        _class_weights(module, scores) or _range(module, scores, target) or _device(scores, target)
+    )
+
+
+def _class_weights(module: Any, scores: torch.Tensor) -> str:
+    classes = scores.shape[1] if scores.dim() > 1 else scores.shape[0]
+    if module.weight is None or module.weight.shape == (classes,):
+        return ""
+    return f"its weight is {shape_of(module.weight)}: the scores are of {classes} classes, one each"
 
 
 def _mixed(scores: torch.Tensor, target: torch.Tensor, given: Given) -> str:
@@ -91,6 +102,10 @@ def pair_loss(module: Any, got: torch.Tensor, given: Given) -> str:
         text = f"got {shape_of(scores)} and targets {shape_of(target)}: they must have one shape"
         if shape_of(scores) == (*target.shape, 1):
             return f"{text}; type targets.unsqueeze(-1)"
+        if shape_of(target) == shape_of(scores)[:1] and is_integer(target):
+            return f"{text}; class ids go into nn.CrossEntropyLoss"
+        if shape_of(target) == shape_of(scores)[:1]:
+            return f"{text}; for one value an item give the network 1 output, and .squeeze(-1) it"
         return text
     binary = isinstance(module, nn.BCELoss | nn.BCEWithLogitsLoss)
     if binary and (is_integer(target) or target.dtype is torch.bool):

@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -29,6 +29,8 @@ from nnmagic.torch_private import children_of, parameters_of
 
 KINDS = (*LAYERS, *LOSSES)
 
+CallsSoFar = Callable[[], Sequence[EarlierCall]]
+
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 """The layers of torch that pass on whatever they get."""
 
@@ -47,21 +49,22 @@ def annotate(error: BaseException, note: str) -> None:
         error.add_note(f"nnmagic: {note}")
 
 
-def mismatch(
-    call: RunningCall[Any], error: BaseException, earlier: Sequence[EarlierCall] = ()
-) -> str:
+def mismatch(call: RunningCall[Any], error: BaseException, calls: CallsSoFar = tuple) -> str:
     """Return what the layer got and what it expects, `""` where they do not visibly differ.
 
     Args:
         call: the call of the layer, the innermost that failed.
         error: what it raised.
-        earlier: the calls that returned before it, the latest first.
+        calls: gives the calls that returned before it, the latest first.
     """
+    if isinstance(error, RecursionError) and call.parent and call.parent.module is call.module:
+        return "calls itself without end"
     try:
         arguments, unfit = _bound(call)
         if unfit and isinstance(error, TypeError):
             return unfit
-        module, given = call.module, Given(arguments, earlier)
+        module, earlier = call.module, calls()
+        given = Given(arguments, earlier)
         return (
             _no_tensor(call, given, error)
             or _refused(call, given)
@@ -128,7 +131,7 @@ def _no_tensor(call: RunningCall[Any], given: Given, error: BaseException) -> st
         if isinstance(value, PackedSequence) and isinstance(module, nn.RNNBase):
             continue
         is_refused = isinstance(error, TypeError | AttributeError)
-        if name in required or (is_refused and _is_named(value, error)):
+        if is_refused and (name in required or _is_named(value, error)):
             text = in_place_of_tensor(value, call, given.earlier)
             is_first = name == next(iter(given.arguments))
             return text if is_first else text.replace("got ", f"got for {name} ", 1)
@@ -157,8 +160,8 @@ def _refused(call: RunningCall[Any], given: Given) -> str:
     if explain is None and type(module).__module__.startswith("torch.nn."):
         explain = home_of_layer
     text = explain(module, got, given) if explain else ""
-    is_registered = not call.layer.endswith(f"({type(module).__name__})")
-    if text and text == home_of_layer(module, got, given) and not is_registered:
+    is_unregistered = call.network.unregistered.get(call.layer) is not None
+    if is_unregistered and text and text == home_of_layer(module, got, given):
         text += "; it is not registered, so .to() passes it over: keep it in an nn.ModuleList"
     return text
 
@@ -185,18 +188,16 @@ def _misspelled(module: nn.Module, error: BaseException) -> str:
     return ""
 
 
-def mismatch_outside(
-    error: BaseException, networks: Iterable[Network], earlier: Sequence[EarlierCall]
-) -> str:
+def mismatch_outside(error: BaseException, networks: Iterable[Network], calls: CallsSoFar) -> str:
     """Return what the code of the user's that raised outside all layers worked on.
 
     Args:
         error: the exception.
         networks: the networks that were called.
-        earlier: their calls that returned, the latest first.
+        calls: gives their calls that returned, the latest first.
     """
     try:
-        return _code(error, networks, earlier) if isinstance(error, Exception) else ""
+        return _code(error, networks, calls()) if isinstance(error, Exception) else ""
     except Exception:  # noqa: BLE001 - code in disorder gets no explanation
         return ""
 
@@ -238,6 +239,9 @@ def _code(
         return ""
     given = [(name, code.names.get(name, value)) for name, value in operands]
     why = unfit_operands(code.node, given)
+    if "Dimension out of range" in first_line(error):
+        name, tensor = next(each for each in operands if isinstance(each[1], torch.Tensor))
+        why = f"{name} has the axes 0 … {tensor.dim() - 1}"
     return f"in {quoted(code.source)} with {', '.join(shapes)}" + (f": {why}" if why else "")
 
 

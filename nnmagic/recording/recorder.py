@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nnmagic.display.units import Shape, layer_with_type
+from nnmagic.display.units import shape as shape_text
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.earlier_calls import LOOKED_AT, EarlierCall
 from nnmagic.network.failures import annotate, first_line, mismatch, mismatch_outside
@@ -232,12 +233,9 @@ class Recorder:
         index, place = call.record.number, call.record.place
         # the same exception may be raised again elsewhere, by a network that keeps and reuses it
         innermost = error is not self._error or self.log.parent[self._reached] != index
-        self._reached = index
-        if innermost:
-            cause = error.__cause__ or error.__context__
-            came_from = self._origin if cause is self._error and cause is not None else None
-            self._error, self._origin = error, index
-        why = mismatch(call, error, self._calls_so_far()) if innermost else ""
+        cause = error.__cause__ or error.__context__
+        came_from = self._origin if cause is self._error and cause is not None else None
+        why = mismatch(call, error, self._calls_so_far) if innermost else ""
         failure = Failure(
             type=type(error).__name__,
             message=first_line(error),
@@ -246,6 +244,9 @@ class Recorder:
             cause=self._described(came_from) if innermost and came_from is not None else "",
         )
         self.log.fail(index, failure)
+        self._reached = index  # at last: where there are no frames left all this may raise itself
+        if innermost:
+            self._error, self._origin = error, index
 
     def _calls_so_far(self) -> list[EarlierCall]:
         """Return the last calls that returned, the latest first."""
@@ -282,7 +283,7 @@ class Recorder:
     def blame(self, error: BaseException) -> None:
         """Name the layer that raised an exception on it, as a note."""
         if error is not self._error:
-            why = mismatch_outside(error, self.networks, self._calls_so_far())
+            why = mismatch_outside(error, self.networks, self._calls_so_far)
             if why:
                 annotate(error, f"raised outside the layers, {why}")
             cause = error.__cause__ or error.__context__
@@ -298,7 +299,9 @@ class Recorder:
         layer, failure = self.log.layer_of(self._origin), self.log.failures[self._origin]
         where = layer_with_type(self.log.place_of(self._origin), layer.type)
         place = f", called at {failure.place}" if failure.place else ""
-        why = f": {failure.mismatch}" if failure.mismatch else ""
+        got = shape_text(self.log.shapes[self.log.input_shape[self._origin]])
+        why = failure.mismatch or (f"got {got}" if got else "")
+        why = f": {why}" if why else ""
         why += f"; after {failure.cause}" if failure.cause else ""
         annotate(error, f"raised in {where}{place}{why}")
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from nnmagic.network.calls import RunningCall, in_backward, observed
-from nnmagic.network.failures import annotate, first_line
+from nnmagic.network.failures import annotate, first_line, mismatch_outside
 from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import (
     Layers,
@@ -185,6 +185,8 @@ def describe_run(
         in_layer = error is observer.error
         if in_layer:
             annotate(error, f"raised in {observer.blamed}")
+        elif where := mismatch_outside(error, naming.networks, observer.calls_so_far):
+            annotate(error, f"raised outside the layers, {where}")
         if observer.runs:
             why = observer.failure if in_layer else first_line(error) or type(error).__name__
             partial = observer.summary(title, observer.counted(), notes, why, put_back=put_back)

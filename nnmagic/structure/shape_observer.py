@@ -141,7 +141,7 @@ class ShapeObserver(CallObserver[LayerRun]):
         run.failed = True
         if error is not self.error:
             self.error = error
-            unfit = mismatch(call, error, self._calls_so_far())
+            unfit = mismatch(call, error, self.calls_so_far)
             place = place_text(*calling_line())
             called = f", called at {place}" if place else ""
             name = layer_name(run.network, call.layer)
@@ -149,7 +149,7 @@ class ShapeObserver(CallObserver[LayerRun]):
             self.failure = f"{where} {unfit or first_line(error)}{called}"
             self.blamed = f"{where}{called}" + (f": {unfit}" if unfit else "")
 
-    def _calls_so_far(self) -> list[EarlierCall]:
+    def calls_so_far(self) -> list[EarlierCall]:
         """Return the last calls that returned, the latest first."""
         return [
             EarlierCall(

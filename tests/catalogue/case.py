@@ -87,11 +87,11 @@ class Case:
     def shown(self) -> list[str]:
         """The lines of code that the page shows."""
         if not self.forward:
-            return [*self.setup.strip().splitlines(), self.line]
+            return [*self.setup.strip().splitlines(), *self.line.splitlines()]
         return [
             *self.layers.strip().splitlines(),
             f"def forward(self, {self.arguments}):",
             *indent(self.forward.strip(), "    ").splitlines(),
             *self.setup.strip().splitlines(),
-            self.line,
+            *self.line.splitlines(),
         ]

@@ -44,6 +44,13 @@ NETWORKS = (
         ),
     ),
     Case(
+        title="a forward that calls the network itself",
+        layers="self.fc = nn.Linear(8, 3)",
+        forward="return self(x)",
+        remedy="call a layer",
+        mend=(("return self(x)", "return self.fc(x)"),),
+    ),
+    Case(
         title="an argument too few",
         layers="self.fc = nn.Linear(8, 3)",
         forward="return self.fc(x) * mask",

@@ -24,6 +24,24 @@ AXES = (
         mend=(("4 * 26 * 26", "4 * 30 * 30"),),
     ),
     Case(
+        title="maps that are not flattened, for a width that was miscounted",
+        layers="self.conv, self.fc = nn.Conv2d(3, 4, 5), nn.Linear(4 * 12 * 12, 10)",
+        forward="return self.fc(F.max_pool2d(self.conv(x), 2))",
+        line="%nntrace net(pictures)",
+        remedy="flatten, and count the features",
+        mend=(
+            ("F.max_pool2d(self.conv(x), 2)", "F.max_pool2d(self.conv(x), 2).flatten(1)"),
+            ("4 * 12 * 12", "784"),
+        ),
+    ),
+    Case(
+        title="a dim that is not there",
+        layers="self.fc = nn.Linear(8, 3)",
+        forward="return F.softmax(self.fc(x), dim=2)",
+        remedy="name an axis that is there, or the last, -1",
+        mend=(("dim=2", "dim=-1"),),
+    ),
+    Case(
         title="features that stand before the time",
         setup="net = nn.Linear(16, 3)",
         line="%nntrace net(nn.Conv1d(8, 16, 1)(sequences.mT))",
@@ -342,6 +360,24 @@ SEQUENCES = (
         line="%nntrace net(sequences)",
         remedy="let d_model be the width of the features",
         mend=(("Layer(16", "Layer(8"),),
+    ),
+    Case(
+        title="a padding mask for scores of pairs",
+        setup="mask = torch.zeros(4, 5).bool()",
+        forward="scores = x @ x.mT\nreturn scores.masked_fill(mask, -9.0).softmax(-1) @ x",
+        arguments="x, mask",
+        line="%nntrace net(sequences, mask)",
+        remedy="give it an axis for the queries",
+        mend=(("masked_fill(mask", "masked_fill(mask.unsqueeze(1)"),),
+    ),
+    Case(
+        title="a bidirectional layer, whose output is twice as wide",
+        layers="self.gru = nn.GRU(8, 16, bidirectional=True, batch_first=True)\n"
+        "self.fc = nn.Linear(16, 3)",
+        forward="output, h = self.gru(x)\nreturn self.fc(output[:, -1])",
+        line="%nntrace net(sequences)",
+        remedy="let the Linear take both directions",
+        mend=(("nn.Linear(16", "nn.Linear(32"),),
     ),
     Case(
         title="a causal mask of a fixed length",

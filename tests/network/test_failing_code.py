@@ -81,6 +81,18 @@ class Positions(nn.Module):
             "with x (2, 25, 8), self.settings['scale'] (16, 1): axis -2 is 25 in x and 16 in",
         ),
         (
+            lambda self, x: x.softmax(dim=3),
+            "in “x.softmax(dim=3)” with x (2, 25, 8): x has the axes 0 … 2",
+        ),
+        (
+            lambda self, x: (x @ x.mT).masked_fill(torch.ones(2, 25).bool(), 0),
+            "torch.ones(2, 25).bool().unsqueeze(1) fits",
+        ),
+        (
+            lambda self, x: x.chunk(3, dim=-1).split(2),
+            "in “x.chunk(3, dim=-1).split”, x.chunk(3, dim=-1) is a tuple of tensors",
+        ),
+        (
             lambda self, x: F.cross_entropy(x.mean(1), torch.zeros(3).long()),
             "got scores (2, 8) and targets (3,): the targets must be (2,), one class id for each",
         ),

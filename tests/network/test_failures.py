@@ -205,6 +205,23 @@ LAYERS = [
         "got (1, 5): the last axes must be (4,); make the layer with normalized_shape=(5,)",
     ),
     (
+        nn.RMSNorm(4),
+        rand(1, 5),
+        "got (1, 5): the last axes must be (4,); make the layer with normalized_shape=(5,)",
+    ),
+    (
+        nn.InstanceNorm2d(3, affine=True),
+        rand(1, 4, 8, 8),
+        "got (1, 4, 8, 8), num_features is 3: the channel axis must be 3, it is 4; "
+        "make the layer with num_features=4",
+    ),
+    (
+        nn.Linear(864, 10),
+        rand(4, 6, 14, 14),
+        "got (4, 6, 14, 14), weight is (10, 864): the last axis must be 864, it is 14; "
+        "flatten the input with .flatten(1); make the layer with in_features=1176",
+    ),
+    (
         nn.GroupNorm(2, 4),
         rand(1, 6, 3, 3),
         "got (1, 6, 3, 3), num_channels is 4: the channel axis must be 4, it is 6; "
@@ -410,7 +427,36 @@ LOSSES = [
     (
         nn.MSELoss(),
         (rand(4, 3), rand(4)),
-        "got (4, 3) and targets (4,): they must have one shape",
+        "got (4, 3) and targets (4,): they must have one shape; for one value an item give the "
+        "network 1 output, and .squeeze(-1) it",
+    ),
+    (
+        nn.BCEWithLogitsLoss(),
+        (rand(4, 3), zeros(4)),
+        "got (4, 3) and targets (4,): they must have one shape; "
+        "class ids go into nn.CrossEntropyLoss",
+    ),
+    (
+        nn.CrossEntropyLoss(weight=rand(9)),
+        (scores, zeros(4)),
+        "its weight is (9,): the scores are of 10 classes, one each",
+    ),
+    (
+        nn.CrossEntropyLoss(),
+        (zeros(4), scores),
+        "got scores (4,) and targets (4, 10): they are exchanged, the scores come first",
+    ),
+    (
+        nn.NLLLoss(),
+        (scores, rand(4, 10)),
+        "got scores (4, 10) and targets (4, 10): the targets must be (4,), one class id for each "
+        "item; type targets.argmax(1)",
+    ),
+    (
+        nn.CrossEntropyLoss(),
+        (rand(2, 5, 8, 8), zeros(2, 1, 8, 8)),
+        "got scores (2, 5, 8, 8) and targets (2, 1, 8, 8): the targets must be (2, 8, 8), one "
+        "class id for each item; type targets.squeeze(1)",
     ),
 ]
 
@@ -652,3 +698,46 @@ def test_a_layer_without_a_name_is_called_by_its_class_once(call, note):
         call()
 
     assert caught.value.__notes__[0].startswith(f"nnmagic: {note}")
+
+
+class Turning(nn.Module):
+    def forward(self, x):
+        return self(x)
+
+
+def test_a_network_that_calls_itself_is_told(session):
+    session.shell.user_ns.update(net=Turning(), x=rand(2))
+    with pytest.raises(RecursionError) as caught:
+        session.run("%nntrace net(x)")
+
+    assert caught.value.__notes__[0].endswith(": calls itself without end")
+
+
+def test_a_list_that_a_loss_takes_is_not_blamed():
+    loss = nn.CTCLoss()
+
+    assert refusal(loss, rand(5, 2, 4), torch.ones(2, 3).long(), [5, 5], [3, 4]) == ""
+
+
+def test_what_a_layer_got_is_told_where_nothing_more_is_known():
+    with pytest.raises(RuntimeError) as caught, nnmagic.tracing():
+        nn.Bilinear(4, 5, 3)(rand(2, 4), rand(2, 6))
+
+    assert caught.value.__notes__[0].endswith(": got ((2, 4), (2, 6))")
+
+
+def test_a_real_summary_tells_what_fails_outside_the_layers_too(session):
+    session.shell.user_ns.update(net=nn.Linear(3, 2), x=rand(4, 3), F=F)
+    with pytest.raises(ValueError, match="batch_size") as caught:
+        session.run("%nnsummary --real F.cross_entropy(net(x), torch.zeros(5).long())")
+
+    assert "raised outside the layers, in “F.cross_entropy(net(x)" in caught.value.__notes__[0]
+
+
+def test_a_layer_that_double_passes_over_is_told_as_not_registered():
+    net = Net(lambda net, x: net.layers[0](x))
+    net.layers = [nn.Linear(3, 2)]
+
+    assert refusal(net.double(), rand(4, 3).double()).endswith(
+        "; it is not registered, so .to() passes it over: keep it in an nn.ModuleList"
+    )
