@@ -25,6 +25,7 @@ from nnmagic.records.weights import named
 from nnmagic.structure.flops import FlopCounter
 from nnmagic.structure.parameter_counts import Counts
 from nnmagic.structure.shape_observer import LayerRun, ShapeObserver, hidden_note
+from nnmagic.structure.unregistered_layers import unregistered_lines
 from nnmagic.tensors.metadata import bytes_of, is_lazy, storage_bytes
 from nnmagic.torch_private import is_compiled
 
@@ -102,6 +103,7 @@ class RealRunObserver(ShapeObserver):
     ) -> Summary:
         """Return the summary of what ran, whether everything is put back or not."""
         counter = self.counter
+        unregistered = unregistered_lines(self)
         changes = self._lazy() or ([] if put_back else self.changes.lines())
         return Summary(
             title=title,
@@ -110,7 +112,7 @@ class RealRunObserver(ShapeObserver):
             least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
             failure=failure,
-            notes=(*notes, *self._outside(), *self._unseen(), *changes),
+            notes=(*notes, *self._outside(), *self._unseen(), *unregistered, *changes),
             engine="real run",
             **counted,
         )

@@ -13,6 +13,7 @@ from nnmagic.network.layers import modules_of, opaque_kind
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.network.places import calling_line, place_text
+from nnmagic.network.unregistered import HeldPlace, trainable
 from nnmagic.records.summary_rows import LayerShape
 from nnmagic.structure.default_device import put_back, set_aside
 from nnmagic.structure.flops import FlopCounter
@@ -91,6 +92,8 @@ class ShapeObserver(CallObserver[LayerRun]):
 
     Attributes:
         runs: the calls in the order in which they began.
+        unregistered: where the layers are that their networks do not know, and how many parameters
+            they have, by the label of the network and their name there.
         error: the last exception that a layer raised.
         failure: which layer raised it, and why.
         blamed: the same as a recorded run notes it on the exception.
@@ -101,6 +104,7 @@ class ShapeObserver(CallObserver[LayerRun]):
         self.counter = counter
         self.sets_aside = sets_aside
         self.runs: list[LayerRun] = []
+        self.unregistered: dict[tuple[str, str], tuple[HeldPlace | None, int]] = {}
         self.failure = self.blamed = ""
         self.error: BaseException | None = None
 
@@ -120,6 +124,10 @@ class ShapeObserver(CallObserver[LayerRun]):
         if self.sets_aside and call.stack is self.running:
             run.default_device = set_aside(module)
         self.runs.append(run)
+        if call.layer in call.network.unregistered:
+            place = call.network.unregistered[call.layer]
+            size = sum(each.numel() for each in trainable(module))
+            self.unregistered[call.network.label, call.layer] = place, size
         return run
 
     def ended(self, call: RunningCall[LayerRun], output: Any) -> None:

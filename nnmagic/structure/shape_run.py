@@ -22,6 +22,7 @@ from nnmagic.structure.meta_cache import META_CACHE, MetaMode
 from nnmagic.structure.meta_values import known_values
 from nnmagic.structure.parameter_counts import Counts
 from nnmagic.structure.shape_observer import ShapeObserver, hidden_note
+from nnmagic.structure.unregistered_layers import unregistered_lines
 from nnmagic.tensors.metadata import bytes_of
 
 
@@ -147,6 +148,7 @@ class ShapeRun:
                 *self.remarks,
                 *map(opaque_note, counts.opaque),
                 *hidden_note(counts.layers.values(), self.observer.runs),
+                *unregistered_lines(self.observer),
                 *dict.fromkeys(self.late_remarks),
             ),
         )
