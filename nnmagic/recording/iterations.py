@@ -5,6 +5,7 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from nnmagic.network.calls import OBSERVERS, RunningCall
 from nnmagic.network.naming import Network
@@ -84,8 +85,7 @@ class Iterations:
             frame = frame.f_back
         inside = self._methods_of(network) if call.layer else NO_METHODS
         user, method = outer_frames(frame.f_back, inside)
-        module = network.module()
-        training = None if module is None else getattr(module, "training", None)
+        training = _is_training(network.module())
         found = self._next(network, None if method else call.layer, user, method, training)
         self._last[network.index] = found
         return found
@@ -114,7 +114,7 @@ class Iterations:
             counted: the layer, or the function, whose calls are counted; None for a method's runs.
             user: the frame of the user's code.
             method: the frame of the method that runs, where several calls may be of one iteration.
-            training: whether the network is in training mode.
+            training: whether the network is in training mode; None for a function.
         """
         expression = NOWHERE
         if user is not None:
@@ -152,3 +152,11 @@ class Iterations:
                 self._held = method, mark
         numbers: dict[tuple[object, int], int] = mark.numbers
         return numbers
+
+
+def _is_training(network: nn.Module | None) -> bool:
+    """Tell whether a network is in training mode; not where it does not say so."""
+    try:
+        return network is not None and network.training is True
+    except Exception:  # noqa: BLE001 - the user's class may have a property of that name
+        return False

@@ -105,6 +105,38 @@ def test_modes_are_counted_apart():
     assert iterations(run, net) == [("", n) for n in (0, 1, 0, 0, 1, 2)]
 
 
+@pytest.mark.parametrize("value", [[], None, 1 / 3, torch.ones(2)], ids=repr)
+def test_a_network_that_keeps_something_else_as_its_mode_is_counted(value):
+    net = nn.Linear(2, 2)
+    net.training = value
+
+    def run():
+        for _ in range(2):
+            net(X)
+
+    assert iterations(run, net) == [("", 0), ("", 1)]
+
+
+def test_a_network_whose_mode_cannot_be_asked_for_is_counted():
+    class Moody(nn.Linear):
+        @property
+        def training(self):
+            raise RuntimeError("not now")
+
+        @training.setter
+        def training(self, value):
+            pass
+
+    net = Moody(2, 2)
+
+    with nnmagic.tracing(net) as trace:
+        for _ in range(2):
+            net(X)
+
+    assert [call.iteration for call in trace] == [0, 1]
+    assert "iteration 1 of Moody, 2 iterations recorded" in str(trace)
+
+
 def test_inner_calls_are_of_the_iteration_of_their_root():
     net = Parts()
 
