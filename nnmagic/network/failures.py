@@ -22,6 +22,7 @@ from nnmagic.network.naming import Network
 from nnmagic.network.wrong_values import (
     called_as,
     in_place_of_tensor,
+    is_unspread,
     makes_a_layer,
     names_of,
 )
@@ -63,6 +64,11 @@ def mismatch(call: RunningCall[Any], error: BaseException, calls: CallsSoFar = t
         arguments, unfit = _bound(call)
         if unfit and isinstance(error, TypeError):
             return unfit
+        root = call
+        while root.parent is not None:
+            root = root.parent
+        if is_unspread(root):
+            return in_place_of_tensor(root.args[0], root)
         module, earlier = call.module, calls()
         given = Given(arguments, earlier)
         return (
@@ -113,7 +119,7 @@ def _spread(call: RunningCall[Any], parameters: int) -> str:
         return ""
     (only,) = call.args
     with suppress(TypeError):
-        if names_of(call.module) & set(only):
+        if set(names_of(call.module)) & set(only):
             return f"; pass the items by name, {called_as(call)}(**batch)"
     if isinstance(only, tuple | list) and len(only) == parameters:
         return f"; pass the items one by one, {called_as(call)}(*batch)"

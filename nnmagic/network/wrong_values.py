@@ -98,18 +98,28 @@ def _a_mapping(
         taken = f"pass one of them, as in h[{next(iter(nested))!r}]"
         return f"got what {_named(producer)} returned, {kind} with {listed}: {taken}"
     taker = _first_to_get(value, call)
-    if names_of(taker.module) & set(value):
+    if set(names_of(taker.module)) & set(value):
         name = called_as(taker)
         return f"got {kind} with {listed}: pass its items by name, {name}(**batch)"
     return f"got {kind} with {listed}: pass one of them, as in batch[{next(iter(nested))!r}]"
 
 
-def names_of(module: nn.Module) -> set[str]:
+def names_of(module: nn.Module) -> list[str]:
     """Return the names of the parameters of a layer's forward."""
     try:
-        return set(signature(module.forward).parameters)
+        return list(signature(module.forward).parameters)
     except (TypeError, ValueError):
-        return set()
+        return []
+
+
+def is_unspread(call: RunningCall[Any]) -> bool:
+    """Tell whether a mapping stands for the very argument that it has an item for.
+
+    So `bert(batch)` does, in place of `bert(**batch)`, whatever fails inside.
+    """
+    first = names_of(call.module)[:1]
+    only = call.args[0] if len(call.args) == 1 and not call.kwargs else None
+    return isinstance(only, Mapping) and bool(first) and first[0] in only
 
 
 def called_as(call: RunningCall[Any]) -> str:

@@ -1,4 +1,4 @@
-from collections import namedtuple
+from collections import UserDict, namedtuple
 
 import numpy as np
 import pytest
@@ -224,6 +224,32 @@ def test_a_batch_of_names_is_told_where_the_forward_requires_them():
         "'attention_mask'; pass the items by name, net(**batch)"
     )
     assert refusal(net, [ids, ids]).endswith("; pass the items one by one, net(*batch)")
+
+
+class Batch(UserDict):
+    """As a tokenizer gives it: what it lacks is an AttributeError without a word."""
+
+    def __getattr__(self, name):
+        raise AttributeError
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda net, input_ids: net.words(input_ids),
+        lambda net, input_ids: input_ids.view(-1),
+        lambda net, input_ids: input_ids.size() + 1,
+        lambda net, input_ids: net.inner(input_ids=input_ids),
+    ],
+)
+def test_a_tokenizers_batch_is_told_whatever_fails(run):
+    net = Net(run, words=nn.Embedding(10, 2), inner=Net(lambda net, input_ids: input_ids.shape))
+    net.forward = lambda input_ids=None, attention_mask=None: run(net, input_ids)
+
+    assert refusal(net, Batch(input_ids=ids, attention_mask=ids)) == (
+        "got a Batch with input_ids (2, 5), attention_mask (2, 5): "
+        "pass its items by name, net(**batch)"
+    )
 
 
 def test_a_dict_is_told_in_a_summary_too():
