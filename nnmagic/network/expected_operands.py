@@ -62,14 +62,47 @@ def _axis(tensors: Mapping[str, torch.Tensor], axis: int) -> str:
 def _broadcast(tensors: Mapping[str, torch.Tensor]) -> str:
     most = max((each.dim() for each in tensors.values()), default=0)
     one_number = all(each.dim() == most for each in tensors.values())
+    differing = []
     for axis in range(most) if one_number else range(-1, -most - 1, -1):
         wide = {n: t for n, t in tensors.items() if -axis <= t.dim() and t.shape[axis] != 1}
-        text = _axis(wide, axis)
-        if text:
-            made = next((name for name in wide if _is_kept(name)), None)
-            hint = f"; {made} was made for inputs of another size" if made else ""
-            return f"{text}: it must be the same{_with_an_axis(tensors) or hint}"
-    return ""
+        if text := _axis(wide, axis):
+            differing.append((axis, text, wide))
+    if not differing:
+        return ""
+    text = f"{', '.join(text for _, text, _ in differing)}: "
+    text += "it must be the same" if len(differing) == 1 else "they must be the same"
+    axis, _, wide = differing[0]
+    if hint := _with_an_axis(tensors):
+        return text + hint
+    if kept := next((name for name in wide if _is_kept(name)), ""):
+        return text + _cut_or_made_anew(kept, axis, wide)
+    return text + _projected([axis for axis, _, _ in differing], tensors)
+
+
+def _cut_or_made_anew(kept: str, axis: int, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Say what to do where an attribute of the network is of another size than the input."""
+    size, own = min(each.shape[axis] for each in tensors.values()), tensors[kept].shape[axis]
+    if own == size or "[" in kept:
+        return f"; {kept} was made for inputs of another size"
+    cut = ", ".join([":"] * (axis % tensors[kept].dim()) + [f":{size}"])
+    return f"; {kept} was made for {own}: take as much of it as there is, {kept}[{cut}]"
+
+
+def _projected(axes: list[int], tensors: Mapping[str, torch.Tensor]) -> str:
+    """Name the layer that makes one operand as the other is, as on the way around a block."""
+    if len(tensors) != 2 or any(":" in name for name in tensors):
+        return ""
+    (name, x), (_, y) = tensors.items()
+    if x.dim() != y.dim() or x.dim() < 2 or x.shape[0] != y.shape[0]:
+        return ""
+    if axes in ([x.dim() - 1], [-1]) and x.dim() < 4:
+        return f"; {name} becomes so by nn.Linear({x.shape[-1]}, {y.shape[-1]})"
+    steps = {a / b for a, b in zip(x.shape[2:], y.shape[2:], strict=True)}
+    step = steps.pop() if len(steps) == 1 else 0
+    if x.dim() != 4 or step < 1 or step % 1:
+        return ""
+    stride = f", stride={step:.0f}" if step > 1 else ""
+    return f"; {name} becomes so by nn.Conv2d({x.shape[1]}, {y.shape[1]}, 1{stride})"
 
 
 def _started(loss: torch.Tensor) -> str:

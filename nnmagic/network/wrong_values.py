@@ -176,6 +176,10 @@ def _returned(
     text = f"got what {_named(producer)} returned, {what}"
     if call.parent is not None and type(call.parent.module) is nn.Sequential:
         return f"{text}: a Sequential passes on all of it; write a forward, with {taken}"
+    first, wanted = value[0], getattr(call.module, "in_features", None)
+    if isinstance(first, torch.Tensor) and wanted not in (None, *first.shape[-1:]):
+        size = first.shape[-1]
+        taken += f"; its last axis is {size}, so make the layer with in_features={size}"
     return f"{text}: pass the first, {taken}"
 
 

@@ -45,9 +45,16 @@ class Positions(nn.Module):
             "self.table[:x.shape[1]] was made for inputs of another size",
         ),
         (
+            lambda self, x: x[:, :9] + self.pos_embedding,
+            "axis 1 is 9 in x[:, :9] and 16 in self.pos_embedding: it must be the same; "
+            "self.pos_embedding was made for 16: take as much of it as there is, "
+            "self.pos_embedding[:, :9]",
+        ),
+        (
             lambda self, x: x + self.proj[0](x),
             "in “x + self.proj[0](x)” with x (2, 25, 8), self.proj[0](x) (2, 25, 6): "
-            "axis 2 is 8 in x and 6 in self.proj[0](x): it must be the same",
+            "axis 2 is 8 in x and 6 in self.proj[0](x): it must be the same; "
+            "x becomes so by nn.Linear(8, 6)",
         ),
         (
             lambda self, x: torch.cat([x, self.proj[0](x)], dim=1),

@@ -42,13 +42,14 @@ def after(layer, make=lambda layer, x: layer(x)):
             nn.MultiheadAttention(8, 2),
             lambda layer, x: layer(x, x, x),
             "got what layer (MultiheadAttention) returned, (output, weights): pass the first, "
-            "output, weights = attention(q, k, v)",
+            "output, weights = attention(q, k, v); its last axis is 8, so make the layer with "
+            "in_features=8",
         ),
         (
             Net(lambda net, x: PAIR(x, x)),
             lambda layer, x: layer(x),
             "got what layer (Net) returned, a Pair ((2, 5, 8), (2, 5, 8)): "
-            "pass the first, h.logits",
+            "pass the first, h.logits; its last axis is 8, so make the layer with in_features=8",
         ),
         (
             Net(lambda net, x: {"out": x, "aux": x[0]}),
