@@ -199,13 +199,18 @@ def hidden_note(modules: Collection[nn.Module], runs: Iterable[LayerRun]) -> tup
 
     They have a `__call__` of their own that does not come to `nn.Module`'s.
     """
-    kinds: set[Any] = {kind for kind in set(map(type, modules)) if kind.__call__ is not MODULE_CALL}
+    kinds = {kind for kind in set(map(type, modules)) if _has_own_call(kind)}
     if not kinds:
         return ()
     seen = {id(run.module) for run in runs}
     hidden = (each for each in modules if type(each) in kinds and id(each) not in seen)
     names = ", ".join(sorted({type(each).__name__ for each in hidden}))
     return (f"a __call__ of its own hides the calls of: {names}",) if names else ()
+
+
+def _has_own_call(kind: Any) -> bool:
+    """Tell whether a class has a `__call__` of the user's; torch's ParameterDict refuses calls."""
+    return kind.__call__ is not MODULE_CALL and not kind.__call__.__module__.startswith("torch.")
 
 
 def config_of(module: nn.Module) -> str:

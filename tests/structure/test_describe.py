@@ -357,9 +357,47 @@ def test_a_module_with_a_call_of_its_own_shows_what_it_calls(session):
         assert "a __call__ of its own hides the calls of: OwnCall" in summary.notes
 
 
+def test_containers_that_refuse_calls_hide_none():
+    net = Net(lambda net, x: x * net.scales["a"])
+    net.scales = nn.ParameterDict({"a": torch.ones(1)})
+
+    assert "hides the calls" not in str(nnmagic.summary(net, torch.rand(2)))
+
+
 def test_what_needs_a_single_call_says_so_of_another_expression(session):
     session.shell.user_ns.update(net=nn.Linear(8, 3), x=torch.ones(4, 8))
 
     for option in ("--optimizer adam", "--engine torchinfo"):
         with pytest.raises(UsageError, match="is more than one call of a network"):
             session.run(f"%nnsummary net(x).sum() {option}")
+
+
+@pytest.mark.parametrize(
+    ("line", "times"),
+    [
+        ("net(x)", 1),
+        ("net", 1),
+        ("net --input-size 4,8", 1),
+        ("--real net", 1),
+        ("--real net(x)", 1),
+        ("net(x).sum()", 1),
+        ("net(net(x).new_ones(4, 8))", 2),
+        ("net(x) --optimizer sgd", 1),
+        ("shapes(x)", 0),
+        ("shapes", 0),
+    ],
+)
+def test_nothing_is_computed_twice(line, times, session):
+    ran = []
+
+    def run(net, x):
+        if type(x) is torch.Tensor and x.is_floating_point() and x.is_cpu:
+            ran.append(x.shape)
+        return net.fc(x) if net is shapes or x.sum() > 0 else x
+
+    net, shapes = linear(run), linear(run)
+    session.shell.user_ns.update(net=net, shapes=shapes, x=torch.ones(4, 8))
+
+    session.run(f"%nnsummary {line}")
+
+    assert len(ran) == times
