@@ -1,7 +1,7 @@
 """What a network uses without knowing it: layers and parameters that no optimizer will see."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -62,9 +62,13 @@ def lost_text(parameters: int) -> str:
     )
 
 
-def contents(owner: nn.Module) -> Iterator[tuple[HeldPlace, Any]]:
-    """Yield what a module's plain containers hold, also those inside others."""
-    for name, value in own_attributes(owner).items():
+def contents(own: Mapping[str, Any]) -> Iterator[tuple[HeldPlace, Any]]:
+    """Yield what a module's plain containers hold, also those inside others.
+
+    Args:
+        own: the attributes of the module.
+    """
+    for name, value in own.items():
         if type(value) in MENDS:
             yield from _inside(name, value, 2)
 
@@ -80,7 +84,7 @@ def _inside(path: str, container: Any, levels: int) -> Iterator[tuple[HeldPlace,
 
 def place_in(owner: nn.Module, layer: nn.Module) -> HeldPlace | None:
     """Return where in a plain container of a module a layer is."""
-    return next((place for place, value in contents(owner) if value is layer), None)
+    return next((place for place, value in contents(own_attributes(owner)) if value is layer), None)
 
 
 def trainable(layer: nn.Module) -> list[nn.Parameter]:
@@ -105,10 +109,11 @@ def lost_parameters(owner: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]
     Those are in plain containers, or were made plain tensors by `.double()` and the like. Its
     network may still know them.
     """
-    for place, value in contents(owner):
+    own = own_attributes(owner)
+    for place, value in contents(own) if own else ():
         if isinstance(value, nn.Parameter) and value.requires_grad:
             yield place.path, place.text(value.numel(), "Parameter"), value
-    for name, value in own_attributes(owner).items():
+    for name, value in own.items():
         if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
             origin = _origin(value)
             if origin is not None:
