@@ -176,7 +176,7 @@ def _mark_of(tensor: Tensor) -> tuple[int, int, Any]:
                 address = tensor.data_ptr()
             parts = [_some_values(part) for part in _parts(tensor)]
             if any(map(devices.on_accelerator, parts)):
-                return version, address, torch.cat(parts)
+                return version, address, torch.cat(parts) if len(parts) > 1 else parts[0]
             return version, address, b"".join(as_numpy(part).tobytes() for part in parts)
     except Exception:  # noqa: BLE001 - an observer observes: no error of ours gets out
         return version, address, None
