@@ -14,6 +14,7 @@ from hypothesis import settings
 from IPython.core.interactiveshell import InteractiveShell
 from lab import CHROMIUM, Lab
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from nnmagic.widget.widget import close_all
 
@@ -192,3 +193,19 @@ def page(monkeypatch):
     monkeypatch.setattr(comm, "create_comm", page.create_comm)
     yield page
     close_all()
+
+
+def valueless(*, collected=True):
+    """All tensors without values that are alive, once garbage is collected if that is wanted."""
+    if collected:
+        gc.collect()
+    tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+    return {id(t): t for t in tensors if t.is_meta or isinstance(t, FakeTensor)}
+
+
+@pytest.fixture
+def none_without_values():
+    """See to it that a test leaves no tensor without values behind."""
+    before = valueless()
+    yield
+    assert valueless().keys() <= before.keys()

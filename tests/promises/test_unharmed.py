@@ -2,14 +2,13 @@
 
 import collections
 import functools
-import gc
 from contextlib import suppress
 
 import pytest
 import torch
+from conftest import valueless
 from corpus import CASES
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 
 import nnmagic
@@ -157,21 +156,6 @@ def test_a_container_that_changed_is_put_back_past_its_own_methods():
     assert plain(net.seen) == [1]
     assert list(net.order) == ["a", "b"]
     assert Listening.writes == writes
-
-
-def valueless(*, collected=True):
-    """All tensors without values that are alive, once garbage is collected if that is wanted."""
-    if collected:
-        gc.collect()
-    tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
-    return {id(t): t for t in tensors if t.is_meta or isinstance(t, FakeTensor)}
-
-
-@pytest.fixture
-def none_without_values():
-    before = valueless()
-    yield
-    assert valueless().keys() <= before.keys()
 
 
 @functools.lru_cache

@@ -291,7 +291,7 @@ def test_a_quantised_network_needs_no_option(name):
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_a_timm_network_has_a_structure_and_is_traced_from_nothing(name):
+def test_a_timm_network_has_a_structure_and_is_traced_from_nothing(name, none_without_values):
     torch.manual_seed(0)
     net = timm.create_model(name, pretrained=False)
 
@@ -302,7 +302,7 @@ def test_a_timm_network_has_a_structure_and_is_traced_from_nothing(name):
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
-def test_a_transformer_has_a_structure_and_is_traced_from_nothing(name):
+def test_a_transformer_has_a_structure_and_is_traced_from_nothing(name, none_without_values):
     torch.manual_seed(0)
     net = transformers_network(name)
 
