@@ -173,8 +173,8 @@ def test_run_again_gives_what_torch_gives(lab, tmp_path):
     assert found["unknown"] == "'nope' is no variable; type the name of a tensor in the notebook"
     assert found["unknown keeps"] == found["variable"]
     assert found["alert"] == ""
-    failed = "FAILED got (1, 20), weight is (32, 784): the last axis must be 784, it is 20"
-    assert failed in found["failed"]
+    failed = "FAILED got (1, 20), weight is (32, 784): the last axis must be 784, it is 20; "
+    assert f"{failed}make the layer with in_features=20" in found["failed"]
 
 
 def test_a_network_that_is_gone_cannot_be_run_again(lab, tmp_path):
