@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nnmagic.display.units import Shape, layer_name, layer_with_type
+from nnmagic.display.units import shape as shape_text
 from nnmagic.network.calls import CallObserver, RunningCall
 from nnmagic.network.earlier_calls import LOOKED_AT, EarlierCall
 from nnmagic.network.failures import first_line, mismatch
@@ -155,7 +156,9 @@ class ShapeObserver(CallObserver[LayerRun]):
             name = layer_name(run.network, call.layer)
             where = layer_with_type(name, type(call.module).__name__)
             self.failure = f"{where} {unfit or first_line(error)}{called}"
-            self.blamed = f"{where}{called}" + (f": {unfit}" if unfit else "")
+            got = shape_text(run.input_shape)
+            why = unfit or (f"got {got}" if got else "")
+            self.blamed = f"{where}{called}" + (f": {why}" if why else "")
 
     def calls_so_far(self) -> list[EarlierCall]:
         """Return the last calls that returned, the latest first."""
