@@ -188,6 +188,9 @@ def _misspelled(module: nn.Module, error: BaseException) -> str:
         if not is_initialised(module):
             return "lacks super().__init__() in its __init__: add that as the first line"
         held = [*children_of(module), *parameters_of(module)]
+        own = vars(type(module))
+        if "__init__" not in own and (named := difflib.get_close_matches("__init__", own, n=1)):
+            return f"has no self.{match[2]}: rename its {named[0]} to __init__"
         meant = difflib.get_close_matches(match[2], held, n=1)
         hint = f"did you mean self.{meant[0]}" if meant else f"it holds {', '.join(held) or 'none'}"
         return f"has no self.{match[2]}: {hint}" + "?" * bool(meant)

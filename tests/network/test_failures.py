@@ -640,6 +640,16 @@ def test_a_name_that_a_network_lacks_is_told(run, says):
     assert refusal(Net(run, conv1=nn.Conv2d(1, 2, 3), fc=nn.Linear(3, 2)), rand(2, 3)) == says
 
 
+@pytest.mark.parametrize("name", ["_init_", "__int__", "__init", "init"])
+def test_an_init_that_is_misspelled_is_told(name):
+    def make(self):
+        self.fc = nn.Linear(3, 2)
+
+    kind = type("Net", (nn.Module,), {name: make, "forward": lambda self, x: self.fc(x)})
+
+    assert refusal(kind(), rand(2, 3)) == f"has no self.fc: rename its {name} to __init__"
+
+
 def test_a_forward_that_is_misspelled_is_told():
     assert refusal(Misnamed(), rand(2, 3)) == "has no forward: rename forwrad to forward"
 
