@@ -57,8 +57,9 @@ def describe_alone(
         needed_by = "" if real else on_meta.code
         if obstacle and on_meta.through is False:
             break
-        if obstacle or (on_meta.through and not real):
-            found = from_shapes(request_of(candidate.on(None, dtype)), failed=failed)
+        if obstacle or (on_meta.through is not False and not real):
+            shapes = request_of(candidate.on(None, dtype))
+            found = from_shapes(shapes, failed=failed, willing=not obstacle)
             if isinstance(found, Summary):
                 return found
             needed_by = found

@@ -80,8 +80,8 @@ def from_shapes(
 ) -> Summary | str:
     """Return the structure of a call from shapes alone, or what it needs a real run for.
 
-    A network that is not to be run for real is tried again on fake tensors, which are slower, but
-    on a real device by name.
+    Where meta does not do for want of values the call is tried again on fake tensors, which are
+    slower, but on a real device by name, and let plain numbers be read.
 
     Args:
         request: the call.
@@ -106,11 +106,12 @@ def from_shapes(
                 with redirect_stdout(printed):
                     run.make()
             except Exception as error:  # noqa: BLE001 - whatever a forward raises on meta
-                obstacle = "" if willing else obstacle_to_run(request)
-                if not obstacle:
-                    return raising_line(error) or run.observer.failure or first_line(error)
-                printed.flush()
                 first = first or (run, error)
+                obstacle = "" if willing else obstacle_to_run(request)
+                if obstacle:
+                    printed.flush()
+                elif not is_for_want_of_values(error):
+                    break  # a real run tells what is wrong
             except BaseException:  # an interrupt
                 failed(run.summary(run.observer.failure))
                 raise
@@ -119,6 +120,8 @@ def from_shapes(
                 return with_training_step(run.summary(), request)
         assert first is not None
         run, failure = first[0], first[0].observer.failure
+        if not obstacle:
+            return raising_line(first[1]) or failure or first_line(first[1])
         if is_for_want_of_values(first[1]):
             where = failure.partition(" ")[0] or "the network"
             code = raising_line(first[1]) or first_line(first[1])

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from nnmagic.structure.meta_rules import BEYOND_META, META, RULES, is_dense
+from nnmagic.structure.meta_rules import (
+    BEYOND_META,
+    META,
+    ONE_DTYPE,
+    RULES,
+    is_dense,
+    refuse_several_dtypes,
+)
 from nnmagic.torch_private import (
     DisableTorchFunction,
     TorchDispatchMode,
@@ -101,6 +108,8 @@ class MetaMode(LightMode):
         __tracebackhide__ = True
         kwargs = kwargs or {}
         kernel = None if types else self.kernel_of(func)
+        if types:  # fake tensors
+            refuse_several_dtypes(func, args)
         try:
             output = func(*args, **kwargs) if kernel is None else kernel(args, kwargs)
         except RuntimeError:
@@ -125,7 +134,7 @@ def _without_values(args: Any, kwargs: Any) -> tuple[Any, Any] | None:
 
 
 def _kernel_for(func: Any) -> Kernel | None:
-    rule = RULES.get(func) or BEYOND_META.get(func)
+    rule = RULES.get(func) or BEYOND_META.get(func) or (_no_rule if func in ONE_DTYPE else None)
     otherwise = _cached(func) if _can_be_cached(func) and func not in NOT_CACHED else None
     if rule is None:
         return otherwise
@@ -137,9 +146,14 @@ def _kernel_for(func: Any) -> Kernel | None:
             output = rule(*args, **kwargs)
         if output is not NotImplemented:
             return output
+        refuse_several_dtypes(func, args)
         return func(*args, **kwargs) if otherwise is None else otherwise(args, kwargs)
 
     return kernel
+
+
+def _no_rule(*args: Any, **kwargs: Any) -> Any:
+    return NotImplemented
 
 
 def _cached(func: Any) -> Kernel:

@@ -307,3 +307,29 @@ BEYOND_META: Mapping[Any, Callable[..., Any]] = (
     {aten._grouped_mm.default: _grouped_product} if hasattr(aten, "_grouped_mm") else {}
 )
 """Rules for what torch makes on a real device and refuses on meta."""
+
+ONE_DTYPE = frozenset(
+    {
+        *(aten.mm.default, aten.addmm.default, aten.bmm.default, aten.mv.default),
+        *(aten.addmv.default, aten.dot.default, aten.convolution.default),
+        *(aten.native_batch_norm.default, aten.native_layer_norm.default),
+        aten.native_group_norm.default,
+    }
+)
+"""What refuses tensors of several dtypes on a real device, but not on meta."""
+
+
+def refuse_several_dtypes(func: Any, args: Sequence[Any]) -> None:
+    """Raise a RuntimeError where an operation on a real device would refuse its dtypes.
+
+    A normalisation in half precision takes weights in single precision.
+    """
+    if func not in ONE_DTYPE:
+        return
+    dtypes = {each.dtype for each in args if isinstance(each, Tensor)}
+    if len(dtypes) > 1 and not ("norm" in func.name() and dtypes in MIXED):
+        names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+        raise RuntimeError(f"{func.name()} takes tensors of one dtype, it got {names}")
+
+
+MIXED = ({torch.bfloat16, torch.float32}, {torch.float16, torch.float32})

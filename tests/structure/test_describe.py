@@ -401,3 +401,42 @@ def test_nothing_is_computed_twice(line, times, session):
     session.run(f"%nnsummary {line}")
 
     assert len(ran) == times
+
+
+DOUBLE = torch.rand(4, 8).double()
+
+OTHER_DTYPES = {
+    "a Linear": (nn.Linear(8, 3), DOUBLE),
+    "without a bias": (nn.Linear(8, 3, bias=False), DOUBLE),
+    "of integers": (nn.Linear(8, 3), DOUBLE.long()),
+    "of three axes": (nn.Linear(8, 3), DOUBLE[None]),
+    "a convolution": (nn.Conv1d(4, 2, 3), DOUBLE),
+    "a transposed convolution": (nn.ConvTranspose1d(4, 2, 3), DOUBLE),
+    "a cell": (nn.GRUCell(8, 3), DOUBLE),
+    "a batch norm": (nn.BatchNorm1d(8), DOUBLE),
+    "a layer norm": (nn.LayerNorm(8), DOUBLE),
+    "a group norm": (nn.GroupNorm(2, 8), DOUBLE),
+    "an encoder": (nn.TransformerEncoderLayer(8, 2, 8), DOUBLE[None]),
+    "half of a product": (linear(lambda net, x: x @ net.fc.weight[0]), DOUBLE),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_DTYPES)
+def test_dtypes_that_a_real_run_refuses_are_refused(name):
+    net, x = OTHER_DTYPES[name]
+
+    with pytest.raises(RuntimeError) as plain:
+        net(x)
+    with pytest.raises(RuntimeError) as summarised:
+        nnmagic.summary(net, x)
+    with pytest.raises(RuntimeError):
+        nnmagic.summary(copy.deepcopy(net).to("meta"), x.to("meta"))
+
+    assert str(summarised.value) == str(plain.value)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(8), nn.LayerNorm(8), nn.GroupNorm(2, 8)])
+def test_a_norm_in_half_precision_takes_weights_in_single(layer):
+    x = torch.rand(4, 8).bfloat16()
+
+    assert nnmagic.summary(layer, x).rows[0].output_shape == layer(x).shape
