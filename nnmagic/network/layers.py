@@ -70,36 +70,43 @@ def own_attributes(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def layers_of(network: nn.Module, *, once: bool = True) -> dict[str, nn.Module]:
-    """Return the modules of a network by name, in the order of `named_modules()`.
+def layers_of(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules of a network by name, each once, in the order of `named_modules()`.
 
     One whose `__init__` did not run `nn.Module`'s holds nothing, and is left out.
-
-    Args:
-        network: the network.
-        once: whether a module that is held in several places is there under its first name only.
     """
     found: dict[str, nn.Module] = {}
     seen: set[int] = set()
+    waiting = [("", network)]
+    while waiting:
+        name, module = waiting.pop()
+        if id(module) not in seen and is_initialised(module):
+            seen.add(id(module))
+            found[name] = module
+            waiting += _children(name, module)
+    return found
+
+
+def layers_by_every_name(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules of a network by name, those that are held twice by both names."""
+    found: dict[str, nn.Module] = {}
     waiting: list[tuple[str, nn.Module, tuple[int, ...]]] = [("", network, ())]
     while waiting:
         name, module, above = waiting.pop()
-        if id(module) in (seen if once else above) or not is_initialised(module):
-            continue
-        if once:
-            seen.add(id(module))
-        else:
+        if id(module) not in above and is_initialised(module):
+            found[name] = module
             above = (*above, id(module))
-        found[name] = module
-        children = children_of(module)
-        if children:
-            before = f"{name}." if name else ""
-            waiting += [
-                (before + key, child, above)
-                for key, child in reversed(children.items())
-                if child is not None
-            ]
+            waiting += [(key, child, above) for key, child in _children(name, module)]
     return found
+
+
+def _children(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the children of a module by their names in the network, the last one first."""
+    children = children_of(module)
+    if not children:
+        return []
+    before = f"{name}." if name else ""
+    return [(before + key, each) for key, each in reversed(children.items()) if each is not None]
 
 
 def is_initialised(module: nn.Module) -> bool:
@@ -134,7 +141,8 @@ def _held(
     network: nn.Module, held_by: Callable[[nn.Module], dict[str, Any]], *, once: bool
 ) -> Iterator[tuple[str, Any]]:
     seen: set[int] = set()
-    for layer, module in layers_of(network, once=once).items():
+    layers = layers_of(network) if once else layers_by_every_name(network)
+    for layer, module in layers.items():
         for key, tensor in held_by(module).items():
             if tensor is None or (once and id(tensor) in seen):
                 continue

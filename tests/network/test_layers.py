@@ -8,6 +8,7 @@ from torch import nn
 from nnmagic.network.layers import (
     Layers,
     layer_at,
+    layers_by_every_name,
     layers_of,
     modules_of,
     named_buffers,
@@ -61,7 +62,7 @@ def test_parameters_and_buffers_are_named_as_torch_names_them(make):
     if make is not circular:  # torch would go round for ever
         same(named_parameters(net, once=False), dict(net.named_parameters(remove_duplicate=False)))
         layers = dict(net.named_modules(remove_duplicate=False))
-        assert list(layers_of(net, once=False).items()) == list(layers.items())
+        assert list(layers_by_every_name(net).items()) == list(layers.items())
 
 
 def same(found, expected):
