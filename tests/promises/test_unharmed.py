@@ -138,6 +138,16 @@ def test_a_container_that_did_not_change_is_not_written(name):
     assert Listening.writes == writes
 
 
+def test_an_iteration_goes_on_where_nothing_was_written():
+    net = Holding(collections.OrderedDict(a=1, b=2, c=3))
+    iterator = iter(net.config)
+    assert next(iterator) == "a"
+
+    nnmagic.summary(net, torch.rand(2, 8))
+
+    assert list(iterator) == ["b", "c"]  # a write would raise
+
+
 def test_a_container_that_changed_is_put_back_past_its_own_methods():
     class Storing(Holding):
         def forward(self, x):
