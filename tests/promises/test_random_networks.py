@@ -3,11 +3,11 @@
 `NNMAGIC_EXAMPLES=10000 pytest tests/promises/test_random_networks.py` tries so many.
 """
 
-import gc
 import os
 from contextlib import contextmanager, suppress
 
 import torch
+from conftest import valueless
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_networks import DRAWINGS, OUTSIDE, built, causal, names_in
@@ -164,7 +164,7 @@ def test_an_input_is_found_and_nothing_is_left_of_the_search(drawing):
     if not list(net.parameters()):
         return
     before = state_of(net)
-    existing = {id(each) for each in gc.get_objects() if issubclass(type(each), torch.Tensor)}
+    existing = valueless(collected=False)
 
     for ask in (nnmagic.summary, nnmagic.trace):
         with suppress(InputError):
@@ -175,5 +175,6 @@ def test_an_input_is_found_and_nothing_is_left_of_the_search(drawing):
         if ask is nnmagic.summary and "by value" not in names_in(drawing):
             assert outside == before[1]
 
-    tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
-    assert not any(each.is_meta for each in tensors if id(each) not in existing)
+    del net
+    new = valueless(collected=False).keys() - existing.keys()
+    assert not new or not valueless().keys() - existing.keys()  # else it was garbage
