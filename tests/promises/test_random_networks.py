@@ -167,13 +167,15 @@ def test_an_input_is_found_and_nothing_is_left_of_the_search(drawing):
     existing = valueless(collected=False)
 
     for ask in (nnmagic.summary, nnmagic.trace):
+        ran_for_real = True  # as an input does that shapes alone refuse
         with suppress(InputError):
-            assert ask(net).to_frame().output_shape[0] is not None
+            record = ask(net)
+            assert record.to_frame().output_shape[0] is not None
+            ran_for_real = ask is nnmagic.trace or "run for real" in str(record)
         (modules, outside, *random_state) = state_of(net)
         assert modules == before[0]
         assert random_state[-1] == before[-1]
-        if ask is nnmagic.summary and "by value" not in names_in(drawing):
-            assert outside == before[1]
+        assert ran_for_real or outside == before[1]
 
     del net
     new = valueless(collected=False).keys() - existing.keys()
