@@ -80,8 +80,7 @@ def from_shapes(
 ) -> Summary | str:
     """Return the structure of a call from shapes alone, or what it needs a real run for.
 
-    Where meta does not do for want of values the call is tried again on fake tensors, which are
-    slower, but on a real device by name, and let plain numbers be read.
+    Where meta lacks values the call is tried again on fake tensors, which are slower.
 
     Args:
         request: the call.
@@ -94,8 +93,7 @@ def from_shapes(
         Exception: whatever the forward raises, where it is not to be run for real.
     """
     __tracebackhide__ = True
-    layers = Layers(request.network)
-    counts = Counts(layers)
+    counts = Counts(layers := Layers(request.network))
     first: tuple[ShapeRun, Exception] | None = None
     obstacle = ""
     try:
@@ -110,8 +108,8 @@ def from_shapes(
                 obstacle = "" if willing else obstacle_to_run(request)
                 if obstacle:
                     printed.flush()
-                elif not is_for_want_of_values(error):
-                    break  # a real run tells what is wrong
+                elif not is_for_want_of_values(error):  # a real run tells what is wrong
+                    break
             except BaseException:  # an interrupt
                 failed(run.summary(run.observer.failure))
                 raise
@@ -120,11 +118,12 @@ def from_shapes(
                 return with_training_step(run.summary(), request)
         assert first is not None
         run, failure = first[0], first[0].observer.failure
+        code = raising_line(first[1])
         if not obstacle:
-            return raising_line(first[1]) or failure or first_line(first[1])
+            return code or failure or first_line(first[1])
         if is_for_want_of_values(first[1]):
             where = failure.partition(" ")[0] or "the network"
-            code = raising_line(first[1]) or first_line(first[1])
+            code = code or first_line(first[1])
             raise ValuesNeededError(f"{where}: {code} needs real tensors, and {obstacle}")
         if failure:
             annotate(first[1], f"raised on the meta device in {run.observer.blamed}")
