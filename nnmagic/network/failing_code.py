@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from nnmagic.display.units import printable
-from nnmagic.network.places import is_no_place
+from nnmagic.network.places import raised_at
 from nnmagic.torch_private import (
     DisableTorchFunction,
     buffers_of,
@@ -72,11 +72,7 @@ class FailingCode:
         self.source = ""
         self.node: ast.AST | None = None
         self.shape_of_layer = shape_of_layer
-        step, innermost = error.__traceback__, None
-        while step is not None:
-            if not is_no_place(step.tb_frame.f_code.co_filename):
-                innermost = step
-            step = step.tb_next
+        innermost = raised_at(error)
         if innermost is None:
             return
         frame: FrameType = innermost.tb_frame

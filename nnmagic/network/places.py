@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -75,16 +75,22 @@ def place_text(path: str, line: int) -> str:
     return f"“{source}”" if source else ""
 
 
-def raising_line(error: BaseException) -> str:
-    """Return the innermost line of the user's code that an exception passed through.
-
-    With its place: `“if x.sum() > 0:” (model.py:12)`; `""` where only torch's own code ran.
-    """
+def raised_at(error: BaseException) -> TracebackType | None:
+    """Return the innermost step of an exception's traceback that is in the user's code."""
     step, innermost = error.__traceback__, None
     while step is not None:
         if not is_no_place(step.tb_frame.f_code.co_filename):
             innermost = step
         step = step.tb_next
+    return innermost
+
+
+def raising_line(error: BaseException) -> str:
+    """Return the innermost line of the user's code that an exception passed through.
+
+    With its place: `“if x.sum() > 0:” (model.py:12)`; `""` where only torch's own code ran.
+    """
+    innermost = raised_at(error)
     if innermost is None:
         return ""
     path, line = innermost.tb_frame.f_code.co_filename, innermost.tb_lineno
