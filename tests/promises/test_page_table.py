@@ -121,7 +121,7 @@ def test_the_keyboard_alone_is_enough_and_moves_no_cell(lab, tmp_path):
 TROUBLE = """
 class Root(nn.Module):
     def forward(self, x):
-        return x.sqrt()
+        return (-1 - x.abs()).sqrt()
 
 fragile = nn.Sequential(nn.Linear(4, 4), Root(), nn.ReLU())
 %nntrace fragile(torch.ones(1, 4) * torch.nan_to_num(torch.tensor(-50.0)))
