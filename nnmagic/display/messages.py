@@ -124,9 +124,13 @@ class MeasuredContent(TypedDict):
 
 
 class TensorContent(MeasuredContent):
-    """A tensor in a panel."""
+    """A tensor in a panel, or a figure: a grid of values worked out from tensors.
+
+    `caption` says in words what it is, above its picture; a figure may have no `stats`.
+    """
 
     title: str
+    caption: str
     place: int
     dtype: str
     device: str
@@ -147,7 +151,7 @@ class ParameterContent(MeasuredContent):
 
 
 class PanelContent(TypedDict):
-    """The panel of a row."""
+    """The panel of a row; `figures` are drawn after the outputs, as these are."""
 
     title: str
     type: str
@@ -157,6 +161,7 @@ class PanelContent(TypedDict):
     notes: list[str]
     inputs: list[TensorContent]
     outputs: list[TensorContent]
+    figures: list[TensorContent]
     parameters: list[ParameterContent]
     parameters_reason: str
 

@@ -147,6 +147,7 @@ class PanelMaker:
             "notes": [],
             "inputs": [],
             "outputs": [],
+            "figures": [],
             "parameters": [self.parameter(each) for each in shown],
             "parameters_reason": details.reason
             or (more if len(details.parameters) > len(shown) else ""),
@@ -169,6 +170,7 @@ class PanelMaker:
         return {
             **_measured(record),
             "title": title,
+            "caption": "",
             "place": place,
             "dtype": record.dtype,
             "device": record.device if record.device != "cpu" else "",
@@ -204,25 +206,61 @@ class PanelMaker:
         if picture is None or not record.shape or not picture.sample.numel:
             return None
         values = values_of(picture.sample)
-        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-        low, high, diverging = limits(finite)
-        self.buffers.append(values.astype("<f4").tobytes())
         if kind == "bars" and (len(record.shape) < 1 or values.shape[-1] > 1024):
             kind = "matrix"
         if kind in ("channels", "heads") and len(record.shape) < 3:
             kind = "matrix"
+        drawn = self._grid(values, kind, _axes(kind, len(record.shape)))
+        drawn["steps"], drawn["full"] = list(picture.steps), list(record.shape)
+        drawn["caption"] = _caption(record, picture)
+        drawn["names"] = list(classes) if len(classes) == record.shape[-1] else []
+        return drawn
+
+    def figure(
+        self, values: np.ndarray, *, title: str, caption: str, kind: str, axes: Sequence[str]
+    ) -> messages.TensorContent:
+        """Return a grid of values worked out from tensors, to be drawn as a tensor is.
+
+        Args:
+            values: what to draw, of 1 to 5 axes.
+            title: what it is: ``"attention weights"``.
+            caption: how it was worked out, in words.
+            kind: `"matrix"`, `"heads"`, `"channels"` or `"bars"`.
+            axes: the name of each axis: ``("head", "query", "key")``.
+        """
+        return {
+            "shape": units.shape(values.shape),
+            "stats": {},
+            "histogram": None,
+            "title": title,
+            "caption": caption,
+            "place": 0,
+            "dtype": "",
+            "device": "",
+            "numel": values.size,
+            "unknown": "",
+            "picture": self._grid(values, kind, axes),
+            "loadable": False,
+            "reason": "",
+        }
+
+    def _grid(self, values: np.ndarray, kind: str, axes: Sequence[str]) -> messages.PictureContent:
+        """Return the picture of all these values."""
+        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+        low, high, diverging = limits(finite)
+        self.buffers.append(values.astype("<f4").tobytes())
         return {
             "kind": kind,
             "buffer": len(self.buffers) - 1,
             "shape": list(values.shape),
-            "steps": list(picture.steps),
-            "full": list(record.shape),
-            "axes": _axes(kind, len(record.shape)),
-            "caption": _caption(record, picture),
+            "steps": [1] * values.ndim,
+            "full": list(values.shape),
+            "axes": list(axes),
+            "caption": "",
             "low": low,
             "high": high,
             "diverging": diverging,
-            "names": list(classes) if len(classes) == record.shape[-1] else [],
+            "names": [],
         }
 
 

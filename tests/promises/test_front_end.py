@@ -37,7 +37,7 @@ def test_the_joined_script_is_one_module(node, tmp_path):
 
 
 def test_script_and_style_travel_light():
-    assert len(script().encode()) + len(style().encode()) < 70_000
+    assert len(script().encode()) + len(style().encode()) < 100_000
 
 
 def test_every_module_is_joined():

@@ -135,3 +135,24 @@ def test_a_layer_of_a_structure_tells_its_counts():
     assert panel["title"] == "linear_relu_stack.0"
     assert "401,920 parameters, 401,920 trainable, 1.53 MiB" in panel["notes"]
     assert "802,816 FLOPs, 401,408 multiply-adds" in panel["notes"]
+
+
+def test_a_figure_is_a_grid_of_values_with_axes_and_words_of_its_own():
+    maker, values = PanelMaker(), np.arange(-4, 8).reshape(3, 2, 2)
+
+    figure = maker.figure(
+        values, title="attention", caption="worked out", kind="heads", axes=("head", "query", "key")
+    )
+
+    picture = figure["picture"]
+    assert (figure["title"], figure["caption"], figure["stats"]) == ("attention", "worked out", {})
+    assert picture["axes"] == ["head", "query", "key"]
+    assert picture["full"] == picture["shape"] == [3, 2, 2]
+    assert np.frombuffer(maker.buffers[picture["buffer"]], "<f4").tolist() == [*range(-4, 8)]
+    assert not figure["loadable"]
+
+
+def test_a_panel_has_no_figures_unless_one_is_added():
+    panel, _ = panel_of(nnmagic.trace(nn.Sequential(nn.Linear(4, 6)), torch.rand(3, 4)), "0")
+
+    assert panel["figures"] == []

@@ -46,6 +46,7 @@ export function createPanel({ uid, send, close }) {
     const place = `${side}-${i}`;
     const facts = [record.shape, record.dtype, record.device].filter(Boolean).join(" · ");
     const card = block("nm-tensor", block("", element("b", {}, record.title), ` ${facts}`));
+    if (record.caption) card.append(block("nm-quiet", record.caption));
     if (record.unknown) card.append(block("nm-quiet", record.unknown));
     let size = 0;
     if (record.picture) {
@@ -107,6 +108,7 @@ export function createPanel({ uid, send, close }) {
     line(panel.arguments, "nm-quiet nm-code");
     for (const text of [panel.place, ...panel.notes]) line(text);
     parts.push(block("nm-sides", side("before", panel.inputs, "input", buffers), side("after", panel.outputs, "output", buffers)));
+    if (panel.figures.length) parts.push(block("nm-sides", ...panel.figures.map((record, i) => tensor(record, buffers, "figure", i))));
     const both = [...panel.inputs, ...panel.outputs];
     const histograms = [panel.inputs, panel.outputs].flatMap((records) => records.filter((each) => each.histogram).slice(0, 1))
       .map((each) => ({ name: each.title, ...each.histogram }));
