@@ -10,17 +10,16 @@ from weakref import WeakValueDictionary
 import anywidget
 import traitlets
 
-from nnmagic.display.messages import AskMessage, PanelContent
+from nnmagic.display.messages import AskMessage
 from nnmagic.display.sheet import Sheet, sheet_of
 from nnmagic.display.table import Column, Table
-from nnmagic.records.params import Params
 from nnmagic.records.record import Record, View
-from nnmagic.records.summary import Summary
 from nnmagic.records.tensor import Sample
 from nnmagic.records.trace import Trace
 from nnmagic.widget.front_end import script, style
 from nnmagic.widget.live_network import LiveNetwork
-from nnmagic.widget.panel import LayerDetails, PanelMaker
+from nnmagic.widget.panel import PanelMaker
+from nnmagic.widget.row_panels import RowPanels
 
 if TYPE_CHECKING:
     from nnmagic.widget.watching import Watcher
@@ -242,47 +241,20 @@ class NetworkWidget(anywidget.AnyWidget):
         return None if row is None else self.sheet.subjects[row]
 
     def _tell_panel(self) -> None:
-        subject, panels, record = self._subject(), PanelMaker(), self.trace
+        subject = self._subject()
         if subject is None:
             return
-        if isinstance(record, Params):
-            if subject.record is None:
-                return
-            panel = panels.parameter_panel(record, subject.record)
-        elif isinstance(record, Summary):
-            if subject.head:
-                return
-            panel = panels.layer_panel(subject.layer)
-        else:
-            panel = self._call_panel(panels, record, subject.call)
-        message = {"tell": "panel", "key": self.selected, "panel": panel}
-        self.send(message, panels.buffers)
-
-    def _call_panel(self, panels: PanelMaker, record: Trace, call: int) -> PanelContent:
-        live, log = self._live, record.log
-        layer = log.layer_of(call)
-        network = log.networks[layer.network]
-        source = live or self.watcher
-        details = (
-            LayerDetails(reason="the network is gone: its parameters cannot be seen")
-            if source is None
-            else source.details(network, layer.name)
-        )
-        reason = "these values belong to an earlier run" if live is None else live.reason_not_same()
-        main = log.main_output(call)
-        has_scores = self.sheet.content.get("scores") is not None and main is not None
-        roots = (c for c, depth in enumerate(log.depth) if depth == 0)
-        is_scores = has_scores and any(log.main_output(root) == main for root in roots)
-        loaded = {(side, i): s for (c, side, i), s in self._loaded.items() if c == call}
-        return panels.call_panel(
-            record,
-            call,
-            details,
-            reason=reason,
-            scores=is_scores,
+        rows = RowPanels(
+            self.trace,
+            live=self._live,
+            watcher=self.watcher,
+            has_scores=self.sheet.content.get("scores") is not None,
             classes=self._view.classes,
-            loaded=loaded,
         )
+        panels = PanelMaker()
+        panel = rows.panel(subject, panels, self._loaded)
+        if panel is not None:
+            self.send({"tell": "panel", "key": self.selected, "panel": panel}, panels.buffers)
 
     def _load(self, message: AskMessage) -> None:
         subject = self._subject()

@@ -1,0 +1,97 @@
+"""The panel of a row of any record: of a call, of a layer's structure, or of a parameter."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nnmagic.display.messages import PanelContent
+from nnmagic.records.params import Params
+from nnmagic.records.record import Record
+from nnmagic.records.summary import Summary
+from nnmagic.records.tensor import Sample
+from nnmagic.records.trace import Trace
+from nnmagic.widget.live_network import LiveNetwork
+from nnmagic.widget.panel import LayerDetails, PanelMaker
+
+if TYPE_CHECKING:
+    from nnmagic.widget.watching import Watcher
+
+
+class RowPanels:
+    """Gives the panel of each row of a record.
+
+    Args:
+        record: a trace, a summary or the parameters.
+        live: what may be asked of a trace's network; None where it is gone.
+        watcher: what records every later call of that network, if anything does.
+        has_scores: whether the outputs of the root calls are read as class scores.
+        classes: the names of the classes.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        *,
+        live: LiveNetwork | None = None,
+        watcher: "Watcher | None" = None,
+        has_scores: bool = False,
+        classes: Sequence[str] = (),
+    ) -> None:
+        self.record = record
+        self.live = live
+        self.watcher = watcher
+        self.has_scores = has_scores
+        self.classes = classes
+
+    def panel(
+        self,
+        subject: Any,
+        panels: PanelMaker,
+        loaded: Mapping[tuple[int, str, int], Sample] | None = None,
+    ) -> PanelContent | None:
+        """Return the panel of what a row is about; None where there is none.
+
+        Args:
+            subject: what a row of the record's table is about.
+            panels: packs the panel, and gets the arrays of its pictures.
+            loaded: full tensors, by call, side ("input", "output") and place.
+        """
+        record = self.record
+        if isinstance(record, Params):
+            if subject.record is None:
+                return None
+            return panels.parameter_panel(record, subject.record)
+        if isinstance(record, Summary):
+            return None if subject.head else panels.layer_panel(subject.layer)
+        assert isinstance(record, Trace)
+        return self._call_panel(record, subject.call, panels, loaded or {})
+
+    def _call_panel(
+        self,
+        record: Trace,
+        call: int,
+        panels: PanelMaker,
+        loaded: Mapping[tuple[int, str, int], Sample],
+    ) -> PanelContent:
+        live, log = self.live, record.log
+        layer = log.layer_of(call)
+        network = log.networks[layer.network]
+        source = live or self.watcher
+        details = (
+            LayerDetails(reason="the network is gone: its parameters cannot be seen")
+            if source is None
+            else source.details(network, layer.name)
+        )
+        reason = "these values belong to an earlier run" if live is None else live.reason_not_same()
+        main = log.main_output(call)
+        roots = (c for c, depth in enumerate(log.depth) if depth == 0)
+        is_scores = self.has_scores and main is not None
+        is_scores = is_scores and any(log.main_output(root) == main for root in roots)
+        return panels.call_panel(
+            record,
+            call,
+            details,
+            reason=reason,
+            scores=is_scores,
+            classes=self.classes,
+            loaded={(side, i): s for (c, side, i), s in loaded.items() if c == call},
+        )
