@@ -8,7 +8,6 @@ from torch.jit import ScriptModule
 from nnmagic.network.layers import (
     Layers,
     is_initialised,
-    modules_of,
     named_parameters,
     opaque_kind,
 )
@@ -44,7 +43,6 @@ class Counts:
         self._below: dict[int, tuple[int, int, int]] = {}
         self._own: dict[int, Sequence[tuple[str, int, int]]] = {}
         self._shown: dict[int, str] = {} if shown is None else shown
-        self._made: list[nn.Module] = []
         self.lazy = False
         buffers = (buffer for m in modules for buffer in buffers_of(m).values())
         self.buffer_bytes = storage_bytes(buffer for buffer in buffers if buffer is not None)
@@ -116,6 +114,10 @@ class Counts:
             if child is not None and id(child) not in self._taken:
                 self._take(child)
 
+    def has(self, module: nn.Module) -> bool:
+        """Tell whether a module is one of the network's layers."""
+        return id(module) in self._below
+
     def below(self, module: nn.Module) -> tuple[int, int, int]:
         """Return three numbers of a module and all below it.
 
@@ -123,10 +125,6 @@ class Counts:
             How many values the distinct parameters have, how many of those are trainable, and their
             bytes, a shared storage once.
         """
-        if id(module) not in self._below:  # a layer that the forward makes, none of the network's
-            self._made.append(module)  # so that no other gets its id
-            self._take(module)
-            self._own.update((id(each), []) for each in modules_of(module))
         return self._below[id(module)]
 
     def own(

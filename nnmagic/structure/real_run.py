@@ -73,6 +73,7 @@ class RealRunObserver(ShapeObserver):
         shown: dict[int, str] = {}
         roots = self.roots
         counts = {label: Counts(Layers(root), shown) for label, root in roots.items()}
+        self.let_go(counts.__getitem__)
         rows = self.rows(counts, counts.__getitem__)
         parameters = {
             id(parameter): parameter
@@ -125,7 +126,7 @@ class RealRunObserver(ShapeObserver):
         return [f"outside the layers: {flops:,} FLOPs (a backward, or functions)"] if flops else []
 
     def _unseen(self) -> list[str]:
-        called = [run.module for run in self.runs]
+        called = [run.module for run in self.runs if run.module is not None]
         lines = []
         names = {type(module).__name__ for module in called}
         if "OptimizedModule" in names or any(map(is_compiled, called)):

@@ -1,7 +1,8 @@
 """Every call of a run as a row of a summary: its shapes, parameters and operations."""
 
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -10,17 +11,32 @@ from nnmagic.display.units import shape as shape_text
 from nnmagic.network.calls import CallObserver, RunningCall
 from nnmagic.network.earlier_calls import LOOKED_AT, EarlierCall
 from nnmagic.network.failures import first_line, mismatch
-from nnmagic.network.layers import modules_of, opaque_kind
+from nnmagic.network.layers import Layers, modules_of, opaque_kind
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.network.places import calling_line, place_text
 from nnmagic.network.unregistered import HeldPlace, trainable
 from nnmagic.records.summary_rows import LayerShape
+from nnmagic.records.weights import WeightForm
 from nnmagic.structure.default_device import put_back, set_aside
 from nnmagic.structure.flops import FlopCounter
 from nnmagic.structure.parameter_counts import Counts
 from nnmagic.tensors.metadata import bytes_of
 from nnmagic.torch_private import MODULE_CALL, DeviceContext, DisableTorchFunction, parameters_of
+
+
+class StrayLayer(NamedTuple):
+    """What is known of a layer that its network does not hold, such as one made in a forward.
+
+    Attributes:
+        reference: the layer, weakly.
+        config: what it was made with.
+        below: as `Counts.below` says of it.
+    """
+
+    reference: weakref.ref[nn.Module]
+    config: str
+    below: tuple[int, int, int]
 
 
 class LayerRun:
@@ -29,7 +45,9 @@ class LayerRun:
     Attributes:
         network: the label of its network.
         layer: the layer's dotted name.
-        module: the layer.
+        type: the name of the layer's class.
+        module: the layer; None of a stray one after the run.
+        stray: what is then known of it.
         depth: how many other calls were in progress.
         default_device: the default device that is set aside for the call.
         first_flops: how many operations were counted before it.
@@ -44,11 +62,13 @@ class LayerRun:
     index = -1
     first_flops = first_misses = 0
     default_device: DeviceContext | None = None
+    stray: StrayLayer | None = None
 
     def __init__(self, network: str, layer: str, module: nn.Module, depth: int) -> None:
         self.network = network
         self.layer = layer
-        self.module = module
+        self.type = type(module).__name__
+        self.module: nn.Module | None = module
         self.depth = depth
 
     def row(self, call: int | None, counts: Counts) -> LayerShape:
@@ -58,16 +78,22 @@ class LayerRun:
             call: its number, None for a layer that never ran.
             counts: the parameters of its network.
         """
-        module, layer = self.module, self.layer
-        params, trainable_params, param_bytes = counts.below(module)
-        own_params, names, forms = counts.own(module, layer)
+        module, stray = self.module, self.stray
+        own_params, names, forms = 0, tuple[str, ...](), tuple[WeightForm, ...]()
+        if stray is not None:
+            config, below = stray.config, stray.below
+        else:
+            assert module is not None
+            config, below = config_of(module), counts.below(module)
+            own_params, names, forms = counts.own(module, self.layer)
+        params, trainable_params, param_bytes = below
         return LayerShape(
             network=self.network,
             call=call,
-            layer=layer,
-            type=type(module).__name__,
+            layer=self.layer,
+            type=self.type,
             depth=self.depth,
-            config=config_of(module),
+            config=config,
             input_shape=self.input_shape,
             output_shape=self.output_shape,
             params=params,
@@ -166,7 +192,7 @@ class ShapeObserver(CallObserver[LayerRun]):
             EarlierCall(
                 run.network,
                 run.layer,
-                type(run.module).__name__,
+                run.type,
                 run.depth,
                 run.input_shape,
                 run.output_shape,
@@ -180,6 +206,25 @@ class ShapeObserver(CallObserver[LayerRun]):
             put_back(run.default_device)
         run.children = len(self.runs) > run.index + 1
         return run
+
+    def let_go(self, counts_of: Callable[[str], Counts]) -> None:
+        """Note what is to be told of stray layers, and hold them no longer.
+
+        Args:
+            counts_of: gives the parameters of a network, by its label.
+        """
+        strays: dict[int, StrayLayer] = {}
+        for run in self.runs:
+            module = run.module
+            if module is None or counts_of(run.network).has(module):
+                continue
+            if id(module) not in strays:
+                below = Counts(Layers(module)).below(module)
+                strays[id(module)] = StrayLayer(weakref.ref(module), config_of(module), below)
+            run.stray = strays[id(module)]
+        for run in self.runs:  # no id is given anew before
+            if run.stray is not None:
+                run.module = None
 
     def rows(
         self, networks: Mapping[str, Counts], counts_of: Callable[[str], Counts]

@@ -106,7 +106,10 @@ class ShapeRun:
         ):
             if request.own_input:  # put back with everything else when the network leaves meta
                 set_training(network, training=False)
-            self._call()
+            try:
+                self._call()
+            finally:  # what the forward made has no parameters when it has left meta
+                self.observer.let_go(lambda _: self.counts)
             if self.counts.lazy:
                 self.remarks.append("lazy parameters are counted as this input would make them")
                 self.counts = Counts(Layers(network))

@@ -7,6 +7,7 @@ from nnmagic.network.naming import Network
 from nnmagic.network.unregistered import (
     is_registered_elsewhere,
     lost_parameters,
+    made_anew_text,
 )
 from nnmagic.structure.shape_observer import LayerRun, ShapeObserver
 
@@ -29,8 +30,14 @@ def unregistered_lines(observer: ShapeObserver) -> list[str]:
 
 
 def _lines_on(network: Network, run: LayerRun, observer: ShapeObserver) -> Iterator[str]:
-    layer, name = run.module, run.layer
+    name, layer = run.layer, run.module
     place, size = observer.unregistered.get((network.label, name), (None, 0))
+    if run.stray is not None:
+        layer = run.stray.reference()
+    if layer is None:
+        if size:
+            yield made_anew_text(name, size)
+        return
     if place is not None and size and not is_registered_elsewhere(layer):
         yield f"{name} {place.text(size)}"
     root = network.module()
