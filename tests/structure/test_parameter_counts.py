@@ -5,6 +5,7 @@ import torch
 import torchvision
 from odd_layers import Owning, scaled
 from torch import nn
+from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 import nnmagic
 from nnmagic.network.layers import Layers
@@ -85,9 +86,8 @@ def test_packed_subclasses_are_counted_by_the_bytes_that_they_keep():
 
 
 def test_weights_quantised_by_torchao_are_integers_and_scales():
-    torchao = pytest.importorskip("torchao.quantization")
     net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 32))
-    torchao.quantize_(net, torchao.Int8WeightOnlyConfig())
+    quantize_(net, Int8WeightOnlyConfig())
 
     summary = nnmagic.summary(net, torch.rand(2, 64))
 
