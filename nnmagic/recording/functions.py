@@ -16,6 +16,7 @@ from nnmagic.network.layers import named_parameters
 from nnmagic.network.naming import Naming, Network
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.network.places import TORCH_FOLDER, calling_line
+from nnmagic.recording.attention import ATTENTION_FUNCTION, AttentionMaps
 from nnmagic.recording.recorder import Recorder, RunObserver, WrittenCall
 from nnmagic.tensors.metadata import version_of
 from nnmagic.torch_private import enter_mode, function_mode_at, function_modes, leave_mode
@@ -42,11 +43,12 @@ class FunctionMode(TorchFunctionMode):
 
     Args:
         inputs: takes note of the tensors among the arguments; returns what `note` gets of them.
-        note: takes note of a function: its name, its name with its home, inputs and output.
+        note: takes note of a function: its name, its name with its home, its arguments, what
+            `inputs` returned of them, and its output.
     """
 
     def __init__(
-        self, inputs: Callable[[Any], Any], note: Callable[[str, str, Any, Any], None]
+        self, inputs: Callable[[Any], Any], note: Callable[[str, str, Any, Any, Any], None]
     ) -> None:
         super().__init__()
         self.inputs = inputs
@@ -92,7 +94,7 @@ class FunctionMode(TorchFunctionMode):
             if returned and not (any(same) and len(returned) == 1):
                 seen = self.inputs((args, kwargs)) if seen is None else seen
                 shown = name.strip("_") + "_" * (name.endswith("_") and not name.endswith("__"))
-                self.note(shown, _with_home(func, shown), seen, result)
+                self.note(shown, _with_home(func, shown), (args, kwargs), seen, result)
         return output
 
     def step_aside(self, layer: nn.Module) -> bool:
@@ -170,6 +172,7 @@ class FunctionObserver(RunObserver):
         super().__init__(recorder, naming, every)
         self.log = recorder.log
         self.mode = FunctionMode(self._inputs, self._function)
+        self.attention = AttentionMaps(self.log)
         self._aside: RunningCall[WrittenCall] | None = None
 
     @block
@@ -187,6 +190,8 @@ class FunctionObserver(RunObserver):
         """Note that a call begins; follow no functions where that would change its arithmetic."""
         with self.mode.at_rest():
             call = super().enter(module, args, kwargs)
+            if call is not None and call.depth == 0 and call.iteration.is_new:
+                self.attention.drop(call.iteration.series)
         follows = call is not None and self._aside is None and call.stack is self.running
         if follows and self.mode.step_aside(module):
             self._aside = call
@@ -201,6 +206,7 @@ class FunctionObserver(RunObserver):
             super().leave(call, output)
             if not call.is_skipped:
                 self._leave_out(call)
+                self.attention.note_layer(call)
 
     def fail(self, call: RunningCall[WrittenCall], error: BaseException) -> None:
         """Note that a call is ended by an exception."""
@@ -233,7 +239,12 @@ class FunctionObserver(RunObserver):
             return shape, tuple(self.recorder.tensors.write(tensor, series) for tensor in tensors)
 
     def _function(
-        self, name: str, type_name: str, inputs: tuple[Shape, tuple[int, ...]], output: Any
+        self,
+        name: str,
+        type_name: str,
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        inputs: tuple[Shape, tuple[int, ...]],
+        output: Any,
     ) -> None:
         parent = self.running[-1] if self.running else None
         if parent is not None:
@@ -252,6 +263,8 @@ class FunctionObserver(RunObserver):
                 iteration = self.iterations.of_function(outside, name)
             if iteration.is_skipped:
                 return
+            if iteration.is_new:
+                self.attention.drop(iteration.series)
         with self.lock:
             shape, tensors = inputs
             if parent is None:
@@ -269,6 +282,8 @@ class FunctionObserver(RunObserver):
             if parent is not None and parent.recomputed:
                 self.log.recomputed.add(index)
             self.recorder.finish(index, iteration.series, output)
+            if type_name == ATTENTION_FUNCTION:
+                self.attention.note_function(index, iteration.series, *arguments)
 
     def _outside(self) -> Network:
         network = self.naming.outside(OUTSIDE)

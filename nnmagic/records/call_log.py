@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from nnmagic.display import units
 from nnmagic.display.units import Shape
+from nnmagic.records.attention import AttentionMap
 from nnmagic.records.finding import Finding
 from nnmagic.records.record import joint_norm
 from nnmagic.records.tensor_log import TensorLog
@@ -109,6 +110,7 @@ class TraceLog:
         weighted: the layers that hold parameters of their own.
         findings: what is wrong with the run, or worth knowing, that only the run itself could tell.
         masked: for each call whose mask leaves a query no key, which one.
+        attention: for each call whose attention was worked out, the map; of the last iteration.
         graded: whether gradients are recorded.
         gradients: for each tensor that got a gradient, the number of that.
         parameter_gradients: for each layer the gradients of its own parameters, by their names.
@@ -146,6 +148,7 @@ class TraceLog:
     weighted: set[int] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
     masked: dict[int, str] = field(default_factory=dict)
+    attention: dict[int, AttentionMap] = field(default_factory=dict)
     graded: bool = False
     gradients: dict[int, int] = field(default_factory=dict)
     parameter_gradients: dict[int, dict[str, int | None]] = field(default_factory=dict)

@@ -48,12 +48,13 @@ class LiveNetwork(Rerun):
         """Return a layer's arguments, documentation and parameters as they are now."""
         if self.is_function(layer):
             return LayerDetails(reason="a function holds no parameters")
-        module = self._layer(network, layer)
+        module = self.layer(network, layer)
         if module is None:
             return LayerDetails(reason="the network is gone: its parameters cannot be seen")
         return details_of(module)
 
-    def _layer(self, network: str, layer: str) -> nn.Module | None:
+    def layer(self, network: str, layer: str) -> nn.Module | None:
+        """Return a layer as it is now; None where it is gone, or was made by a forward."""
         networks = self.trace.log.networks
         if self.roots is None or network not in networks:
             return None

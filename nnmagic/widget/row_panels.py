@@ -9,6 +9,7 @@ from nnmagic.records.record import Record
 from nnmagic.records.summary import Summary
 from nnmagic.records.tensor import Sample
 from nnmagic.records.trace import Trace
+from nnmagic.widget.attention import add_attention
 from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.panel import LayerDetails, PanelMaker
 
@@ -86,7 +87,7 @@ class RowPanels:
         roots = (c for c, depth in enumerate(log.depth) if depth == 0)
         is_scores = self.has_scores and main is not None
         is_scores = is_scores and any(log.main_output(root) == main for root in roots)
-        return panels.call_panel(
+        panel = panels.call_panel(
             record,
             call,
             details,
@@ -95,3 +96,6 @@ class RowPanels:
             classes=self.classes,
             loaded={(side, i): s for (c, side, i), s in loaded.items() if c == call},
         )
+        module = None if live is None else live.layer(network, layer.name)
+        add_attention(panel, panels, log, call, module)
+        return panel

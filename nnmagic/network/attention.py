@@ -1,0 +1,139 @@
+"""What a call attends by: its queries, keys and mask, of the first item of the batch."""
+
+from collections.abc import Sequence
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nnmagic.tensors.attention import Attended
+
+
+def attended_by_function(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Attended:
+    """Return what a call of `torch.nn.functional.scaled_dot_product_attention` attends by."""
+    return Attended(
+        query=_first(query),
+        key=_first(key),
+        mask=None if attn_mask is None else _first(attn_mask),
+        is_causal=is_causal,
+        scale=scale,
+        items=query.shape[:-3].numel(),
+        dropout=dropout_p,
+    )
+
+
+def _first(values: torch.Tensor) -> torch.Tensor:
+    """Return the first item, its last three axes, the first of which may be missing."""
+    while values.ndim > 3:
+        values = values[0]
+    return values if values.ndim == 3 else values[None]
+
+
+def attended_by_layer(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Attended | None:
+    """Return what a call of a layer of torch's own attends by; None of any other layer.
+
+    That is a `MultiheadAttention`, or a `TransformerEncoderLayer` on its fused path, on which it
+    calls none.
+    """
+    forward = getattr(type(layer), "forward", None)
+    if isinstance(layer, nn.MultiheadAttention) and forward is nn.MultiheadAttention.forward:
+        given = signature(forward).bind(layer, *args, **kwargs).arguments
+        query, items = _first_item(given["query"], layer)
+        key, _ = _first_item(given["key"], layer)
+        layer_masks = given.get("attn_mask"), given.get("key_padding_mask")
+        return _attended(layer, query, key, layer_masks, items)
+    if isinstance(layer, nn.TransformerEncoderLayer):
+        if forward is not nn.TransformerEncoderLayer.forward:
+            return None
+        given = signature(forward).bind(layer, *args, **kwargs).arguments
+        source, items = _first_item(given["src"], layer.self_attn)
+        if layer.norm_first:
+            source = type(layer.norm1).forward(layer.norm1, source)
+        # the fused operation reads a mask of numbers as one of booleans
+        given_masks = given.get("src_mask"), given.get("src_key_padding_mask")
+        masks = tuple(None if mask is None else mask != 0 for mask in given_masks)
+        return _attended(layer.self_attn, source, source, masks, items)
+    return None
+
+
+def _first_item(values: torch.Tensor, layer: nn.MultiheadAttention) -> tuple[torch.Tensor, int]:
+    """Return the first item of a batch, (positions, features), and how many items it has."""
+    if values.is_nested:
+        parts = values.unbind()
+        return parts[0], len(parts)
+    if values.ndim == 2:
+        return values, 1
+    axis = 0 if layer.batch_first else 1
+    return values.select(axis, 0), values.shape[axis]
+
+
+def _attended(
+    layer: nn.MultiheadAttention,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    masks: Sequence[torch.Tensor | None],
+    items: int,
+) -> Attended:
+    """Return what an item attends by, given its queries and keys before they are projected.
+
+    Args:
+        layer: projects them.
+        query: (queries, features).
+        key: (keys, features).
+        masks: the mask of queries and keys, and that of the keys that are padding.
+        items: how many items the batch has.
+    """
+    heads, (of_pairs, of_keys) = layer.num_heads, masks
+    if layer.in_proj_weight is None:
+        query_weight, key_weight = layer.q_proj_weight, layer.k_proj_weight
+    else:
+        query_weight, key_weight, _ = layer.in_proj_weight.chunk(3)
+    biases = (None, None) if layer.in_proj_bias is None else layer.in_proj_bias.chunk(3)[:2]
+    queries, keys = F.linear(query, query_weight, biases[0]), F.linear(key, key_weight, biases[1])
+    mask = None
+    if of_pairs is not None:
+        mask = _added(of_pairs, queries)
+        mask = mask[:heads] if mask.ndim == 3 else mask[None]
+    if of_keys is not None:
+        padding = _added(of_keys if of_keys.ndim == 1 else of_keys[0], queries)[None, None]
+        mask = padding if mask is None else mask + padding
+    if layer.bias_k is not None:
+        keys = torch.cat([keys, layer.bias_k[0]])
+    if layer.add_zero_attn:
+        keys = torch.cat([keys, torch.zeros_like(keys[:1])])
+    if mask is not None:
+        mask = F.pad(mask, (0, len(keys) - len(key)))
+    return Attended(
+        query=_in_heads(queries, heads),
+        key=_in_heads(keys, heads),
+        mask=mask,
+        items=items,
+        dropout=layer.dropout if layer.training else 0.0,
+    )
+
+
+def _added(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return a mask as what is added to the logits; here, True is where nobody looks."""
+    if mask.dtype is not torch.bool:
+        return mask
+    return torch.zeros(mask.shape, device=mask.device, dtype=like.dtype).masked_fill_(
+        mask, -torch.inf
+    )
+
+
+def _in_heads(values: torch.Tensor, heads: int) -> torch.Tensor:
+    """Return (positions, features) as (heads, positions, features of a head)."""
+    return values.unflatten(-1, (heads, -1)).transpose(0, 1)

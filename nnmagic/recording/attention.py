@@ -1,0 +1,80 @@
+"""Attention maps of a run: worked out at each call that attends, and kept of the last iteration."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from nnmagic.network.attention import attended_by_function, attended_by_layer
+from nnmagic.network.calls import RunningCall
+from nnmagic.recording.recorder import WrittenCall
+from nnmagic.records.attention import AttentionMap
+from nnmagic.records.call_log import TraceLog
+from nnmagic.tensors.attention import Attended, TooLargeError, working_out
+from nnmagic.tensors.devices import is_capturing
+
+MOST_BYTES = 32 << 20
+"""How many bytes the pictures of all maps of a trace take."""
+
+ATTENTION_FUNCTION = "F.scaled_dot_product_attention"
+"""The type of the rows of that function."""
+
+
+class AttentionMaps:
+    """Works out the attention map of each call, and writes it into the log.
+
+    Nothing of the run is changed or kept alive, and no random numbers are drawn.
+
+    Args:
+        log: gets the maps.
+    """
+
+    def __init__(self, log: TraceLog) -> None:
+        self.log = log
+        self._series: dict[int, int] = {}
+        self._bytes = 0
+
+    def note_function(
+        self, call: int, series: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Write the map of a call of `scaled_dot_product_attention`."""
+        self._note(call, series, lambda: attended_by_function(*args, **kwargs))
+
+    def note_layer(self, call: RunningCall[WrittenCall]) -> None:
+        """Write the map of a call of a layer of torch's own that attends itself."""
+        number, series = call.record.number, call.iteration.series
+        layer, args, kwargs = call.module, call.args, call.kwargs
+        is_fused = isinstance(layer, nn.TransformerEncoderLayer) and number + 1 == len(self.log)
+        if is_fused or isinstance(layer, nn.MultiheadAttention):
+            self._note(number, series, lambda: attended_by_layer(layer, args, kwargs))
+
+    def _note(self, call: int, series: int, attended: Callable[[], Attended | None]) -> None:
+        log = self.log
+        try:
+            with working_out():
+                found = attended()
+                if found is None or is_capturing(found.query):
+                    return
+                attention = found.map()
+        except TooLargeError as error:
+            log.say(f"no attention map of {log.place_of(call)}: {error}")
+        except Exception:  # noqa: BLE001 - an observer observes: it lets no error out
+            return
+        else:
+            if self._bytes + _picture_bytes(attention) > MOST_BYTES:
+                attention = replace(attention, picture=None)
+            self._bytes += _picture_bytes(attention)
+            log.attention[call] = attention
+            self._series[call] = series
+
+    def drop(self, series: int) -> None:
+        """Forget the maps of the iteration before: only those of the last one are drawn."""
+        for call in [call for call, home in self._series.items() if home == series]:
+            del self._series[call]
+            self._bytes -= _picture_bytes(self.log.attention.pop(call))
+
+
+def _picture_bytes(attention: AttentionMap) -> int:
+    """Return how many bytes the picture of a map takes."""
+    return 0 if attention.picture is None else len(attention.picture.sample.data)

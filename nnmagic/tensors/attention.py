@@ -1,0 +1,144 @@
+"""An attention map, worked out from queries and keys."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite, sqrt
+
+import torch
+
+from nnmagic.contexts import block
+from nnmagic.display.units import plural
+from nnmagic.records.attention import AttentionMap
+from nnmagic.records.tensor import Picture
+from nnmagic.tensors.metadata import HiddenFromUserCode
+from nnmagic.tensors.samples import sample
+from nnmagic.torch_private import DisableAutocast
+
+SIDE = 128
+"""How many queries and keys of a map are kept; of more, every second, third, ... one."""
+
+MOST_HEADS = 64
+"""Of how many heads they are kept."""
+
+MOST_LOGITS = 1 << 25
+"""How many logits of an item are worked out at most: 32 heads of 1,024 by 1,024."""
+
+AT_ONCE = 1 << 22
+"""How many at once."""
+
+
+class TooLargeError(ValueError):
+    """A map has more values than are worked out."""
+
+
+@block
+def working_out() -> Iterator[None]:
+    """A block that computes with the tensors of a run, and leaves no trace in it."""
+    with torch.no_grad(), DisableAutocast(), HiddenFromUserCode():
+        yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attended:
+    """What one item of a batch attends by.
+
+    Attributes:
+        query: (heads, queries, features), floating point.
+        key: (heads, keys, features); where heads share keys, fewer heads.
+        mask: what is added to the logits, or, of booleans, where a query may look; None for
+            nothing. It spreads to (heads, queries, keys).
+        is_causal: whether query i sees the keys up to i only.
+        scale: what a query times a key is multiplied by; None is 1 over the root of the features.
+        items: how many items the batch has.
+        dropout: the probability of the dropout that follows.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    mask: torch.Tensor | None = None
+    is_causal: bool = False
+    scale: float | None = None
+    items: int = 1
+    dropout: float = 0.0
+
+    def map(self) -> AttentionMap:
+        """Return the attention map.
+
+        Raises:
+            TooLargeError: if it is too large to be worked out.
+        """
+        with working_out():
+            query, key = _wide(self.query), _wide(self.key)
+            if key.shape[0] != query.shape[0]:
+                key = key.repeat_interleave(query.shape[0] // key.shape[0], 0)
+            (heads, queries, _), keys = query.shape, key.shape[1]
+            if heads * queries * keys > MOST_LOGITS:
+                size = f"{plural(heads, 'head')} of {queries:,} x {keys:,}"
+                raise TooLargeError(f"{size}, more than {MOST_LOGITS:,} values")
+            step = max(1, -(-max(queries, keys) // SIDE))
+            each = max(1, AT_ONCE // max(1, queries * keys))
+            parts = [
+                self._part(query[start : start + each], key[start : start + each], start, step)
+                for start in range(0, heads, each)
+            ]
+            drawn, entropy, largest = (
+                torch.cat(values).cpu() for values in zip(*parts, strict=True)
+            )
+            return AttentionMap(
+                source=self._source(),
+                heads=heads,
+                queries=queries,
+                keys=keys,
+                items=self.items,
+                dropout=self.dropout,
+                picture=Picture(sample(drawn[:MOST_HEADS].contiguous()), (1, step, step)),
+                entropy=_numbers(entropy),
+                largest_logit=_numbers(largest),
+            )
+
+    def _part(
+        self, query: torch.Tensor, key: torch.Tensor, start: int, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return what is drawn of some heads, their entropies and their largest logits.
+
+        Args:
+            query: their queries.
+            key: their keys.
+            start: the number of the first of these heads.
+            step: how far apart the queries and the keys lie that are drawn.
+        """
+        scale = 1 / sqrt(query.shape[-1]) if self.scale is None else self.scale
+        logits = (query * scale) @ key.transpose(-2, -1)
+        mask = self.mask
+        if mask is not None:
+            own = mask[start : start + len(query)] if mask.ndim == 3 and len(mask) > 1 else mask
+            if own.dtype is torch.bool:
+                logits.masked_fill_(~own, -torch.inf)
+            else:
+                logits += own
+        if self.is_causal:
+            later = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu_(1)
+            logits.masked_fill_(later, -torch.inf)
+        largest = logits.amax((-2, -1))
+        sees_none = (logits == -torch.inf).all(-1)
+        shares = torch.softmax(logits, -1).masked_fill_(sees_none[..., None], 0)
+        entropies = torch.special.entr(shares).sum(-1).sum(-1) / (~sees_none).sum(-1)
+        return shares[:, ::step, ::step], entropies, largest
+
+    def _source(self) -> str:
+        parts = ["q", "k"]
+        if self.mask is not None:
+            parts.append("mask")
+        if self.is_causal:
+            parts.append("is_causal")
+        if self.scale is not None:
+            parts.append("scale")
+        return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    return values.detach().to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _numbers(values: torch.Tensor) -> tuple[float | None, ...]:
+    return tuple(each if isfinite(each) else None for each in values.tolist())

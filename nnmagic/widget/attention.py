@@ -1,0 +1,198 @@
+"""The attention maps in a panel: those of the run, and those that are worked out afterwards."""
+
+from collections.abc import Sequence
+from math import log as natural_log
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nnmagic.display import messages, units
+from nnmagic.display.units import Shape
+from nnmagic.network.attention import attended_by_layer
+from nnmagic.network.layers import has_hooks, layers_of
+from nnmagic.recording.run import own_run
+from nnmagic.records.attention import AttentionMap
+from nnmagic.records.call_log import FINISHED, TraceLog
+from nnmagic.records.histograms import values_of
+from nnmagic.records.tensor import Picture
+from nnmagic.tensors.attention import working_out
+from nnmagic.tensors.samples import restored
+from nnmagic.widget.panel import PanelMaker
+
+MOST_MAPS = 4
+"""How many calls inside a layer show their maps in its panel."""
+
+HEADS_SAID = 16
+"""Of how many heads the numbers are said."""
+
+WITH_OPS = "%nntrace --ops works them out during the run"
+
+FUNCTION = "scaled_dot_product_attention"
+
+
+class CannotBeWorkedOutError(ValueError):
+    """An attention map is not to be had from a record; the text says why."""
+
+
+def add_attention(
+    panel: messages.PanelContent,
+    panels: PanelMaker,
+    log: TraceLog,
+    call: int,
+    layer: nn.Module | None,
+) -> None:
+    """Add the attention maps of a call to its panel, or a line that says how to get them.
+
+    Args:
+        panel: the panel.
+        panels: packs it.
+        log: the columns of the run.
+        call: the number of the call.
+        layer: the layer as it is now; None where it is gone.
+    """
+    inside = [each for each in sorted(log.attention) if log.parent[each] == call]
+    found = [each for each in (call, *inside[:MOST_MAPS]) if each in log.attention]
+    for each in found:
+        name = "" if each == call else log.layer_of(each).name.rpartition(".")[2]
+        _add(panel, panels, log.attention[each], name)
+    if found or log.functions or log.ended[call] != FINISHED:
+        return
+    if isinstance(layer, nn.MultiheadAttention) or _is_fused(log, call, layer):
+        try:
+            _add(panel, panels, _worked_out(log, call, layer), "")
+        except CannotBeWorkedOutError as error:
+            panel["notes"].append(f"no attention maps: {error}; {WITH_OPS}")
+    elif calls_function(layer):
+        panel["notes"].append(f"attention maps: {WITH_OPS}")
+    elif _may_attend(log, call):
+        panel["notes"].append(f"attention maps: if it calls {FUNCTION}, {WITH_OPS}")
+
+
+def _add(
+    panel: messages.PanelContent, panels: PanelMaker, attention: AttentionMap, name: str
+) -> None:
+    """Add a map to a panel, under the name of the call inside that it is of."""
+    if attention.picture is None:
+        panel["notes"].append(f"attention: no room to draw more maps; {caption_of(attention)}")
+    else:
+        panel["figures"].append(_figure(panels, attention, attention.picture, name))
+
+
+def calls_function(layer: nn.Module | None) -> bool:
+    """Tell whether the forward of a layer itself names `scaled_dot_product_attention`."""
+    code = getattr(getattr(type(layer), "forward", None), "__code__", None)
+    return code is not None and FUNCTION in code.co_names
+
+
+def _is_fused(log: TraceLog, call: int, layer: nn.Module | None) -> bool:
+    calls_no_other = call + 1 == len(log) or log.parent[call + 1] != call
+    return isinstance(layer, nn.TransformerEncoderLayer) and calls_no_other
+
+
+def _may_attend(log: TraceLog, call: int) -> bool:
+    """Tell whether a layer is called an attention, holds no other, and returned no maps."""
+    inside = (each for each in range(call, len(log)) if each == call or log.parent[each] == call)
+    attentions = [each for each in inside if "Attention" in log.layer_of(each).type]
+    returned = [log.tensors.metadata_of(each).shape for each in log.outputs[call]]
+    return attentions == [call] and not any(len(shape) == 4 for shape in returned[1:])
+
+
+def _worked_out(log: TraceLog, call: int, layer: Any) -> AttentionMap:
+    """Return the map of a call of a layer of torch's own, from its kept inputs and its weights.
+
+    It is what the run's was where the layer gives the output that it gave then.
+
+    Raises:
+        CannotBeWorkedOutError: if that cannot be had.
+    """
+    try:
+        args, kwargs = _arguments(log, call)
+        output = _whole(log, log.outputs[call][0])
+        if any(map(has_hooks, layers_of(layer).values())):
+            raise CannotBeWorkedOutError("the layer has hooks, which would run")
+        with own_run(layer):
+            again = type(layer).forward(layer, *args, **kwargs)
+            again = again[0] if isinstance(again, tuple) else again
+        if again.shape != output.shape or not torch.allclose(
+            again.double(), output.double(), rtol=1e-4, atol=1e-5
+        ):
+            raise CannotBeWorkedOutError("now the layer gives another output than in the run")
+        with working_out():
+            attended = attended_by_layer(layer, args, kwargs)
+            assert attended is not None
+            return attended.map()
+    except CannotBeWorkedOutError:
+        raise
+    except Exception as error:
+        raise CannotBeWorkedOutError(f"{type(error).__name__}: {error}") from error
+
+
+def _arguments(log: TraceLog, call: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the tensors that a call got, by their places and by their names."""
+    shape: Shape = log.shapes[log.input_shape[call]]
+    tensors = [_whole(log, each) for each in log.inputs[call]]
+    named = list(shape[-1]) if isinstance(shape, tuple) and isinstance(shape[-1], dict) else []
+    positional = len(tensors) - len(named)
+    return tuple(tensors[:positional]), dict(zip(named, tensors[positional:], strict=True))
+
+
+def _whole(log: TraceLog, tensor: int) -> torch.Tensor:
+    metadata, kept = log.tensors.metadata_of(tensor), log.tensors.samples_of(tensor).leading
+    if kept is None or kept.numel != metadata.numel:
+        what = f"of {units.shape(metadata.shape)} only a sample was kept"
+        raise CannotBeWorkedOutError(what)
+    return restored(kept, metadata)
+
+
+def _figure(
+    panels: PanelMaker, attention: AttentionMap, picture: Picture, name: str
+) -> messages.TensorContent:
+    """Return the tiles of the heads, on one scale from 0 to the largest share."""
+    values = values_of(picture.sample)
+    figure = panels.figure(
+        values,
+        title=f"attention of {name}" if name else "attention",
+        caption=caption_of(attention),
+        kind="heads",
+        axes=("head", "query", "key"),
+    )
+    shape = attention.heads, attention.queries, attention.keys
+    figure["shape"], drawn = units.shape(shape), figure["picture"]
+    if drawn is not None:
+        drawn["steps"], drawn["full"] = list(picture.steps), list(shape)
+        largest = float(np.nanmax(values, initial=0.0))
+        drawn["low"], drawn["high"], drawn["diverging"] = 0.0, largest or 1.0, False
+    return figure
+
+
+def caption_of(attention: AttentionMap) -> str:
+    """Return what a map is worked out from, what is drawn of it, and its numbers by head."""
+    parts = [f"worked out from {attention.source}"]
+    if attention.dropout:
+        parts.append(f"before dropout of {attention.dropout:g}")
+    if attention.items > 1:
+        parts.append(f"item 1 of {attention.items:,}")
+    drawn = attention.picture
+    if drawn is not None and drawn.sample.shape[0] < attention.heads:
+        parts.append(f"{drawn.sample.shape[0]} of {attention.heads} heads")
+    if drawn is not None and drawn.steps[-1] > 1:
+        queries, keys = drawn.sample.shape[1:]
+        size = f"{attention.queries:,} x {attention.keys:,}"
+        parts.append(f"drawn at {queries} x {keys} evenly spaced of {size}")
+    even = units.numbers(natural_log(attention.keys))[0]
+    return "; ".join(
+        (
+            ", ".join(parts),
+            f"mean entropy of all queries by head: {_by_head(attention.entropy)} "
+            f"(even shares: {even})",
+            f"largest logit by head: {_by_head(attention.largest_logit)}",
+        )
+    )
+
+
+def _by_head(values: Sequence[float | None]) -> str:
+    texts = units.numbers(*values[:HEADS_SAID])
+    more = ", …" if len(values) > HEADS_SAID else ""
+    return ", ".join(text.strip() or "unknown" for text in texts) + more
