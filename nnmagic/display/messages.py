@@ -126,7 +126,8 @@ class MeasuredContent(TypedDict):
 class TensorContent(MeasuredContent):
     """A tensor in a panel, or a figure: a grid of values worked out from tensors.
 
-    `caption` says in words what it is, above its picture; a figure may have no `stats`.
+    `caption` says in words what it is, above its picture; a figure may have no `stats`. Where not
+    all values are there and they cannot be loaded, `reason` says why.
     """
 
     title: str
@@ -138,6 +139,7 @@ class TensorContent(MeasuredContent):
     unknown: str
     picture: PictureContent | None
     loadable: bool
+    offers_new_run: bool
     reason: str
 
 
@@ -167,26 +169,32 @@ class PanelContent(TypedDict):
 
 
 class PageMessage(SheetContent, total=False):
-    """To the page: `tell` is values, panel, pictures or error.
+    """To the page: `tell` is values, panel, pictures, error or begun.
 
     "values" has new cells for the same rows: what a `SheetContent` has, but columns by their keys,
-    and in place of bytes the number of a buffer. "panel" has the `panel` of the row of a `key`,
-    "pictures" the `labels` of pictures and the number of their `buffer`, "error" `lines`.
+    and in place of bytes the number of a buffer. "panel" has the `panel` of the row of a `key`, or
+    None where there is none, "pictures" the `labels` of pictures and the number of their `buffer`,
+    "error" `lines`. "begun" says at once that what the page asked for, and takes its time, began.
     """
 
     tell: str
     key: str
-    panel: PanelContent
+    panel: PanelContent | None
     buffer: int
     lines: list[str]
 
 
 class AskMessage(TypedDict, total=False):
-    """From the page: `ask` is panel, latest, all, run, pictures, pause, resume or close."""
+    """From the page: `ask` is panel, latest, all, run, pictures, pause, resume or close.
+
+    "all" asks for the values of a `tensor` ("input" or "output"), the one of this `index`, of a
+    `new` run or of the recorded one.
+    """
 
     ask: str
     tensor: str
     index: int
+    new: bool
     on: str
     seed: int
     name: str

@@ -85,7 +85,7 @@ class Iterations:
             frame = frame.f_back
         inside = self._methods_of(network) if call.layer else NO_METHODS
         user, method = outer_frames(frame.f_back, inside)
-        training = _is_training(network.module())
+        training = is_training(network.module())
         found = self._next(network, None if method else call.layer, user, method, training)
         self._last[network.index] = found
         return found
@@ -154,7 +154,7 @@ class Iterations:
         return numbers
 
 
-def _is_training(network: nn.Module | None) -> bool:
+def is_training(network: nn.Module | None) -> bool:
     """Tell whether a network is in training mode; not where it does not say so."""
     try:
         return network is not None and network.training is True

@@ -10,14 +10,11 @@ from torch import nn
 
 from nnmagic.display.messages import AskMessage, RunContent
 from nnmagic.display.units import with_article
-from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.naming import Naming
-from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.recording.root_calls import GoneError, RootCall, RootCalls
 from nnmagic.recording.run import own_run, recording
-from nnmagic.records.tensor import Metadata, Sample
+from nnmagic.records.tensor import Metadata
 from nnmagic.records.trace import Trace
-from nnmagic.tensors.measure import first_items
 from nnmagic.tutorial import are_on_disk, fashion_mnist
 
 THUMBNAILS = 30
@@ -53,7 +50,6 @@ class Rerun:
     Args:
         trace: the record.
         look_up: what a name in the notebook is bound to; None outside a notebook.
-        max_values: how many values of a tensor `load` returns.
 
     Attributes:
         roots: the last outermost calls of the run; None of a trace that was loaded.
@@ -64,11 +60,9 @@ class Rerun:
         self,
         trace: Trace,
         look_up: Callable[[str], Any] | None = None,
-        max_values: int = 1 << 20,
     ) -> None:
         self.trace = trace
         self.look_up = look_up
-        self.max_values = max_values
         self.roots = trace.root if isinstance(trace.root, RootCalls) else None
         self.call: RootCall | None = None if self.roots is None else self.roots.main()
 
@@ -237,66 +231,6 @@ class Rerun:
         count = min(THUMBNAILS, len(pictures))
         labels = [pictures.classes[int(pictures.targets[i])] for i in range(count)]
         return labels, pictures.data[:count].numpy().tobytes()
-
-    def load(self, layer: str, nth: int, side: str, place: int) -> Sample:
-        """Run the same call again and return all values of one tensor of a layer.
-
-        Args:
-            layer: the layer's dotted name.
-            nth: which of its calls in the run, from 0.
-            side: `"input"` or `"output"`.
-            place: which of the tensors.
-
-        Raises:
-            GoneError: if the run cannot be made again, or does not get to that call.
-        """
-        if self.is_function(layer):
-            raise GoneError(
-                "only layers are run again; --keep all keeps all of a function's values"
-            )
-        target = self._same_target()
-        args, kwargs = target.roots.arguments()
-        catch = _Catch(
-            target.network, self.max_values, layer=layer, nth=nth, side=side, place=place
-        )
-        with own_run(target.network), observed(catch):
-            target.called(*args, **kwargs)
-        if catch.caught is None:
-            raise GoneError("the new run did not reach this call")
-        return catch.caught
-
-
-class _Catch(CallObserver[int]):
-    """Keeps all values of one tensor of one call."""
-
-    def __init__(
-        self, network: nn.Module, max_values: int, *, layer: str, nth: int, side: str, place: int
-    ) -> None:
-        super().__init__(Naming(lambda: [("", network)]))
-        self.max_values = max_values
-        self.layer, self.nth, self.side, self.place = layer, nth, side, place
-        self.seen = 0
-        self.caught: Sample | None = None
-
-    def began(self, call: RunningCall[int]) -> int:
-        """Return which call of the layer it is; -1 for one of another layer."""
-        if call.layer != self.layer:
-            return -1
-        self.seen += 1
-        if self.side == "input" and self.seen - 1 == self.nth:
-            self._take(tensors_of_call(call.args, call.kwargs)[1])
-        return self.seen - 1
-
-    def ended(self, call: RunningCall[int], output: Any) -> None:
-        if self.side == "output" and call.record == self.nth:
-            self._take(tensors_in(output)[1])
-
-    def raised(self, call: RunningCall[int], error: BaseException) -> None:
-        pass
-
-    def _take(self, tensors: tuple[torch.Tensor, ...]) -> None:
-        if self.place < len(tensors):
-            self.caught = first_items(tensors[self.place], self.max_values)
 
 
 def _dtype(metadata: Metadata) -> torch.dtype:

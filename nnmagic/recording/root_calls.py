@@ -100,9 +100,9 @@ def _value(leaf: _Tensor, log: TraceLog, index: int | None) -> torch.Tensor:
     tensor = leaf.live()
     if tensor is not None and version_of(tensor) == leaf.version:
         return tensor
-    whole = None if index is None else log.tensors.samples_of(index).leading
+    whole = None if index is None else log.tensors.record(index).whole
     metadata = None if index is None else log.tensors.metadata_of(index)
-    if metadata is not None and whole is not None and whole.numel == metadata.numel:
+    if metadata is not None and whole is not None:
         return restored(whole, metadata)
     what = "is gone" if tensor is None else "has changed since"
     shape = "" if metadata is None else f" {metadata.shape}"

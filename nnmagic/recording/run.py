@@ -71,3 +71,18 @@ def own_run(module: nn.Module) -> Iterator[None]:
     with preserved(module), random_state_kept(seed=0), torch.no_grad():
         set_training(module, training=False)
         yield
+
+
+@block
+def same_run(module: nn.Module, *, grad: bool) -> Iterator[None]:
+    """The mode of a run that is to give what a recorded one gave: the network's modes as they are.
+
+    What it changes of the network is put back; the random numbers are not those of the recorded
+    run.
+
+    Args:
+        module: the network.
+        grad: whether gradients were enabled.
+    """
+    with preserved(module), random_state_kept(seed=0), torch.set_grad_enabled(grad):
+        yield

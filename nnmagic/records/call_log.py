@@ -283,11 +283,15 @@ class TraceLog:
         """Tell whether a call is one of a tensor function, not of a module."""
         return self.layer[call] in self.functions
 
-    def iteration_of(self, call: int) -> int:
-        """Return the iteration that a call is of."""
+    def root_of(self, call: int) -> int:
+        """Return the outermost call that a call is part of."""
         while self.parent[call] >= 0:
             call = self.parent[call]
-        return self.root_iteration[bisect_left(self.roots, call)]
+        return call
+
+    def iteration_of(self, call: int) -> int:
+        """Return the iteration that a call is of."""
+        return self.root_iteration[bisect_left(self.roots, self.root_of(call))]
 
     def gradient_of(self, call: int) -> int | None:
         """Return the gradient of the output tensor that a row is about, if there is one."""

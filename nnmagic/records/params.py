@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import partial
 from math import isinf, isnan
 from typing import Any, ClassVar, Self, Unpack
 
@@ -16,7 +17,7 @@ from nnmagic.records.record import (
     joint_norm,
     ranked,
 )
-from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
+from nnmagic.records.tensor import STATISTICS, Sample, TensorColumns, TensorRecord
 from nnmagic.records.weights import WeightForm, form_lines
 
 LAZY = "not initialized yet"
@@ -94,6 +95,7 @@ class Params(Record):
         forms: how those weights of the network are held that are no plain parameters.
         others: the names of what the mapping holds that has no tensor in it.
         graded: whether the rows have gradients.
+        live: gives the values that the parameters have now; left out of equality and pickling.
     """
 
     SORTABLE: ClassVar = ("count", "percent", "bytes", *STATISTICS, "grad_norm")
@@ -105,6 +107,31 @@ class Params(Record):
     forms: tuple[WeightForm, ...] = ()
     others: tuple[str, ...] = ()
     graded: bool = False
+    live: Any = field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> Any:
+        kept = {each.name: getattr(self, each.name) for each in fields(self)}
+        return partial(Params, **kept | {"live": None}), ()
+
+    def check(self, record: ParameterRecord) -> None:
+        """Raise a ValueError, which says why, where a parameter's values cannot be loaded."""
+        if self.live is None:
+            raise ValueError("the parameters are not at hand: the record was loaded")
+        self.live.tensor(record)
+
+    def load(self, record: ParameterRecord, at_most: int) -> Sample:
+        """Return all values of a parameter, which are equal to what was recorded of them.
+
+        Args:
+            record: its row.
+            at_most: how many values to return: of a larger one the first items.
+
+        Raises:
+            ValueError: if they cannot be had; the text says why.
+        """
+        self.check(record)
+        values: Sample = self.live.values(record, at_most)
+        return values
 
     @property
     def total(self) -> int:

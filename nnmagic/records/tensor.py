@@ -120,6 +120,12 @@ class TensorRecord:
         return None if self.leading is None else self.leading.tolist()
 
     @property
+    def whole(self) -> Sample | None:
+        """The sample that holds all values, None where none does."""
+        samples = (self.leading, self.spread, self.picture and self.picture.sample)
+        return next((each for each in samples if each and each.shape == self.shape), None)
+
+    @property
     def norm(self) -> float | None:
         """The Euclidean norm, as `torch.linalg.vector_norm`: NaN or Inf where a value is."""
         if self.nan or self.inf:

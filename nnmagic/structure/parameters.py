@@ -1,6 +1,7 @@
 """The parameters of a network, or the tensors of a state dict, as a record."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from nnmagic.records.params import LAZY, ParameterRecord, Params
 from nnmagic.records.record import VALUES_SHOWN
 from nnmagic.records.tensor import TensorRecord, tensor_record
 from nnmagic.records.weights import named as named_forms
+from nnmagic.structure.live_tensors import LiveTensors
 from nnmagic.structure.weights import weight_forms
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import bytes_of, is_lazy, metadata_of, storage_bytes
@@ -59,6 +61,7 @@ def params(
         forms=forms,
         others=tuple(others),
         graded=grad,
+        live=LiveTensors(named, partial(_record, rows=values, at_most=at_most)),
     )
 
 

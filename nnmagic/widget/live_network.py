@@ -2,32 +2,21 @@
 
 import inspect
 import re
-from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
 from nnmagic.network.layers import layer_at, layers_of, named_parameters
 from nnmagic.recording.rerun import Rerun
-from nnmagic.records.trace import Trace
 from nnmagic.structure.parameters import params
 from nnmagic.tensors.metadata import metadata_of
-from nnmagic.widget.panel import MOST_VALUES, PARAMETERS_SHOWN, LayerDetails
+from nnmagic.widget.panel import PARAMETERS_SHOWN, LayerDetails
 
 MEASURED = 1 << 18
 """How many values of a parameter are measured for a panel, which is to open at once."""
 
 
 class LiveNetwork(Rerun):
-    """What the widget may ask of the network behind a trace: its parameters, and another run.
-
-    Args:
-        trace: the record.
-        look_up: what a name in the notebook is bound to; None outside a notebook.
-    """
-
-    def __init__(self, trace: Trace, look_up: Callable[[str], Any] | None = None) -> None:
-        super().__init__(trace, look_up, MOST_VALUES)
+    """What the widget may ask of the network behind a trace: its parameters, and another run."""
 
     def counts(self) -> dict[tuple[str, str], int] | None:
         """Return the number of parameters of each layer, by network and name; None if all gone."""

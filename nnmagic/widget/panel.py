@@ -1,8 +1,7 @@
 """The widget's panel: one layer's tensors as pictures, histograms and numbers for the browser."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
@@ -13,16 +12,14 @@ from nnmagic.records.histograms import binned, values_of
 from nnmagic.records.params import ParameterRecord, Params
 from nnmagic.records.record import leading_rows
 from nnmagic.records.summary_rows import LayerShape
-from nnmagic.records.tensor import STATISTICS, Picture, Sample, TensorRecord
+from nnmagic.records.tensor import STATISTICS, Picture, TensorRecord
 from nnmagic.records.trace import LayerCall, Trace
+from nnmagic.widget.loading import MOST_VALUES, NOTHING, Loading
 
 BINS = 32
 
 ROBUST = 0.995
 """The share of the values that lie within a picture's limits."""
-
-MOST_VALUES = 1 << 22
-"""How many values of one tensor are sent to the browser: 16 MiB."""
 
 SCORE_TYPES = ("Softmax", "LogSoftmax")
 FEATURES_LAST = ("Linear", "LayerNorm", "RMSNorm", "Embedding", "GELU")
@@ -60,10 +57,9 @@ class PanelMaker:
         call: int,
         details: LayerDetails,
         *,
-        reason: str = "",
         scores: bool = False,
         classes: Sequence[str] = (),
-        loaded: Mapping[tuple[str, int], Sample] | None = None,
+        loading: Callable[[str, int], Loading] = lambda side, place: NOTHING,
     ) -> messages.PanelContent:
         """Return the panel of one call.
 
@@ -71,12 +67,11 @@ class PanelMaker:
             trace: the record.
             call: the number of the call.
             details: the layer's arguments, documentation and parameters.
-            reason: why a full tensor cannot be loaded; empty where it can.
             scores: whether its output is read as class scores.
             classes: the names of the classes.
-            loaded: full tensors, by side ("input", "output") and place.
+            loading: what is loaded of a tensor, by side ("input", "output") and place.
         """
-        log, record, loaded = trace.log, trace.call(call), loaded or {}
+        log, record = trace.log, trace.call(call)
         scored = "output" if scores else ""
         sides = (
             ("input", record.inputs, log.inputs[call]),
@@ -90,8 +85,7 @@ class PanelMaker:
                     title=_title(side, tensors, i),
                     kind="bars" if side == scored else _kind(record.type, tensor, side, i),
                     classes=classes if side == scored else (),
-                    whole=loaded.get((side, i)),
-                    reason=reason,
+                    loading=loading(side, i),
                 )
                 for i, tensor in enumerate(records)
                 if tensors[i] not in tensors[:i]  # the same tensor again, as attention's q, k and v
@@ -124,10 +118,12 @@ class PanelMaker:
         name = layer.layer or layer.network
         return {**self._layer_content(name, layer.type, details), "notes": notes}
 
-    def parameter_panel(self, params: Params, record: ParameterRecord) -> messages.PanelContent:
+    def parameter_panel(
+        self, params: Params, record: ParameterRecord, loading: Loading = NOTHING
+    ) -> messages.PanelContent:
         """Return the panel of one parameter: its values, of a large one the kept rows."""
         kind = "matrix" if len(record.tensor.shape) < 3 else "channels"
-        tensor = self.tensor(record.tensor, title=params.noun, kind=kind)
+        tensor = self.tensor(record.tensor, title=params.noun, kind=kind, loading=loading)
         counts = () if record.count is None else (f"{record.count:,} values, {record.size}",)
         panel = self._layer_content(record.name, params.noun, LayerDetails())
         return {**panel, "notes": [*counts, *params.flags(record)], "outputs": [tensor]}
@@ -161,12 +157,12 @@ class PanelMaker:
         kind: str,
         place: int = 0,
         classes: Sequence[str] = (),
-        whole: Sample | None = None,
-        reason: str = "",
+        loading: Loading = NOTHING,
     ) -> messages.TensorContent:
         """Return a tensor's numbers, its histogram and its picture."""
-        drawn = self._picture(record, kind, classes, whole)
-        shown = 0 if drawn is None else prod(drawn["shape"])
+        drawn = self._picture(record, kind, classes, loading)
+        source = _source(record, loading)
+        shown = 0 if source is None else source.sample.numel
         return {
             **_measured(record),
             "title": title,
@@ -177,8 +173,9 @@ class PanelMaker:
             "numel": record.numel,
             "unknown": record.unknown,
             "picture": drawn,
-            "loadable": not reason and shown < min(record.numel, MOST_VALUES),
-            "reason": reason if shown < record.numel else "",
+            "loadable": loading.can_load and shown < min(record.numel, MOST_VALUES),
+            "offers_new_run": loading.offers_new_run and shown < record.numel,
+            "reason": loading.reason if shown < record.numel else "",
         }
 
     def parameter(self, record: ParameterRecord) -> messages.ParameterContent:
@@ -200,9 +197,9 @@ class PanelMaker:
         }
 
     def _picture(
-        self, record: TensorRecord, kind: str, classes: Sequence[str], whole: Sample | None
+        self, record: TensorRecord, kind: str, classes: Sequence[str], loading: Loading
     ) -> messages.PictureContent | None:
-        picture = _source(record, whole)
+        picture = _source(record, loading)
         if picture is None or not record.shape or not picture.sample.numel:
             return None
         values = values_of(picture.sample)
@@ -212,7 +209,7 @@ class PanelMaker:
             kind = "matrix"
         drawn = self._grid(values, kind, _axes(kind, len(record.shape)))
         drawn["steps"], drawn["full"] = list(picture.steps), list(record.shape)
-        drawn["caption"] = _caption(record, picture)
+        drawn["caption"] = _caption(record, picture, loading)
         drawn["names"] = list(classes) if len(classes) == record.shape[-1] else []
         return drawn
 
@@ -241,6 +238,7 @@ class PanelMaker:
             "unknown": "",
             "picture": self._grid(values, kind, axes),
             "loadable": False,
+            "offers_new_run": False,
             "reason": "",
         }
 
@@ -284,13 +282,12 @@ def _notes(record: LayerCall, ended: int) -> list[str]:
     return notes
 
 
-def _source(record: TensorRecord, whole: Sample | None) -> Picture | None:
+def _source(record: TensorRecord, loading: Loading) -> Picture | None:
     """Return the largest grid of values that there is of a tensor."""
-    leading = record.leading
-    is_whole = whole is not None or (leading is not None and leading.numel == record.numel)
-    if record.picture is not None and not is_whole:
+    sample = loading.values or record.whole
+    if sample is None and record.picture is not None:
         return record.picture
-    sample = whole or leading
+    sample = sample or record.leading
     return None if sample is None else Picture(sample, (1,) * len(sample.shape))
 
 
@@ -374,9 +371,11 @@ def _axes(kind: str, rank: int) -> list[str]:
     return [names[0], *(f"axis {i}" for i in range(1, rank - len(names) + 1)), *names[1:]]
 
 
-def _caption(record: TensorRecord, picture: Picture) -> str:
+def _caption(record: TensorRecord, picture: Picture, loading: Loading) -> str:
     """Return of what the picture is a sample: ``16 of 64 channels, 4,096 of 802,816 values``."""
     shown, full = picture.sample.shape, record.shape
+    if loading.is_new_run:
+        return f"a new run, eval mode: {_caption(record, picture, NOTHING)}"
     if picture.sample.numel == record.numel:
         return f"all {record.numel:,} values"
     parts = []

@@ -1,16 +1,16 @@
 """The panel of a row of any record: of a call, of a layer's structure, or of a parameter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nnmagic.display.messages import PanelContent
 from nnmagic.records.params import Params
 from nnmagic.records.record import Record
 from nnmagic.records.summary import Summary
-from nnmagic.records.tensor import Sample
 from nnmagic.records.trace import Trace
 from nnmagic.widget.attention import add_attention
 from nnmagic.widget.live_network import LiveNetwork
+from nnmagic.widget.loading import NOTHING, Loader
 from nnmagic.widget.panel import LayerDetails, PanelMaker
 
 if TYPE_CHECKING:
@@ -47,33 +47,30 @@ class RowPanels:
         self,
         subject: Any,
         panels: PanelMaker,
-        loaded: Mapping[tuple[int, str, int], Sample] | None = None,
+        loader: Loader | None = None,
     ) -> PanelContent | None:
         """Return the panel of what a row is about; None where there is none.
 
         Args:
             subject: what a row of the record's table is about.
             panels: packs the panel, and gets the arrays of its pictures.
-            loaded: full tensors, by call, side ("input", "output") and place.
+            loader: loads what the record does not keep; None where nothing can be asked for.
         """
         record = self.record
         if isinstance(record, Params):
             if subject.record is None:
                 return None
-            return panels.parameter_panel(record, subject.record)
+            loading = NOTHING if loader is None else loader.of(subject)
+            return panels.parameter_panel(record, subject.record, loading)
         if isinstance(record, Summary):
             return None if subject.head else panels.layer_panel(subject.layer)
         assert isinstance(record, Trace)
-        return self._call_panel(record, subject.call, panels, loaded or {})
+        return self._call_panel(record, subject, panels, loader)
 
     def _call_panel(
-        self,
-        record: Trace,
-        call: int,
-        panels: PanelMaker,
-        loaded: Mapping[tuple[int, str, int], Sample],
+        self, record: Trace, subject: Any, panels: PanelMaker, loader: Loader | None
     ) -> PanelContent:
-        live, log = self.live, record.log
+        live, log, call = self.live, record.log, subject.call
         layer = log.layer_of(call)
         network = log.networks[layer.network]
         source = live or self.watcher
@@ -82,7 +79,6 @@ class RowPanels:
             if source is None
             else source.details(network, layer.name)
         )
-        reason = "these values belong to an earlier run" if live is None else live.reason_not_same()
         main = log.main_output(call)
         roots = (c for c, depth in enumerate(log.depth) if depth == 0)
         is_scores = self.has_scores and main is not None
@@ -91,10 +87,9 @@ class RowPanels:
             record,
             call,
             details,
-            reason=reason,
             scores=is_scores,
             classes=self.classes,
-            loaded={(side, i): s for (c, side, i), s in loaded.items() if c == call},
+            loading=lambda *where: NOTHING if loader is None else loader.of(subject, *where),
         )
         module = None if live is None else live.layer(network, layer.name)
         add_attention(panel, panels, log, call, module)

@@ -1,6 +1,6 @@
 """The notebook widget: shows a record, answers the browser, and follows a network live."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,14 +10,15 @@ from weakref import WeakValueDictionary
 import anywidget
 import traitlets
 
+from nnmagic.contexts import block
 from nnmagic.display.messages import AskMessage
 from nnmagic.display.sheet import Sheet, sheet_of
 from nnmagic.display.table import Column, Table
 from nnmagic.records.record import Record, View
-from nnmagic.records.tensor import Sample
 from nnmagic.records.trace import Trace
 from nnmagic.widget.front_end import script, style
 from nnmagic.widget.live_network import LiveNetwork
+from nnmagic.widget.loading import Loader
 from nnmagic.widget.panel import PanelMaker
 from nnmagic.widget.row_panels import RowPanels
 
@@ -83,7 +84,7 @@ class NetworkWidget(anywidget.AnyWidget):
         self._closed = False
         self._shown = False
         self._following = False
-        self._loaded: dict[tuple[int, str, int], Sample] = {}
+        self._loader: Loader | None = None
         super().__init__(trace=record, live=watcher is not None)
         self.on_msg(self._answer)
         self.opened[id(self)] = self
@@ -142,7 +143,7 @@ class NetworkWidget(anywidget.AnyWidget):
         record = change["new"]
         if isinstance(record, Record) and not self._following:
             self._view = record.view
-            self._loaded.clear()
+            self._loader = Loader(record)
             self._live = None
             if isinstance(record, Trace) and self._live_of is not None:
                 self._live = self._live_of(record)
@@ -180,7 +181,7 @@ class NetworkWidget(anywidget.AnyWidget):
             if not is_same:
                 sheet.content["run"] = self._live.offer()
         self.sheet = sheet
-        self._loaded.clear()
+        self._loader = Loader(trace)
         self._following = True  # what is shown is sent below, in one message
         try:
             self.trace = trace
@@ -204,7 +205,10 @@ class NetworkWidget(anywidget.AnyWidget):
             elif request == "all":
                 self._load(message)
             elif request == "run" and self._live is not None:
-                self.trace = self._run(self._live, message)
+                self.send({"tell": "begun"})
+                with self._unwatched():
+                    trace = self._live.run(message)
+                self.trace = trace
             elif request == "pictures" and self._live is not None:
                 labels, points = self._live.thumbnails()
                 self.send({"tell": "pictures", "labels": labels, "buffer": 0}, [points])
@@ -220,19 +224,23 @@ class NetworkWidget(anywidget.AnyWidget):
             lines = (text or str(error)).splitlines()[:3]
             self.send({"tell": "error", "lines": lines or [type(error).__name__]})
 
-    def _run(self, live: LiveNetwork, message: AskMessage) -> Trace:
-        """Run again, and follow the network no further meanwhile."""
+    @block
+    def _unwatched(self) -> Iterator[None]:
+        """Follow the network no further for the length of the block: it is run by the widget."""
         watcher = self.watcher
         if watcher is None:
-            return live.run(message)
+            yield
+            return
         paused, watcher.paused = watcher.paused, True
         try:
-            return live.run(message)
+            yield
         finally:
             watcher.paused = paused
 
     @traitlets.observe("selected")
     def _select(self, change: Any) -> None:
+        if self._loader is not None:
+            self._loader.forget_new_runs()
         self._tell_panel()
 
     def _subject(self) -> Any:
@@ -241,9 +249,10 @@ class NetworkWidget(anywidget.AnyWidget):
         return None if row is None else self.sheet.subjects[row]
 
     def _tell_panel(self) -> None:
-        subject = self._subject()
-        if subject is None:
+        """Answer what is known of the selected row, also where that is nothing."""
+        if self.selected is None:
             return
+        subject = self._subject()
         rows = RowPanels(
             self.trace,
             live=self._live,
@@ -252,20 +261,18 @@ class NetworkWidget(anywidget.AnyWidget):
             classes=self._view.classes,
         )
         panels = PanelMaker()
-        panel = rows.panel(subject, panels, self._loaded)
-        if panel is not None:
-            self.send({"tell": "panel", "key": self.selected, "panel": panel}, panels.buffers)
+        panel = None if subject is None else rows.panel(subject, panels, self._loader)
+        self.send({"tell": "panel", "key": self.selected, "panel": panel}, panels.buffers)
 
     def _load(self, message: AskMessage) -> None:
+        """Load all values of a tensor of the selected row."""
         subject = self._subject()
-        if subject is None or self._live is None:
+        if subject is None or self._loader is None:
             return
-        call, log = subject.call, self.trace.log
-        layer, step = log.layer[call], log.step[call]
-        nth = sum(1 for c in range(call) if log.layer[c] == layer and log.step[c] == step)
+        self.send({"tell": "begun"})
         side, place = message.get("tensor", "output"), int(message.get("index", 0))
-        sample = self._live.load(log.layer_of(call).name, nth, side, place)
-        self._loaded[call, side, place] = sample
+        with self._unwatched():
+            self._loader.load(subject, side, place, new_run=bool(message.get("new")))
         self._tell_panel()
 
 

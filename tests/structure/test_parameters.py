@@ -1,5 +1,8 @@
+import gc
 import math
+import pickle
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -354,3 +357,17 @@ def test_a_sparse_gradient_adds_up_what_stands_twice():
 
     assert found["weight"].grad_norm == pytest.approx(math.sqrt(4 + 4 + 1 + 1))
     assert not net.weight.grad.is_coalesced()
+
+
+def test_a_record_of_parameters_is_pickled_without_them_and_keeps_none_alive():
+    net = nn.Linear(3, 3)
+    params, gone = nnmagic.params(net), weakref.ref(net.weight)
+
+    again = pickle.loads(pickle.dumps(params))
+    del net
+    gc.collect()
+
+    assert again == params
+    assert gone() is None
+    with pytest.raises(ValueError, match="not at hand"):
+        again.load(again["weight"], 9)

@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 
 import nnmagic
+from nnmagic.widget.loading import Loading
 from nnmagic.widget.panel import LayerDetails, PanelMaker, limits
 
 
@@ -38,7 +39,8 @@ def test_a_small_output_is_drawn_whole():
 def test_a_convolution_is_drawn_by_channels_at_their_true_places():
     net, x = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1)), torch.rand(2, 3, 64, 64)
 
-    panel, buffers = panel_of(nnmagic.trace(net, x), "0")
+    loading = Loading(can_load=True)
+    panel, buffers = panel_of(nnmagic.trace(net, x), "0", loading=lambda *where: loading)
 
     picture, values = drawn(panel, buffers)
     rows, columns = picture["steps"][2:]

@@ -32,12 +32,12 @@ def test_a_selected_layer_gets_its_panel(page, net):
     assert len(buffers) == 2
 
 
-def test_a_selected_key_that_is_no_row_gets_nothing(page, net):
+def test_a_selected_key_that_is_no_row_is_answered_that_there_is_nothing(page, net):
     widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
 
     page.set(widget, selected="nothing")
 
-    assert page.told("panel") == []
+    assert page.told("panel") == [({"tell": "panel", "key": "nothing", "panel": None}, [])]
 
 
 def test_a_run_from_the_page_shows_its_trace(page, net):

@@ -1,7 +1,7 @@
 // Elements of the page: made, labelled, and listening to keys.
 
 export const PATIENCE_MS = 5000;
-export const NO_ANSWER = "no answer yet: the kernel is busy with a cell, or gone";
+export const NO_ANSWER = "no answer yet: the kernel is busy, or gone";
 
 /**
  * Make an element; strings become text nodes, so nothing from a network is ever read as markup.

@@ -115,6 +115,8 @@ export function createInput({ uid, send }) {
       el.hidden = false;
       alert.replaceChildren(...lines.map((line) => block("", line)));
     },
+    /** Wait as long as it takes for a run that the kernel has begun. */
+    settle: () => clearTimeout(timer),
     forget: () => alert.replaceChildren(),
     pictures(labels, bytes) {
       const values = typed(bytes, Uint8Array);

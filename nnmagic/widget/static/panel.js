@@ -48,23 +48,22 @@ export function createPanel({ uid, send, close }) {
     const card = block("nm-tensor", block("", element("b", {}, record.title), ` ${facts}`));
     if (record.caption) card.append(block("nm-quiet", record.caption));
     if (record.unknown) card.append(block("nm-quiet", record.unknown));
-    let size = 0;
     if (record.picture) {
       const picture = { ...record.picture, values: typed(buffers[record.picture.buffer], Float32Array) };
-      size = picture.values.length;
       if (picture.caption) card.append(block("nm-quiet", picture.caption));
       memory[place] ??= {};
       const drawn = createPicture(picture, { id: `${uid}-${place}`, label: `${record.title} ${record.shape}`, memory: memory[place] });
       pictures.push(drawn);
       card.append(drawn.el);
     }
-    if (size < record.numel && record.loadable) {
-      card.append(pressable(`Load all ${plural(record.numel, "value")}`, `all-${place}`, (event) => {
-        event.currentTarget.disabled = true;
-        send({ ask: "all", tensor: side, index: record.place });
-        wait("loading all values …");
-      }));
-    } else if (size < record.numel && record.reason) card.append(block("nm-quiet", record.reason));
+    const loader = (label, name, isNew) => pressable(label, `${name}-${place}`, (event) => {
+      event.currentTarget.disabled = true;
+      send({ ask: "all", tensor: side, index: record.place, new: isNew });
+      wait("loading all values …");
+    });
+    if (record.reason) card.append(block("nm-quiet", record.reason));
+    if (record.loadable) card.append(loader(`Load all ${plural(record.numel, "value")}`, "all", false));
+    if (record.offers_new_run) card.append(loader("new run, eval mode", "new", true));
     return card;
   }
 
@@ -149,6 +148,11 @@ export function createPanel({ uid, send, close }) {
       el.hidden = true;
       shownKey = null;
       empty();
+    },
+    /** Wait as long as it takes for what the kernel does, or for nothing where there is a text. */
+    settle(text) {
+      clearTimeout(timer);
+      if (text !== undefined) status.textContent = text;
     },
     clear: () => clearTimeout(timer),
   };

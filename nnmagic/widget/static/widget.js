@@ -183,10 +183,14 @@ function render({ model, el }) {
   }
 
   function onMessage(message, buffers) {
-    if (message.tell === "panel" && message.key === model.get("selected")) panel.show(message.panel, buffers);
+    if (message.tell === "panel" && message.key === model.get("selected")) {
+      if (message.panel) panel.show(message.panel, buffers);
+      else panel.settle("nothing more is known of this row");
+    } else if (message.tell === "begun") for (const each of [panel, input]) each.settle();
     else if (message.tell === "pictures") input.pictures(message.labels, buffers[message.buffer]);
     else if (message.tell === "error") {
       isAsked = false;
+      panel.settle("");
       input.error(message.lines);
     } else if (message.tell === "values") {
       if (isPaused && model.get("live") && !isAsked) late = { content: late?.content, values: [message, buffers] };

@@ -1,0 +1,96 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import nnmagic
+from nnmagic.widget.loading import Loader
+from nnmagic.widget.widget import NetworkWidget
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(300, 100))
+
+
+def weight_of(page, params, *, asks):
+    """The tensor in the panel of the weight, after all its values were asked for."""
+    widget = page.show(NetworkWidget(params))
+    page.set(widget, selected="0.weight")
+    if asks:
+        page.ask(widget, ask="all", tensor="output", index=0)
+    message, buffers = page.told("panel")[-1]
+    (tensor,) = message["panel"]["outputs"]
+    return tensor, buffers
+
+
+def test_a_parameter_that_is_as_it_was_is_loaded(page, net):
+    params = nnmagic.params(net)
+    assert weight_of(page, params, asks=False)[0]["loadable"]
+
+    tensor, buffers = weight_of(page, params, asks=True)
+
+    sent = torch.frombuffer(bytearray(buffers[tensor["picture"]["buffer"]]), dtype=torch.float32)
+    assert torch.equal(sent.view(100, 300), net[0].weight.detach())
+    assert tensor["picture"]["caption"] == "all 30,000 values"
+    assert not tensor["loadable"]
+
+
+def test_a_parameter_that_changed_is_said_to_have(page, net):
+    params = nnmagic.params(net)
+    with torch.no_grad():
+        net[0].weight[50, 7] += 1
+
+    tensor, _ = weight_of(page, params, asks=True)
+
+    assert tensor["reason"] == "0.weight has changed since; run %nnparams again to see it"
+    assert not tensor["loadable"]
+    assert tensor["picture"]["shape"][0] < 100
+
+
+def test_nothing_is_offered_where_nothing_can_be_loaded(page):
+    whole = nnmagic.params(nn.Sequential(nn.Linear(3, 3)))
+    assert not weight_of(page, whole, asks=False)[0]["loadable"]
+    params = nnmagic.params(nn.Sequential(nn.Linear(300, 100)))
+
+    tensor, _ = weight_of(page, params, asks=False)
+
+    assert not tensor["loadable"]
+    assert "0.weight is gone" in tensor["reason"]
+
+
+def test_an_ask_is_answered_before_it_is_carried_out(page, net):
+    widget = page.show(NetworkWidget(nnmagic.trace(net, torch.rand(90, 300))))
+    page.set(widget, selected="0")
+    page.messages.clear()
+
+    page.ask(widget, ask="all", tensor="output", index=0)
+
+    kinds = [data["content"]["tell"] for _, _, data, _ in page.messages]
+    assert kinds == ["begun", "panel"]
+
+
+def test_values_of_a_new_run_are_gone_when_another_row_was_looked_at(page, net):
+    trace = nnmagic.trace(net, torch.rand(90, 300))
+    loader, row = Loader(trace), SimpleNamespace(call=1)
+
+    loader.load(row, "output", 0, new_run=True)
+    is_new = loader.of(row, "output", 0).is_new_run
+    loader.forget_new_runs()
+
+    assert is_new
+    assert loader.of(row, "output", 0).values is None
+
+
+def test_loading_is_no_call_that_a_watch_follows(page, net):
+    widget, x = page.show(nnmagic.watch(net)), torch.rand(90, 300)
+    net(x)
+    page.set(widget, selected="0")
+
+    page.ask(widget, ask="all", tensor="output", index=0)
+
+    message, _ = page.told("panel")[-1]
+    assert message["panel"]["outputs"][0]["picture"]["caption"] == "all 9,000 values"
+    assert "call 1" in widget.sheet.content["heading"]
