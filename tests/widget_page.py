@@ -220,7 +220,7 @@ KEYS_DO = {
     "left from a leaf": "linear_relu_stack",
     "home": "NeuralNetwork",
     "end": "4",
-    "search": "6 of 8",
+    "search": "6 of 8 calls",
     "cleared": 8,
     "depth 1": 3,
 }

@@ -17,6 +17,7 @@ class ColumnContent(TypedDict, total=False):
     kind: str
     hidden: bool
     priority: int
+    narrowest: int | None
     joiner: str
     values: bytes
     first: bytes
@@ -65,6 +66,8 @@ class SheetContent(TypedDict, total=False):
 
     `labels` and `names` are the different texts, which `label` and `name` number. `keys` has the
     rows' keys that are not their names, and `message` what stands in place of a row's cells.
+    `flat` tells whether rows that only group are left out at first; `total` is how many of `noun`
+    the heading counts, None for as many as there are rows.
     """
 
     static: str
@@ -80,6 +83,9 @@ class SheetContent(TypedDict, total=False):
     keys: dict[str, str]
     state: bytes
     opened: int
+    flat: bool
+    noun: str
+    total: int | None
     first_nonfinite: int
     failed: int
     columns: list[ColumnContent]

@@ -96,6 +96,9 @@ def sheet_of(table: Table, *, static: str = "", run: Any = None) -> Sheet:
         "keys": {str(i): key for i, key in enumerate(keys) if key != rows[i].name},
         "state": bytes(row.state for row in rows),
         "opened": table.open_levels,
+        "flat": table.flat,
+        "noun": table.noun,
+        "total": table.total,
         "first_nonfinite": _place(rows, State.FIRST),
         "failed": _place(rows, State.FAILED | State.STRONG),
         "columns": [_column_content(column, table.cells(column.key)) for column in table.columns],
@@ -130,6 +133,7 @@ def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
         "kind": "text" if column.kind == "shape" else column.kind,
         "hidden": column.hidden,
         "priority": column.priority,
+        "narrowest": column.narrowest,
     }
     if column.kind in TEXT_KINDS:
         content["strings"], content["index"] = _packed_texts(

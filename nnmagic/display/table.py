@@ -21,7 +21,7 @@ class State:
         FAILED: ended by an exception, shown likewise.
         MANY_CALLS: stands for the rows below it, which are folded.
         CONTEXT: only leads to other rows, and has no cells but the first.
-        GROUP: adds up the rows below it.
+        GROUP: only adds up, or leads to, the rows below it, and is not counted.
         FIRST: where NaN or Inf arose first.
     """
 
@@ -166,7 +166,9 @@ class Table:
         details: returns lines that explain a row, from the row's subject.
         show_details: whether they are shown at once.
         open_levels: the rows of so many levels are unfolded at first.
-        flat: whether text and HTML list full names and leave out the rows that only group.
+        flat: whether full names are listed and rows that only group left out; a page can show them.
+        noun: what one row is about, `"call"`: what its count in a page says.
+        total: how many of those the heading counts; None for as many as there are rows.
         beside: what a page shows besides, such as the recorded iterations.
     """
 
@@ -181,6 +183,8 @@ class Table:
     show_details: bool = False
     open_levels: int = 1 << 15
     flat: bool = False
+    noun: str = "row"
+    total: int | None = None
     beside: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

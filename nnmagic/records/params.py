@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from math import isinf, isnan
+from math import isfinite, isinf, isnan
 from typing import Any, ClassVar, Self, Unpack
 
 from nnmagic.display import units
@@ -236,6 +236,8 @@ class Params(Record):
             show_details=view.values is not None,
             open_levels=view.open_depth,
             flat=True,
+            noun=self.noun,
+            total=len(self.rows),
         )
 
     def _rows(self, chosen: Sequence[ParameterRecord]) -> Iterator[Row]:
@@ -253,7 +255,8 @@ class Params(Record):
                 name = ".".join(layers[: level + 1])
                 subject = ParameterRow(self, None, totals[name])
                 yield Row(layers[level], subject, level, name, state=State.GROUP)
-            state = State.FLAGGED | State.STRONG if record.nan or record.inf else 0
+            is_bad = record.nan or record.inf or not isfinite(record.grad_norm or 0)
+            state = State.FLAGGED | State.STRONG if is_bad else 0
             subject = ParameterRow(self, record, record.count)
             yield Row(last, subject, len(layers), record.name, state=state)
 

@@ -79,7 +79,10 @@ class ShownIterations:
 
     @property
     def text(self) -> str:
-        """What a heading says: which iterations are shown, of how many; empty where each is one."""
+        """What a heading says: which iterations are shown, of how many; empty where each is one.
+
+        `iteration 55 of 56`: they are numbered from 0. Places are named where they differ.
+        """
         log = self.log
         groups: dict[tuple[int, int, int], list[int]] = {}
         for of, number in self._shown.items():
@@ -90,9 +93,9 @@ class ShownIterations:
             which = "the last iteration" if self.wanted is None else f"iteration {self.wanted}"
             return f"{which} of {units.plural(sum(map(len, groups.values())), 'place')}"
         return " · ".join(
-            f"iteration {number:,} of {_listed(self._names_of(members))}, "
-            + (f"{recorded:,} of " if recorded < begun else "")
-            + f"{units.plural(begun, 'iteration')} recorded"
+            (f"{_listed(self._names_of(members))} " if len(groups) > 1 else "")
+            + f"iteration {number:,} of {begun:,}"
+            + (f" ({recorded:,} recorded)" if recorded < begun else "")
             for (number, recorded, begun), members in groups.items()
         )
 

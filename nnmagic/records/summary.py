@@ -238,6 +238,7 @@ class Summary(Record):
             failed = layer.failed and not subject.is_own
             state = State.DIMMED if layer.call is None else 0
             state |= State.MANY_CALLS if subject.folds else 0
+            state |= State.GROUP if subject.head else 0
             state |= State.FAILED if failed else 0
             state |= State.FLAGGED | State.STRONG if failed and not layer.children else 0
             rows.append(

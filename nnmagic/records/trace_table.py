@@ -89,6 +89,8 @@ class TraceTable:
             details=lambda row: row.details(view.values_shown),
             show_details=view.values is not None,
             open_levels=view.open_depth,
+            noun="call",
+            total=len(self.calls),
             beside={
                 "steps": self.shown.content(),
                 "scores": _scores_content(scores, scored),
@@ -163,8 +165,6 @@ class TraceTable:
         if self.shown.text:
             parts.append(self.shown.text)
         parts.append(units.plural(len(self.calls), "call"))
-        if len(self.calls) < len(log):
-            parts[-1] += f" of {len(log):,}"
         if self.verdicts.producers:
             parts.append("NaN or Inf arose")
         elif self.verdicts.origins.received in self.parent:

@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
-MODULES = ("format", "rows", "dom", "colors", "pictures", "grid", "panel", "input", "widget")
+MODULES = (
+    *("format", "rows", "dom", "session", "colors", "pictures", "columns", "grid", "copying"),
+    *("popup", "splitter", "panel", "input", "widget"),
+)
 
 
 def script() -> str:

@@ -179,6 +179,66 @@ def test_parameters_stand_below_the_layers_that_hold_them():
     assert names == [None, "0.weight", "0.bias", None, None, "1.0.weight", "1.0.bias"]
 
 
+def counted(sheet):
+    """How many rows a page counts, and how many of them it calls flagged."""
+    others = State.GROUP | State.MANY_CALLS | State.CONTEXT
+    states = [state for state in sheet.content["state"] if not state & others]
+    return len(states), sum(bool(state & State.FLAGGED) for state in states)
+
+
+def test_parameters_are_listed_flat_and_the_rows_that_group_them_are_not_counted():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 2)))
+    net[0].weight.data[0, 0] = torch.nan
+
+    sheet = sheet_of(nnmagic.params(net).table())
+
+    content = sheet.content
+    assert (content["flat"], content["noun"], content["total"]) == (True, "parameter", 4)
+    assert counted(sheet) == (4, 1)
+    assert "4 parameters" in content["heading"]
+
+
+def test_a_gradient_that_is_not_finite_is_flagged():
+    net = nn.Linear(2, 1)
+    torch.sqrt(net(torch.ones(1, 2)) * 0).sum().backward()
+
+    sheet = sheet_of(nnmagic.params(net, grad=True).table())
+
+    assert counted(sheet) == (2, 2)
+
+
+def test_a_trace_counts_its_calls_and_not_the_rows_that_stand_for_many():
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.Linear(2, 2)
+
+        def forward(self, x):
+            for _ in range(8):
+                x = self.cell(x)
+            return x * 0
+
+    trace = nnmagic.trace(Loop(), torch.ones(1, 2))
+
+    sheet = sheet_of(trace.table())
+
+    assert sheet.content["count"] == 10
+    assert counted(sheet) == (9, 1)
+    assert (sheet.content["noun"], sheet.content["total"]) == ("call", 9)
+    assert sheet.content["heading"].endswith("9 calls")
+
+
+def test_of_a_failure_only_the_layer_that_failed_is_counted_as_flagged():
+    net = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Linear(5, 5)))
+
+    with pytest.raises(RuntimeError), nnmagic.tracing(net) as trace:
+        net(torch.rand(1, 4))
+
+    sheet = sheet_of(trace.table())
+    assert counted(sheet) == (4, 1)
+    assert sheet.content["state"][sheet.content["failed"]] & State.FLAGGED
+
+
 def test_a_summarys_rows_are_its_layers():
     summary = nnmagic.summary(nnmagic.default_network())
 

@@ -394,7 +394,7 @@ def test_a_cell_records_the_named_networks_and_every_nth_step(session, net):
     frame = session["t"].to_frame()
     assert set(frame.network) == {"net"}
     assert sorted(set(frame.step)) == [0, 2, 4]
-    assert "iteration 4 of net, 3 of 5 iterations recorded" in shown(session)[0]
+    assert "iteration 4 of 5 (3 recorded)" in shown(session)[0]
 
 
 def test_in_a_cell_the_trees_of_one_network_are_told_apart_by_their_calls(session, net):
@@ -409,7 +409,7 @@ def test_in_a_cell_the_trees_of_one_network_are_told_apart_by_their_calls(sessio
     labels = [row.label for row in table.rows if row.level == 0]
     calls = ["net(torch.rand(n, 784))", "net(torch.zeros(n, 784))"]
     assert labels == [*calls, "net at “net.eval()(torch.rand(n, 784))”"]
-    assert "iteration 1 of net, 2 iterations recorded" in table.heading
+    assert "iteration 1 of 2" in table.heading
     assert [note for note in table.notes if f"{labels[-1]}: item 2 read as class scores" in note]
 
 

@@ -20,7 +20,6 @@ def test_axe_finds_no_violation(theme, lab_folder, tmp_path):
         axe, found = Axe(), []
         widget = page.locator(".nnmagic")
         found += violations(axe.run(page, context=".nnmagic"))
-        widget.locator("[data-nm=input]").click()
         widget.locator("[role=row]", has_text="Conv2d").click()
         widget.locator("canvas").first.wait_for()
         found += violations(axe.run(page, context=".nnmagic"))

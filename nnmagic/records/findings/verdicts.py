@@ -37,11 +37,15 @@ class Verdicts:
         self.origins = Origins(log)
         self.producers = {call for call in self.origins.producers if call in parent}
         self.failing = with_ancestors(parent, [] if log.raised is None else [log.raised])
-        failed = (call for call in log.failures if call in parent)
+        failed = [call for call in log.failures if call in parent and not self._only_holds(call)]
         self.dead = self._dead()
         self.flagged = {*self.producers, *findings, *failed, *self.dead}
         above = (parent[call] for call in self.producers)
         self.above_producer = with_ancestors(parent, (call for call in above if call is not None))
+
+    def _only_holds(self, call: int) -> bool:
+        """Tell whether a call failed by what failed inside it."""
+        return call != self.log.raised and self.last_child.get(call) in self.log.failures
 
     def _dead(self) -> set[int]:
         """Return the calls that made a tensor of zeros only, where no weights of theirs do that."""

@@ -1,40 +1,15 @@
 // The table as an ARIA treegrid that keeps only the rows in view in the document.
-import { ceil, clamped, count, floor, max, min, numbers, percent, size } from "./format.js";
-import { DIMMED, FAILED, FLAGGED, STRONG, foldedBelow, fullName, hasChildren, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
+import { ceil, clamped, floor, max, min } from "./format.js";
+import { DIMMED, FAILED, GROUP, STRONG, countsAsRow, foldedBelow, fullName, hasChildren, isFlagged, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
+import { PADDING, TREE_PADDING, cellTexts, fitted, measured } from "./columns.js";
 import { answerKey, element, inline, part, pressable } from "./dom.js";
 import { barsPath } from "./pictures.js";
 
 const ROW_HEIGHT = 24;
-const MOST_GRID_HEIGHT = 420;
+const MOST_GRID_HEIGHT = 640;
 const OVERSCAN = 6;
 const INDENT = 14;
-const WIDEST = { tree: 44, text: 30, flags: 40 };
-const MOST_MEASURED = 2000;
-const PADDING = 12;
-const TREE_PADDING = 32;
-
-/** @returns {string[]} what a cell of a column says: two texts for a pair */
-export function cellTexts(column, row) {
-  if (column.kind === "pair") return numbers(column.first[row], column.second[row]);
-  if (column.strings) return [column.strings[column.index[row]]];
-  const write = { count, bytes: size, share: percent, number: (value) => numbers(value)[0] }[column.kind];
-  return [column.texts?.[row] ?? write(column.values[row])];
-}
-
-/** How many characters wide a column, or each part of it, is; live numbers, and very many, get room for any. */
-function widthsOf(column, live) {
-  const { kind, strings, values } = column;
-  if (kind === "pair") {
-    if (live || column.first.length > MOST_MEASURED) return [9, 3, 9];
-    const texts = Array.from(column.first, (_, row) => cellTexts(column, row));
-    const [first, second] = [0, 1].map((side) => max(5, ...texts.map((pair) => pair[side].length)));
-    return [first, 3, second];
-  }
-  if (strings) return [min(strings.reduce((most, text) => max(most, text.length), 0) + (kind === "flags" ? 3 : 0), WIDEST[kind])];
-  const said = Object.values(column.texts ?? {}).reduce((most, text) => max(most, min(text.length, WIDEST.text)), 4);
-  if (kind === "count") return [values.reduce((most, value) => max(most, count(value).length), said)];
-  return [max(said, { histogram: 9, share: 5 }[kind] ?? 8)];
-}
+const WIDEST_NAMES = 60;
 
 const isEmpty = ({ index, strings }) => strings && !index.some((each) => strings[each]);
 const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
@@ -47,6 +22,11 @@ const setOrRemove = (node, name, value) => (value === null ? node.removeAttribut
 export function createGrid({ uid, live, choose, changed }) {
   let table = null;
   let columns = [];
+  let left = [];
+  let sizes = [];
+  let sizesOf = null;
+  let names = 0;
+  let isGrouped = false;
   let folded = [];
   let matches = null;
   let order = null;
@@ -64,54 +44,52 @@ export function createGrid({ uid, live, choose, changed }) {
   header.setAttribute("aria-rowindex", 1);
   const body = part("rowgroup", "nm-body");
   const inner = part("presentation", "nm-inner", part("rowgroup", "nm-head", header), body);
-  const el = element("div", { role: "treegrid", class: "nm-grid", tabindex: 0, "data-nm": "grid" }, inner);
+  const el = element("div", { role: "treegrid", class: "nm-grid", id: `${uid}-grid`, tabindex: 0, "data-nm": "grid" }, inner);
   const noRoom = part("status", "nm-quiet nm-no-room");
   const ruler = element("span", { class: "nm-ruler", "aria-hidden": "true" });
   inner.append(ruler);
   /** A column that says nothing takes no room. */
   const offered = () => table.columns.filter((column) => !isEmpty(column));
   const shownColumns = () => offered().filter((column) => !hidden.has(column.key));
+  /** Whether rows that only group others are left out. */
+  const isUngrouped = () => Boolean(table.flat) && !isGrouped;
+  const isFlat = () => isUngrouped() || sort.key !== undefined;
 
+  /** How many characters the names in the rows that show need. */
   function treeWidth() {
-    const isFlat = sort.key !== undefined;
+    const flat = isFlat();
     let width = table.title.length + 2;
-    for (let row = 0; row < table.count; row++) {
-      const own = isFlat ? fullName(table, row).length : labelOf(row).length + (table.level[row] * INDENT) / 7;
+    for (const row of rows) {
+      const own = flat ? fullName(table, row).length : labelOf(row).length + (table.level[row] * INDENT) / 7;
       width = max(width, own + (table.state[row] & (STRONG | FAILED) ? 2 : 0));
     }
-    return min(ceil(width), WIDEST.tree);
+    return min(ceil(width), WIDEST_NAMES);
   }
 
-  /** The columns with their widths in characters; where room is short, those of high priority have left. */
-  function fitted() {
-    const character = ruler.offsetWidth / 100;
-    const tree = treeWidth();
-    let shown = shownColumns().map((column) => {
-      const parts = widthsOf(column, live());
-      return { column, parts, width: max(parts.reduce((sum, own) => sum + own), column.title.length + 2) };
-    });
-    const needed = () => tree * character + TREE_PADDING + shown.reduce((sum, { width }) => sum + width * character + PADDING, 0);
-    while (el.clientWidth && needed() > el.clientWidth) {
-      const most = max(...shown.map(({ column }) => (wanted.has(column.key) ? 0 : column.priority ?? 0)), 0);
-      if (!most) break;
-      const leaves = shown.findLast(({ column }) => column.priority === most && !wanted.has(column.key));
-      shown = shown.filter((each) => each !== leaves);
+  /** Give the columns for which there is room their widths; a header and cells are made anew where they are others. */
+  function layOut(isAnew = false) {
+    if (isAnew || sizesOf !== table) {
+      sizes = shownColumns().map((column) => measured(column, live()));
+      sizesOf = table;
     }
-    return { tree, shown };
-  }
-
-  function layOut() {
-    const { tree, shown } = fitted();
+    const { tree, shown } = fitted(sizes, { tree: names, room: el.clientWidth, character: ruler.offsetWidth / 100, wanted });
+    const isOther = shown.map(({ column }) => column.key).join() !== columns.map(({ key }) => key).join();
     columns = shown.map(({ column }) => column);
-    const left = shownColumns().filter((column) => !columns.includes(column));
+    left = sizes.map(({ column }) => column).filter((column) => !columns.includes(column));
     noRoom.textContent = left.length ? `no room for: ${left.map(({ title }) => title).join(", ")}` : "";
     const widths = [`calc(${tree}ch + ${TREE_PADDING}px)`];
     for (const [i, { parts, width }] of shown.entries()) {
       inner.style.setProperty(`--nm-parts-${i}`, parts.map((own) => `${own}ch`).join(" "));
-      widths.push(`calc(${width}ch + ${PADDING}px)`);
+      const fixed = `calc(${width}ch + ${PADDING}px)`;
+      widths.push(i === shown.length - 1 && columns[i].strings ? `minmax(${fixed}, 1fr)` : fixed);
     }
-    widths.push("1fr");
+    if (!columns.at(-1)?.strings) widths.push("1fr");
     inner.style.setProperty("--nm-columns", widths.join(" "));
+    if (isAnew || isOther) makeHeader();
+    return isOther;
+  }
+
+  function makeHeader() {
     const focused = el.getRootNode().activeElement?.dataset?.nm;
     header.replaceChildren(heading({ key: null, title: table.title, kind: "tree" }), ...columns.map(heading));
     if (focused?.startsWith("sort-")) header.querySelector(`[data-nm="${CSS.escape(focused)}"]`)?.focus();
@@ -139,17 +117,18 @@ export function createGrid({ uid, live, choose, changed }) {
 
   /** Find the rows to show anew, and draw them. */
   function arrange(columnsToo = false) {
-    if (columnsToo) layOut();
     let row = rows[active] ?? 0;
     matches = matchesOf(table, filter.search, filter.flaggedOnly);
     order = sort.key === undefined ? null : sortedRows(sortKeys(table, sort.key), sort.descending);
-    rows = shownRows(table, { folded, matches, order });
+    rows = shownRows(table, { folded, matches, order, isUngrouped: isUngrouped() });
     places = new Int32Array(table.count).fill(-1);
     for (const [place, shown] of rows.entries()) places[shown] = place;
     while (row >= 0 && places[row] < 0) row = table.parents[row] ?? -1;
     active = max(0, places[row] ?? 0);
     body.style.height = `${rows.length * ROW_HEIGHT}px`;
     el.setAttribute("aria-rowcount", rows.length + 1);
+    names = treeWidth();
+    layOut(columnsToo);
     draw(true);
     changed();
   }
@@ -186,24 +165,26 @@ export function createGrid({ uid, live, choose, changed }) {
     const row = rows[place];
     const state = table.state[row];
     const { node } = slot;
-    const isParent = !order && hasChildren(table, row);
+    const flat = isFlat();
+    const isParent = !flat && hasChildren(table, row);
     const isOpen = Boolean(matches) || !folded[row];
     const full = fullName(table, row);
-    const level = order ? 0 : table.level[row];
+    const level = flat ? 0 : table.level[row];
     Object.assign(slot, { place, row });
     node.hidden = false;
     node.id = `${uid}-${row}`;
     node.style.transform = `translateY(${place * ROW_HEIGHT}px)`;
-    const looks = { odd: place % 2, strong: state & STRONG, failed: state & FAILED, flagged: state & (FLAGGED | FAILED), dimmed: state & DIMMED || (matches && !matches[row]) };
+    const looks = { odd: place % 2, strong: state & STRONG, failed: state & FAILED, flagged: isFlagged(table, row), dimmed: state & DIMMED || (matches && !matches[row]) };
     node.className = ["nm-row", ...Object.keys(looks).filter((look) => looks[look]).map((look) => `nm-${look}`)].join(" ");
     node.setAttribute("aria-rowindex", place + 2);
     node.setAttribute("aria-level", level + 1);
     node.setAttribute("aria-selected", row === selected);
     setOrRemove(node, "aria-expanded", isParent ? isOpen : null);
     slot.name.style.paddingLeft = `${6 + level * INDENT}px`;
+    slot.fold.hidden = flat;
     write(slot.fold, isParent ? (isOpen ? "▾" : "▸") : "");
     write(slot.mark, state & FAILED ? "✕ " : state & STRONG ? "▲ " : "");
-    write(slot.label, order ? full : labelOf(row));
+    write(slot.label, flat ? full : labelOf(row));
     slot.name.title = full;
     const message = table.message?.[row];
     slot.message.hidden = message === undefined;
@@ -217,7 +198,7 @@ export function createGrid({ uid, live, choose, changed }) {
         continue;
       }
       const [first, second] = cellTexts(column, row);
-      write(parts[0], column.kind === "flags" && first && state & (FLAGGED | FAILED) ? `⚠ ${first}` : first);
+      write(parts[0], column.kind === "flags" && first && isFlagged(table, row) ? `⚠ ${first}` : first);
       if (column.kind === "pair") {
         write(parts[1], first && second ? column.joiner : "");
         write(parts[2], second);
@@ -262,9 +243,15 @@ export function createGrid({ uid, live, choose, changed }) {
   }
 
   function toggleFold(row, folds = !folded[row]) {
-    if (!hasChildren(table, row) || matches || order) return;
+    if (!hasChildren(table, row) || matches || isFlat()) return;
     folded[row] = folds;
     arrange();
+  }
+
+  /** Show a row's panel; one that only groups others has none. */
+  function open(row) {
+    if (table.state[row] & GROUP) toggleFold(row);
+    else choose(keyOf(table, row));
   }
 
   /** Bring a row into view, whatever hides it. */
@@ -280,8 +267,8 @@ export function createGrid({ uid, live, choose, changed }) {
     if (event.target !== el || !rows.length) return;
     const row = rows[active];
     const page = max(1, floor(el.clientHeight / ROW_HEIGHT) - 2);
-    const isOpen = hasChildren(table, row) && !order && (matches || !folded[row]);
-    const choice = () => choose(keyOf(table, row));
+    const isOpen = hasChildren(table, row) && !isFlat() && (matches || !folded[row]);
+    const choice = () => open(row);
     answerKey(event, {
       ArrowDown: () => moveTo(active + 1),
       ArrowUp: () => moveTo(active - 1),
@@ -292,7 +279,7 @@ export function createGrid({ uid, live, choose, changed }) {
       ArrowRight: () => (isOpen ? moveTo(active + 1) : toggleFold(row, false)),
       ArrowLeft: () => {
         if (isOpen && !matches) toggleFold(row, true);
-        else if (!order && table.parents[row] >= 0) moveTo(places[table.parents[row]]);
+        else if (!isFlat() && table.parents[row] >= 0) moveTo(places[table.parents[row]]);
       },
       Enter: choice,
       " ": choice,
@@ -306,7 +293,7 @@ export function createGrid({ uid, live, choose, changed }) {
     if (!slot) return;
     active = slot.place;
     if (event.target === slot.fold && hasChildren(table, slot.row)) toggleFold(slot.row);
-    else choose(keyOf(table, slot.row));
+    else open(slot.row);
     point();
   });
 
@@ -335,10 +322,7 @@ export function createGrid({ uid, live, choose, changed }) {
     /** Show new numbers of the same rows. */
     refresh(next) {
       table = next;
-      const now = fitted().shown.map(({ column }) => column);
-      const isOther = now.map(({ key }) => key).join() !== columns.map(({ key }) => key).join();
-      columns = isOther ? columns : now;
-      if (isOther || order || filter.flaggedOnly) arrange(isOther);
+      if (layOut() || order || filter.flaggedOnly) arrange();
       else draw(true);
     },
     select(key) {
@@ -352,19 +336,25 @@ export function createGrid({ uid, live, choose, changed }) {
     },
     /** Let columns leave or come back as there is room for them. */
     fit() {
-      if (!table) return;
-      if (fitted().shown.map(({ column }) => column.key).join() === columns.map(({ key }) => key).join()) draw();
-      else arrange(true);
+      if (table) draw(layOut());
     },
     isShown: (key) => columns.some((column) => column.key === key),
+    /** Whether a column would show if there were room for it. */
+    hasNoRoom: (key) => left.some((column) => column.key === key),
     /** Show or hide a column; one that is asked for stays also where room is short. */
     toggle(key, isShown) {
       hidden[isShown ? "delete" : "add"](key);
       wanted[isShown ? "add" : "delete"](key);
       arrange(true);
     },
-    /** How many rows match what is searched for. */
-    matched: () => (matches ? matches.reduce((sum, each) => sum + each, 0) : table.count),
-    isFlat: () => order !== null,
+    /** How many rows match what is searched for, those left out that only stand for others. */
+    matched: () => table.state.reduce((sum, _, row) => sum + (countsAsRow(table, row) && (!matches || matches[row])), 0),
+    view: () => ({ table, rows, columns, isFlat: isFlat() }),
+    isFlat,
+    isGrouped: () => isGrouped,
+    group(wanted) {
+      isGrouped = wanted;
+      arrange();
+    },
   };
 }

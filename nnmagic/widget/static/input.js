@@ -6,8 +6,8 @@ import { NO_ANSWER, PATIENCE_MS, block, element, inline, part, pressable, slider
 const SIDE = 28;
 const NAMES = { same: "the same input", noise: "noise", picture: "a Fashion-MNIST picture", variable: "a variable of the notebook" };
 
-/** @param {{uid: string, send: (message: object) => void}} options */
-export function createInput({ uid, send }) {
+/** @param {{send: (message: object) => void}} options */
+export function createInput({ send }) {
   let current = null;
   const how = inline("nm-quiet");
   const items = slider({ label: "item", max: 0, value: 0, id: "item", change: showScores,
@@ -24,19 +24,12 @@ export function createInput({ uid, send }) {
   const button = element("button", { type: "submit", class: "nm-run", "data-nm": "run" }, "Run again");
   const status = part("status", "nm-quiet");
   const alert = part("alert", "nm-alert");
-  const form = element("form", { class: "nm-form", id: `${uid}-input`, hidden: true, submit: run },
-    block("nm-line", element("label", {}, "run on ", source), extras.noise, extras.variable, button, status), extras.picture);
-  const toggle = pressable("input", "input", () => open(form.hidden), { "aria-expanded": "false", "aria-controls": form.id });
-  const head = block("nm-line", toggle);
-  const el = element("div", { role: "group", class: "nm-input", "aria-label": "input and output" }, head, form, alert, block("nm-line", how, items.el), list);
+  const choices = inline("nm-group", button, element("label", {}, "on ", source), extras.noise, extras.variable);
+  const form = element("form", { submit: run }, block("nm-line", choices, status), extras.picture);
+  const el = element("div", { role: "group", class: "nm-input", "aria-label": "input and output" }, form, alert, block("nm-line", how, items.el), list);
   let chosen = 0;
   let areAsked = false;
   let timer = 0;
-
-  function open(isOpen) {
-    form.hidden = !isOpen;
-    toggle.setAttribute("aria-expanded", isOpen);
-  }
 
   function choose() {
     for (const [kind, extra] of Object.entries(extras)) extra.hidden = source.value !== kind;
@@ -92,14 +85,13 @@ export function createInput({ uid, send }) {
 
   return {
     el,
-    open,
     clear: () => clearTimeout(timer),
     /** Show what a table says of its input and output. */
     show(table) {
       current = table;
-      head.hidden = !table.run;
-      if (!table.run) open(false);
-      else {
+      form.hidden = !table.run;
+      choices.hidden = !table.run?.enabled;
+      if (table.run) {
         // An open list of choices would close when its choices are made anew.
         if (source.length !== table.run.sources.length) {
           source.replaceChildren(...table.run.sources.map((kind) => element("option", { value: kind }, NAMES[kind] ?? kind)));

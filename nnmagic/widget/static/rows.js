@@ -5,6 +5,8 @@ export const DIMMED = 2;
 export const FLAGGED = 4;
 export const FAILED = 8;
 export const MANY_CALLS = 16;
+export const CONTEXT = 32;
+export const GROUP = 64;
 
 /** The typed arrays of a column by its kind. */
 const FIELDS = {
@@ -86,6 +88,10 @@ export function familyOf(level) {
   return { parents, ends };
 }
 
+/** Whether a row itself deserves attention, and does not only hold one that failed. */
+export const isFlagged = (table, row) => Boolean(table.state[row] & FLAGGED);
+/** Whether a row is one of those that the table is of, and does not only stand for others. */
+export const countsAsRow = (table, row) => !(table.state[row] & (MANY_CALLS | CONTEXT | GROUP));
 export const hasChildren = (table, row) => table.ends[row] > row + 1;
 export const fullName = (table, row) => table.names[table.name[row]] || table.labels[table.label[row]];
 export const keyOf = (table, row) => table.keys?.[row] ?? table.names[table.name[row]];
@@ -125,18 +131,21 @@ export function matchesOf(table, search, flaggedOnly) {
   const matches = new Uint8Array(table.count);
   for (let row = 0; row < table.count; row++) {
     const text = names[table.name[row]] || labels[table.label[row]] || types[type?.index[row]];
-    matches[row] = text && (!flaggedOnly || table.state[row] & (FLAGGED | FAILED)) ? 1 : 0;
+    matches[row] = text && (!flaggedOnly || isFlagged(table, row)) ? 1 : 0;
   }
   return matches;
 }
 
 /**
  * @param {object} table
- * @param {{folded: Uint8Array, matches: Uint8Array|null, order: Uint32Array|null}} view
+ * @param {{folded: Uint8Array, matches: Uint8Array|null, order: Uint32Array|null, isUngrouped: boolean}} view
  * @returns {Uint32Array} the rows to show, in order
  */
-export function shownRows(table, { folded, matches, order }) {
-  if (order) return matches ? order.filter((row) => matches[row]) : order;
+export function shownRows(table, { folded, matches, order, isUngrouped }) {
+  if (order || isUngrouped) {
+    const all = order ?? Uint32Array.from(table.state, (_, row) => row);
+    return all.filter((row) => (!matches || matches[row]) && !(isUngrouped && table.state[row] & GROUP));
+  }
   const rows = [];
   if (matches) {
     const shows = matches.slice();

@@ -1,12 +1,18 @@
 // The widget: the toolbar, and what holds the table, the panel and the input together.
 import { plural, withCommas } from "./format.js";
-import { FAILED, FLAGGED, decoded, fullName, keyOf, rowOf, withValues } from "./rows.js";
+import { countsAsRow, decoded, fullName, isFlagged, keyOf, rowOf, withValues } from "./rows.js";
 import { answerKey, block, element, inline, part, pressable, slider } from "./dom.js";
+import { asMarkdown, asText, asTsv, copyText } from "./copying.js";
+import { createPopup } from "./popup.js";
+import { createSplitter } from "./splitter.js";
+import { onRemembered, remember, remembered } from "./session.js";
 import { createGrid } from "./grid.js";
 import { createPanel } from "./panel.js";
 import { createInput } from "./input.js";
 
-const NARROW = 600;
+/** Up to this width the panel stands below the table, in pixels. */
+const NARROW = 900;
+const COPIES = { text: asText, Markdown: asMarkdown, TSV: asTsv };
 
 /** @param {{model: object, el: HTMLElement}} view */
 function render({ model, el }) {
@@ -29,10 +35,13 @@ function render({ model, el }) {
     model.save_changes();
   };
 
-  const choose = (key) => set("selected", key);
+  const choose = (key) => {
+    remember("opened", "yes");
+    set("selected", key);
+  };
   const grid = createGrid({ uid, live: () => model.get("live"), choose, changed: showCount });
   const panel = createPanel({ uid, send, close: closePanel });
-  const input = createInput({ uid, send });
+  const input = createInput({ send });
   const heading = block("nm-heading");
   const notes = block("nm-notes");
   const search = element("input", { type: "search", "aria-label": "search", placeholder: "search names and types ( / )", spellcheck: "false", "data-nm": "search",
@@ -48,8 +57,14 @@ function render({ model, el }) {
   const foldAll = pressable("fold all", "fold", () => foldTo(0));
   const unfoldAll = pressable("unfold all", "unfold", () => foldTo(table.deepest));
   const folding = inline("nm-group", depth.el, foldAll, unfoldAll);
-  const menu = element("div", { class: "nm-menu", id: `${uid}-columns`, role: "group", "aria-label": "columns", hidden: true });
-  const columns = pressable("columns", "columns", () => openMenu(menu.hidden), { "aria-expanded": "false", "aria-controls": menu.id });
+  const grouped = pressable("grouped", "grouped", () => {
+    grid.group(!grid.isGrouped());
+    showFacts();
+  }, { title: "put the rows below the layers that hold them" });
+  const { signal } = ending;
+  const columns = createPopup({ label: "columns", name: "columns", id: `${uid}-columns`, role: "group", items: columnItems, signal });
+  const copying = createPopup({ label: "copy", name: "copy", id: `${uid}-copy`, role: "menu", items: copyItems, signal });
+  const hint = block("nm-quiet", "click a row, or press Enter on it, to open it");
   const step = slider({ label: "iteration", max: 1, value: 0, id: "step", text: stepText, change: askStep });
   const badge = inline("nm-badge");
   const pause = pressable("pause", "pause", () => {
@@ -58,10 +73,12 @@ function render({ model, el }) {
   });
   const live = element("span", { class: "nm-group", hidden: true }, badge, pause, pressable("close", "close", () => send({ ask: "close" })));
   const pauseNote = part("status", "nm-quiet");
+  const said = part("status", "nm-quiet nm-said");
   const toolbar = element("div", { class: "nm-toolbar", role: "group", "aria-label": "toolbar" }, inline("nm-group", search, counted),
-    flagged, firstNan, failed, folding, inline("nm-anchor", columns, menu), step.el, live);
-  const main = block("nm-main", grid.el, panel.el, block("nm-rest", grid.noRoom, input.el, notes));
-  const root = element("div", { class: "nnmagic", "data-lm-suppress-shortcuts": "true" }, heading, toolbar, pauseNote, main);
+    flagged, firstNan, failed, folding, grouped, columns.el, copying.el, step.el, live);
+  const main = block("nm-main");
+  main.append(grid.el, createSplitter({ main, controls: grid.el.id, signal }), panel.el, block("nm-rest", hint, grid.noRoom, input.el, notes));
+  const root = element("div", { class: "nnmagic", "data-lm-suppress-shortcuts": "true" }, heading, toolbar, pauseNote, said, main);
   // The static tree of the same record is hidden while this view lives, also where it comes later.
   const hiding = element("style");
   root.append(hiding);
@@ -69,11 +86,10 @@ function render({ model, el }) {
   function showTable() {
     table = decoded(model.get("content"));
     grid.filter.search = search.value = model.get("search") ?? "";
-    if (!table.state.some((state) => state & (FLAGGED | FAILED))) grid.filter.flaggedOnly = false;
+    if (!table.state.some((_, row) => isFlagged(table, row))) grid.filter.flaggedOnly = false;
     grid.show(table);
     depth.input.max = Math.max(1, table.deepest);
     depth.set(Math.min(table.deepest, table.opened));
-    folding.hidden = table.deepest === 0;
     const { steps } = table;
     step.el.hidden = !(steps?.count > 1);
     if (steps) {
@@ -90,11 +106,14 @@ function render({ model, el }) {
   function showFacts() {
     heading.textContent = table.heading;
     notes.replaceChildren(...table.notes.map((note) => block("", note)));
-    const flags = table.state.filter((state) => state & (FLAGGED | FAILED)).length;
+    const flags = table.state.reduce((sum, _, row) => sum + (isFlagged(table, row) && countsAsRow(table, row)), 0);
     flagged.hidden = flags === 0;
     flagged.textContent = `flagged ${withCommas(flags)}`;
     firstNan.hidden = !(table.first_nonfinite >= 0);
     failed.hidden = !(table.failed >= 0);
+    folding.hidden = table.deepest === 0 || (table.flat && !grid.isGrouped());
+    grouped.hidden = !table.flat || table.deepest === 0;
+    grouped.setAttribute("aria-pressed", grid.isGrouped());
     grid.el.hidden = table.count === 0;
     toolbar.hidden = table.count === 0 && !model.get("live");
     input.show(table);
@@ -103,7 +122,9 @@ function render({ model, el }) {
   function showCount() {
     if (!table) return;
     const isFiltered = grid.filter.search.trim() || grid.filter.flaggedOnly;
-    counted.textContent = isFiltered ? `${withCommas(grid.matched())} of ${withCommas(table.count)}` : plural(table.count, "row");
+    const total = table.total ?? table.count;
+    const matched = grid.matched();
+    counted.textContent = matched < total ? `${withCommas(matched)} of ${plural(total, table.noun)}` : plural(total, table.noun);
     flagged.setAttribute("aria-pressed", grid.filter.flaggedOnly);
     for (const node of [depth.input, foldAll, unfoldAll]) node.disabled = grid.isFlat() || Boolean(isFiltered);
     if (search.value !== grid.filter.search) {
@@ -120,7 +141,7 @@ function render({ model, el }) {
   function stepText(value) {
     const { first, every, count } = table?.steps ?? { first: 0, every: 1, count: 1 };
     const place = Math.round((value - first) / (every || 1)) + 1;
-    return value === place ? `${value} of ${count}` : `${value} (${place} of ${count})`;
+    return value === place - 1 ? `${value} of ${count}` : `${value} (${place} of ${count})`;
   }
 
   function askStep(value) {
@@ -209,18 +230,22 @@ function render({ model, el }) {
     showTable();
   }
 
-  function openMenu(isOpen) {
-    menu.hidden = !isOpen;
-    columns.setAttribute("aria-expanded", isOpen);
-    if (!isOpen) return;
-    menu.replaceChildren(...grid.offered().map(({ key, title, meaning }) => {
-      const box = element("input", { type: "checkbox", change: () => {
-        grid.toggle(key, box.checked);
-      } });
+  function columnItems() {
+    return grid.offered().map(({ key, title, meaning }) => {
+      const box = element("input", { type: "checkbox", change: () => grid.toggle(key, box.checked) });
       box.checked = grid.isShown(key);
-      return element("label", { title: meaning || null }, box, title);
-    }));
-    menu.querySelector("input").focus();
+      return element("label", { title: meaning || null }, box, title, ...(grid.hasNoRoom(key) ? [inline("nm-quiet", "no room")] : []));
+    });
+  }
+
+  function copyItems() {
+    return Object.entries(COPIES).map(([name, write]) => pressable(`copy as ${name}`, `copy-${name}`, async () => {
+      const view = grid.view();
+      copying.close();
+      const isDone = await copyText(write(view));
+      said.textContent = isDone ? `${plural(view.rows.length, "row")} copied as ${name}` : "the browser does not let this page copy";
+      copying.button.focus();
+    }, { role: "menuitem", tabindex: -1 }));
   }
 
   function setSearch(text) {
@@ -239,12 +264,7 @@ function render({ model, el }) {
       };
     }
     if (isSearch) actions.Enter = focusGrid;
-    if (!menu.hidden) {
-      actions.Escape = () => {
-        openMenu(false);
-        columns.focus();
-      };
-    } else if (isSearch) {
+    if (isSearch) {
       actions.Escape = () => {
         setSearch("");
         focusGrid();
@@ -254,13 +274,10 @@ function render({ model, el }) {
   }
 
   root.addEventListener("keydown", onKey);
-  document.addEventListener("pointerdown", (event) => {
-    if (!menu.hidden && !menu.parentNode.contains(event.composedPath()[0])) openMenu(false);
-  }, { signal: ending.signal });
   const redraw = () => panel.draw(true);
   const themes = new MutationObserver(redraw);
   themes.observe(document.body, { attributeFilter: ["data-jp-theme-name", "data-vscode-theme-id"] });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal: ending.signal });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal });
   const sizes = new ResizeObserver(() => {
     root.classList.toggle("nm-narrow", root.clientWidth <= NARROW);
     grid.fit();
@@ -281,6 +298,8 @@ function render({ model, el }) {
   };
   for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
 
+  hint.hidden = remembered("opened") !== null;
+  onRemembered("opened", () => { hint.hidden = true; }, signal);
   // In an HBox the views share its width, and none is wider than its part.
   el.style.minWidth = "0";
   el.style.flexGrow = "1";

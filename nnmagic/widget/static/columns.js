@@ -1,0 +1,82 @@
+// Which columns there is room for, and how wide each is.
+import { count, floor, max, min, numbers, percent, size } from "./format.js";
+
+export const PADDING = 12;
+export const TREE_PADDING = 32;
+const MOST_MEASURED = 2000;
+const WIDEST_WORDS = 30;
+/** How many characters a text may be cut to, and to how many where nothing is left that could leave. */
+const LEAST_TEXT = { text: 30, flags: 44, tree: 28 };
+const NARROWEST = 16;
+/** Columns up to this priority stay: before one of them leaves, texts get narrower. */
+const STAYS = 1;
+
+/** @returns {string[]} what a cell of a column says: two texts for a pair */
+export function cellTexts(column, row) {
+  if (column.kind === "pair") return numbers(column.first[row], column.second[row]);
+  if (column.strings) return [column.strings[column.index[row]]];
+  const write = { count, bytes: size, share: percent, number: (value) => numbers(value)[0] }[column.kind];
+  return [column.texts?.[row] ?? write(column.values[row])];
+}
+
+/** How many characters wide each part of a column of numbers is; live numbers, and very many, get room for any. */
+function partsOf(column, live) {
+  const { kind, values } = column;
+  if (kind === "pair") {
+    if (live || column.first.length > MOST_MEASURED) return [9, 3, 9];
+    const texts = Array.from(column.first, (_, row) => cellTexts(column, row));
+    const [first, second] = [0, 1].map((side) => max(5, ...texts.map((pair) => pair[side].length)));
+    return [first, 3, second];
+  }
+  const said = Object.values(column.texts ?? {}).reduce((most, text) => max(most, min(text.length, WIDEST_WORDS)), 4);
+  if (kind === "count") return [values.reduce((most, value) => max(most, count(value).length), said)];
+  return [max(said, { histogram: 9, share: 5 }[kind] ?? 8)];
+}
+
+/**
+ * @param {object} column @param {boolean} live
+ * @returns {{column: object, parts: number[], least: number, full: number}} how many characters it may have and would like
+ */
+export function measured(column, live) {
+  const { kind, strings, title, narrowest } = column;
+  const parts = strings ? [] : partsOf(column, live);
+  const mark = kind === "flags" ? 3 : 0;
+  const said = strings ? strings.reduce((most, text) => max(most, text.length), 0) + mark : parts.reduce((sum, own) => sum + own);
+  const full = max(said, title.length + 2);
+  return { column, parts, full, least: strings ? min(full, max(narrowest ?? LEAST_TEXT[kind], title.length + 2)) : full };
+}
+
+/**
+ * Let columns leave by their priority until the others fit, then give texts what room is left.
+ * @param {object[]} all what `measured` returns, in order
+ * @param {{tree: number, room: number, character: number, wanted: Set<string>}} options
+ *   tree: how many characters the layers' names need; room: pixels, 0: not known yet; wanted: the keys of those that stay
+ * @returns {{tree: number, shown: object[]}} the columns with their `width`, in characters
+ */
+export function fitted(all, { tree, room, character, wanted }) {
+  const names = { parts: [], full: tree, least: min(tree, LEAST_TEXT.tree) };
+  const isText = ({ parts }) => !parts.length;
+  const least = (each, most = Infinity) => (isText(each) ? min(each.least, most) : each.least);
+  const priority = ({ column }) => (wanted.has(column.key) ? 0 : column.priority ?? 0);
+  const spare = (most) => room - TREE_PADDING - PADDING * shown.length - character * [names, ...shown].reduce((sum, each) => sum + least(each, most), 0);
+  let shown = all;
+  while (room && spare() < 0) {
+    const most = max(...shown.map(priority), 0);
+    if (most <= STAYS) break;
+    const leaves = shown.findLast((each) => priority(each) === most);
+    shown = shown.filter((each) => each !== leaves);
+  }
+  const cut = spare() < 0 ? NARROWEST : Infinity;
+  let left = room ? max(0, floor(spare(cut) / character)) : 0;
+  const widths = new Map([names, ...shown].map((each) => [each, least(each, cut)]));
+  const grow = (each, most) => {
+    const more = min(left, most - widths.get(each));
+    widths.set(each, widths.get(each) + more);
+    left -= more;
+  };
+  const texts = [names, ...shown].filter(isText);
+  for (const each of texts) grow(each, each.least);
+  // What deserves attention is read whole before other texts are.
+  for (const each of texts.filter(({ column }) => column?.kind === "flags").concat(texts)) grow(each, each.full);
+  return { tree: widths.get(names), shown: shown.map((each) => ({ ...each, width: widths.get(each) })) };
+}

@@ -1,0 +1,107 @@
+// What can be taken away: the rows in view as text, Markdown or TSV, and a picture as PNG.
+import { cellTexts } from "./columns.js";
+import { element } from "./dom.js";
+import { max } from "./format.js";
+import { fullName } from "./rows.js";
+
+const BAR_GLYPHS = " ▁▂▃▄▅▆▇█";
+const isRight = ({ kind }) => !["text", "flags", "histogram"].includes(kind);
+const numberText = (value) => (Number.isNaN(value) ? "" : String(value));
+
+function barsText(column, row) {
+  const glyphs = Array.from(column.values.subarray(row * 10, row * 10 + 10), (bar) => BAR_GLYPHS[bar && 1 + Math.floor((bar * 7) / 255)]);
+  if (!glyphs.some((glyph) => glyph !== " ")) return "";
+  if (column.zero[row] >= 0) glyphs.splice(column.zero[row], 0, "|");
+  return glyphs.join("");
+}
+
+function cellText(column, row) {
+  if (column.kind === "histogram") return barsText(column, row);
+  return cellTexts(column, row).filter(Boolean).join(` ${column.joiner} `);
+}
+
+/** The cells of a row in one line of texts; what stands in place of them is one text. */
+function textsOf({ table, columns }, row, write) {
+  const message = table.message?.[row];
+  return message === undefined ? columns.flatMap((column) => write(column, row)) : [message];
+}
+
+/**
+ * @param {{table: object, rows: ArrayLike<number>, columns: object[], isFlat: boolean}} view what a grid shows
+ * @returns {string} lines in which the columns stand one below the other
+ */
+export function asText(view) {
+  const { table, rows, columns, isFlat } = view;
+  const name = (row) => (isFlat ? fullName(table, row) : "  ".repeat(table.level[row]) + table.labels[table.label[row]]);
+  const lines = [[table.title, ...columns.map(({ title }) => title)], ...Array.from(rows, (row) => [name(row), ...textsOf(view, row, cellText)])];
+  const isWhole = (line) => line.length === columns.length + 1;
+  const widths = [table.title, ...columns].map((_, i) => max(...lines.filter((line) => !i || isWhole(line)).map((line) => [...line[i]].length)));
+  return lines.map((line) => line.map((text, i) => {
+    const spaces = " ".repeat(max(0, widths[i] - [...text].length));
+    return i && isWhole(line) && isRight(columns[i - 1]) ? spaces + text : text + spaces;
+  }).join("  ").trimEnd()).join("\n");
+}
+
+/** @returns {string} a table of Markdown, with full names */
+export function asMarkdown(view) {
+  const { table, rows, columns } = view;
+  const line = (texts) => `| ${Array.from({ length: columns.length + 1 }, (_, i) => (texts[i] ?? "").replace(/[\\|`*_<>[\]]/g, "\\$&")).join(" | ")} |`;
+  const rule = `| --- |${columns.map((column) => (isRight(column) ? " ---: |" : " --- |")).join("")}`;
+  return [line([table.title, ...columns.map(({ title }) => title)]), rule,
+    ...Array.from(rows, (row) => line([fullName(table, row), ...textsOf(view, row, cellText)]))].join("\n");
+}
+
+/** @returns {string} values between tabs for a spreadsheet, with full names and numbers, a pair as two */
+export function asTsv(view) {
+  const { table, rows, columns } = view;
+  const titles = columns.flatMap(({ kind, title, joiner }) => (kind === "pair" ? [0, 1].map((side) => title.split(` ${joiner} `)[side] ?? `${title} ${joiner}`) : title));
+  const write = (column, row) => {
+    if (column.kind === "pair") return [numberText(column.first[row]), numberText(column.second[row])];
+    return column.kind === "histogram" || column.strings || column.texts?.[row] ? cellText(column, row) : numberText(column.values[row]);
+  };
+  const line = (texts) => texts.map((text) => text.replace(/\s/g, " ")).join("\t");
+  return [line([table.title, ...titles]), ...Array.from(rows, (row) => line([fullName(table, row), ...textsOf(view, row, write)]))].join("\n");
+}
+
+/** Copy a text, also where the page may not use the clipboard by itself. @returns {Promise<boolean>} whether it was copied */
+export async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = element("textarea", { "aria-hidden": "true", style: "position:fixed;opacity:0" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const isDone = document.execCommand("copy");
+    area.remove();
+    return isDone;
+  }
+}
+
+/** @param {HTMLCanvasElement} canvas @returns {Promise<Blob>} it as PNG, on the widget's own background */
+function pngOf(canvas) {
+  const whole = element("canvas", { width: canvas.width, height: canvas.height });
+  const context = whole.getContext("2d");
+  context.fillStyle = getComputedStyle(canvas.closest(".nnmagic")).backgroundColor;
+  context.fillRect(0, 0, whole.width, whole.height);
+  context.drawImage(canvas, 0, 0);
+  return new Promise((done) => { whole.toBlob(done, "image/png"); });
+}
+
+/** @returns {Promise<boolean>} whether the picture was copied */
+export async function copyPicture(canvas) {
+  try {
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": pngOf(canvas) })]);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Save a picture by a link that is made in the page. */
+export async function savePicture(canvas, name) {
+  const href = URL.createObjectURL(await pngOf(canvas));
+  element("a", { href, download: `${name.replace(/[^\w.-]+/g, "_")}.png` }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 10_000);
+}

@@ -1,0 +1,41 @@
+// A button that opens a short list below it: of boxes to check, or of things to do.
+import { answerKey, element, inline, pressable } from "./dom.js";
+
+/**
+ * @param {{label: string, name: string, id: string, role: string, items: () => HTMLElement[], signal: AbortSignal}} options
+ *   role: "menu", or "group" of boxes; items: makes the entries, each with one element to focus; signal: ends the listening
+ */
+export function createPopup({ label, name, id, role, items, signal }) {
+  const list = element("div", { class: "nm-menu", id, role, "aria-label": label, hidden: true });
+  const button = pressable(label, name, () => open(list.hidden), { "aria-expanded": "false", "aria-controls": id, "aria-haspopup": role === "menu" && "menu" });
+  const el = inline("nm-anchor", button, list);
+  const entries = () => [...list.querySelectorAll("input, button")];
+
+  function open(isOpen) {
+    list.hidden = !isOpen;
+    button.setAttribute("aria-expanded", isOpen);
+    if (!isOpen) return;
+    list.replaceChildren(...items());
+    entries()[0]?.focus();
+  }
+
+  function close() {
+    if (list.hidden) return;
+    open(false);
+    button.focus();
+  }
+
+  function focusOn(place) {
+    const all = entries();
+    all.at(place % all.length).focus();
+  }
+
+  list.addEventListener("keydown", (event) => {
+    const at = entries().indexOf(event.target);
+    answerKey(event, { Escape: close, ArrowDown: () => focusOn(at + 1), ArrowUp: () => focusOn(at - 1), Home: () => focusOn(0), End: () => focusOn(-1) });
+  });
+  document.addEventListener("pointerdown", (event) => {
+    if (!list.hidden && !el.contains(event.composedPath()[0])) open(false);
+  }, { signal });
+  return { el, button, close };
+}

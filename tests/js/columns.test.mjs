@@ -1,0 +1,49 @@
+// A trace's columns in 7-pixel characters: what leaves, what is cut, and who gets the room that is left.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { fitted, measured } from "../../nnmagic/widget/static/columns.js";
+
+const flag = "4 NaN, made here from values in -0.062 … 0.508";
+const all = [
+  { key: "type", title: "type", kind: "text", priority: 3, narrowest: null, strings: ["BatchNorm2d"] },
+  { key: "shape", title: "shape", kind: "text", priority: 0, narrowest: 22, strings: ["(1, 64, 112, 112)"] },
+  { key: "mean", title: "mean ± std", kind: "pair", priority: 1, first: [0.5, NaN], second: [-0.1, NaN] },
+  { key: "zeros", title: "zeros", kind: "share", priority: 5, values: [0.5, 1] },
+  { key: "flags", title: "flags", kind: "flags", priority: 0, narrowest: null, strings: ["", flag] },
+].map((column) => measured(column, false));
+const options = { tree: 22, character: 7, wanted: new Set() };
+const at = (room, more = {}) => fitted(all, { ...options, room, ...more });
+const keys = ({ shown }) => shown.map(({ column }) => column.key);
+const widths = ({ tree, shown }) => [tree, ...shown.map(({ width }) => width)];
+
+test("where nothing is known of the room all columns show", () => {
+  assert.deepEqual(keys(at(0)), ["type", "shape", "mean", "zeros", "flags"]);
+});
+
+test("a column is as wide as its texts, or as its title", () => {
+  assert.deepEqual(all.map(({ full }) => full), [11, 17, 14, 7, flag.length + 3]);
+});
+
+test("columns leave by priority, and layer, shape, mean and flags stay longest", () => {
+  assert.deepEqual(keys(at(900)), ["type", "shape", "mean", "zeros", "flags"]);
+  assert.deepEqual(keys(at(860)), ["type", "shape", "mean", "flags"]);
+  for (const room of [780, 600, 400]) assert.deepEqual(keys(at(room)), ["shape", "mean", "flags"]);
+});
+
+test("no flag is cut beside blank space, and it is cut only where no column is left to leave", () => {
+  for (let room = 300; room < 1200; room += 7) {
+    const found = at(room);
+    const used = 32 + 7 * widths(found).reduce((sum, width) => sum + width) + 12 * found.shown.length;
+    const { width, full } = found.shown.at(-1);
+    assert.ok(width === full || room - used < 7 || room < used, `${room}: ${width} of ${full}, ${used} used`);
+  }
+});
+
+test("a column that was asked for stays, and others leave in its place", () => {
+  assert.deepEqual(keys(at(780, { wanted: new Set(["zeros"]) })), ["shape", "mean", "zeros", "flags"]);
+});
+
+test("long names give way to columns, and get what is left", () => {
+  assert.deepEqual(widths(at(700, { tree: 60 })), [28, 17, 14, 31]);
+  assert.equal(at(2000, { tree: 60 }).tree, 60);
+});
