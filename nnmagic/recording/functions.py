@@ -219,8 +219,11 @@ class FunctionObserver(RunObserver):
         last = len(self.log) - 1
         only = last == index + 1 and self.log.is_function(last)
         torchs_own = type(call.module).__module__.startswith("torch.nn.")
-        if only and torchs_own and self.log.outputs[last] == self.log.outputs[index]:
-            self.log.drop_last()
+        first_entry = self.log.tensors.first_entry
+        if only and torchs_own:
+            outputs = (map(first_entry, self.log.outputs[each]) for each in (last, index))
+            if tuple(next(outputs)) == tuple(next(outputs)):
+                self.log.drop_last()
 
     def _come_back(self, call: RunningCall[WrittenCall] | None) -> None:
         if call is not None and call is self._aside:
@@ -281,7 +284,9 @@ class FunctionObserver(RunObserver):
             self.log.functions.add(self.log.layer[index])
             if parent is not None and parent.recomputed:
                 self.log.recomputed.add(index)
-            self.recorder.finish(index, iteration.series, output)
+            returned, _ = self.recorder.finish(index, iteration.series, output)
+            if parent is None:
+                self.recorder.tensors.note_returned(returned)
             if type_name == ATTENTION_FUNCTION:
                 self.attention.note_function(index, iteration.series, *arguments)
 

@@ -122,6 +122,7 @@ class Recorder:
                 nested, tensors = tensors_of_call(args, kwargs)
             shape, inputs = self._write(tensors, nested, series)
         if parent is None:
+            self.tensors.note_received(tensors, inputs)
             above, place = -1, self.places(None)
         else:
             above, place = parent.record.number, self.places(parent.record.place)
@@ -176,6 +177,8 @@ class Recorder:
             self.gradients.follow_parameters(module)
         if isinstance(module, nn.MultiheadAttention):
             self._judging.judge_attention(call, number, indices)
+        if outermost:
+            self.tensors.note_returned(tensors)
         if outermost and not call.recomputed:
             self._judging.judge(call.network, number, call.record.tensors, tensors, indices)
 

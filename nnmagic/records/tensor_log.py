@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from math import isnan
 from threading import RLock
 from typing import Any
 
@@ -40,6 +41,8 @@ class TensorLog:
         read_pending: reads what waits on accelerators and sets it here; None where nothing does.
         measured: of tensors that were not measured in full, how many values were.
         unknown: why a tensor has no statistics.
+        same_as: where a tensor that was there was written again, the entry before; that it has
+            not changed meanwhile, only its values may tell.
     """
 
     lock: AbstractContextManager[Any] = field(default_factory=RLock)
@@ -49,6 +52,7 @@ class TensorLog:
     read_pending: Callable[[], None] | None = None
     measured: dict[int, int] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
+    same_as: dict[int, int] = field(default_factory=dict)
     _statistics: "array[float]" = field(default_factory=lambda: array("d"))
     _metadata_seen: dict[Metadata, int] = field(default_factory=dict)
 
@@ -139,6 +143,21 @@ class TensorLog:
             return None
         statistics = Statistics(*self._statistics[tensor * WIDTH : (tensor + 1) * WIDTH])
         return not (statistics.nan > 0 or statistics.inf > 0)
+
+    def first_entry(self, tensor: int) -> int:
+        """Return the number under which a tensor was first seen with the values that it has."""
+        while tensor in self.same_as and self._has_values_of(tensor, self.same_as[tensor]):
+            tensor = self.same_as[tensor]
+        return tensor
+
+    def _has_values_of(self, tensor: int, other: int) -> bool:
+        """Tell whether two entries have the same statistics, whichever way they were measured."""
+        mine, others = self.statistics_of(tensor), self.statistics_of(other)
+        rounding = 1e-9 * max(abs(others.min), abs(others.max))
+        return all(
+            one == two or (isnan(one) and isnan(two)) or (i in (2, 3) and abs(one - two) < rounding)
+            for i, (one, two) in enumerate(zip(mine, others, strict=True))
+        )
 
     def metadata_of(self, tensor: int) -> Metadata:
         """Return the shape, dtype, device and size of a tensor."""

@@ -1,6 +1,6 @@
 """The record of a run: its calls, and what they got and returned."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from nnmagic.records.call_log import FAILED, Failure, TraceLog
 from nnmagic.records.finding import Finding
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.origins import Origins
+from nnmagic.records.flow import Flow, Sources, sources_of
 from nnmagic.records.record import Record, data_frame, joint_norm
 from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
 from nnmagic.records.trace_table import TraceTable
@@ -28,7 +29,7 @@ FRAME_COLUMNS = (
         "input_shape",
         "output_shape",
     ),
-    *("dtype", "device", *STATISTICS, "failed", "recomputed"),
+    *("dtype", "device", *STATISTICS, "failed", "recomputed", "sources"),
 )
 
 GRADIENT_COLUMNS = ("grad_norm", "grad_mean", "grad_std", "own_grad_norm")
@@ -56,6 +57,8 @@ class LayerCall(TensorColumns):
         failure: why, or None.
         recomputed: whether it ran again in a backward, as the layers of a checkpoint do.
         inputs: the tensors that it got, in the order of the nesting.
+        sources: for each of those the number of the call that made it, the innermost one that
+            returned it; None for a tensor that no recorded call made, such as the user's own.
         outputs: the tensors that it returned.
         gradients: the gradients of those in the last backward, None where there is none.
         parameter_gradients: those of its own parameters after the run, by name; None for one that
@@ -76,6 +79,7 @@ class LayerCall(TensorColumns):
     failure: Failure | None
     recomputed: bool
     inputs: tuple[TensorRecord, ...]
+    sources: Sources
     outputs: tuple[TensorRecord, ...]
     gradients: tuple[TensorRecord | None, ...] = ()
     parameter_gradients: dict[str, TensorRecord | None] = field(default_factory=dict, hash=False)
@@ -144,7 +148,11 @@ class Trace(Record):
 
     def __iter__(self) -> Iterator[LayerCall]:
         """Yield the calls in the order in which they began."""
-        return map(self.call, range(len(self.log)))
+        return self._calls(range(len(self.log)))
+
+    def _calls(self, calls: Sequence[int]) -> Iterator[LayerCall]:
+        sources = Flow(self.log, range(len(self.log))).sources
+        return (self._call(call, sources[call]) for call in calls)
 
     def __getitem__(self, name: str) -> LayerCall:
         """Return the last call of a layer.
@@ -159,7 +167,7 @@ class Trace(Record):
 
     def calls(self, name: str) -> tuple[LayerCall, ...]:
         """Return all calls of a layer, named as for `trace[name]`; recomputations are none."""
-        return tuple(map(self.call, self._calls_named(name)))
+        return tuple(self._calls(self._calls_named(name)))
 
     def _calls_named(self, name: str) -> list[int]:
         log = self.log
@@ -176,6 +184,9 @@ class Trace(Record):
 
     def call(self, call: int) -> LayerCall:
         """Return the call of this number."""
+        return self._call(call, sources_of(self.log, call))
+
+    def _call(self, call: int, sources: Sources) -> LayerCall:
         log = self.log
         layer = log.layer_of(call)
         return LayerCall(
@@ -193,6 +204,7 @@ class Trace(Record):
             failure=log.failures.get(call),
             recomputed=call in log.recomputed,
             inputs=tuple(map(log.tensors.record, log.inputs[call])),
+            sources=sources,
             outputs=tuple(map(log.tensors.record, log.outputs[call])),
             gradients=tuple(self._record(log.gradients.get(each)) for each in log.outputs[call]),
             parameter_gradients={

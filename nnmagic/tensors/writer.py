@@ -2,7 +2,7 @@
 
 import weakref
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ctypes import c_char
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -34,6 +34,9 @@ LONGEST_SCORES = 32_768
 
 MOST_PICTURES = 2000
 """Of how many large tensors of the last iteration a picture is kept: 4,096 values each at most."""
+
+MOST_RETURNED = 100
+"""How many tensors that root calls returned are known by later ones that get them."""
 
 MEASURED_DTYPES = {torch.float32: ("float32", "f"), torch.float64: ("float64", "d")}
 """The name, and NumPy's code, of the dtypes that the kernel measures."""
@@ -98,6 +101,7 @@ class TensorWriter:
         self.max_values: int | None = None
         self.pending = PendingReads()
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
+        self._returned: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._pictures: dict[int, int] = {}
         self._layouts: dict[Any, tuple[int, Layout]] = {}
         self._row = UNKNOWN[:]
@@ -115,16 +119,18 @@ class TensorWriter:
             new: whether to write it also where it seems to be there.
             scores: whether it may be class scores, of which whole rows are kept.
         """
-        observed = has_observers(tensor)
+        log, observed = self.log, has_observers(tensor)
         if observed:
             version = version_of(tensor)
         else:
             version = -1 if tensor.is_inference() else raw_version(tensor)
-        written = None
-        seen = None if new else self._seen.get(id(tensor))
-        if seen is not None and seen[1] == version >= 0 and seen[0]() is tensor:
-            written = seen[2]
-            if not scores or _score_rows(self.log.metadata_of(written)) is None:
+        written = before = None
+        seen = self._seen.get(id(tensor))
+        if seen is not None and seen[1] == version and seen[0]() is tensor:
+            before = seen[2]
+        if before is not None and version >= 0 and not new:
+            written = before
+            if not scores or _score_rows(log.metadata_of(written)) is None:
                 return written
         rows = _score_rows(metadata_of(tensor)) if scores else None
         home = series if len(self._pictures) < MOST_PICTURES else None
@@ -133,6 +139,8 @@ class TensorWriter:
             index = self._write_floats(tensor, rows, home)
         if index is None:
             index = self.write_alone(tensor, rows, home, written)
+        if before is not None and index != before:
+            log.same_as[index] = before
         self._seen[id(tensor)] = weakref.ref(tensor), version, index
         return index
 
@@ -249,6 +257,23 @@ class TensorWriter:
         self.log.read_pending = self.pending.read
         self.pending.add(tensors, then)
 
+    def note_returned(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Note what a root call returned, to know it where a later root call gets it."""
+        returned = self._returned
+        for each in tensors:
+            entry = self._seen.get(id(each))
+            if entry is not None:
+                returned[id(each)] = entry
+        while len(returned) > MOST_RETURNED:
+            del returned[next(iter(returned))]
+
+    def note_received(self, tensors: Iterable[torch.Tensor], indices: Iterable[int]) -> None:
+        """Note which of the tensors that a root call got earlier root calls returned."""
+        for each, index in zip(tensors, indices, strict=True):
+            entry = self._returned.get(id(each))
+            if entry is not None and entry[0]() is each and entry[1] == version_of(each):
+                self.log.same_as[index] = entry[2]
+
     def forget_all(self) -> None:
         """Write every tensor again when it comes by."""
         self._seen.clear()
@@ -262,6 +287,7 @@ class TensorWriter:
     def finish(self) -> None:
         """Leave the log complete, and let go of everything."""
         self.forget_all()
+        self._returned.clear()
         if self.log.read_pending is not None:
             self.pending.read()
             self.log.read_pending = None

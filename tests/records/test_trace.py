@@ -13,8 +13,8 @@ def test_the_frame_has_the_promised_columns_in_execution_order(doubling):
     frame = nnmagic.trace(doubling, torch.rand(2, 4)).to_frame()
 
     expected = (
-        "network iteration step call layer type depth input_shape output_shape dtype device "
-        "min max mean std zeros nan inf failed recomputed"
+        "network iteration step call layer type depth input_shape output_shape dtype "
+        "device min max mean std zeros nan inf failed recomputed sources"
     )
     assert list(frame.columns) == expected.split()
     assert frame.call.tolist() == [0, 1, 2, 3]
