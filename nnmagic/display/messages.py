@@ -150,28 +150,36 @@ class TensorContent(MeasuredContent):
 
 
 class ParameterContent(MeasuredContent):
-    """A parameter in a layer's panel."""
+    """A parameter in a layer's panel, as it is now, and its gradient in the run."""
 
     name: str
     count: int | None
     first: str
     flags: str
+    picture: PictureContent | None
+    gradient: MeasuredContent | None
+    gradient_norm: float | None
 
 
 class PanelContent(TypedDict):
-    """The panel of a row; `figures` are drawn after the outputs, as these are."""
+    """The panel of a row.
+
+    `shapes` says what goes in and comes out, `wrong` what is wrong, `facts` what else is known,
+    each with its name. `figures` are drawn after the outputs, as these are.
+    """
 
     title: str
     type: str
-    place: str
-    arguments: str
-    doc: str
+    shapes: str
+    wrong: list[str]
     notes: list[str]
     inputs: list[TensorContent]
     outputs: list[TensorContent]
     figures: list[TensorContent]
     parameters: list[ParameterContent]
     parameters_reason: str
+    doc: str
+    facts: list[tuple[str, str]]
 
 
 class PageMessage(SheetContent, total=False):

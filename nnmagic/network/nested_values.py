@@ -74,6 +74,26 @@ def tensors_of_call(
     return shape or None, tuple(tensors)
 
 
+def names_in(value: Any) -> tuple[str, ...]:
+    """Return what each tensor in a value is called there, in the order of the nesting.
+
+    Keys of mappings, fields of dataclasses and named tuples, positions in other tuples and lists,
+    joined by dots: ``("logits", "past.0")``; of a single tensor ``("",)``.
+    """
+    names: list[str] = []
+    _name(value, (), names, set())
+    return tuple(names)
+
+
+def _name(value: Any, path: tuple[str, ...], names: list[str], parents: set[int]) -> None:
+    if issubclass(type(value), torch.Tensor):
+        names.append(".".join(path))
+    elif id(value) not in parents and len(parents) <= DEEPEST:
+        for key, part in _parts(value):
+            own = str(key) if isinstance(key, str | int) else _key_text(key)
+            _name(part, (*path, own), names, parents | {id(value)})
+
+
 def _shapes(value: Any, tensors: list[torch.Tensor], parents: set[int]) -> Shape:
     kind = type(value)  # `isinstance` would ask the value for its class, which may raise
     if issubclass(kind, torch.Tensor):
@@ -121,6 +141,14 @@ def _key_text(key: Any) -> str:
     return text if len(text) <= LONGEST_KEY else f"{text[:LONGEST_KEY]}…"
 
 
+def _fields(value: Any) -> tuple[str, ...]:
+    """Return the names of the fields of a named tuple; torch's own have them elsewhere."""
+    kind = type(value)
+    if kind is tuple or not issubclass(kind, tuple):
+        return ()
+    return tuple(getattr(kind, "_fields", ()) or getattr(kind, "__match_args__", ()))
+
+
 def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
     """Return what a container holds, its leaves left out.
 
@@ -128,7 +156,7 @@ def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
     """
     try:
         if isinstance(value, tuple | list):
-            parts: Iterable[tuple[Any, Any]] = enumerate(value)
+            parts: Iterable[tuple[Any, Any]] = zip(_fields(value) or count(), value, strict=False)
         elif isinstance(value, Mapping):
             parts = value.items()
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):

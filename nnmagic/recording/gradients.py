@@ -65,15 +65,21 @@ class Gradients:
         self._hooks: dict[int, RemovableHandle] = {}
         self._noted: dict[int, ParameterGradient] = {}
 
-    def follow(self, tensor: torch.Tensor, index: int) -> None:
-        """Note the gradient of a tensor of the log when a backward comes by."""
+    def follow(self, tensor: torch.Tensor, index: int, series: int) -> None:
+        """Note the gradient of a tensor of the log when a backward comes by.
+
+        Args:
+            tensor: the tensor.
+            index: its number.
+            series: what the iteration that it is of is counted of.
+        """
         if index in self._hooks or not tensor.requires_grad:
             return
         if is_in_transform(tensor):
             return  # torch.func differentiates without hooks
 
         def note(gradient: torch.Tensor) -> None:
-            self.log.gradients[index] = self._add(gradient)
+            self.log.gradients[index] = self._add(gradient, series=series)
 
         self._hooks[index] = tensor.register_hook(note)
 
@@ -137,14 +143,16 @@ class Gradients:
             noted.number = self._add(gradient, noted.number)
             noted.mark = _mark_of(parameter)
 
-    def _add(self, gradient: torch.Tensor, number: int | None = None) -> int:
+    def _add(
+        self, gradient: torch.Tensor, number: int | None = None, series: int | None = None
+    ) -> int:
         """Write a gradient into the log, in place of the one of this number if it is like it."""
         tensors = self.log.tensors
         with self.log.lock:
             if number is not None and tensors.metadata_of(number) != metadata_of(gradient):
                 number = None
             unscaled = self.loss_scale.unscaled(gradient)
-            return self.tensors.write_alone(unscaled, written=number)
+            return self.tensors.write_alone(unscaled, series=series, written=number)
 
     def _number_of(self, parameter: torch.Tensor) -> int | None:
         """Return the number of a parameter's gradient in the log, which is written once."""

@@ -16,7 +16,12 @@ from nnmagic.network.failures import annotate, first_line, mismatch, mismatch_ou
 from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import has_hooks, is_initialised, opaque_kind, opaque_note
 from nnmagic.network.naming import Naming, Network
-from nnmagic.network.nested_values import tensors_in, tensors_of_call, tensors_side_by_side
+from nnmagic.network.nested_values import (
+    names_in,
+    tensors_in,
+    tensors_of_call,
+    tensors_side_by_side,
+)
 from nnmagic.network.places import CallingPlaces, raising_line
 from nnmagic.recording.gradients import Gradients
 from nnmagic.recording.iterations import Iterations
@@ -205,10 +210,13 @@ class Recorder:
             if not tensors:
                 nested, tensors = tensors_in(output)
             shape, indices = self._write(tensors, nested, series, new=new, scores=scores)
+            structure = self.log.layer[index], shape
+            if structure not in self.log.output_names:
+                self.log.output_names[structure] = names_in(output)
         self.log.finish(index, shape, indices)
         if self.gradients is not None:
             for tensor, number in zip(tensors, indices, strict=True):
-                self.gradients.follow(tensor, number)
+                self.gradients.follow(tensor, number, series)
         return tensors, indices
 
     def _write(

@@ -96,6 +96,8 @@ class TraceLog:
             parent is -1 outside every other call; calls of several threads may alternate, so that
             the depths alone do not tell it.
         inputs, outputs: for each call the numbers of the tensors.
+        output_names: by layer and shape of its output, what the tensors in it are called there,
+            of a layer that returned more than a tensor alone.
         series, begun: what iterations are counted of, and how many of each began, also those that
             are not recorded.
         roots, root_series, root_iteration: the calls that have no parent, and which iteration of
@@ -132,6 +134,7 @@ class TraceLog:
     inputs: list[tuple[int, ...]] = field(default_factory=list)
     output_shape: "array[int]" = field(default_factory=INDICES)
     outputs: list[tuple[int, ...]] = field(default_factory=list)
+    output_names: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)
     ended: bytearray = field(default_factory=bytearray)
     series: list[Series] = field(default_factory=list)
     begun: "array[int]" = field(default_factory=INDICES)

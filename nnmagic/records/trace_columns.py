@@ -9,6 +9,7 @@ from nnmagic.display import units
 from nnmagic.display.table import Column, Noted, TensorShape
 from nnmagic.records.call_log import FINISHED, Layer
 from nnmagic.records.columns import FLAGS, HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
+from nnmagic.records.findings import nonfinite
 from nnmagic.records.record import leading_rows
 from nnmagic.records.tensor import NO_TENSOR, NOTHING_KNOWN, Sample, Statistics, TensorRecord
 
@@ -88,6 +89,14 @@ class CallRow:
         if norm is None:
             return ", ".join([units.UNKNOWN, *(f"{name} none" for name in without)])
         return Noted(norm, f"{', '.join(without)} none") if without else norm
+
+    @property
+    def wrong(self) -> list[str]:
+        """What is wrong with the call, a sentence each; where it failed the failure says it."""
+        log, verdicts, call = self._step.log, self._step.verdicts, self.call
+        words = verdicts.flags(call, "") if call in verdicts.flagged else []
+        made = [nonfinite.origin(log, call)] if call in verdicts.producers else []
+        return [", ".join(words), *made] if words else made
 
     @property
     def flags(self) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 MODULES = (
-    *("format", "rows", "dom", "session", "colors", "pictures", "columns", "grid", "copying"),
-    *("popup", "splitter", "panel", "input", "widget"),
+    *("format", "rows", "dom", "session", "colors", "histogram", "written", "pictures"),
+    *("columns", "grid", "copying", "popup", "splitter", "panel", "input", "widget"),
 )
 
 

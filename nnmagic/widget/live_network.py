@@ -10,6 +10,7 @@ from nnmagic.recording.rerun import Rerun
 from nnmagic.structure.parameters import params
 from nnmagic.tensors.metadata import metadata_of
 from nnmagic.widget.panel import PARAMETERS_SHOWN, LayerDetails
+from nnmagic.widget.weight_pictures import weight_pictures
 
 MEASURED = 1 << 18
 """How many values of a parameter are measured for a panel, which is to open at once."""
@@ -58,13 +59,23 @@ def details_of(module: nn.Module) -> LayerDetails:
         arguments = " ".join(module.extra_repr().split())
     except Exception:  # noqa: BLE001 - the user's code may raise, and then has nothing to say
         arguments = ""
-    paragraph = (inspect.getdoc(type(module)) or "").partition("\n\n")[0]
-    plain = re.sub(r":\w+:`~?([^`]*)`", r"\1", paragraph)  # Sphinx's roles
-    first, stop, _ = " ".join(plain.split()).partition(". ")
     found = params(module, most=PARAMETERS_SHOWN + 1, at_most=MEASURED).rows
     return LayerDetails(
         arguments=arguments,
-        doc=first + stop.strip(),
+        doc=first_sentence(type(module)),
         parameters=found,
         reason="" if found else "no parameters",
+        weights=weight_pictures(module),
+        batch_first=getattr(module, "batch_first", None),
     )
+
+
+def first_sentence(kind: type) -> str:
+    """Return the first sentence of a class's own documentation; none is taken from its bases."""
+    written = kind.__dict__.get("__doc__")
+    if not isinstance(written, str) or written.startswith(f"{kind.__name__}("):  # a dataclass's
+        return ""
+    paragraph = inspect.cleandoc(written).partition("\n\n")[0]
+    plain = re.sub(r":\w+:`~?([^`]*)`", r"\1", paragraph)  # Sphinx's roles
+    first, stop, _ = " ".join(plain.split()).partition(". ")
+    return first + stop.strip()

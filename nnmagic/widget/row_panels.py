@@ -90,6 +90,7 @@ class RowPanels:
             scores=is_scores,
             classes=self.classes,
             loading=lambda *where: NOTHING if loader is None else loader.of(subject, *where),
+            wrong=subject.wrong,
         )
         module = None if live is None else live.layer(network, layer.name)
         add_attention(panel, panels, log, call, module)

@@ -2,13 +2,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { colorAt, mapEnds, oddness, placeOf, pooled } from "../../nnmagic/widget/static/colors.js";
-import { barsPath, layoutOf, trueIndex, valueAt } from "../../nnmagic/widget/static/pictures.js";
+import { barsPath, binText, commonLimits, heightOf } from "../../nnmagic/widget/static/histogram.js";
+import { layoutOf, trueIndex, valueAt } from "../../nnmagic/widget/static/pictures.js";
+import { writtenRows } from "../../nnmagic/widget/static/written.js";
 
 test("a diverging map is centred on zero", () => {
   const ends = mapEnds({ low: -1, high: 3, diverging: true });
   assert.deepEqual(ends, [-3, 3]);
   assert.equal(placeOf(0, ends), 0.5);
-  assert.deepEqual(colorAt(true, 0.5), [247, 247, 247]);
+  assert.deepEqual(colorAt("diverging", 0.5), [247, 247, 247]);
   assert.deepEqual(mapEnds({ low: 1, high: 3, diverging: false }), [1, 3]);
 });
 
@@ -33,10 +35,10 @@ test("tiles begin at their channel of the chosen item", () => {
 });
 
 test("every part of a picture fits its width, whatever the shape", () => {
-  for (const kind of ["bars", "matrix", "channels", "heads"]) {
+  for (const kind of ["bars", "matrix", "mask", "grey", "channels", "heads"]) {
     for (const shape of [[], [1], [7], [3, 500], [1, 1, 9], [2, 300, 3, 1]]) {
       for (const width of [120, 600]) {
-        const leading = shape.slice(0, Math.max(0, shape.length - { bars: 1, matrix: 2, channels: 3, heads: 3 }[kind])).map(() => 0);
+        const leading = shape.slice(0, Math.max(0, shape.length - ({ bars: 1, matrix: 2, mask: 2, grey: 2 }[kind] ?? 3))).map(() => 0);
         const { boxes, height } = layoutOf({ kind, shape, steps: shape.map(() => 1), axes: [] }, width, leading, 0);
         assert.ok(boxes.length > 0);
         for (const box of boxes) assert.ok(box.x + box.w <= width + 0.01 && box.y + box.h <= height + 0.01 && box.w > 0 && box.h > 0, `${kind} ${shape} ${width}`);
@@ -54,4 +56,53 @@ test("the index under the pointer is that of the whole tensor", () => {
 test("a histogram's path has a tick at zero and no bar for an empty bin", () => {
   assert.equal(barsPath([255, 0, 1], 0, 3, 1), "M6.5 0h1v16h-1zM0 16v-15h5v15zM14 16v-1h5v1z");
   assert.equal(barsPath([0, 0], 0, 2, -1), "");
+});
+
+const photo = { kind: "rgb", shape: [1, 3, 2, 2], steps: [1, 1, 1, 1], full: [1, 3, 2, 2], axes: ["batch", "channel", "row", "column"], values: Float32Array.from({ length: 12 }, (_, i) => i) };
+
+test("a photograph is one picture of three planes, and a kernel a tile of them", () => {
+  const { boxes, tiles } = layoutOf(photo, 300, [0], 0);
+  assert.equal(tiles, 1);
+  assert.equal(boxes[0].w, boxes[0].h);
+  assert.equal(valueAt(photo, 3), "batch 0, row 1, column 1: 3, 7, 11");
+  const kernels = layoutOf({ ...photo, kind: "kernels", shape: [5, 3, 2, 2] }, 300, [], 0);
+  assert.deepEqual(kernels.boxes.map((box) => box.start), [0, 12, 24, 36, 48]);
+});
+
+test("a picture keeps its proportions, also where its axes were sampled by other steps", () => {
+  const map = { kind: "channels", shape: [1, 1, 28, 14], steps: [1, 1, 1, 2], full: [1, 1, 28, 28], axes: [] };
+  for (const shape of [[1, 1, 28, 14], [1, 9, 28, 14]]) {
+    for (const width of [150, 300, 900]) {
+      for (const box of layoutOf({ ...map, shape }, width, [0], 0).boxes) assert.ok(Math.abs(box.w - box.h) < 0.01, `${shape} ${width}`);
+    }
+  }
+  const [weight] = layoutOf({ kind: "matrix", shape: [128, 112], steps: [4, 7], full: [512, 784], axes: [] }, 300, [], 0).boxes;
+  assert.ok(Math.abs(weight.w / weight.h - 784 / 512) < 0.01);
+});
+
+test("a mask reads as true and false", () => {
+  const mask = { kind: "mask", shape: [1, 2], steps: [1, 1], full: [1, 2], axes: ["query", "key"], values: Float32Array.of(1, 0) };
+  assert.deepEqual([0, 1].map((at) => valueAt(mask, at)), ["query 0, key 0: True", "query 0, key 1: False"]);
+});
+
+test("histograms share an axis only where none is squeezed to less than a fifth", () => {
+  assert.deepEqual(commonLimits([{ low: 0, high: 1 }, { low: -1, high: 3 }]), [-1, 3]);
+  assert.equal(commonLimits([{ low: 0, high: 1 }, { low: 0, high: 6 }]), null);
+  assert.equal(commonLimits([{ low: 0, high: 1 }, { low: 100, high: 101 }]), null);
+  assert.equal(commonLimits([{ low: 0, high: 1 }]), null);
+});
+
+test("a bin tells its limits and its count, and a logarithm lifts the rare", () => {
+  assert.equal(binText({ counts: [30, 10], low: 0, high: 1 }, 1), "0.500 … 1.000: 10 of 40 (25.0 %)");
+  assert.equal(heightOf(1, 100, false), 0.01);
+  assert.ok(heightOf(1, 100, true) > 0.1);
+  assert.equal(heightOf(100, 100, true), 1);
+});
+
+test("integers are written out in rows, and what is left out is said", () => {
+  assert.deepEqual(writtenRows({ shape: [2, 2], values: [1, 20, 300, 4] }), { lines: ["  1  20", "300   4"], left: "" });
+  const { lines, left } = writtenRows({ shape: [20, 1], values: Array(20).fill(16777217) });
+  assert.equal(lines.length, 16);
+  assert.equal(left, "the first 16 of 20 rows");
+  assert.deepEqual(lines[0], "16777217");
 });

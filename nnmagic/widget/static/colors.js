@@ -1,14 +1,21 @@
 // Colour maps that the colour-blind can read, and the pooling that lets nothing odd vanish.
 import { abs, clamped, floor, max, min, round } from "./format.js";
 
-const DIVERGING = [[20, 60, 130], [80, 150, 210], [247, 247, 247], [236, 145, 50], [140, 55, 0]];
-const SEQUENTIAL = [[68, 1, 84], [65, 68, 135], [42, 120, 142], [34, 168, 132], [122, 209, 81], [253, 231, 37]];
+const MAPS = {
+  diverging: [[20, 60, 130], [80, 150, 210], [247, 247, 247], [236, 145, 50], [140, 55, 0]],
+  sequential: [[68, 1, 84], [65, 68, 135], [42, 120, 142], [34, 168, 132], [122, 209, 81], [253, 231, 37]],
+  grey: [[0, 0, 0], [255, 255, 255]],
+  mask: [[225, 225, 225], [40, 105, 175]],
+};
 export const NAN_COLOR = [200, 0, 200];
 const INF_COLOR = [0, 0, 0];
 
-/** @param {boolean} diverging @param {number} t in 0..1 @returns {number[]} red, green, blue */
-export function colorAt(diverging, t) {
-  const anchors = diverging ? DIVERGING : SEQUENTIAL;
+/** @param {{kind: string, diverging: boolean}} picture @returns {string} the name of its colour map */
+export const mapOf = ({ kind, diverging }) => (kind in MAPS ? kind : diverging ? "diverging" : "sequential");
+
+/** @param {string} map its name @param {number} t in 0..1 @returns {number[]} red, green, blue */
+export function colorAt(map, t) {
+  const anchors = MAPS[map];
   const place = clamped(t, 0, 1) * (anchors.length - 1);
   const from = min(anchors.length - 2, floor(place));
   return anchors[from].map((low, i) => round(low + (place - from) * (anchors[from + 1][i] - low)));
@@ -16,21 +23,18 @@ export function colorAt(diverging, t) {
 
 /**
  * The map as 256 pixels, then those of Inf and NaN, as a canvas stores them.
- * @param {boolean} diverging @returns {Uint32Array}
+ * @param {string} map @returns {Uint32Array}
  */
-export function pixelTable(diverging) {
-  const colors = Array.from({ length: 256 }, (_, i) => colorAt(diverging, i / 255));
+export function pixelTable(map) {
+  const colors = Array.from({ length: 256 }, (_, i) => colorAt(map, i / 255));
   return new Uint32Array(Uint8Array.from([...colors, INF_COLOR, NAN_COLOR].flatMap((color) => [...color, 255])).buffer);
 }
 
 /** @param {number[]} color @returns {string} as CSS writes it */
 export const cssColor = (color) => `rgb(${color.join(",")})`;
 
-/** @param {boolean} diverging @returns {string} the map from left to right as a CSS gradient */
-export function gradient(diverging) {
-  const anchors = diverging ? DIVERGING : SEQUENTIAL;
-  return `linear-gradient(to right, ${anchors.map(cssColor).join(", ")})`;
-}
+/** @param {string} map @returns {string} the map from left to right as a CSS gradient */
+export const gradient = (map) => `linear-gradient(to right, ${MAPS[map].map(cssColor).join(", ")})`;
 
 /**
  * The ends of the colour map: a diverging one is centred on zero, whatever the limits.
@@ -56,20 +60,21 @@ export function oddness(value, [low, high]) {
   return value > high ? "above" : "below";
 }
 
-function weight(value) {
+/** @returns {number} what goes first: NaN before Inf before the largest absolute value */
+export function weight(value) {
   if (Number.isNaN(value)) return Infinity;
   return Number.isFinite(value) ? abs(value) : Number.MAX_VALUE;
 }
 
 /**
- * Choose for each cell of a smaller grid the value that stands for those it covers:
- * NaN before Inf before the largest absolute value.
+ * Choose for each cell of a smaller grid the value that stands for those it covers: the weightiest.
  * @param {ArrayLike<number>} values
  * @param {{start: number, rows: number, columns: number, rowStride: number}} area
  * @param {number} height rows of the smaller grid @param {number} width its columns
+ * @param {(i: number) => number} weigh
  * @returns {Int32Array} indices into values, row by row
  */
-export function pooled(values, { start, rows, columns, rowStride }, height, width) {
+export function pooled(values, { start, rows, columns, rowStride }, height, width, weigh = (i) => weight(values[i])) {
   const edges = (all, cells) => Array.from({ length: cells + 1 }, (_, edge) => floor((edge * all) / cells));
   const [tops, lefts] = [edges(rows, height), edges(columns, width)];
   const chosen = new Int32Array(height * width);
@@ -79,7 +84,7 @@ export function pooled(values, { start, rows, columns, rowStride }, height, widt
     for (let row = tops[y]; row < tops[y + 1]; row++) {
       for (let column = lefts[x]; column < lefts[x + 1]; column++) {
         const i = start + row * rowStride + column;
-        const own = weight(values[i]);
+        const own = weigh(i);
         if (own > most) [chosen[cell], most] = [i, own];
       }
     }

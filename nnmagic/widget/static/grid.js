@@ -3,7 +3,7 @@ import { ceil, clamped, floor, max, min } from "./format.js";
 import { DIMMED, FAILED, GROUP, STRONG, countsAsRow, foldedBelow, fullName, hasChildren, isFlagged, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
 import { PADDING, TREE_PADDING, cellTexts, fitted, measured } from "./columns.js";
 import { answerKey, element, inline, part, pressable } from "./dom.js";
-import { barsPath } from "./pictures.js";
+import { barsPath } from "./histogram.js";
 
 const ROW_HEIGHT = 24;
 const MOST_GRID_HEIGHT = 640;

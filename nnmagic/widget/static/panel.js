@@ -2,14 +2,16 @@
 import { count, numbers, percent, plural } from "./format.js";
 import { typed } from "./rows.js";
 import { NO_ANSWER, PATIENCE_MS, block, element, part, pressable } from "./dom.js";
-import { createPicture, histogramFigure, smallHistogram } from "./pictures.js";
+import { commonLimits, histogramFigure, smallHistogram } from "./histogram.js";
+import { createPicture } from "./pictures.js";
+import { createWritten } from "./written.js";
 
-const STATISTICS = ["min", "max", "mean", "std", "zeros", "nan", "inf"];
+const STATISTICS = ["min", "max", "mean", "std", "zeros", "nan", "inf", "norm"];
 
 /** @returns {string[]} a tensor's statistics as text, in the order of STATISTICS */
-export function statisticTexts({ min, max, mean, std, zeros, nan, inf }) {
+export function statisticTexts({ min, max, mean, std, zeros, nan, inf, norm }) {
   const of = (value, write) => write(value ?? NaN);
-  return [...numbers(min, max, mean, std), of(zeros, percent), of(nan, count), of(inf, count)];
+  return [...numbers(min, max, mean, std), of(zeros, percent), of(nan, count), of(inf, count), ...numbers(norm)];
 }
 
 /** @param {{uid: string, send: (message: object) => void, close: () => void}} options */
@@ -18,9 +20,11 @@ export function createPanel({ uid, send, close }) {
   const body = block("");
   const status = part("status", "nm-status");
   const closer = pressable("✕", "close-panel", close, { "aria-label": "close the panel", title: "close (Escape)" });
-  const el = element("section", { class: "nm-panel", role: "group", "aria-labelledby": title.id, tabindex: "-1", hidden: true, "data-nm": "panel" },
-    block("nm-panel-head", title, closer), status, body);
+  const shapes = inline("nm-shapes");
+  const el = element("section", { class: "nm-panel", role: "region", "aria-labelledby": title.id, tabindex: "-1", hidden: true, "data-nm": "panel" },
+    block("nm-panel-head", inline("nm-line", title, shapes), closer), status, body);
   let pictures = [];
+  let isLog = false;
   let memory = {};
   let timer = 0;
   let shownKey = null;
@@ -42,6 +46,16 @@ export function createPanel({ uid, send, close }) {
     timer = setTimeout(() => { status.textContent = NO_ANSWER; }, PATIENCE_MS);
   }
 
+  /** A picture of values, or the values written out; what is chosen in it is remembered by its place. */
+  function drawn(content, buffers, place, label) {
+    const isWritten = content.kind === "number" || content.kind === "ids";
+    const picture = { ...content, values: typed(buffers[content.buffer], isWritten ? Float64Array : Float32Array) };
+    memory[place] ??= {};
+    const made = isWritten ? createWritten(picture, label) : createPicture(picture, { id: `${uid}-${place}`, label, memory: memory[place] });
+    pictures.push(made);
+    return [...(content.caption ? [block("nm-quiet", content.caption)] : []), made.el];
+  }
+
   function tensor(record, buffers, side, i) {
     const place = `${side}-${i}`;
     const facts = [record.shape, record.dtype, record.device].filter(Boolean).join(" · ");
@@ -49,12 +63,7 @@ export function createPanel({ uid, send, close }) {
     if (record.caption) card.append(block("nm-quiet", record.caption));
     if (record.unknown) card.append(block("nm-quiet", record.unknown));
     if (record.picture) {
-      const picture = { ...record.picture, values: typed(buffers[record.picture.buffer], Float32Array) };
-      if (picture.caption) card.append(block("nm-quiet", picture.caption));
-      memory[place] ??= {};
-      const drawn = createPicture(picture, { id: `${uid}-${place}`, label: `${record.title} ${record.shape}`, memory: memory[place] });
-      pictures.push(drawn);
-      card.append(drawn.el);
+      card.append(...drawn(record.picture, buffers, place, `${record.title} ${record.shape}`));
     }
     const loader = (label, name, isNew) => pressable(label, `${name}-${place}`, (event) => {
       event.currentTarget.disabled = true;
@@ -67,24 +76,48 @@ export function createPanel({ uid, send, close }) {
     return card;
   }
 
-  const side = (heading, records, name, buffers) => block("nm-side", block("nm-part", heading),
-    ...(records.length ? records.map((record, i) => tensor(record, buffers, name, i)) : [block("nm-quiet", "no tensor")]));
+  const side = (heading, records, name, buffers) => (records.length
+    ? [block("nm-side", block("nm-part", heading), ...records.map((record, i) => tensor(record, buffers, name, i)))] : []);
+
+  /** The histograms side by side, and a switch for the logarithm of their counts. */
+  function distributions(records) {
+    const shown = records.filter((each) => each.histogram).map((each) => ({ name: each.title, ...each.histogram }));
+    if (!shown.length) return [];
+    const limits = commonLimits(shown);
+    const figures = block("nm-sides");
+    const draw = () => figures.replaceChildren(...shown.map((each, i) => histogramFigure(each, { limits, isLog, id: `${uid}-histogram-${i}` })));
+    const log = pressable("log counts", "log", () => {
+      isLog = !isLog;
+      log.setAttribute("aria-pressed", isLog);
+      draw();
+    }, { "aria-pressed": String(isLog) });
+    draw();
+    return [block("nm-part nm-line", "distributions", log, ...(limits ? [inline("nm-quiet", "on one axis")] : [])), figures];
+  }
 
   function statistics(records) {
     const head = element("tr", {}, element("td"), ...records.map((each) => element("th", { scope: "col" }, each.title)));
     const texts = records.map((each) => statisticTexts(each.stats ?? {}));
-    const lines = STATISTICS.map((name, line) => element("tr", {}, element("th", { scope: "row" }, name),
-      ...texts.map((text) => element("td", {}, text[line]))));
+    const lines = STATISTICS.flatMap((name, line) => (name !== "norm" || texts.some((text) => text[line])
+      ? [element("tr", {}, element("th", { scope: "row" }, name), ...texts.map((text) => element("td", {}, text[line])))] : []));
     return block("nm-wide", element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines)));
   }
 
-  function parameter(record) {
+  function gradientOf(record) {
+    if (!record.gradient) return [];
+    return [block("", inline("nm-quiet", `gradient norm ${numbers(record.gradient_norm)[0]} `),
+      ...(record.gradient.histogram ? [smallHistogram(record.gradient.histogram)] : []))];
+  }
+
+  function parameter(record, buffers) {
     const [low, high, mean, std] = statisticTexts(record.stats ?? {});
     const said = mean ? `${[mean, std].filter(Boolean).join(" ± ")}, ${low} … ${high}` : "";
     return element("li", {}, block("", element("b", {}, record.name), ` ${record.shape} · ${count(record.count)} `,
       ...(record.histogram ? [smallHistogram(record.histogram)] : [])),
     ...[said, record.first].filter(Boolean).map((text) => block("nm-quiet nm-code", text)),
-    ...(record.flags ? [block("nm-flag-text", `⚠ ${record.flags}`)] : []));
+    block("nm-quiet", record.flags),
+    ...gradientOf(record),
+    ...(record.picture ? drawn(record.picture, buffers, `weight-${record.name}`, `${record.name} ${record.shape}`) : []));
   }
 
   function empty() {
@@ -101,20 +134,20 @@ export function createPanel({ uid, send, close }) {
     status.textContent = "";
     pictures = [];
     title.textContent = [panel.title, panel.type].filter(Boolean).join(" · ");
-    const parts = [];
-    const line = (text, look = "nm-quiet") => { if (text) parts.push(block(look, text)); };
-    line(panel.doc);
-    line(panel.arguments, "nm-quiet nm-code");
-    for (const text of [panel.place, ...panel.notes]) line(text);
-    parts.push(block("nm-sides", side("before", panel.inputs, "input", buffers), side("after", panel.outputs, "output", buffers)));
+    shapes.textContent = panel.shapes;
+    const tensors = [...panel.inputs, ...panel.outputs, ...panel.figures].filter((each) => each.stats && Object.keys(each.stats).length);
+    const parts = [...panel.wrong.map((text) => block("nm-flag-text", `⚠ ${text}`)), ...panel.notes.map((text) => block("nm-quiet", text))];
+    const sides = [...side("in", panel.inputs, "input", buffers), ...side("out", panel.outputs, "output", buffers)];
+    if (sides.length) parts.push(block("nm-sides", ...sides));
     if (panel.figures.length) parts.push(block("nm-sides", ...panel.figures.map((record, i) => tensor(record, buffers, "figure", i))));
-    const both = [...panel.inputs, ...panel.outputs];
-    const histograms = [panel.inputs, panel.outputs].flatMap((records) => records.filter((each) => each.histogram).slice(0, 1))
-      .map((each) => ({ name: each.title, ...each.histogram }));
-    if (histograms.length) parts.push(block("nm-part", "histograms"), histogramFigure(histograms));
-    if (both.some((each) => each.stats)) parts.push(block("nm-part", "statistics"), statistics(both));
-    if (panel.parameters.length) parts.push(block("nm-part", "parameters"), element("ul", {}, ...panel.parameters.map(parameter)));
-    else line(panel.parameters_reason);
+    parts.push(...distributions(tensors));
+    if (tensors.length) parts.push(statistics(tensors));
+    if (panel.parameters.length) {
+      parts.push(block("nm-part", "weights as they are now"), element("ul", {}, ...panel.parameters.map((record) => parameter(record, buffers))));
+    }
+    if (panel.parameters_reason) parts.push(block("nm-quiet", panel.parameters_reason));
+    const facts = panel.facts.flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]);
+    if (panel.doc || facts.length) parts.push(block("nm-part", "about"), ...(panel.doc ? [block("", panel.doc)] : []), element("dl", {}, ...facts));
     body.replaceChildren(...parts);
     draw(true);
     el.scrollTop = top;
@@ -132,6 +165,7 @@ export function createPanel({ uid, send, close }) {
       if (key !== shownKey) {
         memory = {};
         title.textContent = name;
+        shapes.textContent = "";
         empty();
         el.scrollTop = 0;
       }

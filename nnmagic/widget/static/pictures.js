@@ -1,7 +1,7 @@
-// Pictures of values: bars, matrices, tiles of channels or heads, and histograms.
+// Pictures of values: bars, matrices, photographs, tiles of channels, heads or kernels.
 import { abs, ceil, clamped, floor, indexText, max, min, numbers, round, valueText, withCommas } from "./format.js";
 import { answerKey, block, element, inline, slider } from "./dom.js";
-import { NAN_COLOR, colorAt, cssColor, gradient, mapEnds, oddness, pixelTable, placeOf, pooled } from "./colors.js";
+import { NAN_COLOR, colorAt, cssColor, gradient, mapEnds, mapOf, oddness, pixelTable, placeOf, pooled, weight } from "./colors.js";
 
 const GLYPHS = { nan: "×", "+inf": "+", "-inf": "−", above: "▴", below: "▾" };
 const MOST_HEIGHT = 330;
@@ -12,24 +12,14 @@ const BAR_ROW = 19;
 const MOST_BAR_ROWS = 20;
 const FONT = "11px sans-serif";
 
-/**
- * The outline of bars as the data of one SVG path, 16 high, a thin tick where zero lies.
- * @param {ArrayLike<number>} bins 0..255 @param {number} start @param {number} length
- * @param {number} zero how many bins are left of zero, -1: none
- */
-export function barsPath(bins, start, length, zero) {
-  let path = zero >= 0 ? `M${6 * zero + 0.5} 0h1v16h-1z` : "";
-  for (let bin = 0; bin < length; bin++) {
-    const full = bins[start + bin];
-    if (!full) continue;
-    const height = max(1, round((full * 15) / 255));
-    path += `M${6 * bin + (zero >= 0 && bin >= zero ? 2 : 0)} 16v-${height}h5v${height}z`;
-  }
-  return path;
-}
-
 /** How many of the last axes a kind of picture draws; the axes before get a slider each. */
-export const drawnAxes = ({ kind, shape }) => min(shape.length, { bars: 1, matrix: 2 }[kind] ?? 3);
+export const drawnAxes = ({ kind, shape }) => min(shape.length, { bars: 1, matrix: 2, mask: 2, grey: 2, kernels: 4 }[kind] ?? 3);
+
+/** Whether three planes are one picture, in red, green and blue. */
+const isColored = (kind) => kind === "rgb" || kind === "kernels";
+
+/** The axis along which the tiles lie, counted from the last. */
+const tileAxisOf = (kind) => (kind === "kernels" ? 4 : 3);
 
 /**
  * Where the parts of a picture go.
@@ -40,7 +30,9 @@ export const drawnAxes = ({ kind, shape }) => min(shape.length, { bars: 1, matri
  */
 export function layoutOf(picture, width, leading, first) {
   const { kind, shape, steps } = picture;
-  const [tiles, rows, columns] = [3, 2, 1].map((back) => (back > drawnAxes(picture) ? 1 : shape.at(-back)));
+  const sizeOf = (back) => (back > drawnAxes(picture) ? 1 : shape.at(-back));
+  const [rows, columns] = [sizeOf(2), sizeOf(1)];
+  const tiles = kind === "rgb" ? 1 : sizeOf(tileAxisOf(kind));
   const start = shape.reduce((sum, length, axis) => sum * length + (leading[axis] ?? 0), 0);
   const area = { start, rows, columns, rowStride: columns, title: "", x: 0, y: 0, w: width };
   const single = (h, changes) => ({ boxes: [{ ...area, h, ...changes }], height: h, tiles: 1, fit: 1 });
@@ -48,25 +40,29 @@ export function layoutOf(picture, width, leading, first) {
     if (columns > MOST_BAR_ROWS) return single(120);
     return single(columns * BAR_ROW, { rows: columns, columns: 1, rowStride: 1 });
   }
+  // Of every second row and every fourth column a cell is twice as wide as high.
+  const [tall, wide] = [rows * (rows > 1 ? steps.at(-2) : 1), columns * (steps.at(-1) ?? 1)];
   if (tiles === 1) {
-    const isMatrix = kind === "matrix";
-    // A matrix may be stretched until it can be seen; an image keeps its proportions.
-    const cell = min(isMatrix ? 40 : 12, width / columns, isMatrix ? 40 : MOST_HEIGHT / rows);
-    const [w, h] = [cell * columns, cell * rows];
+    const isMatrix = kind === "matrix" || kind === "mask";
+    const scale = min((isMatrix ? 40 : 12) * min(tall / rows, wide / columns), width / wide, MOST_HEIGHT / tall);
+    const [w, h] = [scale * wide, scale * tall];
+    // What is very long or very wide is stretched until it can be seen.
     return isMatrix ? single(clamped(h, min(28 * rows, 56), MOST_HEIGHT), { w: max(w, min(width, 160)) }) : single(h, { w });
   }
-  const [wanted, most] = kind === "heads" ? [110, 180] : [clamped(columns, 52, 90), 110];
+  const [wanted, most] = kind === "heads" ? [110, 180] : kind === "kernels" ? [46, 110] : [clamped(columns, 52, 90), 110];
   const across = clamped(floor((width + TILE_GAP) / (wanted + TILE_GAP)), 1, tiles);
-  const w = min(most, (width + TILE_GAP) / across - TILE_GAP);
-  const h = clamped((w * rows) / columns, 12, MOST_HEIGHT - TILE_TITLE);
+  const widest = min(most, (width + TILE_GAP) / across - TILE_GAP);
+  const h = clamped((widest * tall) / wide, 12, MOST_HEIGHT - TILE_TITLE);
+  const w = min(widest, max(12, (h * wide) / tall));
   const pitch = h + TILE_TITLE + TILE_GAP;
   const fit = min(tiles, across * max(1, floor((MOST_HEIGHT + TILE_GAP) / pitch)));
+  const planes = isColored(kind) ? 3 : 1;
   const boxes = Array.from({ length: fit }, (_, i) => {
     const tile = min(first, tiles - fit) + i;
     return {
       ...area,
-      start: start + tile * rows * columns,
-      title: String(tile * (steps.at(-3) ?? 1)),
+      start: start + tile * planes * rows * columns,
+      title: String(tile * (steps.at(-tileAxisOf(kind)) ?? 1)),
       x: (i % across) * (w + TILE_GAP),
       y: floor(i / across) * pitch + TILE_TITLE,
       w,
@@ -86,19 +82,43 @@ export function trueIndex({ shape, steps }, flat) {
   return index;
 }
 
+/** @returns {number[]} how far the values of a cell lie behind it: one, or its red, green and blue */
+function planesOf({ kind, shape }) {
+  const plane = shape.at(-1) * shape.at(-2);
+  return isColored(kind) ? [0, plane, 2 * plane] : [0];
+}
+
 /** @returns {string} a value, where it stands and what it is called */
 export function valueAt(picture, flat) {
-  const name = picture.names?.[flat % picture.shape.at(-1)];
-  const place = indexText(picture.axes, trueIndex(picture, flat));
-  return [[name, place].filter(Boolean).join(", "), valueText(picture.values[flat])].filter(Boolean).join(": ");
+  const { kind, values, names, shape } = picture;
+  const [axes, index] = [[...picture.axes], trueIndex(picture, flat)];
+  if (isColored(kind)) for (const each of [axes, index]) each.splice(-3, 1);
+  const text = kind === "mask" ? (values[flat] ? "True" : "False") : planesOf(picture).map((i) => valueText(values[flat + i])).join(", ");
+  const name = names?.[flat % shape.at(-1)];
+  return [[name, indexText(axes, index)].filter(Boolean).join(", "), text].filter(Boolean).join(": ");
 }
 
 /** The ends of what a picture tells apart; bars, which have no colours to spare, reach to every value. */
 function endsOfPicture(picture) {
+  if (picture.kind === "mask") return [0, 1];
   if (picture.kind !== "bars") return mapEnds(picture);
   let [low, high] = [0, 0];
   for (const value of picture.values) if (Number.isFinite(value)) [low, high] = [min(low, value), max(high, value)];
   return [low, high];
+}
+
+/** What the colours mean: the ends of the map, or what is true and false. */
+function legend(picture, ends, map) {
+  const { kind, shape, values } = picture;
+  const [low, high] = numbers(...ends);
+  if (kind === "bars" && shape.at(-1) <= MOST_BAR_ROWS) return [];
+  if (kind === "bars") return [block("nm-limits", `${low} … ${high}`)];
+  if (kind === "rgb") return [block("nm-limits", `${low} is black, ${high} is white`)];
+  const bar = inline("nm-colorbar");
+  bar.style.background = gradient(map);
+  if (kind !== "mask") return kind === "kernels" ? [block("nm-limits", `${low} … ${high} in red, green and blue`)] : [block("nm-limits", low, bar, high)];
+  const trues = values.reduce((sum, value) => sum + (value ? 1 : 0), 0);
+  return [block("nm-limits", "False", bar, `True: ${withCommas(trues)} of ${withCommas(values.length)}`)];
 }
 
 /** Which odd values there are, and how many, as a legend. */
@@ -127,20 +147,33 @@ function drawGlyph(context, odd, x, y, height) {
 }
 
 /** Draw the cells of a box, and remember in it how they were pooled. */
-function drawCells(context, { values }, box, ends, ratio, table) {
+function drawCells(context, picture, box, ends, ratio, table) {
+  const { values, kind } = picture;
+  const planes = planesOf(picture);
   box.across = clamped(round(box.w * ratio), 1, box.columns);
   box.down = clamped(round(box.h * ratio), 1, box.rows);
-  box.chosen = pooled(values, box, box.down, box.across);
+  // Of a photograph the brightest value would be none: only what is odd goes first.
+  const oddFirst = (i) => {
+    for (const plane of planes) if (!Number.isFinite(values[i + plane])) return weight(values[i + plane]);
+    return 0;
+  };
+  box.chosen = pooled(values, box, box.down, box.across, planes.length > 1 || kind === "grey" ? oddFirst : undefined);
   const image = new ImageData(box.across, box.down);
   const pixels = new Uint32Array(image.data.buffer);
   const [cellWidth, cellHeight] = [box.w / box.across, box.h / box.down];
   const glyph = min(14, cellWidth, cellHeight);
   const marks = [];
   for (let i = 0; i < pixels.length; i++) {
-    const value = values[box.chosen[i]];
-    const odd = oddness(value, ends);
-    pixels[i] = table[odd === "nan" ? 257 : odd.endsWith("inf") ? 256 : round(255 * placeOf(value, ends))];
-    if (odd && (glyph >= 8 || (!Number.isFinite(value) && marks.length < MOST_MARKS))) marks.push([odd, i]);
+    let [odd, color] = ["", 0xff000000];
+    for (const [at, plane] of planes.entries()) {
+      const value = values[box.chosen[i] + plane];
+      const byte = round(255 * placeOf(value, ends));
+      odd ||= oddness(value, ends);
+      color = planes.length > 1 ? color | (byte << (8 * at)) : table[byte];
+    }
+    const isFinite = odd !== "nan" && !odd.endsWith("inf");
+    pixels[i] = isFinite ? color : table[odd === "nan" ? 257 : 256];
+    if (odd && (glyph >= 8 || (!isFinite && marks.length < MOST_MARKS))) marks.push([odd, i]);
   }
   const canvas = element("canvas", { width: box.across, height: box.down });
   canvas.getContext("2d").putImageData(image, 0, 0);
@@ -169,7 +202,7 @@ function drawBars(context, picture, box, ends, color) {
     const odd = oddness(value, ends);
     const end = odd === "nan" ? long : placeOf(value, ends) * long;
     const [from, length] = [min(zero, end), max(1, abs(end - zero))];
-    context.fillStyle = cssColor(odd === "nan" ? NAN_COLOR : colorAt(true, value < 0 ? 0.2 : 0.85));
+    context.fillStyle = cssColor(odd === "nan" ? NAN_COLOR : colorAt("diverging", value < 0 ? 0.2 : 0.85));
     if (!isList) {
       context.fillRect(i * step, box.h - from - length, max(1, step - (step > 4 ? 1 : 0)), length);
       if (odd) drawGlyph(context, odd, (i + 0.5) * step, 8, 11);
@@ -196,8 +229,9 @@ function drawBars(context, picture, box, ends, color) {
 export function createPicture(picture, { id, label, memory }) {
   const { shape, steps, full, axes, kind } = picture;
   const ends = endsOfPicture(picture);
-  const table = pixelTable(picture.diverging);
-  const tileAxis = shape.length - 3;
+  const map = mapOf(picture);
+  const table = pixelTable(map);
+  const tileAxis = shape.length - tileAxisOf(kind);
   memory.leading = shape.slice(0, shape.length - drawnAxes(picture)).map((length, axis) => min(memory.leading?.[axis] ?? 0, length - 1));
   memory.first ??= 0;
   const says = element("output", { class: "nm-readout" });
@@ -226,12 +260,7 @@ export function createPicture(picture, { id, label, memory }) {
       change: (i) => { memory.leading[axis] = i; draw(true); },
     });
   }
-  if (kind !== "bars" || shape.at(-1) > MOST_BAR_ROWS) {
-    const [low, high] = numbers(...ends);
-    const bar = inline("nm-colorbar");
-    bar.style.background = gradient(picture.diverging);
-    el.append(block("nm-limits", ...(kind === "bars" ? [`${low} … ${high}`] : [low, bar, high])));
-  }
+  el.append(...legend(picture, ends, map));
   el.append(block("", oddText(picture.values, ends)), says);
   point(null);
 
@@ -311,54 +340,4 @@ export function createPicture(picture, { id, label, memory }) {
     ArrowDown: () => move(0, 1),
   }));
   return { el, draw };
-}
-
-/**
- * Histograms over one common axis: the first of two a line, the other filled.
- * @param {{name: string, counts: number[], low: number, high: number, of: string}[]} histograms
- * @returns {HTMLElement}
- */
-export function histogramFigure(histograms) {
-  const [width, height] = [320, 84];
-  let low = min(...histograms.map((each) => each.low));
-  let high = max(...histograms.map((each) => each.high));
-  if (!(high > low)) [low, high] = [low - 0.5, high + 0.5];
-  const x = (value) => (((value - low) / (high - low)) * width).toFixed(1);
-  const path = (look, d) => element("path", { class: look, d, "vector-effect": "non-scaling-stroke" });
-  const svg = element("svg", { class: "nm-hist", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
-    "aria-label": `histogram of ${histograms.map((each) => each.name).join(" and ")}` });
-  const legend = block("nm-legend");
-  for (const [i, { name, counts, low: from, high: to, of }] of histograms.entries()) {
-    // Where all values are one, they stand in one narrow bar.
-    const half = (high - low) / 64;
-    const [left, right, bins] = to > from ? [from, to, counts] : [from - half, from + half, [1]];
-    const most = max(1, ...bins);
-    const edge = (bin) => x(left + ((right - left) * bin) / bins.length);
-    const outline = bins.map((n, bin) => {
-      const y = (height - (n ? max(1.5, (n / most) * (height - 4)) : 0)).toFixed(1);
-      return `L${edge(bin)} ${y}L${edge(bin + 1)} ${y}`;
-    });
-    const look = `nm-hist-${histograms.length > 1 && i === 0 ? "before" : "after"}`;
-    svg.append(path(look, `M${x(left)} ${height}${outline.join("")}L${x(right)} ${height}z`));
-    legend.append(inline("", inline(`nm-swatch ${look}`), ` ${[name, of].filter(Boolean).join(": ")}`));
-  }
-  const axis = block("nm-limits nm-axis", ...numbers(low, high).map((text) => inline("", text)));
-  if (low < 0 && high > 0) {
-    svg.append(path("nm-zero", `M${x(0)} 0V${height}`));
-    const share = x(0) / width;
-    if (share > 0.2 && share < 0.8) {
-      const zero = inline("nm-axis-zero", "0");
-      zero.style.left = `${100 * share}%`;
-      axis.append(zero);
-    }
-  }
-  return block("", svg, axis, legend);
-}
-
-/** @returns {SVGElement} a parameter's histogram as small as in a row of the table */
-export function smallHistogram({ counts, low, high }) {
-  const most = max(1, ...counts);
-  const zero = low < 0 && high > 0 ? round((-low / (high - low)) * counts.length) : -1;
-  return element("svg", { class: "nm-small-hist", viewBox: `0 0 ${6 * counts.length + 2} 16`, preserveAspectRatio: "none", "aria-hidden": "true" },
-    element("path", { d: barsPath(counts.map((n) => (255 * n) / most), 0, counts.length, zero) }));
 }

@@ -1,0 +1,201 @@
+"""What the axes of a tensor are called, by the layers that made it or took it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from nnmagic.records.call_log import TraceLog
+from nnmagic.widget.tensor_names import STATES, input_names, output_names
+
+SPATIAL = {1: ("position",), 2: ("row", "column"), 3: ("depth", "row", "column")}
+
+OVER_SPACE = re.compile(r"(?:[a-z]|_)([123])d(?:_[a-z_]*)?$")
+"""Layers and functions over channels and space: `Conv2d`, `max_pool2d`; not a GPT-2's `Conv1D`."""
+
+WITHOUT_SPACE = ("BatchNorm1d", "InstanceNorm1d")
+FEATURES_LAST = frozenset(
+    ("Linear", "LayerNorm", "RMSNorm", "Embedding", "Conv1D", "linear", "layer_norm", "embedding")
+)
+RECURRENT = ("LSTM", "GRU", "RNN")
+MOVES = ("transpose", "permute", "reshape", "view", "flatten", "swapaxes", "movedim")
+
+OF_OUTPUTS = {
+    "boxes": ("box", "corner"),
+    "scores": ("box",),
+    "labels": ("box",),
+    "masks": ("box", "channel", "row", "column"),
+    "keypoints": ("box", "keypoint", "x, y, visible"),
+}
+"""The axes of what torchvision's detectors return, by name."""
+
+MOST_HOPS = 32
+
+
+class Use(NamedTuple):
+    """A call that got or returned a tensor, and what the tensor is called there."""
+
+    call: int
+    side: str
+    name: str
+
+
+class Axes:
+    """Names the axes of the tensors of one root call.
+
+    Args:
+        log: the columns of the run.
+        call: a call of it; what is said of it is said of the root call around it.
+        batch_first: whether the layer of the call takes the batch as the first axis; None where
+            it does not say.
+    """
+
+    def __init__(self, log: TraceLog, call: int, batch_first: bool | None = None) -> None:
+        self.log, self.call, self.batch_first = log, call, batch_first
+        self.uses: dict[int, list[Use]] = {}
+        self.parents: set[int] = set()
+        for each in self._calls():
+            self.parents.add(log.parent[each])
+            sides = (
+                ("input", log.inputs[each], input_names(log, each)),
+                ("output", log.outputs[each], output_names(log, each)),
+            )
+            for side, tensors, names in sides:
+                for tensor, name in zip(tensors, names, strict=True):
+                    self.uses.setdefault(tensor, []).append(Use(each, side, name))
+
+    def of(self, tensor: int) -> tuple[str, ...]:
+        """Return the names of a tensor's axes, of a scalar none."""
+        shape = self._shape(tensor)
+        seen, pending = {tensor}, [tensor]
+        while pending and len(seen) < MOST_HOPS:
+            uses = self.uses.get(pending.pop(0), [])
+            for use in sorted(uses, key=lambda each: each.call != self.call):
+                told = self._told(use, shape)
+                if told is not None and len(told) == len(shape):
+                    return told
+                found = [each for each in self._same_axes(use, shape) if each not in seen]
+                seen.update(found)
+                pending += found
+        dtype = self.log.tensors.metadata_of(tensor).dtype
+        return likely_axes(shape, is_integer=dtype.startswith(("int", "uint")))
+
+    def _calls(self) -> range:
+        """Return the calls of the root call."""
+        log, root = self.log, self.call
+        while log.parent[root] >= 0:
+            root = log.parent[root]
+        end = next((each for each in log.roots if each > root), len(log))
+        return range(root, end)
+
+    def _type(self, call: int) -> str:
+        """Return the class of a call's layer, or the name of a function without its home."""
+        return self.log.layer_of(call).type.rpartition(".")[2]
+
+    def _shape(self, tensor: int) -> tuple[int, ...]:
+        shape = self.log.tensors.metadata_of(tensor).shape
+        return tuple(size or 0 for size in shape)
+
+    def _same_axes(self, use: Use, shape: tuple[int, ...]) -> Iterator[int]:
+        """Yield what a leaf call got and returned in the same shape, as an activation does."""
+        log, call = self.log, use.call
+        kind = self._type(call)
+        if call in self.parents or any(word in kind for word in MOVES):
+            return
+        for tensor in (*log.inputs[call], *log.outputs[call]):
+            if self._shape(tensor) == shape:
+                yield tensor
+
+    def _told(self, use: Use, shape: tuple[int, ...]) -> tuple[str, ...] | None:
+        """Return what a call says of the axes of a tensor that it got or returned."""
+        kind, rank = self._type(use.call), len(shape)
+        if use.side == "output" and use.name in OF_OUTPUTS:
+            return OF_OUTPUTS[use.name]
+        if kind in RECURRENT:
+            return self._of_recurrent(use, rank)
+        if kind == "MultiheadAttention":
+            return self._of_attention(use, rank)
+        if kind in ("Softmax", "softmax", "Dropout") and rank == 4 and shape[-1] == shape[-2]:
+            return ("batch", "head", "query", "key")
+        if kind in ("Embedding", "embedding") and use.side == "input":
+            return (("batch",) if rank == 2 else ()) + ("position",)
+        if kind in FEATURES_LAST:
+            return features_last(rank)
+        over_space = OVER_SPACE.search(kind)
+        if over_space is None:
+            return None
+        spatial = SPATIAL[int(over_space[1])]
+        if kind in WITHOUT_SPACE and rank == 2:
+            return ("batch", "channel")
+        own = ("channel", *spatial)
+        return ("batch", *own) if rank == len(own) + 1 else own
+
+    def _of_recurrent(self, use: Use, rank: int) -> tuple[str, ...]:
+        if use.name in STATES:
+            return (
+                ("layer × direction", "batch", "feature")
+                if rank == 3
+                else (
+                    "layer × direction",
+                    "feature",
+                )
+            )
+        if rank != 3:
+            return ("position", "feature")
+        states = [shape for name, shape in self._outputs(use.call) if name in STATES]
+        batch = states[0][1] if states and len(states[0]) == 3 else None
+        (given, *_) = self.log.inputs[use.call]
+        return self._sequence(use.call, self._shape(given), batch)
+
+    def _of_attention(self, use: Use, rank: int) -> tuple[str, ...] | None:
+        (given, *_) = self.log.inputs[use.call]
+        shape = self._shape(given)
+        if use.name == "weights":
+            batch = ("batch",) if len(shape) == 3 else ()
+            heads = ("head",) if rank == len(batch) + 3 else ()
+            return (*batch, *heads, "query", "key")
+        if use.name not in ("query", "key", "value", "output") or rank != 3:
+            return ("position", "feature") if rank == 2 else None
+        weights = [found for name, found in self._outputs(use.call) if name == "weights"]
+        return self._sequence(use.call, shape, weights[0][0] if weights else None)
+
+    def _outputs(self, call: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        tensors = self.log.outputs[call]
+        for name, tensor in zip(output_names(self.log, call), tensors, strict=True):
+            yield name, self._shape(tensor)
+
+    def _sequence(self, call: int, shape: Sequence[int], batch: int | None) -> tuple[str, ...]:
+        """Return the axes of a batch of sequences, which stands first or second."""
+        first = self.batch_first if call == self.call else None
+        if first is None and batch is not None and shape[0] != shape[1]:
+            first = shape[0] == batch
+        if first is None:
+            return ("axis 0", "axis 1", "feature")
+        return ("batch", "position", "feature") if first else ("position", "batch", "feature")
+
+
+def features_last(rank: int) -> tuple[str, ...]:
+    """Return the axes of what a layer takes that works on the last axis alone."""
+    if rank > 3:
+        return ("batch", *(f"axis {i}" for i in range(1, rank - 1)), "feature")
+    return (
+        ("batch", "position", "feature")[:rank] if rank == 3 else ("batch", "feature")[2 - rank :]
+    )
+
+
+def likely_axes(shape: Sequence[int], *, is_integer: bool = False) -> tuple[str, ...]:
+    """Return the usual axes of a tensor of this shape, where nothing tells more."""
+    rank = len(shape)
+    if rank <= 1:
+        return ("index",)[:rank]
+    if rank == 2:
+        return ("batch", "position" if is_integer else "feature")
+    if rank == 3 and min(shape[1:]) >= 8:
+        if shape[0] == 3 and min(shape[1:]) >= 16:
+            return ("channel", "row", "column")
+        if shape[1] == shape[2]:
+            return ("batch", "row", "column")
+    if rank == 3:
+        return ("batch", "position", "feature")
+    if rank <= 5:
+        return ("batch", "channel", *SPATIAL[rank - 2])
+    return tuple(f"axis {i}" for i in range(rank))

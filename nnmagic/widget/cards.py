@@ -1,0 +1,241 @@
+"""The cards of a panel: a tensor or a parameter as a picture, a histogram and numbers."""
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from nnmagic.display import messages, units
+from nnmagic.records.histograms import binned, values_of
+from nnmagic.records.params import ParameterRecord
+from nnmagic.records.record import leading_rows
+from nnmagic.records.tensor import STATISTICS, Picture, Sample, TensorRecord
+from nnmagic.widget.loading import MOST_VALUES, NOTHING, Loading
+from nnmagic.widget.pictures import PHOTOS, WRITTEN_OUT, kind_of, limits, photo_limits
+from nnmagic.widget.weight_pictures import WeightPicture
+
+BINS = 32
+
+ONE_OF = {"batch": "item"}
+"""What one of an axis is called."""
+
+
+class CardMaker:
+    """Packs the cards of tensors, and the arrays that their pictures point to.
+
+    Attributes:
+        buffers: those arrays, as bytes.
+    """
+
+    def __init__(self) -> None:
+        self.buffers: list[bytes] = []
+
+    def tensor(
+        self,
+        record: TensorRecord,
+        *,
+        title: str,
+        axes: Sequence[str],
+        place: int = 0,
+        scores: bool = False,
+        photo: bool = False,
+        classes: Sequence[str] = (),
+        loading: Loading = NOTHING,
+        with_norm: bool = False,
+    ) -> messages.TensorContent:
+        """Return a tensor's numbers, its histogram and its picture."""
+        kind = kind_of(record, axes, scores=scores, photo=photo)
+        drawn = self._picture(record, kind, axes, classes, loading)
+        source = _source(record, loading)
+        shown = 0 if source is None else source.sample.numel
+        measured = _measured(record, None if loading.is_new_run else loading.values)
+        if with_norm:
+            measured["stats"]["norm"] = record.norm
+        return {
+            **measured,
+            "title": title,
+            "caption": "",
+            "place": place,
+            "dtype": record.dtype,
+            "device": record.device if record.device != "cpu" else "",
+            "numel": record.numel,
+            "unknown": record.unknown,
+            "picture": drawn,
+            "loadable": loading.can_load and shown < min(record.numel, MOST_VALUES),
+            "offers_new_run": loading.offers_new_run and shown < record.numel,
+            "reason": loading.reason if shown < record.numel else "",
+        }
+
+    def parameter(
+        self,
+        record: ParameterRecord,
+        weight: WeightPicture | None = None,
+        gradient: TensorRecord | None = None,
+    ) -> messages.ParameterContent:
+        """Return a parameter's numbers, its histogram, its picture and its gradient's numbers."""
+        tensor = record.tensor
+        rows = leading_rows(tensor.values, tensor.shape, 1)
+        flags = (
+            "" if record.trainable else "frozen",
+            f"measured on {tensor.measured:,} of its values" if tensor.measured else "",
+            f"= {record.tied_to}" if record.tied_to else "",
+        )
+        return {
+            **_measured(tensor),
+            "name": record.name,
+            "shape": units.shape(record.shape),  # of a lazy one there is none
+            "count": record.count,
+            "first": rows[0] if rows and weight is None else "",
+            "flags": ", ".join(filter(None, flags)),
+            "picture": None if weight is None else self._weight(weight),
+            "gradient": None if gradient is None else _measured(gradient),
+            "gradient_norm": None if gradient is None else gradient.norm,
+        }
+
+    def _weight(self, weight: WeightPicture) -> messages.PictureContent:
+        picture = weight.picture
+        drawn = self._grid(values_of(picture.sample), weight.kind, weight.axes)
+        drawn["steps"], drawn["full"] = list(picture.steps), list(weight.shape)
+        drawn["caption"] = _caption_of(weight.shape, weight.axes, picture)
+        return drawn
+
+    def _picture(
+        self,
+        record: TensorRecord,
+        kind: str,
+        axes: Sequence[str],
+        classes: Sequence[str],
+        loading: Loading,
+    ) -> messages.PictureContent | None:
+        picture = _source(record, loading)
+        if picture is None or not picture.sample.numel:
+            return None
+        values = values_of(picture.sample)
+        drawn = self._grid(values, kind, axes)
+        drawn["steps"], drawn["full"] = list(picture.steps), list(record.shape)
+        caption = _caption_of(record.shape, axes, picture)
+        drawn["caption"] = f"a new run, eval mode: {caption}" if loading.is_new_run else caption
+        drawn["names"] = list(classes) if record.shape and len(classes) == record.shape[-1] else []
+        photo = photo_limits(record.min or 0.0, record.max or 0.0) if kind in PHOTOS else None
+        if photo is not None:
+            drawn["low"], drawn["high"], drawn["diverging"] = *photo, False
+        return drawn
+
+    def figure(
+        self, values: np.ndarray, *, title: str, caption: str, kind: str, axes: Sequence[str]
+    ) -> messages.TensorContent:
+        """Return a grid of values worked out from tensors, to be drawn as a tensor is.
+
+        Args:
+            values: what to draw, of 1 to 5 axes.
+            title: what it is: ``"attention weights"``.
+            caption: how it was worked out, in words.
+            kind: `"matrix"`, `"heads"`, `"channels"` or `"bars"`.
+            axes: the name of each axis: ``("head", "query", "key")``.
+        """
+        return {
+            "shape": units.shape(values.shape),
+            "stats": {},
+            "histogram": None,
+            "title": title,
+            "caption": caption,
+            "place": 0,
+            "dtype": "",
+            "device": "",
+            "numel": values.size,
+            "unknown": "",
+            "picture": self._grid(values, kind, axes),
+            "loadable": False,
+            "offers_new_run": False,
+            "reason": "",
+        }
+
+    def _grid(self, values: np.ndarray, kind: str, axes: Sequence[str]) -> messages.PictureContent:
+        """Return the picture of all these values."""
+        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+        low, high, diverging = limits(finite)
+        precise = "<f8" if kind in WRITTEN_OUT else "<f4"
+        self.buffers.append(values.astype(precise).tobytes())
+        return {
+            "kind": kind,
+            "buffer": len(self.buffers) - 1,
+            "shape": list(values.shape),
+            "steps": [1] * values.ndim,
+            "full": list(values.shape),
+            "axes": list(axes),
+            "caption": "",
+            "low": low,
+            "high": high,
+            "diverging": diverging,
+            "names": [],
+        }
+
+
+def _source(record: TensorRecord, loading: Loading) -> Picture | None:
+    """Return the largest grid of values that there is of a tensor."""
+    sample = loading.values or record.whole
+    if sample is None and record.picture is not None:
+        return record.picture
+    sample = sample or record.leading
+    return None if sample is None else Picture(sample, (1,) * len(sample.shape))
+
+
+def _measured(record: TensorRecord, whole: Sample | None = None) -> messages.MeasuredContent:
+    """Return the numbers of a tensor."""
+    return {
+        "shape": units.shape(record.shape),
+        "stats": {name: getattr(record, name) for name in STATISTICS},
+        "histogram": histogram(record, whole),
+    }
+
+
+def histogram(
+    record: TensorRecord, whole: Sample | None = None
+) -> messages.HistogramContent | None:
+    """Return how often the values fall into each of 32 bins, and over how many that is.
+
+    Args:
+        record: the tensor.
+        whole: all its values, where they were loaded.
+    """
+    kept = whole or record.whole or record.spread
+    if kept is None or record.min is None or record.max is None or record.numel < 2:
+        return None
+    (counts,) = binned(values_of(kept).reshape(1, -1), record.min, record.max, BINS)
+    return {
+        "counts": counts.tolist(),
+        "low": record.min,
+        "high": record.max,
+        "of": f"all {record.numel:,} values"
+        if kept.numel >= record.numel
+        else f"{kept.numel:,} of {record.numel:,} values",
+    }
+
+
+def _caption_of(full: Sequence[int], axes: Sequence[str], picture: Picture) -> str:
+    """Return of what the picture is a sample: ``16 of 64 channels, 4,096 of 802,816 values``."""
+    shown, numel = picture.sample.shape, prod(full)
+    if picture.sample.numel == numel:
+        return f"all {numel:,} values" if numel > 1 else ""
+    parts = []
+    for axis, (name, part, size) in enumerate(zip(axes, shown, full, strict=True)):
+        if part < size and picture.steps[axis] == 1:
+            parts.append(
+                f"{ONE_OF.get(name, name)} 1 of {size}" if part == 1 else _first(part, size, name)
+            )
+    steps = [step for step in picture.steps if step > 1]
+    if steps:
+        parts.append(f"every {' × '.join(map(_ordinal, steps))} value")
+    parts.append(f"{picture.sample.numel:,} of {numel:,} values")
+    return ", ".join(parts)
+
+
+def _first(part: int, size: int, axis: str) -> str:
+    """Return how much is shown of an axis: ``16 of 64 channels``, ``the first 2 of 10 in row``."""
+    if axis == "batch":
+        return f"items 1 to {part} of {size}"
+    return f"{part} of {size} {axis if axis.startswith('axis') else f'{axis}s'}"
+
+
+def _ordinal(step: int) -> str:
+    return {2: "2nd", 3: "3rd"}.get(step, f"{step}th")

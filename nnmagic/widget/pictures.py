@@ -1,0 +1,128 @@
+"""How a tensor is drawn: by what its axes and its values are."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnmagic.records.call_log import TraceLog
+from nnmagic.records.tensor import TensorRecord
+
+ROBUST = 0.995
+"""The share of the values that lie within a picture's limits."""
+
+LEAST_SIDE = 8
+"""How many rows and columns an input has at least that is drawn as a photograph."""
+
+MOST_IDS = 4096
+"""How many integers are written out as numbers."""
+
+LONGEST_BARS = 1024
+
+PHOTOS = ("rgb", "grey")
+WRITTEN_OUT = ("number", "ids")
+"""Kinds whose values are shown as numbers, exactly."""
+
+MAKING_PHOTOS = frozenset(("Tanh", "Sigmoid", "tanh", "sigmoid"))
+"""The last layers of networks that make photographs."""
+
+BYTE = 255.0
+NORMALISED = 6.0
+"""How far from zero the values of a photograph lie that was normalised, at most."""
+
+
+def kind_of(
+    record: TensorRecord, axes: Sequence[str], *, scores: bool = False, photo: bool = False
+) -> str:
+    """Return how a tensor is drawn.
+
+    Args:
+        record: the tensor.
+        axes: the names of its axes.
+        scores: whether it is read as class scores.
+        photo: whether it may be a photograph: an input of the network, or one that it made.
+
+    Returns:
+        `"number"` for one value, `"mask"` for bools, `"ids"` for integers, `"bars"` for scores,
+        `"rgb"` and `"grey"` for photographs, `"heads"` for attention, `"channels"` for maps in
+        space, `"matrix"` for all else.
+    """
+    if record.numel == 1:
+        return "number"
+    if record.dtype == "bool":
+        return "mask"
+    colours = photo_kind(record, axes) if photo else ""
+    if colours:
+        return colours
+    if record.dtype.startswith(("int", "uint")) and record.numel <= MOST_IDS:
+        return "ids"
+    if scores and record.shape and record.shape[-1] <= LONGEST_BARS:
+        return "bars"
+    if len(axes) >= 3 and tuple(axes[-2:]) == ("query", "key"):
+        return "heads"
+    if len(axes) >= 3 and tuple(axes[-2:]) == ("row", "column"):
+        return "channels"
+    return "matrix"
+
+
+def photos_of(log: TraceLog) -> set[int]:
+    """Return the tensors that may be photographs: what networks get, and what they may make."""
+    given: set[int] = set()
+    returned: set[int] = set()
+    for root in log.roots:
+        given.update(log.inputs[root])
+        returned.update(log.outputs[root])
+    made = {
+        tensor
+        for each in range(len(log))
+        if log.outputs[each]
+        and returned.issuperset(log.outputs[each])
+        and log.layer_of(each).type.rpartition(".")[2] in MAKING_PHOTOS
+        for tensor in log.outputs[each]
+    }
+    return given | made
+
+
+def photo_kind(record: TensorRecord, axes: Sequence[str]) -> str:
+    """Return `"rgb"` or `"grey"` for what can be a photograph by its shape and its range."""
+    shape = record.shape
+    if len(shape) < 2 or tuple(axes[-2:]) != ("row", "column") or min(shape[-2:]) < LEAST_SIDE:
+        return ""
+    if record.min is None or record.max is None or photo_limits(record.min, record.max) is None:
+        return ""
+    if len(axes) < 3 or axes[-3] != "channel":
+        return "grey"
+    return {1: "grey", 3: "rgb"}.get(shape[-3], "")
+
+
+def photo_limits(least: float, greatest: float) -> tuple[float, float] | None:
+    """Return which values of a photograph are black and white; None where that is not to tell.
+
+    Values in 0..1 and bytes are shown as they are, others from the least to the greatest.
+    """
+    if least >= 0 and greatest <= 1:
+        return 0.0, 1.0
+    if least >= 0 and NORMALISED < greatest <= BYTE:
+        return 0.0, BYTE
+    if -NORMALISED <= least < greatest <= NORMALISED:
+        return least, greatest
+    return None
+
+
+def limits(finite: np.ndarray) -> tuple[float, float, bool]:
+    """Return a colour map's limits, values between which at least 99.5 % of the others lie.
+
+    Values of both signs get limits symmetric about zero, so that zero is the neutral colour.
+
+    Returns:
+        The lower limit, the upper one, and whether they are symmetric about zero.
+    """
+    if not finite.size:
+        return 0.0, 1.0, False
+    values = finite.astype(np.float64)
+    if values.min() < 0 < values.max():
+        most = float(np.quantile(np.abs(values), ROBUST, method="higher"))
+        return (-most, most, True) if most else (-1.0, 1.0, True)
+    tail = (1 - ROBUST) / 2
+    low = float(np.quantile(values, tail, method="lower"))
+    high = float(np.quantile(values, 1 - tail, method="higher"))
+    return (low, high, False) if low < high else (low, low + 1.0, False)

@@ -1,0 +1,39 @@
+// Values that are written out: one number, or integers such as ids.
+import { max, min, plural } from "./format.js";
+import { block, element } from "./dom.js";
+
+const MOST_ROWS = 16;
+const MOST_COLUMNS = 128;
+
+/** @param {number} value @returns {string} with all the digits that a float32 has */
+const exactText = (value) => (Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(7))));
+
+/**
+ * The rows of a grid of values as lines of text.
+ * @param {{shape: number[], values: ArrayLike<number>}} picture
+ * @returns {{lines: string[], left: string}} left: what is not shown
+ */
+export function writtenRows({ shape, values }) {
+  const columns = max(1, shape.at(-1) ?? 1);
+  const rows = values.length / columns;
+  const texts = Array.from(values, exactText);
+  const wide = max(...texts.map((text) => text.length));
+  const lines = Array.from({ length: min(rows, MOST_ROWS) }, (_, row) => {
+    const shown = texts.slice(row * columns, row * columns + min(columns, MOST_COLUMNS));
+    return shown.map((text) => text.padStart(wide)).join(" ") + (columns > MOST_COLUMNS ? " …" : "");
+  });
+  const left = [
+    rows > MOST_ROWS ? `the first ${MOST_ROWS} of ${plural(rows, "row")}` : "",
+    columns > MOST_COLUMNS ? `the first ${MOST_COLUMNS} of ${plural(columns, "value")} a row` : "",
+  ].filter(Boolean).join(", ");
+  return { lines, left };
+}
+
+/** @returns {{el: HTMLElement, draw: () => void}} like a picture */
+export function createWritten(picture, label) {
+  const draw = () => {};
+  if (picture.kind === "number") return { el: block("nm-number", exactText(picture.values[0])), draw };
+  const { lines, left } = writtenRows(picture);
+  const text = element("pre", { class: "nm-written", tabindex: 0, role: "group", "aria-label": label }, lines.join("\n"));
+  return { el: block("", text, block("nm-quiet", left)), draw };
+}

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nnmagic.records.histograms import values_of
+from nnmagic.widget.weight_pictures import weight_pictures
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind", "axes", "shown"),
+    [
+        (nn.Conv2d(3, 8, 5), "kernels", "out in kh kw", lambda w: w),
+        (nn.Conv2d(32, 128, 3), "channels", "out in kh kw", lambda w: w[:64, :16]),
+        (nn.Conv2d(8, 8, 3, groups=8), "channels", "out kh kw", lambda w: w[:, 0]),
+        (nn.ConvTranspose2d(4, 8, 3), "channels", "in out kh kw", lambda w: w),
+        (nn.Conv1d(4, 8, 3), "channels", "out in k", lambda w: w),
+        (nn.Conv3d(4, 8, 3), "channels", "out in kd kh kw", lambda w: w),
+        (nn.Linear(784, 100), "matrix", "out in", lambda w: w[:, ::7]),
+        (nn.Embedding(300, 7), "matrix", "id feature", lambda w: w[::3]),
+    ],
+)
+def test_a_layer_s_weight_is_drawn_by_its_axes(layer, kind, axes, shown):
+    (drawn,) = weight_pictures(layer)
+
+    assert (drawn.name, drawn.kind, " ".join(drawn.axes)) == ("weight", kind, axes)
+    assert np.array_equal(values_of(drawn.picture.sample), shown(layer.weight.detach()).numpy())
+    assert len(drawn.shape) == len(drawn.axes) == len(drawn.picture.steps)
+
+
+def test_vectors_lazy_and_meta_weights_are_not_drawn():
+    layers = (nn.BatchNorm2d(3), nn.LazyLinear(3), nn.Linear(3, 3, device="meta"), nn.ReLU())
+
+    assert [weight_pictures(layer) for layer in layers] == [()] * 4
+
+
+def test_half_precision_is_drawn():
+    layer = nn.Linear(4, 4, dtype=torch.bfloat16)
+
+    (drawn,) = weight_pictures(layer)
+
+    expected = layer.weight.detach().float().numpy()
+    assert np.array_equal(values_of(drawn.picture.sample), expected)
