@@ -49,7 +49,8 @@ export function binText({ counts, low, high }, bin) {
  * @returns {HTMLElement}
  */
 export function histogramFigure(histogram, { limits, isLog, id }) {
-  const { name, of } = histogram;
+  const { name } = histogram;
+  const of = `over ${histogram.of}`;
   // Where all values are one, they stand in one narrow bar.
   const isOne = histogram.high <= histogram.low;
   const middle = histogram.low;
