@@ -75,7 +75,7 @@ def test_a_resnet_is_searched_and_its_convolution_seen_whole(lab, tmp_path):
     assert found["count"] == f"20 of {found['all']}"
     assert sorted(names(found["rows"])) == sorted({"net", *convolutions, *above})
     assert found["title"] == "conv1 · Conv2d"
-    assert len(found["colors"]) == 2
+    assert len(found["colors"]) == 3  # in, out and the kernels
     assert min(found["colors"]) > 20
     assert found["statistics"] == [statistic_texts(record) for record in found["record"]]
     assert "weight (64, 3, 7, 7) · 9,408" in found["text"].replace("\xa0", " ")
