@@ -5,12 +5,12 @@ import { fitted, measured } from "../../nnmagic/widget/static/columns.js";
 
 const flag = "4 NaN, made here from values in -0.062 … 0.508";
 const all = [
-  { key: "type", title: "type", kind: "text", priority: 3, narrowest: null, strings: ["BatchNorm2d"] },
-  { key: "shape", title: "shape", kind: "text", priority: 0, narrowest: 22, strings: ["(1, 64, 112, 112)"] },
+  { key: "type", title: "type", kind: "text", priority: 3, narrowest: null, strings: ["BatchNorm2d", "NonDynamicallyQuantizableLinear"], index: [0, 0, 1] },
+  { key: "shape", title: "shape", kind: "text", priority: 0, narrowest: 22, strings: ["(1, 64, 112, 112)"], index: [0, 0, 0] },
   { key: "mean", title: "mean ± std", kind: "pair", priority: 1, first: [0.5, NaN], second: [-0.1, NaN] },
   { key: "zeros", title: "zeros", kind: "share", priority: 5, values: [0.5, 1] },
-  { key: "flags", title: "flags", kind: "flags", priority: 0, narrowest: null, strings: ["", flag] },
-].map((column) => measured(column, false));
+  { key: "flags", title: "flags", kind: "flags", priority: 0, narrowest: null, strings: ["", flag], index: [0, 1, 0] },
+].map((column) => measured(column, false, [0, 1]));
 const options = { tree: 22, character: 7, wanted: new Set() };
 const at = (room, more = {}) => fitted(all, { ...options, room, ...more });
 const keys = ({ shown }) => shown.map(({ column }) => column.key);
@@ -20,7 +20,7 @@ test("where nothing is known of the room all columns show", () => {
   assert.deepEqual(keys(at(0)), ["type", "shape", "mean", "zeros", "flags"]);
 });
 
-test("a column is as wide as its texts, or as its title", () => {
+test("a column is as wide as the texts of the rows that show, or as its title", () => {
   assert.deepEqual(all.map(({ full }) => full), [11, 17, 14, 7, flag.length + 3]);
 });
 

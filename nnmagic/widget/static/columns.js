@@ -34,14 +34,16 @@ function partsOf(column, live) {
 }
 
 /**
- * @param {object} column @param {boolean} live
+ * @param {object} column @param {boolean} live @param {Iterable<number>} rows those that show: texts of others take no room
  * @returns {{column: object, parts: number[], least: number, full: number}} how many characters it may have and would like
  */
-export function measured(column, live) {
-  const { kind, strings, title, narrowest } = column;
+export function measured(column, live, rows) {
+  const { kind, strings, index, title, narrowest } = column;
   const parts = strings ? [] : partsOf(column, live);
   const mark = kind === "flags" ? 3 : 0;
-  const said = strings ? strings.reduce((most, text) => max(most, text.length), 0) + mark : parts.reduce((sum, own) => sum + own);
+  let longest = 0;
+  if (strings) for (const row of rows) longest = max(longest, strings[index[row]].length);
+  const said = strings ? longest + mark : parts.reduce((sum, own) => sum + own);
   const full = max(said, title.length + 2);
   return { column, parts, full, least: strings ? min(full, max(narrowest ?? LEAST_TEXT[kind], title.length + 2)) : full };
 }
@@ -76,7 +78,8 @@ export function fitted(all, { tree, room, character, wanted }) {
   };
   const texts = [names, ...shown].filter(isText);
   for (const each of texts) grow(each, each.least);
-  // What deserves attention is read whole before other texts are.
-  for (const each of texts.filter(({ column }) => column?.kind === "flags").concat(texts)) grow(each, each.full);
+  // What deserves attention is read whole before other texts are, then names, then the last text.
+  const flags = texts.filter(({ column }) => column?.kind === "flags");
+  for (const each of [...flags, names, ...texts.reverse()]) grow(each, each.full);
   return { tree: widths.get(names), shown: shown.map((each) => ({ ...each, width: widths.get(each) })) };
 }

@@ -68,10 +68,10 @@ export function createGrid({ uid, live, choose, changed }) {
 
   /** Give the columns for which there is room their widths; a header and cells are made anew where they are others. */
   function layOut(isAnew = false) {
-    if (isAnew || sizesOf !== table) {
-      sizes = shownColumns().map((column) => measured(column, live()));
-      sizesOf = table;
-    }
+    // Numbers keep their width whichever rows show.
+    const isKept = !isAnew && sizesOf === table;
+    sizes = shownColumns().map((column, i) => (isKept && !column.strings ? sizes[i] : measured(column, live(), rows)));
+    sizesOf = table;
     const { tree, shown } = fitted(sizes, { tree: names, room: el.clientWidth, character: ruler.offsetWidth / 100, wanted });
     const isOther = shown.map(({ column }) => column.key).join() !== columns.map(({ key }) => key).join();
     columns = shown.map(({ column }) => column);
@@ -347,8 +347,8 @@ export function createGrid({ uid, live, choose, changed }) {
       wanted[isShown ? "add" : "delete"](key);
       arrange(true);
     },
-    /** How many rows match what is searched for, those left out that only stand for others. */
-    matched: () => table.state.reduce((sum, _, row) => sum + (countsAsRow(table, row) && (!matches || matches[row])), 0),
+    /** How many rows match what is searched for, or how many there are; those left out that only stand for others. */
+    count: (matching) => table.state.reduce((sum, _, row) => sum + (countsAsRow(table, row) && (!matching || !matches || matches[row])), 0),
     view: () => ({ table, rows, columns, isFlat: isFlat() }),
     isFlat,
     isGrouped: () => isGrouped,

@@ -122,8 +122,8 @@ function render({ model, el }) {
   function showCount() {
     if (!table) return;
     const isFiltered = grid.filter.search.trim() || grid.filter.flaggedOnly;
-    const total = table.total ?? table.count;
-    const matched = grid.matched();
+    const total = table.total ?? grid.count(false);
+    const matched = grid.count(true);
     counted.textContent = matched < total ? `${withCommas(matched)} of ${plural(total, table.noun)}` : plural(total, table.noun);
     flagged.setAttribute("aria-pressed", grid.filter.flaggedOnly);
     for (const node of [depth.input, foldAll, unfoldAll]) node.disabled = grid.isFlat() || Boolean(isFiltered);
