@@ -265,7 +265,7 @@ trees = st.recursive(
 
 
 @given(trees)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_nested_value_gives_its_shapes_and_its_tensors_in_order(tree):
     value, shape, tensors = tree
 

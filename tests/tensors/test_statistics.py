@@ -10,12 +10,11 @@ from nnmagic.tensors.statistics import PIECE, moments, statistics_of
 
 
 def truth(values):
-    """Return mean and standard deviation (correction 0) from exact sums of doubles."""
-    values = values.astype(np.float64).tolist()
-    scale = max(map(abs, values)) or 1
-    mean = math.fsum(value / scale for value in values) / len(values)
-    squares = math.fsum((value / scale - mean) ** 2 for value in values) / len(values)
-    return mean * scale, math.sqrt(squares) * scale
+    """Return mean and standard deviation (correction 0), summed in the widest floats there are."""
+    scale = np.abs(values).max().astype(np.longdouble) or 1
+    scaled = values.astype(np.longdouble) / scale
+    mean = scaled.mean()
+    return float(mean * scale), float(np.sqrt(((scaled - mean) ** 2).mean()) * scale)
 
 
 def close(found, expected):
