@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnmagic.api import summary, trace, tracing
+    from nnmagic.records.loading.file import load
     from nnmagic.records.params import Params
     from nnmagic.records.summary import Summary
     from nnmagic.records.trace import Trace
@@ -25,6 +26,7 @@ HOMES = {
     "default_input": "tutorial",
     "default_network": "tutorial",
     "fashion_mnist": "tutorial",
+    "load": "records.loading.file",
     "params": "structure.parameters",
     "summary": "api",
     "trace": "api",
@@ -41,6 +43,7 @@ __all__ = [
     "default_input",
     "default_network",
     "fashion_mnist",
+    "load",
     "params",
     "summary",
     "trace",

@@ -156,12 +156,17 @@ class TraceLog:
     gradients: dict[int, int] = field(default_factory=dict)
     parameter_gradients: dict[int, dict[str, int | None]] = field(default_factory=dict)
     layers_seen: dict[tuple[int, str, str], int] = field(
-        default_factory=dict, compare=False, repr=False
+        default_factory=dict, compare=False, repr=False, metadata={"live": True}
     )
     shapes_seen: dict[Any, int] = field(
-        default_factory=lambda: {None: NO_SHAPE}, compare=False, repr=False
+        default_factory=lambda: {None: NO_SHAPE},
+        compare=False,
+        repr=False,
+        metadata={"live": True},
     )
-    _shapes_by_metadata: dict[Any, int] = field(default_factory=dict, compare=False, repr=False)
+    _shapes_by_metadata: dict[Any, int] = field(
+        default_factory=dict, compare=False, repr=False, metadata={"live": True}
+    )
 
     def __len__(self) -> int:
         return len(self.ended)

@@ -196,6 +196,18 @@ class Record(ABC):
             raise ValueError(f"no column {view.sort!r} to sort by; there are {columns}")
         return replace(self, view=view)
 
+    def save(self, path: str | Path) -> None:
+        """Write the record to a safetensors file, which `nnmagic.load` reads.
+
+        A file of that name is replaced.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        from nnmagic.records.saving.file import write
+
+        write(self, path)
+
     def to_html(self, path: str | Path) -> None:
         """Write a page of its own that needs no network."""
         table = self.drawn(text=False)

@@ -45,16 +45,16 @@ class TensorLog:
             not changed meanwhile, only its values may tell.
     """
 
-    lock: AbstractContextManager[Any] = field(default_factory=RLock)
+    lock: AbstractContextManager[Any] = field(default_factory=RLock, metadata={"live": True})
     metadata: list[Metadata] = field(default_factory=list)
     metadata_index: "array[int]" = field(default_factory=partial(array, "l"))
     samples: list[Samples | bytes | None] = field(default_factory=list)
-    read_pending: Callable[[], None] | None = None
+    read_pending: Callable[[], None] | None = field(default=None, metadata={"live": True})
     measured: dict[int, int] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
     same_as: dict[int, int] = field(default_factory=dict)
-    _statistics: "array[float]" = field(default_factory=lambda: array("d"))
-    _metadata_seen: dict[Metadata, int] = field(default_factory=dict)
+    statistics: "array[float]" = field(default_factory=lambda: array("d"))
+    _metadata_seen: dict[Metadata, int] = field(default_factory=dict, metadata={"live": True})
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -74,7 +74,7 @@ class TensorLog:
             return NotImplemented
         mine, theirs = self.__getstate__(), other.__getstate__()
         for state in (mine, theirs):  # as bytes, in which an unknown number is equal to itself
-            state["_statistics"] = state["_statistics"].tobytes()
+            state["statistics"] = state["statistics"].tobytes()
         return mine == theirs
 
     # Writing: for writers only.
@@ -100,13 +100,13 @@ class TensorLog:
             samples: the values kept; of a float32 or float64 tensor also all values, as bytes.
         """
         self.metadata_index.append(metadata)
-        self._statistics.extend(statistics)
+        self.statistics.extend(statistics)
         self.samples.append(samples)
         return len(self.samples) - 1
 
     def set(self, tensor: int, statistics: Statistics, samples: Samples, unknown: str = "") -> None:
         """Set the statistics and the samples of a tensor that is there."""
-        self._statistics[tensor * WIDTH : (tensor + 1) * WIDTH] = array("d", statistics)
+        self.statistics[tensor * WIDTH : (tensor + 1) * WIDTH] = array("d", statistics)
         self.samples[tensor] = samples
         if unknown:
             self.unknown[tensor] = unknown
@@ -130,18 +130,18 @@ class TensorLog:
             name: a field of `Statistics`, e.g. `"nan"`.
         """
         self._complete()
-        return self._statistics[Statistics._fields.index(name) :: WIDTH]
+        return self.statistics[Statistics._fields.index(name) :: WIDTH]
 
     def statistics_of(self, tensor: int) -> Statistics:
         """Return the statistics of a tensor."""
         self._complete()
-        return Statistics(*self._statistics[tensor * WIDTH : (tensor + 1) * WIDTH])
+        return Statistics(*self.statistics[tensor * WIDTH : (tensor + 1) * WIDTH])
 
     def is_finite(self, tensor: int) -> bool | None:
         """Tell whether no value is NaN or Inf; None while the tensor waits on an accelerator."""
         if self.samples[tensor] is None:
             return None
-        statistics = Statistics(*self._statistics[tensor * WIDTH : (tensor + 1) * WIDTH])
+        statistics = Statistics(*self.statistics[tensor * WIDTH : (tensor + 1) * WIDTH])
         return not (statistics.nan > 0 or statistics.inf > 0)
 
     def first_entry(self, tensor: int) -> int:

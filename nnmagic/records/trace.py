@@ -131,8 +131,8 @@ class Trace(Record):
     """
 
     log: TraceLog
-    output: Any = field(default=None, compare=False, repr=False)
-    root: Any = field(default=None, compare=False, repr=False)
+    output: Any = field(default=None, compare=False, repr=False, metadata={"live": True})
+    root: Any = field(default=None, compare=False, repr=False, metadata={"live": True})
     default: bool = field(default=False, compare=False, repr=False)
 
     def __reduce__(self) -> Any:

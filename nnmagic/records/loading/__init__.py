@@ -1,0 +1,1 @@
+"""A record read from a file: put together, and checked."""

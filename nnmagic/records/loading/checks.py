@@ -1,0 +1,139 @@
+"""Whether a record that came from a file hangs together, so that nothing that reads it fails."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from math import prod
+from typing import Any
+
+from nnmagic.records.call_log import STOPPED, TraceLog
+from nnmagic.records.params import Params
+from nnmagic.records.summary import Summary
+from nnmagic.records.tensor import Metadata, Samples, TensorRecord
+from nnmagic.records.tensor_log import WIDTH, TensorLog
+from nnmagic.records.trace import Trace
+
+CALL_COLUMNS = (
+    *("layer", "step", "depth", "parent", "place", "input_shape", "inputs", "output_shape"),
+    "outputs",
+)
+
+POINTS_INTO = {
+    "layer": "layers",
+    "place": "places",
+    "input_shape": "shapes",
+    "output_shape": "shapes",
+    "inputs": "tensors",
+    "outputs": "tensors",
+    "roots": "ended",
+    "root_series": "series",
+    "failures": "ended",
+    "recomputed": "ended",
+    "constant": "ended",
+    "nonfinite_parameters": "ended",
+    "masked": "ended",
+    "functions": "layers",
+    "weighted": "layers",
+    "parameter_gradients": "layers",
+    "gradients": "tensors",
+}
+"""The columns of a run that hold numbers of entries of others; of a dict its keys do."""
+
+
+def check(record: Trace | Summary | Params) -> None:
+    """Look whether all parts of a record fit each other.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    if isinstance(record, Trace):
+        _check_log(record.log)
+    elif isinstance(record, Summary):
+        _check_depths([row.depth for row in record.rows])
+    else:
+        for row in record.rows:
+            _check_tensor(row.tensor)
+
+
+def _check_log(log: TraceLog) -> None:
+    for name in CALL_COLUMNS:
+        _require(len(getattr(log, name)) == len(log.ended), f"{name} has another length")
+    for name, target in POINTS_INTO.items():
+        size = len(getattr(log, target))
+        inside = (0 <= number < size for number in _numbers(getattr(log, name)))
+        _require(all(inside), f"{name} points at nothing")
+    _require(max(log.ended, default=0) <= STOPPED, "a call ended in no known way")
+    _require(min((*log.step, *log.root_iteration), default=0) >= 0, "a step is below 0")
+    networks = range(len(log.networks))
+    _require(all(each.network in networks for each in log.layers + log.series), "a network lacks")
+    _require(len(log.begun) == len(log.series), "begun has another length")
+    _require(len(log.roots) == len(log.root_series) == len(log.root_iteration), "roots differ")
+    _require(log.raised is None or log.raised in log.failures, "the failure lacks")
+    _check_parents(log)
+    tensors = len(log.tensors)
+    own = chain.from_iterable(each.values() for each in log.parameter_gradients.values())
+    gradients = [each for each in chain(log.gradients.values(), own) if each is not None]
+    _require(all(0 <= each < tensors for each in gradients), "a gradient lacks")
+    _check_tensors(log.tensors)
+
+
+def _check_parents(log: TraceLog) -> None:
+    roots = [call for call, parent in enumerate(log.parent) if parent < 0]
+    _require(roots == [*log.roots], "the roots are others")
+    for call, parent in enumerate(log.parent):
+        _require(-1 <= parent < call, "a call has no parent")
+        _require(log.depth[call] == (log.depth[parent] + 1 if parent >= 0 else 0), "a depth is off")
+
+
+def _check_tensors(log: TensorLog) -> None:
+    count = len(log.samples)
+    _require(len(log.metadata_index) == count, "metadata_index has another length")
+    _require(len(log.column("min")) == count and len(log.statistics) == WIDTH * count, "statistics")
+    _require(all(0 <= each < len(log.metadata) for each in log.metadata_index), "metadata lacks")
+    numbers = (*log.measured, *log.unknown)
+    _require(all(0 <= each < count for each in numbers), "a tensor lacks")
+    for metadata in log.metadata:
+        _check_metadata(metadata)
+    for tensor, held in enumerate(log.samples):
+        metadata = log.metadata_of(tensor)
+        if isinstance(held, bytes):
+            size = {"float32": 4, "float64": 8}.get(metadata.dtype, 0)
+            _require(len(held) == size * metadata.numel, "the values of a tensor are not all there")
+        else:
+            _check_samples(held or Samples(None, None), len(metadata.shape))
+
+
+def _check_tensor(record: TensorRecord) -> None:
+    _check_metadata(Metadata(record.shape, record.dtype, record.device, record.numel))
+    samples = Samples(record.leading, record.spread, record.picture)
+    _check_samples(samples, len(record.shape))
+
+
+def _check_metadata(metadata: Metadata) -> None:
+    sizes = [1 if size is None else size for size in metadata.shape]
+    _require(min(sizes, default=0) >= 0, "a size is below 0")
+    _require(None in metadata.shape or prod(sizes) == metadata.numel, "a size is off")
+
+
+def _check_samples(samples: Samples, axes: int) -> None:
+    leading, picture = samples.leading, samples.picture
+    _require(leading is None or len(leading.shape) == axes, "a sample has other axes")
+    if picture is not None:
+        shape, steps = picture.sample.shape, picture.steps
+        _require(len(shape) == len(steps) == axes, "a picture has other axes")
+
+
+def _check_depths(depths: Sequence[int]) -> None:
+    before = -1
+    for depth in depths:
+        _require(0 <= depth <= max(before, 0) + 1, "a depth is off")
+        before = depth
+
+
+def _numbers(column: Any) -> Iterator[int]:
+    for each in column:
+        yield from each if isinstance(each, tuple) else (each,)
+
+
+def _require(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ValueError(problem)

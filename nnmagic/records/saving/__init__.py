@@ -1,0 +1,1 @@
+"""A record written to a file: taken apart into JSON and arrays."""
