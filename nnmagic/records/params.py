@@ -107,7 +107,7 @@ class Params(Record):
     forms: tuple[WeightForm, ...] = ()
     others: tuple[str, ...] = ()
     graded: bool = False
-    live: Any = field(default=None, compare=False, repr=False)
+    live: Any = field(default=None, compare=False, repr=False, metadata={"live": True})
 
     def __reduce__(self) -> Any:
         kept = {each.name: getattr(self, each.name) for each in fields(self)}

@@ -31,6 +31,7 @@ POINTS_INTO = {
     "constant": "ended",
     "nonfinite_parameters": "ended",
     "masked": "ended",
+    "attention": "ended",
     "functions": "layers",
     "weighted": "layers",
     "parameter_gradients": "layers",
@@ -67,6 +68,9 @@ def _check_log(log: TraceLog) -> None:
     _require(all(each.network in networks for each in log.layers + log.series), "a network lacks")
     _require(len(log.begun) == len(log.series), "begun has another length")
     _require(len(log.roots) == len(log.root_series) == len(log.root_iteration), "roots differ")
+    layers, shapes = range(len(log.layers)), range(len(log.shapes))
+    named = (layer in layers and shape in shapes for layer, shape in log.output_names)
+    _require(all(named), "output_names points at nothing")
     _require(log.raised is None or log.raised in log.failures, "the failure lacks")
     _check_parents(log)
     tensors = len(log.tensors)
@@ -89,6 +93,7 @@ def _check_tensors(log: TensorLog) -> None:
     _require(len(log.metadata_index) == count, "metadata_index has another length")
     _require(len(log.column("min")) == count and len(log.statistics) == WIDTH * count, "statistics")
     _require(all(0 <= each < len(log.metadata) for each in log.metadata_index), "metadata lacks")
+    _require(all(0 <= old < new < count for new, old in log.same_as.items()), "a tensor lacks")
     numbers = (*log.measured, *log.unknown)
     _require(all(0 <= each < count for each in numbers), "a tensor lacks")
     for metadata in log.metadata:
