@@ -43,6 +43,7 @@ NOTEBOOKS_OWN = ("Cannot read properties of undefined (reading 'schema')",)
 OUTPUTS = "() => jupyterapp.shell.currentWidget.content.widgets[1].model.outputs.toJSON()"
 
 CELL_SELECTION = """() => {
+  if (!window.jupyterapp) return null;
   const {content} = jupyterapp.shell.currentWidget;
   return [content.widgets.length, content.activeCellIndex, content.mode];
 }"""
@@ -224,3 +225,122 @@ KEYS_DO = {
     "cleared": 8,
     "depth 1": 3,
 }
+
+
+def fold_sort_and_hide(widget):
+    """Fold, sort and hide a column of the default network's trace; return what showed."""
+    found = {"all": rows(widget)}
+    row_of(widget, "linear_relu_stack").locator(".nm-fold").click()
+    found["one folded"] = names(rows(widget))
+    control(widget, "fold").click()
+    found["folded"] = names(rows(widget))
+    control(widget, "unfold").click()
+    found["unfolded"] = rows(widget)
+    control(widget, "depth").fill("1")
+    found["depth 1"] = names(rows(widget))
+    control(widget, "unfold").click()
+    for order in ("zeros down", "zeros up", "zeros off"):
+        control(widget, "sort-zeros").click()
+        found[order] = rows(widget)
+    control(widget, "columns").click()
+    widget.get_by_label("zeros", exact=True).uncheck()
+    widget.page.keyboard.press("Escape")
+    found["hidden"] = rows(widget)
+    found["menu"] = widget.get_by_role("group", name="columns").is_visible()
+    return found
+
+
+def assert_folded_sorted_and_hidden(found, calls):
+    """Hold what `fold_sort_and_hide` returned against the trace's calls: name, shape, numbers."""
+    shown = [[row["name"], row["shape"], row["zeros"], row["mean"]] for row in found["all"]]
+    assert shown == [
+        [
+            layer or "NeuralNetwork",
+            shape,
+            units.percent(zeros),
+            "±".join(units.numbers(mean, std)),
+        ]
+        for layer, shape, zeros, mean, std in calls
+    ]
+    assert [row["shape"] for row in found["all"]] == [
+        *("(1, 10)", "(1, 784)", "(1, 10)", "(1, 512)", "(1, 512)", "(1, 512)", "(1, 512)"),
+        "(1, 10)",
+    ]
+    assert found["one folded"] == ["NeuralNetwork", "flatten", "linear_relu_stack"]
+    assert found["folded"] == ["NeuralNetwork"]
+    assert found["unfolded"] == found["all"]
+    assert found["depth 1"] == ["NeuralNetwork", "flatten", "linear_relu_stack"]
+    assert names(found["zeros down"])[:2] == ["linear_relu_stack.3", "linear_relu_stack.1"]
+    assert names(found["zeros up"])[-2:] == ["linear_relu_stack.1", "linear_relu_stack.3"]
+    assert found["zeros off"] == found["all"]
+    assert found["hidden"] == [
+        {key: value for key, value in row.items() if key != "zeros"} for row in found["all"]
+    ]
+    assert not found["menu"]
+
+
+def labels_and_titles(widget):
+    """Open the panels of the second and the third row; return all labels, and their titles."""
+    labels, titles = [row["label"] for row in rows(widget)], []
+    for i in (1, 2):
+        widget.locator(".nm-body > [role=row]:not([hidden]) .nm-label").nth(i).click()
+        expect(widget.locator(".nm-panel-title")).to_contain_text(f"{labels[i]} · ReLU")
+        titles.append(widget.locator(".nm-panel-title").inner_text())
+        widget.locator("[data-nm=panel] table").wait_for()
+    return labels, titles
+
+
+def search_and_sort_parameters(widget):
+    """Search and sort the default network's parameters; return what showed."""
+    control(widget, "search").fill("bias")
+    found = {"biases": widget.locator(".nm-count").inner_text()}
+    control(widget, "search").fill("")
+    control(widget, "sort-count").click()
+    found["largest"] = [[row["name"], row["count"]] for row in rows(widget)]
+    bars = ".nm-body [role=row]:not([hidden]) svg path[d*=M]"
+    found["histograms"] = widget.locator(bars).count()
+    return found
+
+
+def search_and_sort_summary(widget):
+    """Search and sort the default network's summary, and open a panel; return what showed."""
+    control(widget, "search").fill("Linear")
+    found = {"linear": [row["name"] for row in rows(widget)]}
+    control(widget, "search").fill("")
+    control(widget, "sort-params").click()
+    found["most parameters"] = [[row["name"], row["params"]] for row in rows(widget)][:3]
+    found["title"] = open_panel(widget, "linear_relu_stack.0")
+    expect(control(widget, "panel")).to_contain_text("401,920, 401,920 trainable")
+    return found
+
+
+def assert_parameters_and_summary(params, summary):
+    """Hold what those two returned against the default network."""
+    stack = "linear_relu_stack"
+    assert params["biases"].split(" of ")[0] == "3"
+    leaves = [row for row in params["largest"] if row[0].endswith(("weight", "bias"))]
+    assert leaves == [
+        [f"{stack}.0.weight", "401,408"],
+        [f"{stack}.2.weight", "262,144"],
+        [f"{stack}.4.weight", "5,120"],
+        [f"{stack}.0.bias", "512"],
+        [f"{stack}.2.bias", "512"],
+        [f"{stack}.4.bias", "10"],
+    ]
+    assert params["histograms"] == 6
+    assert summary["linear"] == ["NeuralNetwork", stack, *(f"{stack}.{i}" for i in range(5))]
+    assert summary["most parameters"] == [
+        ["NeuralNetwork", "669,706"],
+        [stack, "669,706"],
+        [f"{stack}.0", "401,920"],
+    ]
+    assert summary["title"] == f"{stack}.0 · Linear"
+
+
+def violations(results):
+    """What axe found, with the markup that it is about."""
+    return [
+        (each["id"], node["html"][:200])
+        for each in results.response["violations"]
+        for node in each["nodes"]
+    ]

@@ -45,15 +45,6 @@ def table_html(table: Table, mark: str = "") -> str:
     return "".join(parts)
 
 
-def page_html(table: Table, title: str) -> str:
-    """Return a page of its own that holds the table."""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title></head><body>{table_html(table)}</body></html>\n"
-    )
-
-
 def _rows(table: Table, drawn: Aligned) -> str:
     parts: list[str] = []
     open_rows: list[Row] = []

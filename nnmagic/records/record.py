@@ -5,12 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
+from importlib import import_module
 from math import hypot, inf, isfinite, isnan, nan
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 from nnmagic.display import units
-from nnmagic.display.html import page_html, table_html
+from nnmagic.display.html import table_html
 from nnmagic.display.table import Row, State, Table, parents_of, shortened, with_ancestors
 from nnmagic.display.text import table_text
 
@@ -24,6 +25,9 @@ VALUES_SHOWN = 2
 """How many leading rows of values are shown, as in the tutorial's ``param[:2]``."""
 
 ROW_ENTRIES_SHOWN = 6
+
+PAGE = "nnmagic.widget.page"
+"""What makes a page of its own of a record; by its name, for no record knows the widget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,9 +213,15 @@ class Record(ABC):
         write(self, path)
 
     def to_html(self, path: str | Path) -> None:
-        """Write a page of its own that needs no network."""
-        table = self.drawn(text=False)
-        Path(path).write_text(page_html(table, table.heading), encoding="utf-8")
+        """Write a page of its own: table, search and panels as in a notebook, without a kernel.
+
+        It needs no network. A reader without scripts sees the table alone.
+
+        Args:
+            path: the file to write.
+        """
+        page: str = import_module(PAGE).page_of(self)
+        Path(path).write_text(page, encoding="utf-8")
 
     def __repr__(self) -> str:
         """Return a few words; a subclass with a repr of its own would be shown by it."""

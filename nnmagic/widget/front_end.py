@@ -1,6 +1,7 @@
 """The front end as one ES module and one style sheet, without comments and indentation."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
@@ -16,7 +17,16 @@ def script() -> str:
     Each is a plain module that node and a browser can load as it is; only the lines that import
     one from another, and the word `export`, are left out.
     """
-    texts = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in MODULES]
+    return _joined(MODULES)
+
+
+def page_script() -> str:
+    """Return the same, and what stands in for a kernel in a page of its own."""
+    return _joined((*MODULES, "page"))
+
+
+def _joined(modules: Sequence[str]) -> str:
+    texts = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in modules]
     text = re.sub(r"^import .*\n", "", "\n".join(texts), flags=re.MULTILINE)
     return minified(re.sub(r"^export (?!default)", "", text, flags=re.MULTILINE))
 

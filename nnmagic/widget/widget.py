@@ -164,7 +164,7 @@ class NetworkWidget(anywidget.AnyWidget):
             table = replace(self.trace, view=self._view).table()
         counts = None if self._live is None else self._live.counts()
         run = None if self._live is None else self._live.offer()
-        self.sheet = sheet_of(_with_parameters(table, counts), static=self.mark, run=run)
+        self.sheet = sheet_of(with_parameters(table, counts), static=self.mark, run=run)
         with self.hold_sync():
             self.content = dict(self.sheet.content)
             steps = self.sheet.content.get("steps")
@@ -173,7 +173,7 @@ class NetworkWidget(anywidget.AnyWidget):
     def follow(self, trace: Trace) -> None:
         """Show a later call of the network: only numbers are sent where the rows are the same."""
         counts = None if self.watcher is None else self.watcher.counts()
-        table = _with_parameters(replace(trace, view=self._view).table(), counts)
+        table = with_parameters(replace(trace, view=self._view).table(), counts)
         sheet = sheet_of(table, static=self.mark, run=self.sheet.content["run"])
         is_same = sheet.has_rows_of(self.sheet)
         if self._live_of is not None:
@@ -276,7 +276,7 @@ class NetworkWidget(anywidget.AnyWidget):
         self._tell_panel()
 
 
-def _with_parameters(table: Table, counts: dict[tuple[str, str], int] | None) -> Table:
+def with_parameters(table: Table, counts: dict[tuple[str, str], int] | None) -> Table:
     """Return the table of a trace with the number of parameters of each layer, where known."""
     if counts is None:
         return table

@@ -4,7 +4,7 @@ from operator import itemgetter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnmagic.display.html import page_html, table_html
+from nnmagic.display.html import table_html
 from nnmagic.display.table import Column, Row, State, Table
 
 
@@ -105,13 +105,6 @@ def test_an_open_container_shows_its_rows_and_not_its_details():
 
 def test_what_columns_mean_is_in_the_header():
     assert "n: a count" in "".join(Reader(table_html(table(row("net")))).text)
-
-
-def test_a_page_is_complete():
-    html = page_html(table(row("net")), "<net>")
-
-    assert html.startswith("<!doctype html>")
-    assert "<title>&lt;net&gt;</title>" in html
 
 
 @given(st.lists(st.text(), min_size=4, max_size=4))

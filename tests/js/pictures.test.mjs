@@ -90,6 +90,7 @@ test("histograms share an axis only where none is squeezed to less than a fifth"
   assert.equal(commonLimits([{ low: 0, high: 1 }, { low: 0, high: 6 }]), null);
   assert.equal(commonLimits([{ low: 0, high: 1 }, { low: 100, high: 101 }]), null);
   assert.equal(commonLimits([{ low: 0, high: 1 }]), null);
+  assert.equal(commonLimits([{ low: 1, high: 1 }, { low: 1, high: 1 }]), null);
 });
 
 test("a bin tells its limits and its count, and a logarithm lifts the rare", () => {

@@ -1,6 +1,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from lab import Lab, notebook_of, open_notebook
+from widget_page import violations
 
 CELL = """
 %load_ext nnmagic
@@ -33,11 +34,3 @@ def test_axe_finds_no_violation(theme, lab_folder, tmp_path):
 
     assert seen.errors == []
     assert seen.found == []
-
-
-def violations(results):
-    return [
-        (each["id"], node["html"][:200])
-        for each in results.response["violations"]
-        for node in each["nodes"]
-    ]

@@ -8,7 +8,7 @@ import pytest
 
 from nnmagic.display import messages
 from nnmagic.display.table import Kind
-from nnmagic.widget.front_end import MODULES, STATIC, minified, script, style
+from nnmagic.widget.front_end import MODULES, STATIC, minified, page_script, script, style
 
 JS = Path(__file__).parents[1] / "js"
 
@@ -29,7 +29,9 @@ def test_the_pure_functions_pass_their_tests(node):
 
 def test_the_joined_script_is_one_module(node, tmp_path):
     path = tmp_path / "widget.mjs"
-    path.write_text(f"{script()}\nimport('data:text/javascript,export default 1').then(() => {{}})")
+    path.write_text(
+        f"{page_script()}\nimport('data:text/javascript,export default 1').then(() => {{}})"
+    )
 
     done = subprocess.run([node, "--check", path], capture_output=True, text=True)
 
@@ -41,7 +43,7 @@ def test_script_and_style_travel_light():
 
 
 def test_every_module_is_joined():
-    assert {path.stem for path in STATIC.glob("*.js")} == set(MODULES)
+    assert {path.stem for path in STATIC.glob("*.js")} == {*MODULES, "page"}
 
 
 def test_a_minified_script_has_no_comments_and_no_indentation():
@@ -55,7 +57,7 @@ def test_a_minified_style_keeps_its_rules():
 
 
 def test_no_line_of_code_ends_in_a_comment():
-    joined = script() + style()
+    joined = page_script() + style()
 
     assert " // " not in joined
     assert "/*" not in joined

@@ -12,13 +12,18 @@ from widget_page import (
     OUTPUTS,
     STATIC_TABLES,
     WIDGETS,
+    assert_folded_sorted_and_hidden,
+    assert_parameters_and_summary,
     by_keyboard,
     control,
+    fold_sort_and_hide,
     frames,
+    labels_and_titles,
     names,
-    open_panel,
     row_of,
     rows,
+    search_and_sort_parameters,
+    search_and_sort_summary,
     visit,
 )
 
@@ -57,56 +62,13 @@ def test_the_static_table_shows_where_no_widget_lives(lab, tmp_path):
 
 def test_the_rows_are_those_of_the_record_and_fold_sort_and_hide(lab, tmp_path):
     def look(page):
-        widget = page.locator(".nnmagic")
-        found = {"all": rows(widget)}
         calls = "[[c.layer, str(c.output_shape), c.main.zeros, c.main.mean, c.main.std] for c in t]"
-        found["record"] = json.loads(run_cell(page, f"print(json.dumps({calls}))"))
-        row_of(widget, "linear_relu_stack").locator(".nm-fold").click()
-        found["one folded"] = names(rows(widget))
-        control(widget, "fold").click()
-        found["folded"] = names(rows(widget))
-        control(widget, "unfold").click()
-        found["unfolded"] = rows(widget)
-        control(widget, "depth").fill("1")
-        found["depth 1"] = names(rows(widget))
-        control(widget, "unfold").click()
-        for order in ("zeros down", "zeros up", "zeros off"):
-            control(widget, "sort-zeros").click()
-            found[order] = rows(widget)
-        control(widget, "columns").click()
-        widget.get_by_label("zeros", exact=True).uncheck()
-        page.keyboard.press("Escape")
-        found["hidden"] = rows(widget)
-        found["menu"] = widget.get_by_role("group", name="columns").is_visible()
-        return found
+        record = json.loads(run_cell(page, f"print(json.dumps({calls}))"))
+        return fold_sort_and_hide(page.locator(".nnmagic")), record
 
-    found = visit(lab, notebook_of(tmp_path, LOAD, "t = %nntrace\nt"), look)
+    found, record = visit(lab, notebook_of(tmp_path, LOAD, "t = %nntrace\nt"), look)
 
-    shown = [[row["name"], row["shape"], row["zeros"], row["mean"]] for row in found["all"]]
-    assert shown == [
-        [
-            layer or "NeuralNetwork",
-            shape,
-            units.percent(zeros),
-            "±".join(units.numbers(mean, std)),
-        ]
-        for layer, shape, zeros, mean, std in found["record"]
-    ]
-    assert [row["shape"] for row in found["all"]] == [
-        *("(1, 10)", "(1, 784)", "(1, 10)", "(1, 512)", "(1, 512)", "(1, 512)", "(1, 512)"),
-        "(1, 10)",
-    ]
-    assert found["one folded"] == ["NeuralNetwork", "flatten", "linear_relu_stack"]
-    assert found["folded"] == ["NeuralNetwork"]
-    assert found["unfolded"] == found["all"]
-    assert found["depth 1"] == ["NeuralNetwork", "flatten", "linear_relu_stack"]
-    assert names(found["zeros down"])[:2] == ["linear_relu_stack.3", "linear_relu_stack.1"]
-    assert names(found["zeros up"])[-2:] == ["linear_relu_stack.1", "linear_relu_stack.3"]
-    assert found["zeros off"] == found["all"]
-    assert found["hidden"] == [
-        {key: value for key, value in row.items() if key != "zeros"} for row in found["all"]
-    ]
-    assert not found["menu"]
+    assert_folded_sorted_and_hidden(found, record)
 
 
 def test_the_keyboard_alone_is_enough_and_moves_no_cell(lab, tmp_path):
@@ -182,13 +144,7 @@ net.add_module("</script><script>owned=1</script>", nn.ReLU())
 def test_names_of_layers_are_text_in_the_widget(lab, tmp_path):
     def look(page):
         widget = page.locator(".nnmagic")
-        labels = [row["label"] for row in rows(widget)]
-        titles = []
-        for i in (1, 2):
-            widget.locator(".nm-body > [role=row]:not([hidden]) .nm-label").nth(i).click()
-            expect(widget.locator(".nm-panel-title")).to_contain_text(f"{labels[i]} · ReLU")
-            titles.append(widget.locator(".nm-panel-title").inner_text())
-            widget.locator("[data-nm=panel] table").wait_for()
+        labels, titles = labels_and_titles(widget)
         owned = page.evaluate("'owned' in window")
         return labels, titles, owned, widget.locator("img, script").count()
 
@@ -261,42 +217,8 @@ def test_parameters_and_summary_are_searched_and_sorted(lab, tmp_path):
     def look(page):
         expect(page.locator(".nnmagic")).to_have_count(2)
         params, summary = page.locator(".nnmagic").all()
-        found = {}
-        control(params, "search").fill("bias")
-        found["biases"] = params.locator(".nm-count").inner_text()
-        control(params, "search").fill("")
-        control(params, "sort-count").click()
-        found["largest"] = [[row["name"], row["count"]] for row in rows(params)]
-        found["histograms"] = params.locator(
-            ".nm-body [role=row]:not([hidden]) svg path[d*=M]"
-        ).count()
-        control(summary, "search").fill("Linear")
-        found["linear"] = [row["name"] for row in rows(summary)]
-        control(summary, "search").fill("")
-        control(summary, "sort-params").click()
-        found["most parameters"] = [[row["name"], row["params"]] for row in rows(summary)][:3]
-        found["title"] = open_panel(summary, "linear_relu_stack.0")
-        expect(control(summary, "panel")).to_contain_text("401,920 parameters")
-        return found
+        return search_and_sort_parameters(params), search_and_sort_summary(summary)
 
-    found = visit(lab, notebook_of(tmp_path, LOAD, "%nnparams", "%nnsummary"), look)
+    params, summary = visit(lab, notebook_of(tmp_path, LOAD, "%nnparams", "%nnsummary"), look)
 
-    stack = "linear_relu_stack"
-    assert found["biases"].split(" of ")[0] == "3"
-    leaves = [row for row in found["largest"] if row[0].endswith(("weight", "bias"))]
-    assert leaves == [
-        [f"{stack}.0.weight", "401,408"],
-        [f"{stack}.2.weight", "262,144"],
-        [f"{stack}.4.weight", "5,120"],
-        [f"{stack}.0.bias", "512"],
-        [f"{stack}.2.bias", "512"],
-        [f"{stack}.4.bias", "10"],
-    ]
-    assert found["histograms"] == 6
-    assert found["linear"] == ["NeuralNetwork", stack, *(f"{stack}.{i}" for i in range(5))]
-    assert found["most parameters"] == [
-        ["NeuralNetwork", "669,706"],
-        [stack, "669,706"],
-        [f"{stack}.0", "401,920"],
-    ]
-    assert found["title"] == f"{stack}.0 · Linear"
+    assert_parameters_and_summary(params, summary)

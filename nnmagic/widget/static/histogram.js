@@ -28,7 +28,7 @@ export function barsPath(bins, start, length, zero) {
 export function commonLimits(histograms) {
   const [low, high] = [min(...histograms.map((each) => each.low)), max(...histograms.map((each) => each.high))];
   const narrowest = min(...histograms.map((each) => each.high - each.low));
-  return histograms.length > 1 && high - low <= ALIKE * narrowest ? [low, high] : null;
+  return histograms.length > 1 && low < high && high - low <= ALIKE * narrowest ? [low, high] : null;
 }
 
 /** @returns {number} how high a bar is, 0..1 */

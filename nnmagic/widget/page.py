@@ -1,0 +1,156 @@
+"""A page of its own: a record's widget with its panels, without a kernel and a network."""
+
+from copy import deepcopy
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from nnmagic.display.html import table_html
+from nnmagic.display.messages import PanelContent
+from nnmagic.display.sheet import sheet_of
+from nnmagic.records.record import Record
+from nnmagic.records.trace import Trace
+from nnmagic.widget.front_end import page_script, style
+from nnmagic.widget.live_network import LiveNetwork
+from nnmagic.widget.packing import Packing, pictures_in, thinned
+from nnmagic.widget.panel import PanelMaker
+from nnmagic.widget.row_panels import RowPanels
+from nnmagic.widget.widget import with_parameters
+
+MARK = "page"
+"""What the widget finds the static table of the page by."""
+
+PAGE_BYTES = 240_000
+"""How large a page may be, if only its pictures make it larger; they get coarser then."""
+
+PICTURE_VALUES = (1 << 14, 1 << 13, 1 << 12, 3072, 1 << 11, 1536, 1 << 10, 1 << 9, 1 << 8, 1 << 6)
+"""How many values a picture may have, the most that fits."""
+
+MOST_PANELS = 1000
+"""Of how many rows the panels are packed."""
+
+NOT_PACKED: PanelContent = {
+    "title": "",
+    "type": "",
+    "shapes": "",
+    "wrong": [],
+    "notes": [f"this page has the panels of the first {MOST_PANELS:,} rows"],
+    "inputs": [],
+    "outputs": [],
+    "figures": [],
+    "parameters": [],
+    "parameters_reason": "",
+    "doc": "",
+    "facts": [],
+}
+"""The panel of any other row."""
+
+TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+h1 {{ position: absolute; clip-path: inset(50%) }}
+{style}
+</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{static}
+</main>
+<script type="module">
+{script}
+const packed = "{packed}";
+render({{ model: standIn(await unpacked(packed)), el: document.querySelector("main") }});
+</script>
+</body>
+</html>
+"""
+
+
+def page_of(record: Record) -> str:
+    """Return the page of a trace, a summary or parameters as HTML.
+
+    The table, its search and the panels work in it as in a notebook; a reader without scripts sees
+    the static table. Pictures have fewer values where the page would get too large, rounded to
+    three digits.
+    """
+    contents = _Contents(record)
+    static = table_html(record.drawn(contents.table, text=False), MARK)
+    page = ""
+    for most in PICTURE_VALUES:
+        page = TEMPLATE.format(
+            title=escape(contents.table.heading),
+            style=style(),
+            static=static,
+            script=page_script(),
+            packed=contents.packed(most),
+        )
+        if len(page.encode()) <= PAGE_BYTES:
+            break
+    return page
+
+
+class _Contents:
+    """What the widget of a page shows, and what a kernel would have answered it.
+
+    Args:
+        record: the record.
+
+    Attributes:
+        table: its table.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.table = record.table()
+        live = LiveNetwork(record) if isinstance(record, Trace) else None
+        counts = None if live is None else live.counts()
+        sheet = sheet_of(with_parameters(self.table, counts), static=MARK)
+        self._content: dict[str, Any] = dict(sheet.content)
+        self._content["steps"] = None  # only the shown iteration is in the page
+        rows = RowPanels(
+            record,
+            live=live,
+            has_scores=self._content.get("scores") is not None,
+            classes=record.view.classes,
+        )
+        self._panels: dict[str, PanelContent | None] = {}
+        self._buffers: list[bytes] = []
+        for key, row in list(sheet.rows.items())[:MOST_PANELS]:
+            panels = PanelMaker()
+            panel = rows.panel(sheet.subjects[row], panels)
+            self._panels[key] = panel
+            if panel is not None:
+                for picture in pictures_in(panel):
+                    picture["buffer"] += len(self._buffers)
+                self._buffers += panels.buffers
+
+    def packed(self, most: int) -> str:
+        """Return all as one text, pictures with at most so many values."""
+        packing = Packing()
+        panels = deepcopy(self._panels)
+        buffers: list[Any] = [None] * len(self._buffers)
+        for picture in pictures_in(panels):
+            place = picture["buffer"]
+            values = np.frombuffer(self._buffers[place], "<f4").reshape(picture["shape"])
+            buffers[place] = packing.floats(thinned(picture, values, most))
+        state = {
+            "content": packing.placed(self._content),
+            "selected": None,
+            "search": "",
+            "step": 0,
+            "live": False,
+            "paused": False,
+        }
+        contents = {
+            "state": state,
+            "panels": packing.placed(panels),
+            "other": packing.placed(NOT_PACKED),
+            "buffers": buffers,
+        }
+        return packing.packed(contents)

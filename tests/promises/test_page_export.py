@@ -1,0 +1,162 @@
+"""A page of its own in a real browser, the network cut off: it does what the widget does."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+import torchvision
+from axe_playwright_python.sync_playwright import Axe
+from lab import CHROMIUM, FLAGS
+from playwright.sync_api import expect, sync_playwright
+from torch import nn
+from widget_page import (
+    COLORS,
+    KEYS_DO,
+    all_rows,
+    assert_folded_sorted_and_hidden,
+    assert_parameters_and_summary,
+    by_keyboard,
+    control,
+    fold_sort_and_hide,
+    frames,
+    labels_and_titles,
+    names,
+    open_panel,
+    row_of,
+    rows,
+    search_and_sort_parameters,
+    search_and_sort_summary,
+    statistic_texts,
+    statistics,
+    violations,
+)
+
+import nnmagic
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+OF_A_KERNEL = ("run", "input", "pause", "step", "all-input-0", "all-output-0")
+"""The controls that ask a kernel."""
+
+
+@pytest.fixture(scope="module")
+def browser(lab_folder):
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser,
+    ):
+        yield browser
+
+
+@pytest.fixture
+def exported(browser, tmp_path):
+    """Gives the widget of a record's page; nothing goes wrong in it, and nothing is fetched."""
+    heard, fetched = [], []
+
+    @contextmanager
+    def exported(record, **options):
+        path = tmp_path / "page.html"
+        record.to_html(path)
+        context = browser.new_context(**options)
+        context.set_offline(True)
+        context.on("request", lambda request: fetched.append(request.url))
+        page = context.new_page()
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.on("console", lambda message: heard.append(message.text))
+        page.goto(path.as_uri())
+        yield page.locator(".nnmagic") if options.get("java_script_enabled", True) else page
+        context.close()
+        assert heard == []
+        assert all(url.startswith(("file:", "blob:", "data:")) for url in fetched)
+
+    return exported
+
+
+def test_the_table_of_a_page_folds_sorts_hides_and_answers_keys(exported):
+    network, x = nnmagic.default_network(), nnmagic.default_input()
+    trace = nnmagic.trace(network, x)
+
+    with exported(trace) as widget:
+        found = fold_sort_and_hide(widget)
+        expect(widget.page.locator("[data-nnmagic]")).to_be_hidden()
+    with exported(trace) as widget:
+        keys, _ = by_keyboard(widget.page)
+    with exported(nnmagic.params(network)) as widget:
+        params = search_and_sort_parameters(widget)
+        expect(widget).to_contain_text("669,706")
+    with exported(nnmagic.summary(network, x)) as widget:
+        summary = search_and_sort_summary(widget)
+    with exported(trace, java_script_enabled=False) as page:
+        expect(page.locator("summary").filter(has_text="linear_relu_stack").first).to_be_visible()
+
+    calls = [[c.layer, str(c.output_shape), c.main.zeros, c.main.mean, c.main.std] for c in trace]
+    assert_folded_sorted_and_hidden(found, calls)
+    assert keys == KEYS_DO
+    assert_parameters_and_summary(params, summary)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_of_a_resnet_is_searched_and_its_layers_seen(exported, theme):
+    torch.manual_seed(0)
+    net = torchvision.models.resnet18().eval()
+    with torch.no_grad():
+        trace = nnmagic.trace(net, torch.rand(1, 3, 224, 224))
+
+    with exported(trace, color_scheme=theme, viewport={"width": 1300, "height": 900}) as widget:
+        found = violations(Axe().run(widget.page))
+        control(widget, "search").fill("conv")
+        convolutions = names(all_rows(widget))
+        control(widget, "search").fill("")
+        control(widget, "grid").evaluate("grid => { grid.scrollTop = 0; }")
+        frames(widget.page)
+        open_panel(widget, "conv1")
+        panel = control(widget, "panel")
+        panel.locator("canvas").nth(1).wait_for()
+        colors = [canvas.evaluate(COLORS) for canvas in panel.locator("canvas").all()]
+        numbers = statistics(widget)
+        text = panel.inner_text()
+        found += violations(Axe().run(widget.page))
+        asking = [name for name in OF_A_KERNEL if control(widget, name).first.is_visible()]
+
+    wanted = {name for name, _ in net.named_modules() if "conv" in name or name.endswith("ple.0")}
+    assert wanted <= set(convolutions)
+    assert min(colors) > 20
+    records = trace["conv1"].inputs[0], trace["conv1"].main
+    assert numbers == [statistic_texts(dict_of(record)) for record in records]
+    assert "weight (64, 3, 7, 7)" in text.replace("\xa0", " ")
+    assert "in this page" in text
+    assert asking == []
+    assert found == []
+
+
+def dict_of(record):
+    return {name: getattr(record, name) for name in ("min", "max", "mean", "std", "zeros")} | {
+        name: getattr(record, name) for name in ("nan", "inf")
+    }
+
+
+class Root(nn.Module):
+    def forward(self, x):
+        return (-1 - x.abs()).sqrt()
+
+
+def test_names_are_text_and_the_first_nan_is_one_click_away_in_a_page(exported):
+    hostile = ["<img src=x onerror=owned=1>", "</script><script>owned=1</script>"]
+    net = nn.Sequential()
+    for name in hostile:
+        net.add_module(name, nn.ReLU())
+    fragile = nn.Sequential(nn.Linear(4, 4), Root(), nn.ReLU())
+
+    with exported(nnmagic.trace(net, torch.ones(2))) as widget:
+        labels, titles = labels_and_titles(widget)
+        owned = widget.page.evaluate("'owned' in window")
+    with exported(nnmagic.trace(fragile, torch.ones(1, 4))) as widget:
+        control(widget, "first-nan").click()
+        expect(widget.locator(".nm-panel-title")).to_have_text("1 · Root")
+        chosen = [row["name"] for row in rows(widget) if row["selected"]]
+        expect(row_of(widget, "1")).to_contain_text("NaN")
+
+    assert labels[1:] == hostile
+    assert titles == [f"{name} · ReLU" for name in hostile]
+    assert not owned
+    assert chosen == ["1"]

@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch import nn
+
+import nnmagic
+from nnmagic.widget.page import page_of
+
+
+@pytest.fixture
+def net():
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    net.add_module("</script><script>owned=1</script>", nn.Identity())
+    return net
+
+
+def records(net):
+    return nnmagic.trace(net, torch.rand(2, 4)), nnmagic.summary(net), nnmagic.params(net)
+
+
+def test_a_page_holds_the_static_table_and_fetches_nothing(net):
+    for record in records(net):
+        page = page_of(record)
+
+        assert page.startswith("<!doctype html>")
+        assert page.count("<script") == page.count("</script>") == 1
+        assert "owned=1&lt;/script&gt;" in page or isinstance(record, nnmagic.Params)
+        assert '<div data-nnmagic="page"' in page
+        assert "src=" not in page
+        assert "href=" not in page
+
+
+def test_a_page_of_a_network_that_is_gone_says_so(net):
+    trace = nnmagic.trace(net, torch.rand(2, 4))
+    alive = len(page_of(trace))
+    del net
+
+    assert len(page_of(trace)) > 0.5 * alive
+
+
+@pytest.mark.slow
+def test_the_page_of_a_resnet_is_below_250_kilobytes(tmp_path):
+    import torchvision
+
+    net = torchvision.models.resnet18().eval()
+    trace = nnmagic.trace(net, torch.rand(1, 3, 224, 224))
+
+    trace.to_html(tmp_path / "page.html")
+
+    assert 100_000 < (tmp_path / "page.html").stat().st_size < 250_000
