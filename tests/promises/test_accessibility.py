@@ -14,6 +14,9 @@ net[3].weight.data[0, 0] = float("nan")
 """
 
 
+BACKGROUND = "row => getComputedStyle(row).backgroundColor"
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_axe_finds_no_violation(theme, lab_folder, tmp_path):
@@ -26,6 +29,17 @@ def test_axe_finds_no_violation(theme, lab_folder, tmp_path):
         found += violations(axe.run(page, context=".nnmagic"))
         widget.locator("[data-nm=columns]").click()
         widget.locator("[data-nm=search]").fill("linear")
+        found += violations(axe.run(page, context=".nnmagic"))
+        widget.locator('.nm-body [role=row]:not([hidden]) [title="3"]').click()
+        widget.locator("[data-nm=copy]").click()
+        found += violations(axe.run(page, context=".nnmagic"))
+        page.keyboard.press("Escape")
+        page.emulate_media(forced_colors="active")
+        chosen, other = (
+            widget.locator(f".nm-body [aria-selected={is_chosen}]:not([hidden])").first
+            for is_chosen in ("true", "false")
+        )
+        assert chosen.evaluate(BACKGROUND) != other.evaluate(BACKGROUND)
         found += violations(axe.run(page, context=".nnmagic"))
         return found
 

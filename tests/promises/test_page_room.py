@@ -1,5 +1,7 @@
 """The widget's room in a real page: table and panel, columns that leave, rows that are copied."""
 
+import struct
+
 import pytest
 from lab import notebook_of, run_cell
 from playwright.sync_api import expect
@@ -32,7 +34,8 @@ CATCH_COPIES = """isRefused => {
     if (isRefused) throw new Error('refused');
     window.copied.push(text);
   };
-  Object.defineProperty(navigator, 'clipboard', {value: {writeText}, configurable: true});
+  const write = async ([item]) => window.copied.push(...item.types);
+  Object.defineProperty(navigator, 'clipboard', {value: {write, writeText}, configurable: true});
   document.oncopy = () => window.copied.push(document.activeElement.value);
 }"""
 
@@ -72,6 +75,13 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
         frames(page)
         found["hint"].append(hint.is_visible())
         found["beside"], found["titles beside"] = widget.evaluate(BOXES), titles(widget)
+        with page.expect_download() as download:
+            control(widget, "save-picture").first.click()
+        found["file"] = download.value.suggested_filename
+        found["png"] = download.value.path().read_bytes()
+        page.evaluate(CATCH_COPIES, False)
+        control(widget, "copy-picture").first.click()
+        found["copied"] = page.evaluate("window.copied")
         found["cut"] = widget.evaluate(CUT)
         found["no room"] = widget.locator(".nm-no-room").inner_text()
         control(widget, "columns").click()
@@ -103,6 +113,11 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
     assert beside[".nm-splitter"]["right"] <= beside[".nm-panel"]["left"]
     assert beside[".nm-grid"]["height"] == pytest.approx(beside[".nm-panel"]["height"], abs=1)
     assert [title for title in found["titles beside"] if title in KEPT] == KEPT
+    assert found["file"] == "conv1-Conv2d-input-1-3-64-64.png"
+    width, height = struct.unpack(">II", found["png"][16:24])
+    assert found["png"].startswith(b"\x89PNG")
+    assert width > 200 < height
+    assert found["copied"] == ["image/png"]
     assert found["cut"] == []
     left = found["no room"].removeprefix("no room for: ").split(", ")
     assert "histogram" in left

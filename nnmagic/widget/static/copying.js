@@ -1,6 +1,6 @@
 // What can be taken away: the rows in view as text, Markdown or TSV, and a picture as PNG.
 import { cellTexts } from "./columns.js";
-import { element } from "./dom.js";
+import { element, inline, pressable } from "./dom.js";
 import { max } from "./format.js";
 import { fullName } from "./rows.js";
 
@@ -89,19 +89,27 @@ function pngOf(canvas) {
   return new Promise((done) => { whole.toBlob(done, "image/png"); });
 }
 
-/** @returns {Promise<boolean>} whether the picture was copied */
-export async function copyPicture(canvas) {
-  try {
-    await navigator.clipboard.write([new ClipboardItem({ "image/png": pngOf(canvas) })]);
-    return true;
-  } catch {
-    return false;
-  }
+/** Save a picture by a link that is made in the page. */
+async function savePicture(canvas, name) {
+  const layer = canvas.closest(".nm-panel")?.querySelector(".nm-panel-title").textContent;
+  const href = URL.createObjectURL(await pngOf(canvas));
+  element("a", { href, download: `${[layer, name].join(" ").replace(/\W+/g, "-").replace(/^-|-$/g, "")}.png` }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 10_000);
 }
 
-/** Save a picture by a link that is made in the page. */
-export async function savePicture(canvas, name) {
-  const href = URL.createObjectURL(await pngOf(canvas));
-  element("a", { href, download: `${name.replace(/[^\w.-]+/g, "_")}.png` }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 10_000);
+/**
+ * What takes a picture away: to the clipboard, or into a file.
+ * @param {HTMLCanvasElement} canvas @param {string} name of what it shows @param {(text: string) => void} say
+ */
+export function pictureButtons(canvas, name, say) {
+  const copy = async () => {
+    try {
+      await navigator.clipboard.write([new ClipboardItem({ "image/png": pngOf(canvas) })]);
+      say("copied");
+    } catch {
+      say("the browser lets this page copy no pictures: save it");
+    }
+  };
+  return inline("nm-take", pressable("copy", "copy-picture", copy, { "aria-label": `copy ${name}` }),
+    pressable("save as PNG", "save-picture", () => savePicture(canvas, name), { "aria-label": `save as PNG: ${name}` }));
 }

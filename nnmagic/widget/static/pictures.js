@@ -1,5 +1,6 @@
 // Pictures of values: bars, matrices, photographs, tiles of channels, heads or kernels.
 import { abs, ceil, clamped, floor, indexText, max, min, numbers, round, valueText, withCommas } from "./format.js";
+import { pictureButtons } from "./copying.js";
 import { answerKey, block, element, inline, slider } from "./dom.js";
 import { NAN_COLOR, colorAt, cssColor, gradient, mapEnds, mapOf, oddness, pixelTable, placeOf, pooled, weight } from "./colors.js";
 
@@ -261,7 +262,8 @@ export function createPicture(picture, { id, label, memory }) {
     });
   }
   el.append(...legend(picture, ends, map));
-  el.append(block("", oddText(picture.values, ends)), says);
+  const taking = pictureButtons(canvas, label, (text) => { says.textContent = text; });
+  el.append(block("nm-line", inline("nm-odd-values", oddText(picture.values, ends)), taking), says);
   point(null);
 
   /** Give the tiles a slider where they do not all fit. */
