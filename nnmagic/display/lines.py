@@ -7,12 +7,14 @@ from typing import Any
 
 from nnmagic.display import units
 from nnmagic.display.histogram_glyphs import histogram_glyphs
+from nnmagic.display.lane_glyphs import lane_glyphs
 from nnmagic.display.table import (
     LONGEST_LINE,
     TEXT_KINDS,
     Cell,
     Column,
     Histogram,
+    Lanes,
     Noted,
     Row,
     Table,
@@ -85,7 +87,7 @@ def aligned(table: Table, width: int | None = None) -> Aligned:
         parts = [padded(clipped(label, label_width), label_width)]
         is_message = row is not None and row.message
         for column, cell in zip(shown, cells, strict=True):
-            if is_message and column is not columns[0]:
+            if is_message and not column.column.always:
                 break
             text = clipped(cell, column.width)
             parts.append(padded(text, column.width, right=column.is_right))
@@ -109,13 +111,14 @@ class _LaidOut:
 
     def __init__(self, column: Column, table: Table) -> None:
         self.column = column
-        self.is_right = column.kind not in (*TEXT_KINDS, "histogram")
+        self.is_right = column.kind not in (*TEXT_KINDS, "histogram", "lanes")
         cells = table.cells(column.key)
-        self.texts = (
-            _pair_texts(cells, column.joiner)
-            if column.kind == "pair"
-            else [cell_text(column, cell) for cell in cells]
-        )
+        if column.kind == "pair":
+            self.texts = _pair_texts(cells, column.joiner)
+        elif column.kind == "lanes":
+            self.texts = lane_glyphs([cell for cell in cells if isinstance(cell, Lanes)])
+        else:
+            self.texts = [cell_text(column, cell) for cell in cells]
         self.width = max([width_of(column.title), *map(width_of, self.texts)])
         shortest = self.width if column.narrowest is None else column.narrowest
         self.least = min(self.width, shortest)
@@ -134,6 +137,8 @@ def cell_text(column: Column, cell: Cell) -> str:
             return f"{units.cut(units.shape(shape), LONGEST_LINE)} {odd}".rstrip()
         case Histogram():
             return histogram_glyphs(cell)
+        case Lanes():
+            return ""
         case tuple():
             return f" {column.joiner} ".join(filter(None, units.numbers(*cell)))
     return WRITERS[column.kind](cell)

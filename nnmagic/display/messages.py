@@ -7,8 +7,9 @@ class ColumnContent(TypedDict, total=False):
     """A column: `strings` and `index` of texts, else numbers as bytes, little-endian.
 
     A pair has `first` and `second`; a histogram has ten bytes a row in `values`, the fullest bin
-    255, and in `zero` how many bins are below zero, -1 for none. `texts` has what cells say in
-    place of their number, by row.
+    255, and in `zero` how many bins are below zero, -1 for none. Lanes have a byte a row in
+    `values`, 255 for none, and in `edges` pairs of rows: one, and one below that gets what it made.
+    `texts` has what cells say in place of their number, by row.
     """
 
     key: str
@@ -23,6 +24,7 @@ class ColumnContent(TypedDict, total=False):
     first: bytes
     second: bytes
     zero: bytes
+    edges: bytes
     strings: list[str]
     index: bytes
     texts: dict[str, str]

@@ -9,13 +9,25 @@ from typing import Any, cast
 
 from nnmagic.display.lines import cell_text
 from nnmagic.display.messages import ColumnContent, PageMessage, SheetContent
-from nnmagic.display.table import TEXT_KINDS, Cell, Column, Histogram, Noted, Row, State, Table
+from nnmagic.display.table import (
+    TEXT_KINDS,
+    Cell,
+    Column,
+    Histogram,
+    Lanes,
+    Noted,
+    Row,
+    State,
+    Table,
+)
 from nnmagic.display.units import printable
 
 FULLEST = 255
 """How tall the bar of the fullest bin is."""
 
-CELLS = ("values", "first", "second", "zero", "strings", "index", "texts")
+NO_LANE = 255
+
+CELLS = ("values", "first", "second", "zero", "edges", "strings", "index", "texts")
 """The fields of a column that hold cells."""
 
 CHANGING = (
@@ -150,6 +162,11 @@ def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
         content["values"] = b"".join(map(_bars, cells))
         zeros = [cell.zero if isinstance(cell, Histogram) else None for cell in cells]
         content["zero"] = _packed("b", [-1 if zero is None else zero for zero in zeros])
+    elif column.kind == "lanes":
+        lanes = [cell if isinstance(cell, Lanes) else Lanes() for cell in cells]
+        content["values"] = bytes([_lane_byte(each.lane) for each in lanes])
+        pairs = [(source, row) for row, each in enumerate(lanes) for source in each.sources]
+        content["edges"] = _packed("I", [end for pair in pairs for end in pair])
     else:
         numbers = [cell if type(cell) is float else _number(cell) for cell in cells]
         content["values"] = _packed("f" if column.kind == "share" else "d", numbers)
@@ -159,6 +176,10 @@ def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
             if (isnan(number) or isinstance(cell, Noted)) and cell != ""
         }
     return content
+
+
+def _lane_byte(lane: int | None) -> int:
+    return NO_LANE if lane is None else min(lane, NO_LANE)
 
 
 def _number(cell: Cell) -> float:

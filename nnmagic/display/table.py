@@ -20,7 +20,7 @@ class State:
         FLAGGED: deserves a look, and is shown however deep.
         FAILED: ended by an exception, shown likewise.
         MANY_CALLS: stands for the rows below it, which are folded.
-        CONTEXT: only leads to other rows, and has no cells but the first.
+        CONTEXT: only leads to other rows, and has cells in the columns only that always have some.
         GROUP: only adds up, or leads to, the rows below it, and is not counted.
         FIRST: where NaN or Inf arose first.
     """
@@ -28,7 +28,18 @@ class State:
     STRONG, DIMMED, FLAGGED, FAILED, MANY_CALLS, CONTEXT, GROUP, FIRST = (1 << i for i in range(8))
 
 
-Kind = Literal["text", "flags", "shape", "count", "bytes", "share", "number", "pair", "histogram"]
+Kind = Literal[
+    "text",
+    "flags",
+    "shape",
+    "count",
+    "bytes",
+    "share",
+    "number",
+    "pair",
+    "histogram",
+    "lanes",
+]
 
 TEXT_KINDS = ("text", "flags", "shape")
 
@@ -79,9 +90,23 @@ class Noted(NamedTuple):
     words: str
 
 
+class Lanes(NamedTuple):
+    """How tensors come to a row, drawn as a version-control log draws branches.
+
+    Attributes:
+        lane: where the row has its mark, from 0; None for a row that has none. What the row made
+            runs in this lane, down to the last row that gets it.
+        sources: the rows that its input comes from, by their numbers. What comes from one further
+            down, as from a later call of a layer that is called often, runs in no lane.
+    """
+
+    lane: int | None = None
+    sources: tuple[int, ...] = ()
+
+
 Pair = tuple[float | None, float | None]
 
-Cell = int | float | str | Pair | TensorShape | Noted | Histogram | None
+Cell = int | float | str | Pair | TensorShape | Noted | Histogram | Lanes | None
 """None is unknown; a text may stand in place of a number, an empty one where there is none."""
 
 
@@ -103,6 +128,7 @@ class Column:
         joiner: what stands between the two numbers of a pair.
         priority: 0 for a column that always stays; where room is short, the highest leaves first.
         narrowest: how narrow its text may be cut where room is short; None is never cut.
+        always: whether rows with a message, and those that only lead to others, have it too.
         extra: whether only media in which columns can be chosen have it.
         hidden: whether those show it only when asked to.
     """
@@ -117,6 +143,7 @@ class Column:
     joiner: str = "±"
     priority: int = 0
     narrowest: int | None = None
+    always: bool = False
     extra: bool = False
     hidden: bool = False
 
@@ -140,7 +167,7 @@ class Row(NamedTuple):
         name: its full name, which a search finds.
         key: what a reader selects it by, if not by its name.
         state: bits, such as State.STRONG.
-        message: a text that stands in place of the cells from the second column on.
+        message: a text that stands in place of the cells of all columns but those that always are.
     """
 
     label: str
@@ -195,11 +222,12 @@ class Table:
     def cells(self, key: str) -> list[Cell]:
         """Return the cells of a column, row by row; an empty text where a row has none."""
         place = next(i for i, column in enumerate(self.columns) if column.key == key)
+        column = self.columns[place]
         has_cell = [
-            not place or not (row.message or row.state & State.CONTEXT) for row in self.rows
+            column.always or not (row.message or row.state & State.CONTEXT) for row in self.rows
         ]
         subjects = [row.subject for row, has in zip(self.rows, has_cell, strict=True) if has]
-        cells = iter(map(_bounded, self.columns[place].of(subjects)))
+        cells = iter(map(_bounded, column.of(subjects)))
         return [next(cells) if has else "" for has in has_cell]
 
 

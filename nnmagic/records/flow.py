@@ -22,25 +22,43 @@ class Flow:
     Attributes:
         sources: the sources of each call, in the order in which the calls were nested.
         unchanged: for each call that returned tensors that it got, their makers.
+        is_complete: whether all that calls got inside others was made by recorded calls, or came
+            in with their root call.
     """
 
     def __init__(self, log: TraceLog, calls: Iterable[int]) -> None:
         self.log = log
         self.sources: dict[int, Sources] = {}
         self.unchanged: dict[int, set[int]] = {}
+        self.is_complete = True
         self._makers: dict[int, int] = {}
+        self._taken: dict[int, dict[int, int]] = {}
         self._first_entry = log.tensors.first_entry
         running: list[int] = []
+        came_in: set[int] = set()
         for call in log.nested(calls):
             while running and running[-1] != log.parent[call]:
                 self._end(running.pop())
-            made_by = self._makers.get
-            self.sources[call] = tuple(
-                [made_by(self._first_entry(each)) for each in log.inputs[call]]
-            )
+            got = [*map(self._first_entry, log.inputs[call])]
+            if not running:
+                came_in = {*got}
+            self._begin(call, got, running)
+            self.is_complete &= came_in.union(self._makers).issuperset(got)
             running.append(call)
         while running:
             self._end(running.pop())
+
+    @property
+    def taken(self) -> dict[int, set[int]]:
+        """For each call the makers of what it got and handed to no call inside it."""
+        return {call: {*makers.values()} for call, makers in self._taken.items()}
+
+    def _begin(self, call: int, got: list[int], running: list[int]) -> None:
+        self.sources[call] = tuple(map(self._makers.get, got))
+        self._taken[call] = {each: self._makers[each] for each in got if each in self._makers}
+        for above in running:
+            for tensor in got:
+                self._taken[above].pop(tensor, None)
 
     def _end(self, call: int) -> None:
         got = {*map(self._first_entry, self.log.inputs[call])}

@@ -90,7 +90,7 @@ class ParameterRow(NamedTuple):
 
 
 COLUMNS = (
-    Column("shape", "shape", "the shape of the tensor", narrowest=22),
+    Column("shape", "shape", "the shape of the tensor", narrowest=22, always=True),
     Column(
         "count",
         "count",

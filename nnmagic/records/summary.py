@@ -23,7 +23,7 @@ def _of_run(cell: Callable[[LayerShape], Cell]) -> Callable[[LayerRow], Cell]:
 
 
 COLUMNS = (
-    Column("type", "text", "the class of the layer", priority=1),
+    Column("type", "text", "the class of the layer", priority=1, always=True),
     Column(
         "shape",
         "shape",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nnmagic.display import units
-from nnmagic.display.table import Column, Noted, TensorShape
+from nnmagic.display.table import Column, Lanes, Noted, TensorShape
 from nnmagic.records.call_log import FINISHED, Layer
 from nnmagic.records.columns import FLAGS, HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
 from nnmagic.records.findings import nonfinite
@@ -30,7 +31,7 @@ class CallRow:
     """
 
     def __init__(self, step: TraceTable, call: int, layer: Layer, label: str, times: int) -> None:
-        self._step, self.call, self.layer, self.label = step, call, layer, label
+        self.step, self.call, self.layer, self.label = step, call, layer, label
         self.times, self.output = times, step.outputs[call]
         self.network = step.log.networks[layer.network]
 
@@ -42,35 +43,35 @@ class CallRow:
     @cached_property
     def numbers(self) -> Statistics:
         """The statistics of its output, NaN where unknown."""
-        tensors, output = self._step.log.tensors, self.output
+        tensors, output = self.step.log.tensors, self.output
         return NOTHING_KNOWN if output is None else tensors.statistics_of(output)
 
     @property
     def tensor(self) -> TensorRecord:
         """Its output; made anew each time, since it holds values."""
-        return NO_TENSOR if self.output is None else self._step.log.tensors.record(self.output)
+        return NO_TENSOR if self.output is None else self.step.log.tensors.record(self.output)
 
     @property
     def spread(self) -> Sample | None:
         """The values that the histogram is of."""
-        tensors, output = self._step.log.tensors, self.output
+        tensors, output = self.step.log.tensors, self.output
         return None if output is None else tensors.samples_of(output).spread
 
     @property
     def shape(self) -> TensorShape | str:
         """The shape of what the call returned."""
-        log = self._step.log
+        log = self.step.log
         if self.output is None:
             return "no tensor"
         own = log.tensors.metadata_of(self.output)[1:3]
-        common = self._step.common_metadata
+        common = self.step.common_metadata
         odd = " ".join(mine for mine, most in zip(own, common, strict=True) if mine != most)
         return TensorShape(log.shapes[log.output_shape[self.call]], odd)
 
     @property
     def gradient(self) -> tuple[float | None, float | None]:
         """The mean and the standard deviation of the gradient of what the call returned."""
-        log = self._step.log
+        log = self.step.log
         gradient = log.gradient_of(self.call)
         tensor = None if gradient is None else log.tensors.record(gradient)
         return (None, None) if tensor is None else (tensor.mean, tensor.std)
@@ -78,7 +79,7 @@ class CallRow:
     @property
     def own_gradient(self) -> float | Noted | str | None:
         """The norm of the gradients of the layer's own parameters, and which got none."""
-        log = self._step.log
+        log = self.step.log
         own = log.parameter_gradients.get(log.layer[self.call])
         if not own:
             return ""
@@ -93,7 +94,7 @@ class CallRow:
     @property
     def wrong(self) -> list[str]:
         """What is wrong with the call, a sentence each; where it failed the failure says it."""
-        log, verdicts, call = self._step.log, self._step.verdicts, self.call
+        log, verdicts, call = self.step.log, self.step.verdicts, self.call
         words = verdicts.flags(call, "") if call in verdicts.flagged else []
         made = [nonfinite.origin(log, call)] if call in verdicts.producers else []
         return [", ".join(words), *made] if words else made
@@ -101,22 +102,22 @@ class CallRow:
     @property
     def flags(self) -> str:
         """What deserves a look, in words."""
-        log = self._step.log
+        log = self.step.log
         if self.output is None:
             return ""
         words = [f"the last of {units.plural(self.times, 'call')}"] if self.times else []
         words += ["recomputed in the backward"] if self.call in log.recomputed else []
         unknown = log.tensors.unknown.get(self.output, "")
-        words += self._step.verdicts.flags(self.call, unknown)
+        words += self.step.verdicts.flags(self.call, unknown)
         return ", ".join(words)
 
     def details(self, rows: int) -> list[str]:
         """Return lines with what the call got and returned, and the first rows of its values."""
-        log, call, tensor = self._step.log, self.call, self.tensor
+        log, call, tensor = self.step.log, self.call, self.tensor
         got = units.shape(log.shapes[log.input_shape[call]])
         if log.ended[call] != FINISHED:
             return [f"got {got}"]
-        child = self._step.verdicts.last_child.get(call)
+        child = self.step.verdicts.last_child.get(call)
         is_childs = child is not None and log.outputs[child] == log.outputs[call]
         if self.output is None or is_childs or not rows:
             return []
@@ -129,8 +130,23 @@ class CallRow:
         return lines
 
 
+def flow_cells(rows: Sequence[CallRow]) -> list[Lanes]:
+    """Return how tensors come to these rows; a call that has no row stands in the row around it."""
+    if not rows:
+        return []
+    return rows[0].step.lanes([(row.call, bool(row.times)) for row in rows])
+
+
 COLUMNS = (
-    Column("type", "text", "the class of the layer", priority=3),
+    Column(
+        "flow",
+        "lanes",
+        "where its input comes from (●: others get what it made), by the identity of the tensors",
+        cells=flow_cells,
+        priority=5,
+        always=True,
+    ),
+    Column("type", "text", "the class of the layer", priority=3, always=True),
     Column("shape", "shape", "the shape of its output, the batch first", narrowest=22),
     MEAN_AND_STD,
     Column(

@@ -5,16 +5,20 @@ from collections.abc import Sequence
 
 from nnmagic.display import units
 from nnmagic.display.messages import ScoresContent
-from nnmagic.display.table import Row, State, Table
+from nnmagic.display.table import Lanes, Row, State, Table
 from nnmagic.records import call_log
 from nnmagic.records.call_log import FINISHED, Failure, TraceLog
 from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.verdicts import Verdicts
+from nnmagic.records.flow import Flow
 from nnmagic.records.folding import Line, folded
+from nnmagic.records.lanes import assigned
 from nnmagic.records.record import View, filtered
 from nnmagic.records.shown_iterations import ShownIterations
 from nnmagic.records.trace_columns import COLUMNS, GRADIENT_COLUMNS, CallRow
+
+FLOW_NOTE = "flow: functions between the layers are not recorded; --ops completes the lanes"
 
 
 class TraceTable:
@@ -49,6 +53,7 @@ class TraceTable:
             for call in self.calls
         }
         self.common_metadata = self._common_metadata()
+        self.flow = Flow(log, sorted(self.calls))
 
     def _common_metadata(self) -> tuple[str, str]:
         metadata_of = self.log.tensors.metadata_of
@@ -82,6 +87,7 @@ class TraceTable:
                 *self.findings.notes,
                 *score_notes,
                 *self.notes,
+                *([FLOW_NOTE] if not self.flow.is_complete and not log.functions else []),
                 *log.notes,
                 *([f"{sampled}, so as not to slow the run down"] if measured else []),
             ),
@@ -130,11 +136,41 @@ class TraceTable:
             )
         return rows
 
+    def lanes(self, rows: Sequence[tuple[int, bool]]) -> list[Lanes]:
+        """Return the lanes of rows, each given by its call and whether it stands for many."""
+        single = {call: row for row, (call, is_many) in enumerate(rows) if not is_many}
+        many = {self._key(call): row for row, (call, is_many) in enumerate(rows) if is_many}
+
+        def row_of(call: int | None) -> int | None:
+            while call is not None and call in self.parent:
+                row = single.get(call, many.get(self._key(call)))
+                if row is not None:
+                    return row
+                call = self.parent[call]
+            return None
+
+        sources: list[set[int]] = [set() for _ in rows]
+        for call, makers in self.flow.taken.items():
+            row = row_of(call)
+            if row is not None:
+                sources[row] |= {each for each in map(row_of, makers) if each not in (None, row)}
+        unchanged = {}
+        for call, makers in self.flow.unchanged.items():
+            row, source = single.get(call), row_of(min(makers))
+            if row is not None and source is not None:
+                unchanged[row] = source
+        lanes = assigned(sources, unchanged)
+        return [Lanes(*each) for each in zip(lanes, map(tuple, map(sorted, sources)), strict=True)]
+
     def ordered(self) -> list[Line]:
         """Return the calls with those of a layer that is called often gathered below one line."""
         log = self.log
-        keys = {call: (self._around(call), log.layer[call]) for call in self.calls}
+        keys = {call: self._key(call) for call in self.calls}
         return folded(self.calls, self.parent, keys, log.depth)
+
+    def _key(self, call: int) -> tuple[int, int]:
+        """Return what the calls have in common that are gathered below one line."""
+        return self._around(call), self.log.layer[call]
 
     def _around(self, call: int) -> int:
         """Return the parent of a call; of a root what its iteration is counted of, below 0."""

@@ -266,3 +266,19 @@ def test_the_fullest_bin_is_full_whatever_its_count():
 
         assert drawn.max() == 255
         assert drawn[0] == 255
+
+
+def test_lanes_are_a_byte_a_row_and_the_pairs_of_rows_that_they_join():
+    class Residual(nn.Sequential):
+        def forward(self, x):
+            y = self[0](x)
+            return self[1](self[1](y) + y)
+
+    net, x = Residual(nn.Linear(3, 3), nn.Tanh()), torch.rand(2, 3)
+    with nnmagic.tracing(ops=True) as trace:
+        net(x)
+
+    sheet = sheet_of(trace.table())
+
+    assert numbers(sheet, "flow", form="u1").tolist() == [255, 0, 1, 0, 0]
+    assert numbers(sheet, "flow", "edges", "<u4").tolist() == [1, 2, 1, 3, 2, 3, 3, 4]

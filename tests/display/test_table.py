@@ -90,7 +90,7 @@ def test_where_room_is_short_columns_leave_by_priority_then_text_is_cut():
 
 
 def test_a_message_stands_in_place_of_the_numbers():
-    columns = (column(0, "text", title="type"), column(1))
+    columns = (column(0, "text", title="type", always=True), column(1))
     rows = row("a", "Linear", 1), row("b", "ReLU", 2, message="FAILED")
 
     assert aligned(table(*rows, columns=columns)).lines == (
@@ -123,7 +123,7 @@ def test_wanted_rows_are_found_with_those_that_lead_to_them():
 
 
 def test_a_row_that_only_leads_to_others_has_no_cells_but_the_first():
-    columns = column(0, "text"), column(1)
+    columns = column(0, "text", always=True), column(1)
 
     cells = table(row("a", "t", 1, state=State.CONTEXT), row("b", "t", 2), columns=columns)
 

@@ -3,6 +3,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import nnmagic
+from nnmagic.display.text import table_text
 
 
 def sources(trace):
@@ -224,3 +225,104 @@ def test_the_calls_of_a_failed_run_have_their_sources():
         pass
 
     assert trace.failed.sources == (1,)
+
+
+def lanes(trace, **options):
+    """The lane and the sources of each row, by the labels of the rows."""
+    table = trace.show(**options).table()
+    labels = [row.label for row in table.rows]
+    return [
+        (label, cell.lane, [labels[source] for source in cell.sources])
+        for label, cell in zip(labels, table.cells("flow"), strict=True)
+    ]
+
+
+def test_a_row_has_its_input_from_the_lanes_of_the_rows_that_made_it():
+    net = nn.Sequential(nn.Linear(3, 3), Residual())
+
+    assert lanes(traced(net, torch.rand(2, 3), ops=True)) == [
+        ("Sequential", None, []),
+        ("0", 0, []),
+        ("1", None, []),
+        ("a", 1, ["0"]),
+        ("act", 1, ["a"]),
+        ("b", 1, ["act"]),
+        ("add()", 0, ["0", "b"]),
+        ("act", 0, ["add()"]),
+    ]
+
+
+def test_text_has_lanes_where_they_say_more_than_the_order():
+    net = nn.Sequential(nn.Linear(3, 3), Residual())
+
+    text = table_text(traced(net, torch.rand(2, 3), ops=True).table())
+    chain = table_text(traced(net, torch.rand(2, 3)).table())
+
+    _, header, *rows, _ = text.splitlines()
+    at = header.index("flow")
+    assert [line[at : at + 2].rstrip() for line in rows] == [
+        *("", "●", "│", "├●", "│●", "│●", "●╯", "○")
+    ]
+    assert "●" not in chain
+    assert "--ops completes the lanes" in chain
+    assert "--ops completes the lanes" not in text
+
+
+def test_rows_that_are_left_out_stand_in_the_row_around_them():
+    net = nn.Sequential(nn.Linear(3, 3), Residual(), nn.Linear(3, 3))
+    trace = traced(net, torch.rand(2, 3), ops=True).show(depth=1)
+
+    table = trace.drawn(text=True)
+
+    assert [cell.sources for cell in table.cells("flow")] == [(), (), (1,), (2,)]
+
+
+def test_calls_that_are_folded_into_one_row_stand_in_it():
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.act = nn.Linear(3, 3), nn.Tanh()
+
+        def forward(self, x):
+            for _ in range(6):
+                x = self.act(self.a(x))
+            return self.a(x)
+
+    trace = traced(Loop(), torch.rand(2, 3))
+
+    assert [cell.sources for cell in trace.drawn(text=True).cells("flow")] == [(), (2,), (1,)]
+
+
+def test_rows_that_failed_have_their_lanes():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(3, 4))
+
+    try:
+        with nnmagic.tracing(net) as trace:
+            net(torch.rand(2, 3))
+    except RuntimeError:
+        pass
+
+    assert lanes(trace) == [("Sequential", None, []), ("0", 0, []), ("1", 0, ["0"])]
+
+
+def test_an_iteration_has_its_own_lanes():
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+
+    with nnmagic.tracing(net) as trace:
+        for _ in range(3):
+            net(torch.rand(2, 3))
+
+    assert (
+        lanes(trace)
+        == lanes(trace, step=0)
+        == [("Sequential", None, []), ("0", 0, []), ("1", 0, ["0"])]
+    )
+
+
+def test_several_networks_are_joined_by_what_one_got_of_another():
+    encoder, decoder = nn.Sequential(nn.Linear(3, 3)), nn.Linear(3, 3)
+
+    with nnmagic.tracing() as trace:
+        decoder(encoder(torch.rand(2, 3)))
+
+    assert [cell[1:] for cell in lanes(trace)] == [(None, []), (0, []), (0, ["0"])]

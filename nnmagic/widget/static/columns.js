@@ -1,4 +1,5 @@
 // Which columns there is room for, and how wide each is.
+import { lanesWidth } from "./lanes.js";
 import { count, floor, max, min, numbers, percent, size } from "./format.js";
 
 export const PADDING = 12;
@@ -28,6 +29,7 @@ function partsOf(column, live) {
     const [first, second] = [0, 1].map((side) => max(5, ...texts.map((pair) => pair[side].length)));
     return [first, 3, second];
   }
+  if (kind === "lanes") return [lanesWidth(column)];
   const said = Object.values(column.texts ?? {}).reduce((most, text) => max(most, min(text.length, WIDEST_WORDS)), 4);
   if (kind === "count") return [values.reduce((most, value) => max(most, count(value).length), said)];
   return [max(said, { histogram: 9, share: 5 }[kind] ?? 8)];

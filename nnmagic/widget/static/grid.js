@@ -4,6 +4,7 @@ import { DIMMED, FAILED, GROUP, STRONG, countsAsRow, foldedBelow, fullName, hasC
 import { PADDING, TREE_PADDING, cellTexts, fitted, measured } from "./columns.js";
 import { answerKey, element, inline, part, pressable } from "./dom.js";
 import { barsPath } from "./histogram.js";
+import { createLanes } from "./lanes.js";
 
 const ROW_HEIGHT = 24;
 const MOST_GRID_HEIGHT = 640;
@@ -11,7 +12,7 @@ const OVERSCAN = 6;
 const INDENT = 14;
 const WIDEST_NAMES = 60;
 
-const isEmpty = ({ index, strings }) => strings && !index.some((each) => strings[each]);
+const isEmpty = ({ index, strings, edges }) => (strings ? !index.some((each) => strings[each]) : edges?.length === 0);
 const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const setOrRemove = (node, name, value) => (value === null ? node.removeAttribute(name) : node.setAttribute(name, value));
 
@@ -39,6 +40,7 @@ export function createGrid({ uid, live, choose, changed }) {
   const sort = { key: undefined, descending: false };
   const hidden = new Set();
   const wanted = new Set();
+  const lanes = createLanes();
 
   const header = part("row", "nm-row nm-header");
   header.setAttribute("aria-rowindex", 1);
@@ -85,6 +87,7 @@ export function createGrid({ uid, live, choose, changed }) {
     }
     if (!columns.at(-1)?.strings) widths.push("1fr");
     inner.style.setProperty("--nm-columns", widths.join(" "));
+    inner.style.setProperty("--nm-message", columns[0]?.kind === "lanes" ? 3 : 2);
     if (isAnew || isOther) makeHeader();
     return isOther;
   }
@@ -99,6 +102,9 @@ export function createGrid({ uid, live, choose, changed }) {
   }
 
   function heading({ key, title, meaning, kind }) {
+    if (kind === "lanes") {
+      return element("div", { role: "columnheader", class: "nm-cell nm-k-lanes", title: `${meaning}; i goes to where the input comes from, o to where the output goes, I and O to the farthest such row` }, title);
+    }
     const [arrow, direction] = sort.key !== key ? ["", null] : sort.descending ? [" ▼", "descending"] : [" ▲", "ascending"];
     const button = pressable(title, `sort-${key}`, () => toggleSort(key, kind), { title: meaning || null });
     button.append(element("span", { "aria-hidden": "true", class: "nm-arrow" }, arrow));
@@ -128,6 +134,9 @@ export function createGrid({ uid, live, choose, changed }) {
     body.style.height = `${rows.length * ROW_HEIGHT}px`;
     el.setAttribute("aria-rowcount", rows.length + 1);
     names = treeWidth();
+    // What is sorted or left out has no lanes.
+    const isWhole = !matches && !isFlat();
+    lanes.show(table.columns.find(({ kind }) => kind === "lanes"), table, isWhole ? places : null, rows.length);
     layOut(columnsToo);
     draw(true);
     changed();
@@ -140,6 +149,7 @@ export function createGrid({ uid, live, choose, changed }) {
       cell.append(element("svg", { viewBox: "0 0 62 16", "aria-hidden": "true" }, path));
       return { cell, path };
     }
+    if (column.kind === "lanes") return lanes.makeCell();
     if (column.kind !== "pair") return { cell, parts: [cell] };
     const parts = [inline(), inline("nm-joiner"), inline()];
     const pair = inline("nm-pair-parts", ...parts);
@@ -152,7 +162,7 @@ export function createGrid({ uid, live, choose, changed }) {
     const fold = element("span", { class: "nm-fold", "aria-hidden": "true" });
     const [mark, label] = [inline(), inline("nm-label")];
     const name = part("rowheader", "nm-cell nm-k-tree", fold, mark, label);
-    const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": max(1, columns.length) });
+    const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": max(1, columns.filter(({ kind }) => kind !== "lanes").length) });
     const cells = columns.map(makeCell);
     const node = part("row", "", name, message, ...cells.map((each) => each.cell));
     body.append(node);
@@ -190,7 +200,11 @@ export function createGrid({ uid, live, choose, changed }) {
     slot.message.hidden = message === undefined;
     slot.message.textContent = slot.message.title = message ?? "";
     for (const [i, column] of columns.entries()) {
-      const { cell, parts, path } = slot.cells[i];
+      const { cell, parts, path, paths } = slot.cells[i];
+      if (paths) {
+        lanes.fill(slot.cells[i], place);
+        continue;
+      }
       cell.hidden = !slot.message.hidden;
       if (cell.hidden) continue;
       if (path) {
@@ -233,6 +247,16 @@ export function createGrid({ uid, live, choose, changed }) {
     for (const each of slots) each.node.classList.toggle("nm-active", each === slot);
   }
 
+  /** Light up what comes to a row and goes on from it. */
+  function light(place) {
+    lanes.light(place);
+    for (const slot of slots) {
+      if (slot.place < 0) continue;
+      for (const cell of slot.cells) if (cell.paths) lanes.fill(cell, slot.place);
+      slot.node.classList.toggle("nm-linked", lanes.isEnd(slot.place));
+    }
+  }
+
   function moveTo(place) {
     active = clamped(place, 0, rows.length - 1);
     const room = (el.clientHeight || MOST_GRID_HEIGHT) - (header.offsetHeight || ROW_HEIGHT);
@@ -240,6 +264,13 @@ export function createGrid({ uid, live, choose, changed }) {
     if (top < el.scrollTop) el.scrollTop = top;
     else if (top + ROW_HEIGHT > el.scrollTop + room) el.scrollTop = top + ROW_HEIGHT - room;
     draw();
+    light(active);
+  }
+
+  /** Go to a row that the active one's input comes from, or that gets its output. */
+  function follow(isInput, isFarthest) {
+    const end = lanes.ends(active, isInput).at(isFarthest ? -1 : 0);
+    if (end !== undefined) moveTo(end);
   }
 
   function toggleFold(row, folds = !folded[row]) {
@@ -283,11 +314,17 @@ export function createGrid({ uid, live, choose, changed }) {
       },
       Enter: choice,
       " ": choice,
+      i: () => follow(true, false),
+      I: () => follow(true, true),
+      o: () => follow(false, false),
+      O: () => follow(false, true),
     });
   }
 
   el.addEventListener("keydown", onKey);
   el.addEventListener("scroll", () => draw(), { passive: true });
+  body.addEventListener("pointerover", (event) => light(slots.find(({ node }) => node.contains(event.target))?.place ?? -1));
+  body.addEventListener("pointerleave", () => light(-1));
   body.addEventListener("click", (event) => {
     const slot = slots.find((each) => each.node.contains(event.target));
     if (!slot) return;
@@ -349,7 +386,7 @@ export function createGrid({ uid, live, choose, changed }) {
     },
     /** How many rows match what is searched for, or how many there are; those left out that only stand for others. */
     count: (matching) => table.state.reduce((sum, _, row) => sum + (countsAsRow(table, row) && (!matching || !matches || matches[row])), 0),
-    view: () => ({ table, rows, columns, isFlat: isFlat() }),
+    view: () => ({ table, rows, columns: columns.filter(({ kind }) => kind !== "lanes"), isFlat: isFlat() }),
     isFlat,
     isGrouped: () => isGrouped,
     group(wanted) {

@@ -18,6 +18,7 @@ const FIELDS = {
   share: { values: Float32Array },
   pair: { first: Float64Array, second: Float64Array },
   histogram: { values: Uint8Array, zero: Int8Array },
+  lanes: { values: Uint8Array, edges: Uint32Array },
 };
 
 /**

@@ -1,0 +1,133 @@
+// How tensors travel between the rows, drawn as a version-control log draws branches.
+import { element, part } from "./dom.js";
+import { abs, ceil, max, min } from "./format.js";
+
+/** Lanes from here on are not drawn: the bits of a number are used up. */
+const MOST_LANES = 31;
+const LANE_MIDDLE = 12;
+const LANE_HEIGHT = 24;
+const WIDEST_LANES = 108;
+const LANE_CHARACTER = 7;
+
+const pitchOf = (lanes) => max(4, min(12, WIDEST_LANES / lanes));
+const lanesOf = ({ values }) => values.reduce((most, lane) => (lane < MOST_LANES ? max(most, lane + 1) : most), 1);
+const lowest = (bits) => (bits ? 31 - Math.clz32(bits & -bits) : -1);
+
+/** @returns {number} how many characters wide the column is */
+export const lanesWidth = (column) => ceil((lanesOf(column) * pitchOf(lanesOf(column)) + 2) / LANE_CHARACTER);
+
+/**
+ * The lanes between the rows that show; a row that does not is part of the nearest one around it that does.
+ * @param {{values: Uint8Array, edges: Uint32Array}} column
+ * @param {{parents: Int32Array}} table @param {Int32Array} places the place of each row, -1: it does not show
+ * @param {number} count how many rows show
+ * @returns {{runs: {from: number, to: number, lane: number}[], below: Uint32Array, taken: Uint32Array, made: Uint32Array, marks: Int8Array, used: Set<number>}}
+ *   runs: from the place where something was made to one that gets it, which has a lane only if it is further down; and for each place
+ *   as bits the lanes that go on below it, those that it gets something from, those that begin in it, and the lane of its mark, -1: none
+ */
+export function runsOf({ values, edges }, { parents }, places, count) {
+  const placeOf = (row) => {
+    while (row >= 0 && places[row] < 0) row = parents[row];
+    return row < 0 ? -1 : places[row];
+  };
+  const [below, taken, made] = [0, 1, 2].map(() => new Uint32Array(count));
+  const marks = new Int8Array(count).fill(-1);
+  const runs = [];
+  for (let i = 0; i < edges.length; i += 2) {
+    const [from, to, lane] = [placeOf(edges[i]), placeOf(edges[i + 1]), values[edges[i]]];
+    if (from < 0 || to < 0 || to === from || lane >= MOST_LANES) continue;
+    runs.push({ from, to, lane });
+    if (to < from) continue;
+    for (let place = from; place < to; place++) below[place] |= 1 << lane;
+    made[from] |= 1 << lane;
+    taken[to] |= 1 << lane;
+  }
+  const used = new Set(runs.map(({ from }) => from));
+  places.forEach((place, row) => {
+    if (place < 0 || !(used.has(place) || taken[place])) return;
+    const above = place ? below[place - 1] : 0;
+    const own = values[row] < MOST_LANES ? values[row] : lowest(taken[place] & ~below[place]);
+    marks[place] = made[place] ? lowest(made[place]) : own >= 0 ? own : lowest(~(below[place] | above));
+  });
+  return { runs, used, below, taken, made, marks };
+}
+
+/** @returns {object[]} the runs that begin or end at a place, and the one that its mark only stands on */
+export function runsAt({ runs, used, marks }, at) {
+  const passes = (run) => !used.has(at) && run.lane === marks[at] && run.from < at && at < run.to;
+  return runs.filter((run) => run.from === at || run.to === at || passes(run));
+}
+
+/**
+ * @param {number} mark the lane of the mark
+ * @param {{above: number, below: number, taken: number}} lanes as bits: what comes from above, goes on below, and is got here
+ * @param {(lane: number) => number} x where a lane runs
+ * @returns {string} the path of the lines in one row
+ */
+export function linesPath(mark, { above, below, taken }, x) {
+  const lines = [];
+  for (let lane = 0; lane < MOST_LANES; lane++) {
+    const bit = 1 << lane;
+    const at = x(lane);
+    const [comes, goes] = [above & bit, below & bit];
+    if (comes && (goes || lane === mark)) lines.push(`M${at} 0V${goes ? LANE_HEIGHT : LANE_MIDDLE}`);
+    else if (goes && lane === mark) lines.push(`M${at} ${LANE_MIDDLE}V${LANE_HEIGHT}`);
+    else if (goes) lines.push(`M${x(mark)} ${LANE_MIDDLE}Q${at} ${LANE_MIDDLE} ${at} ${LANE_HEIGHT}`);
+    if (comes && taken & bit && lane !== mark) lines.push(`M${at} 0Q${at} ${LANE_MIDDLE} ${x(mark)} ${LANE_MIDDLE}`);
+  }
+  return lines.join("");
+}
+
+/** What draws a column of lanes, lights up those of one row, and finds the rows at their ends. */
+export function createLanes() {
+  let shown = null;
+  let lit = [];
+  let at = -1;
+  let lanes = 1;
+  const x = (lane) => 1 + (lane + 0.5) * pitchOf(lanes);
+  const bitsOf = (picked, isIn) => picked.reduce((bits, run) => (isIn(run) ? bits | (1 << run.lane) : bits), 0);
+
+  return {
+    /** @param {object|undefined} column @param {object} table @param {Int32Array|null} places null: nothing is drawn */
+    show(column, table, places, count) {
+      shown = column && places ? runsOf(column, table, places, count) : null;
+      lanes = column ? lanesOf(column) : 1;
+      this.light(-1);
+    },
+    /** Light up what comes to a row and goes on from it. @param {number} place -1: no row */
+    light(place) {
+      at = place;
+      lit = shown && place >= 0 ? runsAt(shown, place) : [];
+    },
+    /** @returns {boolean} whether a row is at an end of what is lit up */
+    isEnd: (place) => place !== at && lit.some(({ from, to }) => place === from || place === to),
+    /** @returns {number[]} the places that a row's input comes from, or its output goes to, from the nearest on */
+    ends(place, isInput) {
+      if (!shown) return [];
+      const ends = runsAt(shown, place).filter(({ from, to }) => (isInput ? from : to) !== place).map(({ from, to }) => (isInput ? from : to));
+      return [...new Set(ends)].sort((a, b) => abs(a - place) - abs(b - place));
+    },
+    makeCell() {
+      const paths = ["nm-lane", "nm-lane nm-lit", "nm-dot"].map((look) => element("path", { class: look }));
+      const svg = element("svg", { "aria-hidden": "true", width: 2 + lanes * pitchOf(lanes), height: LANE_HEIGHT });
+      svg.append(...paths);
+      return { cell: part("gridcell", "nm-cell nm-k-lanes", svg), paths };
+    },
+    fill({ cell, paths }, place) {
+      const [lines, bright, dot] = paths;
+      const mark = shown ? shown.marks[place] : -1;
+      const above = shown && place ? shown.below[place - 1] : 0;
+      lines.setAttribute("d", shown ? linesPath(mark, { above, below: shown.below[place], taken: shown.taken[place] }, x) : "");
+      bright.setAttribute("d", linesPath(mark, {
+        above: bitsOf(lit, ({ from, to }) => from < place && place <= to),
+        below: bitsOf(lit, ({ from, to }) => from <= place && place < to),
+        taken: bitsOf(lit, ({ to }) => place === to),
+      }, x));
+      dot.setAttribute("d", mark < 0 ? "" : `M${x(mark) - 3} ${LANE_MIDDLE}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0`);
+      dot.classList.toggle("nm-made", mark >= 0 && shown.used.has(place));
+      dot.classList.toggle("nm-lit", mark >= 0 && (place === at || this.isEnd(place)));
+      const count = (isInput) => this.ends(place, isInput).length;
+      cell.title = mark < 0 ? "" : `input from ${count(true)}, output to ${count(false)} of the rows; i and o go there`;
+    },
+  };
+}

@@ -1,0 +1,77 @@
+// A residual block inside a network:  0 root · 1 a · 2 block · 3 block.x · 4 block.y · 5 block.add · 6 head
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createLanes, lanesWidth, linesPath, runsAt, runsOf } from "../../nnmagic/widget/static/lanes.js";
+import { familyOf, shownRows } from "../../nnmagic/widget/static/rows.js";
+
+const column = { values: Uint8Array.of(255, 0, 255, 1, 1, 0, 0), edges: Uint32Array.of(1, 3, 3, 4, 1, 5, 4, 5, 5, 6) };
+const level = [0, 1, 1, 2, 2, 2, 1];
+const family = familyOf(level);
+
+function places(...folded) {
+  const table = { count: level.length, ...family };
+  const rows = shownRows(table, { folded: level.map((_, row) => (folded.includes(row) ? 1 : 0)), matches: null, order: null });
+  const found = new Int32Array(level.length).fill(-1);
+  rows.forEach((row, place) => { found[row] = place; });
+  return [found, rows.length];
+}
+
+const shown = (...folded) => runsOf(column, family, ...places(...folded));
+
+test("a lane runs from what was made to the last row that gets it", () => {
+  const { below, taken, made, marks } = shown();
+  assert.deepEqual([...below], [0, 1, 1, 3, 3, 1, 0]);
+  assert.deepEqual([...taken], [0, 0, 0, 1, 2, 3, 1]);
+  assert.deepEqual([...made], [0, 1, 0, 2, 2, 1, 0]);
+  assert.deepEqual([...marks], [-1, 0, -1, 1, 1, 0, 0]);
+});
+
+test("a folded row stands for what is inside", () => {
+  const { runs, marks, below } = shown(2);
+  assert.deepEqual(runs, [{ from: 1, to: 2, lane: 0 }, { from: 1, to: 2, lane: 0 }, { from: 2, to: 3, lane: 0 }]);
+  assert.deepEqual([...marks], [-1, 0, 0, 0]);
+  assert.deepEqual([...below], [0, 1, 1, 0]);
+  assert.deepEqual(shown(0).runs, []);
+});
+
+test("what is lit up are the runs that begin or end in a row", () => {
+  assert.deepEqual(runsAt(shown(), 5).map(({ from, to }) => [from, to]), [[1, 5], [4, 5], [5, 6]]);
+  assert.deepEqual(runsAt(shown(), 2), []);
+});
+
+test("the rows at the other ends are found from the nearest on", () => {
+  const lanes = createLanes();
+  lanes.show(column, family, ...places());
+  assert.deepEqual([lanes.ends(5, true), lanes.ends(1, false), lanes.ends(6, false)], [[4, 1], [3, 5], []]);
+  lanes.show(column, family, null, 7);
+  assert.deepEqual(lanes.ends(5, true), []);
+});
+
+test("a row that returns what it got lies on its lane", () => {
+  const passing = { values: Uint8Array.of(0, 0, 0), edges: Uint32Array.of(0, 1, 0, 2) };
+  const { marks, made } = runsOf(passing, { parents: Int32Array.of(-1, -1, -1) }, Int32Array.of(0, 1, 2), 3);
+  assert.deepEqual([[...marks], [...made]], [[0, 0, 0], [1, 0, 0]]);
+});
+
+test("what comes from further down has no lane, and is found", () => {
+  const back = { values: Uint8Array.of(0, 1), edges: Uint32Array.of(1, 0, 0, 1) };
+  const table = { parents: Int32Array.of(-1, -1) };
+  const { below, made, used, marks } = runsOf(back, table, Int32Array.of(0, 1), 2);
+  assert.deepEqual([[...below], [...made], [...used], [...marks]], [[1, 0], [1, 0], [1, 0], [0, 1]]);
+  const lanes = createLanes();
+  lanes.show(back, table, Int32Array.of(0, 1), 2);
+  assert.deepEqual([lanes.ends(0, true), lanes.ends(1, false)], [[1], [0]]);
+});
+
+test("lines go down, begin, end and turn to the mark", () => {
+  const x = (lane) => 10 * lane;
+  assert.equal(linesPath(0, { above: 1, below: 1, taken: 1 }, x), "M0 0V24");
+  assert.equal(linesPath(0, { above: 0, below: 1, taken: 0 }, x), "M0 12V24");
+  assert.equal(linesPath(0, { above: 3, below: 1, taken: 3 }, x), "M0 0V24M10 0Q10 12 0 12");
+  assert.equal(linesPath(1, { above: 1, below: 3, taken: 1 }, x), "M0 0V24M0 0Q0 12 10 12M10 12V24");
+});
+
+test("many lanes stand closer, and the column stays narrow", () => {
+  const many = (count) => ({ values: Uint8Array.from({ length: count }, (_, i) => i) });
+  assert.deepEqual([1, 2, 9, 200].map((count) => lanesWidth(many(count))), [2, 4, 16, 18]);
+});
