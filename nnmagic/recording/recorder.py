@@ -113,11 +113,11 @@ class Recorder:
             if network.index == len(self.networks):
                 self.meet(network)
             if call.iteration.is_new:
-                self.tensors.drop_pictures(series)
+                self.tensors.pictures.drop(series)
         log, parent, module = self.log, call.parent, call.module
         if len(args) == 1 and not kwargs and type(args[0]) is torch.Tensor:
             tensors: Sequence[torch.Tensor] = args
-            tensor = self.tensors.write(args[0], series)
+            tensor = self.tensors.write(args[0], series, screen=call.depth == 0)
             inputs: tuple[int, ...] = (tensor,)
             shape = log.shape_index_of(tensor)
         else:
@@ -125,7 +125,7 @@ class Recorder:
             tensors = tensors_side_by_side(args, kwargs) or ()
             if not tensors:
                 nested, tensors = tensors_of_call(args, kwargs)
-            shape, inputs = self._write(tensors, nested, series)
+            shape, inputs = self._write(tensors, nested, series, screen=call.depth == 0)
         if parent is None:
             self.tensors.note_received(tensors, inputs)
             above, place = -1, self.places(None)
@@ -177,7 +177,7 @@ class Recorder:
         if new and self._torchs_own.get(type(module)):
             new = has_hooks(module)
         series, outermost = call.iteration.series, call.depth == 0
-        tensors, indices = self.finish(number, series, output, new=new, scores=outermost)
+        tensors, indices = self.finish(number, series, output, new=new, outermost=outermost)
         if self.gradients is not None:
             self.gradients.follow_parameters(module)
         if isinstance(module, nn.MultiheadAttention):
@@ -188,7 +188,7 @@ class Recorder:
             self._judging.judge(call.network, number, call.record.tensors, tensors, indices)
 
     def finish(
-        self, index: int, series: int, output: Any, *, new: bool = False, scores: bool = False
+        self, index: int, series: int, output: Any, *, new: bool = False, outermost: bool = False
     ) -> tuple[Sequence[torch.Tensor], tuple[int, ...]]:
         """Write what a call, or a function, returned; return the tensors in it and their numbers.
 
@@ -197,11 +197,14 @@ class Recorder:
             series: what the iteration that it is of is counted of.
             output: what it returned.
             new: whether tensors in it are to be measured also where they were seen before.
-            scores: whether whole rows of a large matrix are to be kept.
+            outermost: whether that is what the network returned: whole rows of a large matrix are
+                kept, and a picture as large as a screen can use.
         """
         if type(output) is torch.Tensor:
             tensors: Sequence[torch.Tensor] = (output,)
-            written = self.tensors.write(output, series, new=new, scores=scores)
+            written = self.tensors.write(
+                output, series, new=new, screen=outermost, scores=outermost
+            )
             indices: tuple[int, ...] = (written,)
             shape = self.log.shape_index_of(written)
         else:
@@ -209,7 +212,9 @@ class Recorder:
             tensors = (tensors_side_by_side(output) if type(output) is tuple else None) or ()
             if not tensors:
                 nested, tensors = tensors_in(output)
-            shape, indices = self._write(tensors, nested, series, new=new, scores=scores)
+            shape, indices = self._write(
+                tensors, nested, series, new=new, screen=outermost, scores=outermost
+            )
             structure = self.log.layer[index], shape
             if structure not in self.log.output_names:
                 self.log.output_names[structure] = names_in(output)

@@ -9,9 +9,11 @@ from math import isnan
 from threading import RLock
 from typing import Any
 
+from nnmagic.records.cuts import samples_of_whole
 from nnmagic.records.tensor import (
     NOTHING_KNOWN,
     Metadata,
+    Picture,
     Sample,
     Samples,
     Statistics,
@@ -37,7 +39,8 @@ class TensorLog:
         lock: what the recorder holds while it writes.
         metadata: the shapes, dtypes and devices there are, each once.
         metadata_index: for each tensor the index into `metadata`.
-        samples: the values kept of each tensor; all of a small one's as bytes; None is not yet.
+        samples: the values kept of each tensor; of some all values as bytes, from which these are
+            cut later; None is not yet.
         read_pending: reads what waits on accelerators and sets it here; None where nothing does.
         measured: of tensors that were not measured in full, how many values were.
         unknown: why a tensor has no statistics.
@@ -111,11 +114,17 @@ class TensorLog:
         if unknown:
             self.unknown[tensor] = unknown
 
+    def set_picture(self, tensor: int, picture: Picture | None) -> None:
+        """Set the values to draw a tensor by."""
+        samples = self.samples[tensor]
+        if isinstance(samples, bytes):
+            samples = samples_of_whole(self.whole_of(tensor, samples), with_picture=False)
+        if samples is not None:
+            self.samples[tensor] = samples._replace(picture=picture)
+
     def drop_picture(self, tensor: int) -> None:
         """Forget the values to draw a tensor by."""
-        samples = self.samples[tensor]
-        if isinstance(samples, Samples):
-            self.samples[tensor] = samples._replace(picture=None)
+        self.set_picture(tensor, None)
 
     # Reading.
 
@@ -168,11 +177,14 @@ class TensorLog:
         self._complete()
         samples = self.samples[tensor]
         if isinstance(samples, bytes):
-            metadata = self.metadata_of(tensor)
-            shape = tuple(size for size in metadata.shape if size is not None)
-            whole = Sample("f" if metadata.dtype == "float32" else "d", shape, samples)
-            return Samples(whole, whole)
+            return samples_of_whole(self.whole_of(tensor, samples), with_picture=True)
         return samples or Samples(None, None)  # None where an interrupt came before the values
+
+    def whole_of(self, tensor: int, values: bytes) -> Sample:
+        """Return the sample of all values of a float32 or float64 tensor, kept as bytes."""
+        metadata = self.metadata_of(tensor)
+        shape = tuple(size for size in metadata.shape if size is not None)
+        return Sample("f" if metadata.dtype == "float32" else "d", shape, values)
 
     def record(self, tensor: int) -> TensorRecord:
         """Return the record of a tensor."""

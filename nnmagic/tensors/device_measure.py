@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from nnmagic.records.cuts import WHOLE, cuts_of, step_of
+from nnmagic.records.tensor import Picture
 from nnmagic.tensors.device_statistics import pieces, statistics_of_sums, sums_of, widest
 from nnmagic.tensors.measure import Measured, measure, measure_subsample
-from nnmagic.tensors.samples import PICTURE_VALUES, WHOLE, cuts_of, step_of
+from nnmagic.tensors.samples import sample, samples_cut
 from nnmagic.tensors.values import (
     DenseValues,
     Values,
@@ -19,7 +21,7 @@ from nnmagic.tensors.values import (
     why_unreadable,
 )
 
-COPIED = PICTURE_VALUES
+COPIED = 4096
 """A tensor of at most this many values is copied on its device, and measured once it is read."""
 
 
@@ -35,6 +37,36 @@ class Begun(NamedTuple):
     finish: Callable[..., Measured]
 
 
+class BegunPicture(NamedTuple):
+    """Values to draw a tensor by that its device has cut out.
+
+    Attributes:
+        values: the values on the device, to be read at any later time.
+        steps: for each axis, how far apart neighbours lie in the tensor.
+    """
+
+    values: torch.Tensor
+    steps: tuple[int, ...]
+
+    def finish(self, values: torch.Tensor) -> Picture:
+        """Return the picture, given a copy of its values on the host."""
+        return Picture(sample(_values(values)), self.steps)
+
+
+def begin_picture(tensor: torch.Tensor, at_most: int) -> BegunPicture | None:
+    """Let a tensor's device cut out values to draw it by; None where it is measured with them.
+
+    Args:
+        tensor: a dense one, see `is_dense`.
+        at_most: how many values; 0 cuts out none.
+    """
+    tensor = part_here(tensor)
+    if not at_most or tensor.numel() <= COPIED:
+        return None
+    cuts = cuts_of(tuple(tensor.shape), None, at_most)
+    return BegunPicture(tensor[cuts.picture].clone(), cuts.steps)
+
+
 def is_dense(tensor: torch.Tensor) -> bool:
     """Tell whether a device can measure a tensor: no sparse, nested, quantised or hidden one."""
     is_strided = tensor.layout is torch.strided and not tensor.is_nested
@@ -46,7 +78,7 @@ def begin(
     keep: str = "sample",
     *,
     whole_rows: int | None = None,
-    with_picture: bool = False,
+    picture_values: int = 0,
     max_values: int | None = None,
 ) -> Begun:
     """Let a tensor's device begin to measure it as it is now; the host does not wait.
@@ -59,7 +91,8 @@ def begin(
         tensor: a dense one, see `is_dense`.
         keep: what is kept of the values: `"none"` or `"sample"`.
         whole_rows: how many rows the leading sample has, each whole; None takes a corner.
-        with_picture: whether to keep values to draw a large tensor by.
+        picture_values: how many values may be kept to draw a tensor by that is measured once it
+            is read; `begin_picture` cuts them out of a larger one.
         max_values: how many values, spread evenly, to measure; None measures all.
     """
     tensor = part_here(tensor)
@@ -67,7 +100,7 @@ def begin(
     if tensor.numel() <= COPIED:
         options: dict[str, Any] = {
             "whole_rows": whole_rows,
-            "with_picture": with_picture,
+            "picture_values": picture_values,
             "max_values": max_values,
         }
         return Begun([tensor.clone()], partial(measure, keep=keep, **options))
@@ -86,14 +119,13 @@ def begin(
     for piece in pieces(ordered):
         sums += sums_of(piece, wide)
         sizes.append(len(piece))
-    cuts, samples = cuts_of(shape, whole_rows, with_picture), list[torch.Tensor]()
+    cuts, samples = cuts_of(shape, whole_rows, 0), list[torch.Tensor]()
     if keep != "none":
         samples = [tensor[cuts.leading].clone(), _evenly_spaced(ordered, WHOLE)]
-        samples += [] if cuts.picture is None else [tensor[cuts.picture].clone()]
 
     def finished(*copies: torch.Tensor) -> Measured:
         statistics = statistics_of_sums(copies[: len(sums)], sizes, dtype, repeats)
-        samples = cuts.samples(*map(_values, copies[len(sums) :]))
+        samples = samples_cut(cuts, *map(_values, copies[len(sums) :]))
         return Measured(statistics, samples)
 
     return Begun([*sums, *samples], finished)

@@ -76,27 +76,38 @@ class PendingReads:
     """
 
     def __init__(self) -> None:
-        self._entries: list[tuple[Sequence[torch.Tensor], Then]] = []
+        self._entries: dict[int, tuple[Sequence[torch.Tensor], Then]] = {}
+        self._added = 0
         self._bytes = 0
         self._lock = RLock()
 
-    def add(self, tensors: Sequence[torch.Tensor], then: Then) -> None:
-        """Let tensors wait; when too many do, all are read.
+    def add(self, tensors: Sequence[torch.Tensor], then: Then) -> int:
+        """Let tensors wait; when too many do, all are read. Return what `forget` takes.
 
         Args:
             tensors: what is to be read; nothing else may write to them.
             then: gets their values on the host and an empty text, or nothing and a reason.
         """
         with HiddenFromUserCode(), self._lock:
-            self._entries.append((tensors, then))
+            self._added += 1
+            self._entries[self._added] = tensors, then
             self._bytes += sum(map(bytes_of, tensors))
+            added = self._added
             if self._bytes > MOST_BYTES or len(self._entries) >= MOST:
                 self.read()
+            return added
+
+    def forget(self, added: int) -> None:
+        """Let go of tensors that nobody waits for any more, unless they were read."""
+        with HiddenFromUserCode(), self._lock:
+            tensors, _ = self._entries.pop(added, ((), None))
+            self._bytes -= sum(map(bytes_of, tensors))
 
     def read(self) -> None:
         """Read all that waits, in the order in which it came."""
         with HiddenFromUserCode(), self._lock:  # who comes second finds everything read
-            entries, self._entries, self._bytes = self._entries, [], 0
+            entries, self._bytes = list(self._entries.values()), 0
+            self._entries.clear()
             waiting = [tensor for tensors, _ in entries for tensor in tensors]
             reason = ""
             try:

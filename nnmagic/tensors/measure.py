@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from nnmagic.records.tensor import NOTHING_KNOWN, Sample, Samples, Statistics
+from nnmagic.records.cuts import cuts_of
+from nnmagic.records.tensor import NOTHING_KNOWN, Picture, Sample, Samples, Statistics
 from nnmagic.tensors.metadata import hidden_from_user_code
 from nnmagic.tensors.samples import evenly_spaced, real_sample, sample, samples_of
 from nnmagic.tensors.statistics import statistics_of
@@ -32,7 +33,7 @@ def measure(
     keep: str = "sample",
     *,
     whole_rows: int | None = None,
-    with_picture: bool = False,
+    picture_values: int = 0,
     max_values: int | None = None,
 ) -> Measured:
     """Measure a tensor as it is now; neither the tensor nor any code of the user's notices.
@@ -46,7 +47,7 @@ def measure(
         tensor: any tensor.
         keep: what is kept of the values: `"none"`, `"sample"` or `"all"`.
         whole_rows: how many rows the leading sample has, each whole; None takes a corner.
-        with_picture: whether to keep values to draw a large tensor by.
+        picture_values: how many values may be kept to draw a large tensor by; 0 keeps none.
         max_values: how many values, spread evenly, to measure; None measures all.
     """
     try:
@@ -57,8 +58,8 @@ def measure(
             reading = read(tensor)
             if max_values is not None and tensor.numel() > max_values:
                 return measure_subsample(reading, max_values, whole_rows)
-            samples = samples_of(reading, keep, whole_rows=whole_rows, with_picture=with_picture)
-            return Measured(_statistics_of(reading), samples)
+            kept = samples_of(reading, keep, whole_rows=whole_rows, picture_values=picture_values)
+            return Measured(_statistics_of(reading), kept)
     except Exception as error:  # noqa: BLE001 - an observer observes: no error of ours gets out
         return not_measured(reason_of(error))
 
@@ -105,3 +106,13 @@ def first_items(tensor: torch.Tensor, at_most: int) -> Sample | None:
         if size and len(whole.shape) and len(whole) * size > at_most:
             whole = whole[: max(1, at_most // size)]
         return sample(whole) if prod(whole.shape) <= at_most else None
+
+
+def picture_of(tensor: torch.Tensor, at_most: int) -> Picture | None:
+    """Return a grid of values to draw a tensor of the host by, None where it cannot be read."""
+    with hidden_from_user_code(tensor):
+        whole = None if why_unreadable(tensor) else read(tensor).whole
+        if whole is None:
+            return None
+        cuts = cuts_of(tuple(whole.shape), None, at_most)
+        return None if cuts.picture is None else Picture(sample(whole[cuts.picture]), cuts.steps)

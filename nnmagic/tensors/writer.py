@@ -10,20 +10,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from nnmagic.records.cuts import PICTURE_VALUES, WHOLE, cuts_of, step_of
 from nnmagic.records.tensor import Metadata
 from nnmagic.records.tensor_log import UNKNOWN, TensorLog
 from nnmagic.tensors import devices
-from nnmagic.tensors.device_measure import begin, is_dense
+from nnmagic.tensors.device_measure import begin, begin_picture, is_dense
 from nnmagic.tensors.devices import PendingReads, Then
 from nnmagic.tensors.kernel import MOST, kernel_of
-from nnmagic.tensors.measure import measure, not_measured, reason_of
+from nnmagic.tensors.measure import measure, not_measured, picture_of, reason_of
 from nnmagic.tensors.metadata import (
     has_observers,
     hidden_from_user_code,
     metadata_of,
     version_of,
 )
-from nnmagic.tensors.samples import WHOLE, cuts_of, step_of
+from nnmagic.tensors.pictures import Pictures
 from nnmagic.torch_private import BelowAutograd, DisableAutocast, is_functional, raw_version
 
 SCORES = 4096
@@ -31,9 +32,6 @@ SCORES = 4096
 
 LONGEST_SCORES = 32_768
 """How long such a row may be."""
-
-MOST_PICTURES = 2000
-"""Of how many large tensors of the last iteration a picture is kept: 4,096 values each at most."""
 
 MOST_RETURNED = 100
 """How many tensors that root calls returned are known by later ones that get them."""
@@ -93,6 +91,7 @@ class TensorWriter:
     Attributes:
         max_values: how many values of a tensor are measured, spread evenly; None is all.
         pending: what waits on accelerators to be read.
+        pictures: keeps the values to draw tensors by within a budget.
     """
 
     def __init__(self, log: TensorLog, keep: str) -> None:
@@ -102,14 +101,20 @@ class TensorWriter:
         self.pending = PendingReads()
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._returned: dict[int, tuple[Callable[[], Any], int, int]] = {}
-        self._pictures: dict[int, int] = {}
+        self.pictures = Pictures(log, self.pending)
         self._layouts: dict[Any, tuple[int, Layout]] = {}
         self._row = UNKNOWN[:]
         self._row_address = self._row.buffer_info()[0]
         kernel_of("f")  # compiled now, not within the first layer
 
     def write(
-        self, tensor: torch.Tensor, series: int | None, *, new: bool = False, scores: bool = False
+        self,
+        tensor: torch.Tensor,
+        series: int | None,
+        *,
+        new: bool = False,
+        screen: bool = False,
+        scores: bool = False,
     ) -> int:
         """Write a tensor, unless it is there; return its number.
 
@@ -117,6 +122,7 @@ class TensorWriter:
             tensor: any tensor.
             series: what the iteration that it is of is counted of; None keeps no values to draw.
             new: whether to write it also where it seems to be there.
+            screen: whether it may be drawn as large as a screen, as the network's own input.
             scores: whether it may be class scores, of which whole rows are kept.
         """
         log, observed = self.log, has_observers(tensor)
@@ -131,14 +137,15 @@ class TensorWriter:
         if before is not None and version >= 0 and not new:
             written = before
             if not scores or _score_rows(log.metadata_of(written)) is None:
+                if screen and series is not None:
+                    self._draw_larger(tensor, written, series)
                 return written
         rows = _score_rows(metadata_of(tensor)) if scores else None
-        home = series if len(self._pictures) < MOST_PICTURES else None
         index = None
         if not observed and written is None:
-            index = self._write_floats(tensor, rows, home)
+            index = self._write_floats(tensor, rows, series, screen=screen)
         if index is None:
-            index = self.write_alone(tensor, rows, home, written)
+            index = self.write_alone(tensor, rows, series, written, screen=screen)
         if before is not None and index != before:
             log.same_as[index] = before
         self._seen[id(tensor)] = weakref.ref(tensor), version, index
@@ -150,6 +157,8 @@ class TensorWriter:
         whole_rows: int | None = None,
         series: int | None = None,
         written: int | None = None,
+        *,
+        screen: bool = False,
     ) -> int:
         """Measure a tensor and write it; return its number.
 
@@ -159,22 +168,50 @@ class TensorWriter:
             series: keeps values to draw the tensor by, if it is large, until the next iteration
                 of this series; None keeps none.
             written: the entry to write again; None writes a new one.
+            screen: whether it may be drawn as large as a screen.
         """
         log, metadata = self.log, metadata_of(tensor)
         index = log.add(log.add_metadata(metadata)) if written is None else written
         if self.max_values is not None and self.max_values < metadata.numel:
             log.measured[index] = self.max_values
-        if series is not None and metadata.numel > WHOLE:
-            self._pictures[index] = series
+        drawn = self._room_for(index, series, screen=screen)
         options: dict[str, Any] = {
             "keep": self.keep,
             "whole_rows": whole_rows,
-            "with_picture": series is not None,
+            "picture_values": drawn,
             "max_values": self.max_values,
         }
         if not self._begin_on_device(index, tensor, options):
             log.set(index, *measure(tensor, **options))
         return index
+
+    def _room_for(self, index: int, series: int | None, *, screen: bool) -> int:
+        """Return how many values to draw a tensor by, and note that so many are kept."""
+        metadata = self.log.metadata_of(index)
+        shape = tuple(size for size in metadata.shape if size is not None)
+        if series is None or self.keep != "sample" or index in self.log.measured:
+            return 0
+        if metadata.numel <= WHOLE or len(shape) < len(metadata.shape):
+            return 0
+        width = 16 if "complex" in metadata.dtype else 8 if "64" in metadata.dtype else 4
+        drawn = self.pictures.values_for(metadata.numel, width, screen=screen)
+        if drawn:
+            self.pictures.note(index, series, cuts_of(shape, None, drawn).drawn * width)
+        return drawn
+
+    def _draw_larger(self, tensor: torch.Tensor, index: int, series: int) -> None:
+        """Let a tensor that was written as any other be drawn as large as a screen."""
+        if self.log.metadata_of(index).numel <= PICTURE_VALUES:
+            return
+        drawn = self._room_for(index, series, screen=True)
+        try:
+            if drawn and devices.on_accelerator(tensor):
+                with hidden_from_user_code(tensor):
+                    self._begin_picture(index, tensor, drawn)
+            elif drawn:
+                self.log.set_picture(index, picture_of(tensor, drawn))
+        except Exception:  # noqa: BLE001 - an observer observes: no error gets out
+            self.log.drop_picture(index)
 
     def _begin_on_device(self, index: int, tensor: torch.Tensor, options: dict[str, Any]) -> bool:
         """Have a tensor measured by its device, to be read later; return whether that is done.
@@ -196,7 +233,7 @@ class TensorWriter:
                 except Exception as error:  # noqa: BLE001 - an observer observes
                     measured = not_measured(reason_of(error))
                 log.set(index, *measured)
-                if index not in self._pictures:
+                if index not in self.pictures:
                     log.drop_picture(index)
 
             try:
@@ -208,10 +245,23 @@ class TensorWriter:
                 log.set(index, *not_measured(reason_of(error)))
             else:
                 self.read_later(begun.tensors, finish)
+                self._begin_picture(index, tensor, options["picture_values"])
             return True
 
+    def _begin_picture(self, index: int, tensor: torch.Tensor, at_most: int) -> None:
+        """Have a device cut out the values to draw a tensor by; a next iteration drops them."""
+
+        def finish(copies: list[torch.Tensor], reason: str) -> None:
+            if not reason and begun is not None:
+                self.log.set_picture(index, begun.finish(*copies))
+
+        with DisableAutocast(), BelowAutograd():
+            begun = begin_picture(tensor, at_most)
+        if begun is not None:
+            self.pictures.waits(index, self.read_later([begun.values], finish))
+
     def _write_floats(
-        self, tensor: torch.Tensor, whole_rows: int | None, series: int | None
+        self, tensor: torch.Tensor, whole_rows: int | None, series: int | None, *, screen: bool
     ) -> int | None:
         """Write a dense float32 or float64 tensor of the CPU; return its number.
 
@@ -242,20 +292,31 @@ class TensorWriter:
                 statistics = array("d", measure(tensor, "none").statistics)
             if numel <= WHOLE:
                 return self.log.add(metadata, statistics, bytes_at(address).raw)
+            width, drawn = nbytes // numel, 0
+            if series is not None:
+                drawn = self.pictures.values_for(numel, width, screen=screen)
+            if series is not None and numel <= drawn and whole_rows is None:
+                index = self.log.add(metadata, statistics, bytes_at(address).raw)
+                self.pictures.note(index, series, nbytes)
+                return index
             flat = np.frombuffer(bytes_at(address), code)
-            cuts = cuts_of(tensor.shape, whole_rows, series is not None)
+            cuts = cuts_of(tensor.shape, whole_rows, drawn)
             samples = cuts.samples_of_floats(flat.reshape(tensor.shape), flat, step)
             index = self.log.add(metadata, statistics, samples)
-            if series is not None:
-                self._pictures[index] = series
+            if series is not None and drawn:
+                self.pictures.note(index, series, cuts.drawn * width)
             return index
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
 
-    def read_later(self, tensors: list[torch.Tensor], then: Then) -> None:
-        """Let small tensors on devices be read together with all else that waits there."""
+    def read_later(self, tensors: list[torch.Tensor], then: Then) -> int:
+        """Let small tensors on devices be read together with all else that waits there.
+
+        Returns:
+            What `pending.forget` takes.
+        """
         self.log.read_pending = self.pending.read
-        self.pending.add(tensors, then)
+        return self.pending.add(tensors, then)
 
     def note_returned(self, tensors: Iterable[torch.Tensor]) -> None:
         """Note what a root call returned, to know it where a later root call gets it."""
@@ -277,12 +338,6 @@ class TensorWriter:
     def forget_all(self) -> None:
         """Write every tensor again when it comes by."""
         self._seen.clear()
-
-    def drop_pictures(self, series: int) -> None:
-        """Forget the pictures of the iteration before: only the last one is drawn in full."""
-        for index in [index for index, home in self._pictures.items() if home == series]:
-            del self._pictures[index]
-            self.log.drop_picture(index)
 
     def finish(self) -> None:
         """Leave the log complete, and let go of everything."""

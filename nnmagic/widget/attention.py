@@ -139,8 +139,8 @@ def _arguments(log: TraceLog, call: int) -> tuple[tuple[Any, ...], dict[str, Any
 
 
 def _whole(log: TraceLog, tensor: int) -> torch.Tensor:
-    metadata, kept = log.tensors.metadata_of(tensor), log.tensors.samples_of(tensor).leading
-    if kept is None or kept.numel != metadata.numel:
+    metadata, kept = log.tensors.metadata_of(tensor), log.tensors.record(tensor).whole
+    if kept is None:
         what = f"of {units.shape(metadata.shape)} only a sample was kept"
         raise CannotBeWorkedOutError(what)
     return restored(kept, metadata)

@@ -189,7 +189,7 @@ def test_what_is_shown_or_loaded_is_of_the_recorded_run_or_is_refused_in_words(c
             outcomes.setdefault(iteration, []).extend(found)
 
     last = outcomes[len(clones) - 1]
-    if what in ("input", "input gone", "network", "mode"):
+    if what in ("network", "mode"):
         assert set(last) <= {"refused"}
     if what == "none" and not steps and not (is_random and network.training):
         assert set(last) <= {"loaded"}

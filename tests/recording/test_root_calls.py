@@ -48,9 +48,9 @@ def test_small_arguments_that_are_gone_or_changed_have_the_values_they_had():
 
 
 def test_a_large_argument_that_is_gone_is_said_to_be_gone():
-    trace = nnmagic.trace(nn.ReLU(), torch.rand(100, 100))
+    trace = nnmagic.trace(nn.ReLU(), torch.rand(100, 20_000))
 
-    with pytest.raises(GoneError, match=r"the input \(100, 100\) is gone"):
+    with pytest.raises(GoneError, match=r"the input \(100, 20000\) is gone"):
         arguments(trace)
     (main,), _ = arguments(trace, torch.zeros(1, 100))
     assert main.shape == (1, 100)

@@ -126,13 +126,49 @@ def test_an_empty_log_is_equal_to_another():
     assert TraceLog("a") != TraceLog("b")
 
 
-def test_a_record_costs_a_bounded_number_of_bytes():
+def test_a_call_costs_a_bounded_number_of_bytes():
+    layers = [nn.Sequential(*[nn.ReLU() for _ in range(n)]) for n in (10, 60)]
     inputs = torch.rand(1000, 2000), torch.rand(4000, 2000)
 
-    sizes = [len(pickle.dumps(nnmagic.trace(nn.ReLU(), x))) for x in inputs]
+    sizes = [[len(pickle.dumps(nnmagic.trace(net, x))) for net in layers] for x in inputs]
 
-    assert sizes[0] < 60_000
-    assert abs(sizes[1] - sizes[0]) < 500
+    for few, many in sizes:
+        assert (many - few) / 50 < 80_000
+        assert few < 9_500_000  # with the picture of what the network got and of what it returned
+
+
+def test_a_call_of_an_earlier_iteration_costs_few_bytes():
+    net, x = nn.Sequential(nn.Tanh(), nn.Tanh()), torch.rand(4, 50, 100)
+
+    def size(iterations):
+        with nnmagic.tracing(net) as trace:
+            for _ in range(iterations):
+                net(x)
+        return len(pickle.dumps(trace))
+
+    assert (size(202) - size(2)) / 200 / 3 < 6000
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
+def test_all_pictures_of_a_trace_take_at_most_32_mib(dtype):
+    with nnmagic.tracing() as trace:
+        for i in range(20):  # each a network of its own, whose last iteration is drawn
+            net = nn.Sequential(*[Shift(i) for _ in range(80)])
+            net(torch.rand(40, 500).to(dtype))
+
+    records = [trace.log.tensors.record(i) for i in range(len(trace.log.tensors))]
+    drawn = [len(each.picture.sample.data) for each in records if each.picture is not None]
+    assert len(drawn) >= 300
+    assert 20 << 20 < sum(drawn) <= 32 << 20
+
+
+class Shift(nn.Module):
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def forward(self, x):
+        return x + self.by
 
 
 def test_a_call_knows_the_line_that_made_it():
@@ -154,5 +190,5 @@ def test_only_the_last_step_has_pictures():
 
     first, last = trace.calls("0")
     assert first.outputs[0].picture is None
-    assert last.outputs[0].picture.sample.shape == (1, 16, 10, 19)
-    assert last.outputs[0].picture.steps == (1, 1, 4, 2)
+    assert last.outputs[0].picture.sample.shape == (1, 16, 19, 19)
+    assert last.outputs[0].picture.steps == (1, 1, 2, 2)

@@ -14,11 +14,11 @@ from exact_statistics import COMPLEX, FLOATS, INTEGERS, check, exact, noise_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nnmagic.records.cuts import PICTURE_VALUES, WHOLE
 from nnmagic.records.tensor import tensor_record
 from nnmagic.tensors import device_measure, device_statistics, devices
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import metadata_of
-from nnmagic.tensors.samples import WHOLE
 
 DEVICE = os.environ.get("NNMAGIC_TEST_DEVICE", "cpu")
 WIDE = [torch.float64, torch.float32]
@@ -41,9 +41,14 @@ def device(*, wide=torch.float64, copied=0, piece=devices.PIECE):
         yield
 
 
-def record(tensor, **options):
-    begun = device_measure.begin(tensor.to(DEVICE), **options)
+def record(tensor, picture_values=0, **options):
+    there = tensor.to(DEVICE)
+    begun = device_measure.begin(there, picture_values=picture_values, **options)
     measured = begun.finish(*devices.read_together(begun.tensors))
+    cut = device_measure.begin_picture(there, picture_values)
+    if cut is not None:
+        picture = cut.finish(*devices.read_together([cut.values]))
+        measured = measured._replace(samples=measured.samples._replace(picture=picture))
     return tensor_record(metadata_of(tensor), *measured, subsample_size(tensor, **options))
 
 
@@ -196,12 +201,12 @@ LAYOUTS = {
 @pytest.mark.parametrize("piece", [37, 1000, 1 << 20])
 def test_a_tensor_is_measured_as_on_the_host_however_it_lies_in_memory(layout, piece):
     tensor = LAYOUTS[layout](torch.randn(20, 30, 40, generator=torch.Generator().manual_seed(0)))
-    expected = on_the_host(tensor, with_picture=True)
+    expected = on_the_host(tensor, picture_values=PICTURE_VALUES)
 
     with device(piece=piece):
         measured = record(tensor, keep="none")
     with device(piece=piece, copied=WHOLE):
-        found = record(tensor, with_picture=True)
+        found = record(tensor, picture_values=PICTURE_VALUES)
 
     check(measured, exact(tensor))
     assert (found.leading, found.picture) == (expected.leading, expected.picture)

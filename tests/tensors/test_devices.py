@@ -12,9 +12,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import nnmagic
+from nnmagic.records.cuts import PICTURE_VALUES, WHOLE, step_of
 from nnmagic.tensors import device_measure, devices
 from nnmagic.tensors.device_statistics import sums_of
-from nnmagic.tensors.samples import WHOLE, step_of
 
 READS = ("item", "cpu", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__")
 """The methods of a tensor that give the host its values."""
@@ -109,7 +109,7 @@ def test_no_operation_depends_on_the_values(dtype, layout, reads):
     tensor = layout(torch.randint(0, 2, (100, 100)).to(dtype))
 
     with profile() as seen:
-        for options in ({"with_picture": True}, {"whole_rows": 3}, {"max_values": 256}):
+        for options in ({"picture_values": PICTURE_VALUES}, {"whole_rows": 3}, {"max_values": 256}):
             device_measure.begin(tensor, **options)
 
     assert reads == []
@@ -407,7 +407,7 @@ def test_numbers_are_taken_in_every_grad_mode_and_leave_no_graph(mode, on_a_devi
     with nnmagic.tracing() as trace:
         with mode():
             y = nn.Linear(100, 100)(torch.randn(100, 100))
-        waiting = [*pending_of(trace)._entries]
+        waiting = [*pending_of(trace)._entries.values()]
 
     assert trace[""].std == pytest.approx(y.std().item(), rel=1e-5)
     assert not any(tensor.requires_grad for tensors, _ in waiting for tensor in tensors)
@@ -418,7 +418,7 @@ def test_a_tangent_is_no_part_of_the_numbers(on_a_device):
 
     with fwAD.dual_level(), nnmagic.tracing() as trace:
         y = nn.Tanh()(fwAD.make_dual(x, tangent))
-        waiting = [*pending_of(trace)._entries]
+        waiting = [*pending_of(trace)._entries.values()]
         tangents = [fwAD.unpack_dual(each).tangent for tensors, _ in waiting for each in tensors]
 
     assert set(tangents) == {None}

@@ -16,10 +16,10 @@ from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import nnmagic
+from nnmagic.records.cuts import PICTURE_VALUES, WHOLE
 from nnmagic.records.tensor import NOTHING_KNOWN, tensor_record
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import metadata_of, version_of
-from nnmagic.tensors.samples import WHOLE
 
 
 def record(tensor, **options):
@@ -331,7 +331,7 @@ def kinds():
 def test_no_code_of_the_users_sees_a_measurement(tensor):
     seen = []
     with Functions(seen), Dispatches(seen):
-        found = record(tensor, with_picture=True)
+        found = record(tensor, picture_values=PICTURE_VALUES)
         record(tensor, whole_rows=2)
         record(tensor, max_values=100)
         version_of(tensor)
@@ -345,7 +345,7 @@ def test_a_subclass_that_logs_its_functions_sees_no_measurement():
     tensor = plain.as_subclass(Logging)
     Logging.seen.clear()
 
-    found = record(tensor, with_picture=True)
+    found = record(tensor, picture_values=PICTURE_VALUES)
     version_of(tensor)
 
     assert Logging.seen == []
@@ -362,7 +362,7 @@ def test_a_measurement_changes_nothing(tensor):
         {},
         {"keep": "all"},
         {"whole_rows": 2},
-        {"with_picture": True},
+        {"picture_values": PICTURE_VALUES},
         {"max_values": 100},
     ):
         measure(tensor, **options)

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
+from nnmagic.records.cuts import LEADING, PICTURE_VALUES, WHOLE
 from nnmagic.records.tensor import tensor_record
 from nnmagic.tensors.measure import first_items, measure
 from nnmagic.tensors.metadata import metadata_of
-from nnmagic.tensors.samples import LEADING, WHOLE, restored
+from nnmagic.tensors.samples import restored
 
 
 def record(tensor, **options):
@@ -44,17 +45,27 @@ def test_rows_are_kept_whole_where_they_are_asked_for():
 
 
 @pytest.mark.parametrize(
-    "shape", [(5000,), (2, 30, 40), (3, 5000), (2, 90, 91), (2, 40, 33, 35), (2, 3, 9, 20, 31)]
+    "shape",
+    [
+        (5000,),
+        (50_000,),
+        (2, 30, 40),
+        (3, 20_000),
+        (20_000, 3),
+        (2, 190, 191),
+        (2, 40, 66, 70),
+        (9, 3, 9, 20, 31),
+    ],
 )
 def test_a_picture_holds_the_values_of_its_grid(shape):
     tensor = torch.randn(shape)
 
-    _, samples, _ = measure(tensor, with_picture=True)
+    _, samples, _ = measure(tensor, picture_values=PICTURE_VALUES)
 
     picture = samples.picture
     values = torch.tensor(picture.sample.tolist())
     grid = tensor[tuple(slice(None, None, step) for step in picture.steps)]
-    assert values.numel() <= 4096
+    assert values.numel() <= PICTURE_VALUES
     assert torch.equal(values, grid[tuple(slice(size) for size in values.shape)])
 
 

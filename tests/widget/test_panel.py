@@ -36,18 +36,18 @@ def test_a_small_output_is_drawn_whole():
 
 
 def test_a_convolution_is_drawn_by_channels_at_their_true_places():
-    net, x = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1)), torch.rand(2, 3, 64, 64)
+    net, x = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()), torch.rand(2, 3, 64, 64)
 
     loading = Loading(can_load=True)
     panel, buffers = panel_of(nnmagic.trace(net, x), "0", loading=lambda *where: loading)
 
     picture, values = drawn(panel, buffers)
     rows, columns = picture["steps"][2:]
-    expected = net(x).detach()[:1, :16, ::rows, ::columns]
+    expected = net[0](x).detach()[:1, :16, ::rows, ::columns]
     assert torch.equal(torch.from_numpy(values.copy()), expected)
     assert picture["kind"] == "channels"
     assert picture["caption"] == (
-        "item 1 of 2, 16 of 32 channels, every 4th × 4th value, 4,096 of 262,144 values"
+        "item 1 of 2, 16 of 32 channels, every 2nd × 2nd value, 16,384 of 262,144 values"
     )
     assert panel["outputs"][0]["loadable"]
 
@@ -86,13 +86,16 @@ def test_scores_are_bars_with_the_names_of_the_classes():
 
 
 def test_a_histogram_says_over_how_many_values_it_is():
-    trace = nnmagic.trace(nn.Sequential(nn.Tanh()), torch.randn(50, 100))
+    x = torch.randn(3, 50, 200)
+    trace = nnmagic.trace(nn.Sequential(nn.Tanh(), nn.ReLU()), x)
 
     panel, _ = panel_of(trace, "0")
 
-    histogram = panel["outputs"][0]["histogram"]
-    assert histogram["of"] == "1,000 of 5,000 values"
-    assert sum(histogram["counts"]) == 1000
+    given, returned = (panel[side][0]["histogram"] for side in ("inputs", "outputs"))
+    assert given["of"] == "all 30,000 values"
+    assert sum(given["counts"]) == 30_000
+    assert returned["of"] == "968 of 30,000 values"
+    assert sum(returned["counts"]) == 968
 
 
 def test_a_failed_call_tells_why():

@@ -73,9 +73,10 @@ class Packer:
         """Take the log of all tensors apart; the arrays of each are named by its number."""
         samples = []
         for number, held in enumerate(log.samples):
-            each = log.samples_of(number)
-            is_bare = isinstance(held, bytes)
-            samples.append(self.pack(each.leading if is_bare else each, f"tensor.{number}"))
+            each: Any = log.samples_of(number)
+            if isinstance(held, bytes):
+                each = log.whole_of(number, held)
+            samples.append(self.pack(each, f"tensor.{number}"))
         names = [name for name in saved_fields(TensorLog) if name != "samples"]
         packed = {name: self.pack(getattr(log, name), f"tensor.{name}") for name in names}
         self.arrays[packed["statistics"]].shape = -1, WIDTH  # a row a tensor
