@@ -1,7 +1,6 @@
 """Showing a record in a notebook: its static table first, then the widget that hides it."""
 
 import ast
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +8,9 @@ from IPython.display import display
 
 from nnmagic.display.html import table_html
 from nnmagic.display.table import Table
-from nnmagic.display.text import table_text
+from nnmagic.display.text import brief_text
 from nnmagic.magics.line import is_silenced
-from nnmagic.records.record import Record
+from nnmagic.records.record import Record, text_width
 
 if TYPE_CHECKING:
     from nnmagic.widget.widget import NetworkWidget
@@ -35,9 +34,8 @@ class NotebookDisplay:
         table = record.table()
         widget = None if record.view.static else self._widget(record, table)
         mark = "" if widget is None else widget.mark
-        width = shutil.get_terminal_size((120, 24)).columns
         bundle = {
-            "text/plain": table_text(record.drawn(table, text=True), width),
+            "text/plain": brief_text(record.drawn(table, text=True), text_width()),
             "text/html": table_html(record.drawn(table, text=False), mark),
         }
         self.shell.display_pub.publish(bundle)

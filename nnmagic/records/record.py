@@ -1,6 +1,7 @@
 """What all records share: display options, and how a record shows itself."""
 
 import shutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -12,8 +13,9 @@ from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 from nnmagic.display import units
 from nnmagic.display.html import table_html
+from nnmagic.display.markdown import table_markdown
 from nnmagic.display.table import Row, State, Table, parents_of, shortened, with_ancestors
-from nnmagic.display.text import table_text
+from nnmagic.display.text import brief_text, table_text
 
 TEXT_DEPTH = 3
 """How many levels of nesting a terminal shows, and HTML opens, where no depth was asked for."""
@@ -223,20 +225,37 @@ class Record(ABC):
         page: str = import_module(PAGE).page_of(self)
         Path(path).write_text(page, encoding="utf-8")
 
+    def to_markdown(self) -> str:
+        """Return the heading, a Markdown table and the notes; all text in them is escaped."""
+        return table_markdown(self.drawn(text=False))
+
     def __repr__(self) -> str:
         """Return a few words; a subclass with a repr of its own would be shown by it."""
         return self.brief()
 
     def __str__(self) -> str:
         """Return the table as text, as wide as the terminal."""
-        width = shutil.get_terminal_size((120, 24)).columns
-        return table_text(self.drawn(text=True), width)
+        return table_text(self.drawn(text=True), text_width())
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(str(self))
+        is_brief = is_in_kernel()
+        text = brief_text(self.drawn(text=True), text_width()) if is_brief else str(self)
+        printer.text(text)
 
     def _repr_html_(self) -> str:
         return table_html(self.drawn(text=False))
+
+
+def text_width() -> int:
+    """Return how many characters a line of a display's text may have."""
+    return shutil.get_terminal_size((120, 24)).columns
+
+
+def is_in_kernel() -> bool:
+    """Tell whether a display goes to a front end, which shows its HTML or its widget."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
 
 
 def filtered(rows: Sequence[Row], names: Sequence[str], view: View) -> Sequence[Row]:

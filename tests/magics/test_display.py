@@ -124,3 +124,22 @@ def test_unloading_takes_the_callbacks_back(session):
 
     assert sum(before.values()) == sum(without.values()) + 3
     assert {event: len(each) for event, each in shell.events.callbacks.items()} == before
+
+
+def test_in_a_kernel_the_text_is_short_and_print_shows_the_whole():
+    layers = "net = nn.Sequential(*[nn.Linear(4, 4) for _ in range(200)])"
+    net = f"import torch\nfrom torch import nn\nimport nnmagic\n{layers}"
+
+    found = run(
+        net,
+        "t = nnmagic.trace(net, torch.rand(1, 4))\nt",
+        "print(t)",
+        "%load_ext nnmagic\n%nntrace --static net(torch.rand(1, 4))",
+        "%nnparams --static net",
+    )
+
+    for shown in (found[1], found[3], found[4]):
+        text = shown[-1].data["text/plain"]
+        assert 5000 < len(text) <= 6000
+        assert "rows not shown here; print the record" in text
+    assert sum(" Linear " in line for line in found[2][0].text.splitlines()) == 200
