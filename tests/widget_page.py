@@ -56,7 +56,7 @@ ROWS = """root => {
   return [...root.querySelectorAll('.nm-body > [role=row]:not([hidden])')]
     .sort((a, b) => a.getAttribute('aria-rowindex') - b.getAttribute('aria-rowindex'))
     .map(row => {
-      const cells = [...row.querySelectorAll('[role=gridcell]:not(.nm-message)')];
+      const cells = [...row.querySelectorAll('[role=gridcell]:not(.nm-message, .nm-k-lanes)')];
       const message = row.querySelector('.nm-message:not([hidden])');
       return {
         label: row.querySelector('.nm-label').textContent,
