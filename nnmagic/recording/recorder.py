@@ -140,6 +140,8 @@ class Recorder:
         if layer == layer_count:
             self._remark(module, layer)
             is_users = not self._torchs_own[type(module)]
+            if is_users:
+                log.custom.add(layer)
             if is_users or call.layer in network.unregistered:
                 self._registration.look_at(call, is_users=is_users)
         if parent is None:

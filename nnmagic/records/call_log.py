@@ -110,6 +110,7 @@ class TraceLog:
         constant: the outermost calls that returned the same for all items of a batch that differ.
         nonfinite_parameters: the parameters and buffers with NaN or Inf of a call that made some.
         weighted: the layers that hold parameters of their own.
+        custom: the layers whose forward is not torch's own.
         findings: what is wrong with the run, or worth knowing, that only the run itself could tell.
         masked: for each call whose mask leaves a query no key, which one.
         attention: for each call whose attention was worked out, the map; of the last iteration.
@@ -149,6 +150,7 @@ class TraceLog:
     constant: set[int] = field(default_factory=set)
     nonfinite_parameters: dict[int, tuple[str, ...]] = field(default_factory=dict)
     weighted: set[int] = field(default_factory=set)
+    custom: set[int] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
     masked: dict[int, str] = field(default_factory=dict)
     attention: dict[int, AttentionMap] = field(default_factory=dict)

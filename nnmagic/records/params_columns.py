@@ -106,7 +106,7 @@ COLUMNS = (
         "grad_norm",
         "number",
         "the Euclidean norm of .grad as it is now",
-        title="gradient",
+        title="gradient norm",
         priority=1,
     ),
     FLAGS,

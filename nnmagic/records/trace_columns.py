@@ -96,7 +96,7 @@ class CallRow:
         """What is wrong with the call, a sentence each; where it failed the failure says it."""
         log, verdicts, call = self.step.log, self.step.verdicts, self.call
         words = verdicts.flags(call, "") if call in verdicts.flagged else []
-        made = [nonfinite.origin(log, call)] if call in verdicts.producers else []
+        made = nonfinite.in_own_code(log, call) if call in verdicts.producers else []
         return [", ".join(words), *made] if words else made
 
     @property
@@ -150,12 +150,17 @@ COLUMNS = (
     Column("shape", "shape", "the shape of its output, the batch first", narrowest=22),
     MEAN_AND_STD,
     Column(
-        "gradient", "pair", "of the layer's output, in the last backward: mean ± std", priority=2
+        "gradient",
+        "pair",
+        "of the layer's output, in the last backward: mean ± std",
+        title="output gradient",
+        priority=2,
     ),
     Column(
         "own_gradient",
         "number",
         "the Euclidean norm of the gradients of its own parameters, after the run",
+        title="gradient norm",
         priority=2,
     ),
     MIN_AND_MAX,

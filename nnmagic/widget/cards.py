@@ -1,6 +1,7 @@
 """The cards of a panel: a tensor or a parameter as a picture, a histogram and numbers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -11,10 +12,21 @@ from nnmagic.records.params import ParameterRecord
 from nnmagic.records.record import leading_rows
 from nnmagic.records.tensor import STATISTICS, Picture, Sample, TensorRecord
 from nnmagic.widget.loading import MOST_VALUES, NOTHING, Loading
-from nnmagic.widget.pictures import PHOTOS, WRITTEN_OUT, kind_of, limits, photo_limits
+from nnmagic.widget.pictures import (
+    PHOTOS,
+    WITHOUT_DISTRIBUTION,
+    WRITTEN_OUT,
+    fitting,
+    kind_of,
+    limits,
+    photo_limits,
+)
 from nnmagic.widget.weight_pictures import WeightPicture
 
 BINS = 32
+
+COUNTED = ("channel", "head", "row", "column", "position", "feature", "query", "box")
+"""Axes whose name is what they count."""
 
 ONE_OF = {"batch": "item"}
 """What one of an axis is called."""
@@ -49,6 +61,8 @@ class CardMaker:
         source = _source(record, loading)
         shown = 0 if source is None else source.sample.numel
         measured = _measured(record, None if loading.is_new_run else loading.values)
+        if kind in WITHOUT_DISTRIBUTION:
+            measured["histogram"] = None
         if with_norm:
             measured["stats"]["norm"] = record.norm
         return {
@@ -111,9 +125,13 @@ class CardMaker:
         if picture is None or not picture.sample.numel:
             return None
         values = values_of(picture.sample)
-        drawn = self._grid(values, kind, axes)
-        drawn["steps"], drawn["full"] = list(picture.steps), list(record.shape)
-        caption = _caption_of(record.shape, axes, picture)
+        if kind == "matrix" and len(axes) > 2 and record.shape[-2:] == (1, 1):  # of a pooled map
+            flat = replace(picture.sample, shape=values.shape[:-2])
+            picture, values = Picture(flat, picture.steps[:-2]), values[..., 0, 0]
+            axes = axes[:-2]
+        drawn = self._grid(values, fitting(kind, values.shape), axes)
+        drawn["steps"], drawn["full"] = list(picture.steps), list(record.shape[: len(axes)])
+        caption = _caption_of(record.shape[: len(axes)], axes, picture)
         drawn["caption"] = f"a new run, eval mode: {caption}" if loading.is_new_run else caption
         drawn["names"] = list(classes) if record.shape and len(classes) == record.shape[-1] else []
         photo = photo_limits(record.min or 0.0, record.max or 0.0) if kind in PHOTOS else None
@@ -231,10 +249,10 @@ def _caption_of(full: Sequence[int], axes: Sequence[str], picture: Picture) -> s
 
 
 def _first(part: int, size: int, axis: str) -> str:
-    """Return how much is shown of an axis: ``16 of 64 channels``, ``the first 2 of 10 in row``."""
+    """Return how much is shown of an axis: ``16 of 64 channels``, ``2 of 64 along out``."""
     if axis == "batch":
         return f"items 1 to {part} of {size}"
-    return f"{part} of {size} {axis if axis.startswith('axis') else f'{axis}s'}"
+    return f"{part} of {size} {axis}s" if axis in COUNTED else f"{part} of {size} along {axis}"
 
 
 def _ordinal(step: int) -> str:

@@ -75,38 +75,40 @@ class PanelMaker(CardMaker):
         axes, photos = Axes(log, call, details.batch_first), photos_of(log)
         scored = log.main_output(call) if scores or record.type in SCORE_TYPES else None
 
-        def cards(side: str, names: list[str]) -> list[messages.TensorContent]:
-            records = record.inputs if side == "input" else record.outputs
-            tensors = log.inputs[call] if side == "input" else log.outputs[call]
-            return [
-                self.tensor(
-                    tensor,
-                    place=i,
-                    # the same tensor again, as attention's q, k and v
-                    title=", ".join(n for n, t in zip(names, tensors, strict=True) if t == index),
-                    axes=axes.of(index),
-                    scores=side == "output" and index == scored,
-                    photo=index in photos,
-                    classes=classes if side == "output" and index == scored else (),
-                    loading=loading(side, i),
-                )
-                for i, (tensor, index) in enumerate(zip(records, tensors, strict=True))
-                if index not in tensors[:i]
-            ]
+        names = {"input": input_names(log, call), "output": output_names(log, call)}
 
-        names = output_names(log, call)
-        gradients = [
-            self.tensor(
-                gradient,
-                title=f"gradient of {name}",
+        def card(side: str, place: int, tensor: TensorRecord) -> messages.TensorContent:
+            tensors = log.inputs[call] if side == "input" else log.outputs[call]
+            index, is_scored = tensors[place], side == "output" and tensors[place] == scored
+            # the same tensor again, as attention's q, k and v
+            same = (n for n, t in zip(names[side], tensors, strict=True) if t == index)
+            return self.tensor(
+                tensor,
+                place=place,
+                title=", ".join(same),
                 axes=axes.of(index),
-                with_norm=True,
+                scores=is_scored,
+                photo=index in photos,
+                classes=classes if is_scored else (),
+                loading=loading(side, place),
             )
-            for gradient, name, index in zip(
-                record.gradients, names, log.outputs[call], strict=True
-            )
-            if gradient is not None
+
+        inputs = [
+            card("input", place, tensor)
+            for place, tensor in enumerate(record.inputs)
+            if log.inputs[call].index(log.inputs[call][place]) == place
         ]
+        outputs = []
+        for place, tensor in enumerate(record.outputs):
+            index, gradient = log.outputs[call][place], record.gradients[place]
+            if log.outputs[call].index(index) != place:
+                continue
+            outputs.append(card("output", place, tensor))
+            if gradient is not None:
+                title = f"gradient of {outputs[-1]['title']}"
+                outputs.append(
+                    self.tensor(gradient, title=title, axes=axes.of(index), with_norm=True)
+                )
         panel = self._layer_content(
             record.layer or record.network, record.type, details, record.parameter_gradients
         )
@@ -119,9 +121,8 @@ class PanelMaker(CardMaker):
             "shapes": units.cut(f"{got or 'no tensor'} → {gave}", LONGEST_LINE),
             "wrong": [*_failure(record), *wrong],
             "notes": notes,
-            "inputs": cards("input", input_names(log, call)),
-            "outputs": cards("output", names),
-            "figures": gradients,
+            "inputs": inputs,
+            "outputs": outputs,
             "facts": [*panel["facts"], *called],
         }
 
@@ -131,7 +132,7 @@ class PanelMaker(CardMaker):
         panel = self._layer_content(name, layer.type, LayerDetails(arguments=layer.config))
         facts = [
             ("parameters", f"{layer.params:,}, {layer.trainable_params:,} trainable"),
-            ("their memory", units.size(layer.param_bytes)),
+            ("memory of parameters", units.size(layer.param_bytes)),
         ]
         if layer.own_params and layer.own_params != layer.params:
             facts.insert(1, ("of its own", f"{layer.own_params:,}"))
@@ -157,7 +158,7 @@ class PanelMaker(CardMaker):
         tensor = self.tensor(
             record.tensor,
             title=params.noun,
-            axes=weight_axes(len(record.tensor.shape), ""),
+            axes=weight_axes(len(record.tensor.shape)),
             loading=loading,
         )
         panel = self._layer_content(record.name, params.noun, LayerDetails())

@@ -16,11 +16,19 @@ LEAST_SIDE = 8
 MOST_IDS = 4096
 """How many integers are written out as numbers."""
 
+MOST_WRITTEN = 16
+"""How many values of any kind are."""
+
 LONGEST_BARS = 1024
 
 PHOTOS = ("rgb", "grey")
-WRITTEN_OUT = ("number", "ids")
+WRITTEN_OUT = ("number", "constant", "written")
 """Kinds whose values are shown as numbers, exactly."""
+
+WITHOUT_DISTRIBUTION = (*WRITTEN_OUT, "mask")
+"""Kinds whose histogram would say no more than their values do."""
+
+COLOURS = 3
 
 MAKING_PHOTOS = frozenset(("Tanh", "Sigmoid", "tanh", "sigmoid"))
 """The last layers of networks that make photographs."""
@@ -42,26 +50,39 @@ def kind_of(
         photo: whether it may be a photograph: an input of the network, or one that it made.
 
     Returns:
-        `"number"` for one value, `"mask"` for bools, `"ids"` for integers, `"bars"` for scores,
-        `"rgb"` and `"grey"` for photographs, `"heads"` for attention, `"channels"` for maps in
-        space, `"matrix"` for all else.
+        `"number"` for one value, `"constant"` where all are equal, `"mask"` for bools, `"written"`
+        for integers and very few values, `"bars"` for scores, `"rgb"` and `"grey"` for
+        photographs, `"heads"` for attention, `"channels"` for maps in space, `"kernels"` for those
+        of three channels, `"matrix"` for all else.
     """
     if record.numel == 1:
         return "number"
     if record.dtype == "bool":
         return "mask"
+    if record.min is not None and record.min == record.max and not (record.nan or record.inf):
+        return "constant"
     colours = photo_kind(record, axes) if photo else ""
     if colours:
         return colours
     if record.dtype.startswith(("int", "uint")) and record.numel <= MOST_IDS:
-        return "ids"
+        return "written"
     if scores and record.shape and record.shape[-1] <= LONGEST_BARS:
         return "bars"
     if len(axes) >= 3 and tuple(axes[-2:]) == ("query", "key"):
         return "heads"
-    if len(axes) >= 3 and tuple(axes[-2:]) == ("row", "column"):
-        return "channels"
-    return "matrix"
+    if len(axes) >= 3 and tuple(axes[-2:]) in (("row", "column"), ("kh", "kw")):
+        if record.shape[-2:] == (1, 1):
+            return "matrix"
+        is_kernels = axes[-1] == "kw" and record.shape[-3] == COLOURS and len(axes) == COLOURS + 1
+        return "kernels" if is_kernels else "channels"
+    return "written" if record.numel <= MOST_WRITTEN else "matrix"
+
+
+def fitting(kind: str, shape: Sequence[int]) -> str:
+    """Return the kind itself, or the next best one where the kept values lack colours."""
+    if kind in ("rgb", "kernels") and shape[-3] != COLOURS:
+        return "grey" if kind == "rgb" else "channels"
+    return kind
 
 
 def photos_of(log: TraceLog) -> set[int]:
@@ -91,7 +112,7 @@ def photo_kind(record: TensorRecord, axes: Sequence[str]) -> str:
         return ""
     if len(axes) < 3 or axes[-3] != "channel":
         return "grey"
-    return {1: "grey", 3: "rgb"}.get(shape[-3], "")
+    return {1: "grey", COLOURS: "rgb"}.get(shape[-3], "")
 
 
 def photo_limits(least: float, greatest: float) -> tuple[float, float] | None:

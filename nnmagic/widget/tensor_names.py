@@ -70,6 +70,8 @@ def _named(side: str, paths: list[str]) -> list[str]:
     firsts = {path.partition(".")[0] for path in paths}
     if len(firsts) == 1 and all("." in path for path in paths) and firsts.pop().isdecimal():
         return _named(side, [path.partition(".")[2] for path in paths])  # a list of one
+    if sum(path[:1].isdecimal() for path in paths) == 1:
+        return [side if path.isdecimal() else path or side for path in paths]
     return [f"{side} {path}" if path[:1].isdecimal() else path or side for path in paths]
 
 

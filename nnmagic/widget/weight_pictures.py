@@ -23,6 +23,9 @@ MOST_DRAWN = 4
 
 COLOURS = 3
 
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
 KERNEL_AXES = ("kd", "kh", "kw")
 MATRIX_AXES = {
     "Linear": ("out", "in"),
@@ -63,7 +66,7 @@ def weight_pictures(module: nn.Module) -> tuple[WeightPicture, ...]:
             continue
         try:
             with torch.no_grad(), hidden_from_user_code(parameter):
-                drawn = _drawn(name, parameter, type(module).__name__)
+                drawn = _drawn(name, parameter, module)
         except Exception:  # noqa: BLE001 - a subclass may refuse to be read
             drawn = None
         if drawn is not None:
@@ -71,39 +74,44 @@ def weight_pictures(module: nn.Module) -> tuple[WeightPicture, ...]:
     return tuple(found)
 
 
-def weight_axes(rank: int, layer: str) -> tuple[str, ...]:
+def weight_axes(rank: int, module: nn.Module | None = None) -> tuple[str, ...]:
     """Return the names of the axes of a weight: ``("out", "in", "kh", "kw")`` for a kernel.
 
     Args:
         rank: how many axes it has.
-        layer: the class of the layer, `""` where that is not known.
+        module: the layer that it is of; None where that is not known.
     """
     if rank < 2:
         return ("out",)[:rank]
     if rank == 2:
-        return MATRIX_AXES.get(layer, ("row", "column"))
-    ends = ("in", "out") if "Transpose" in layer else ("out", "in")
-    return (*ends, *(("k",) if rank == 3 else KERNEL_AXES[5 - rank :]))[-rank:]
+        return MATRIX_AXES.get(type(module).__name__, ("row", "column"))
+    likely = module is None and rank in (4, 5)
+    if not likely and not isinstance(module, CONVOLUTIONS + TRANSPOSED):
+        return tuple(f"axis {i}" for i in range(rank))
+    ends = ("in", "out") if isinstance(module, TRANSPOSED) else ("out", "in")
+    return (*ends, *(("k",) if rank == 3 else KERNEL_AXES[5 - rank :]))
 
 
-def _drawn(name: str, weight: torch.Tensor, layer: str) -> WeightPicture | None:
+def _drawn(name: str, weight: torch.Tensor, module: nn.Module) -> WeightPicture | None:
     rank = weight.dim()
-    unreadable = why_unreadable(weight) or weight.layout is not torch.strided
-    if (
-        unreadable
-        or weight.is_nested
-        or not 2 <= rank <= len(KERNEL_AXES) + 2
-        or not weight.numel()
-    ):
+    if why_unreadable(weight) or weight.layout is not torch.strided or weight.is_nested:
         return None
-    axes, weight = weight_axes(rank, layer), weight.detach()
-    if rank >= 4 and weight.shape[1] == 1:  # a kernel a channel
+    if not 2 <= rank <= len(KERNEL_AXES) + 2 or weight.numel() < 2:
+        return None
+    axes, weight = weight_axes(rank, module), weight.detach()
+    is_kernel = axes[-1] in ("k", "kw")
+    if is_kernel and all(size == 1 for size in weight.shape[2:]):
+        weight, axes = weight.flatten(1), axes[:2]
+    elif rank >= 4 and is_kernel and weight.shape[1] == 1:  # a kernel a channel
         weight, axes = weight.squeeze(1), (axes[0], *axes[2:])
-    kind = "channels" if rank > 2 else "matrix"
-    if rank == 4 and weight.shape[1] == COLOURS and weight.dim() == 4:
+    kind = "channels" if is_kernel and len(axes) > 2 else "matrix"
+    if len(axes) == 4 and is_kernel and weight.shape[1] == COLOURS:
         kind = "kernels"
     cut, steps = _cut(weight.shape)
-    return WeightPicture(name, kind, axes, tuple(weight.shape), Picture(sample(weight[cut]), steps))
+    values = sample(weight[cut])
+    if len(set(values.flat())) == 1:
+        return None  # as of a layer that begins with zeros
+    return WeightPicture(name, kind, axes, tuple(weight.shape), Picture(values, steps))
 
 
 def _cut(shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[int, ...]]:

@@ -69,7 +69,8 @@ def test_nan_is_told_by_who_made_it_and_who_inherited_it():
     }
     assert [bool(row.state & State.DIMMED) for row in table.rows] == [False, False, False, True]
     assert table.notes[0].startswith(
-        "first NaN: Sequential.1 (Log), from finite inputs in [-2.000, 3.000], called at test_"
+        "first NaN: Sequential.1 (Log), from finite inputs in [-2.000, 3.000], "
+        "in its own code: --ops shows where, called at test_"
     )
     assert "NaN or Inf arose" in table.heading
 

@@ -43,8 +43,10 @@ def kind_of_input(net, x):
         (nn.Conv2d(5, 4, 3), torch.rand(2, 5, 20, 20), "channels"),
         (nn.Linear(20, 4), torch.rand(3, 20), "matrix"),
         (nn.Identity(), torch.rand(3, 20) > 0.5, "mask"),
-        (nn.Embedding(9, 4), torch.randint(9, (3, 20)), "ids"),
+        (nn.Embedding(9, 4), torch.randint(9, (3, 20)), "written"),
         (nn.Identity(), torch.tensor(1.5), "number"),
+        (nn.Identity(), torch.full((9, 9), 1.5), "constant"),
+        (nn.Identity(), torch.rand(4, 1), "written"),
     ],
 )
 def test_an_input_is_drawn_for_what_it_is(net, x, kind):

@@ -77,7 +77,7 @@ def test_inputs_are_called_by_their_argument_where_that_was_typed():
         net(x=x)
     log = trace.log
 
-    assert [input_names(log, call) for call in range(3)] == [["input 0", "mask"], ["input"], ["x"]]
+    assert [input_names(log, call) for call in range(3)] == [["input", "mask"], ["input"], ["x"]]
 
 
 def test_the_names_are_noted_once_a_layer_and_structure():

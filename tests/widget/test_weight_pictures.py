@@ -17,6 +17,7 @@ from nnmagic.widget.weight_pictures import weight_pictures
         (nn.Conv1d(4, 8, 3), "channels", "out in k", lambda w: w),
         (nn.Conv3d(4, 8, 3), "channels", "out in kd kh kw", lambda w: w),
         (nn.Linear(784, 100), "matrix", "out in", lambda w: w[:, ::7]),
+        (nn.Conv2d(4, 8, 1), "matrix", "out in", lambda w: w[..., 0, 0]),
         (nn.Embedding(300, 7), "matrix", "id feature", lambda w: w[::3]),
     ],
 )
@@ -28,10 +29,12 @@ def test_a_layer_s_weight_is_drawn_by_its_axes(layer, kind, axes, shown):
     assert len(drawn.shape) == len(drawn.axes) == len(drawn.picture.steps)
 
 
-def test_vectors_lazy_and_meta_weights_are_not_drawn():
-    layers = (nn.BatchNorm2d(3), nn.LazyLinear(3), nn.Linear(3, 3, device="meta"), nn.ReLU())
+def test_vectors_zeros_lazy_and_meta_weights_are_not_drawn():
+    zeros = nn.Linear(3, 3)
+    nn.init.zeros_(zeros.weight)
+    layers = (zeros, nn.BatchNorm2d(3), nn.LazyLinear(3), nn.Linear(3, 3, device="meta"), nn.ReLU())
 
-    assert [weight_pictures(layer) for layer in layers] == [()] * 4
+    assert [weight_pictures(layer) for layer in layers] == [()] * 5
 
 
 def test_half_precision_is_drawn():

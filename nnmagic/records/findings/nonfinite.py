@@ -67,7 +67,7 @@ def origin(log: TraceLog, call: int) -> str:
     parts = [f"{'NaN' if nan else 'Inf'}: {log.place_of(call)} ({log.layer_of(call).type})"]
     parts += [f"its {each}" for each in log.nonfinite_parameters.get(call, ())]
     parts += [part for part in (reason(log, call), inputs_text(log, call)) if part]
-    parts += _between(log, call)
+    parts += in_own_code(log, call)
     place = log.places[log.place[call]]
     return ", ".join([*parts, f"called at {place}"] if place else parts)
 
@@ -93,17 +93,18 @@ def inputs_text(log: TraceLog, call: int) -> str:
     return f"from finite inputs in [{limits[0]}, {limits[1]}]"
 
 
-def _between(log: TraceLog, call: int) -> list[str]:
-    """Say between which of its layers a call made NaN or Inf in its own code."""
+def in_own_code(log: TraceLog, call: int) -> list[str]:
+    """Say between which of its layers a call made NaN or Inf in its own code, and how to see it."""
     inside = [each for each in range(call + 1, len(log)) if log.parent[each] == call]
+    how = "" if log.functions else ": --ops shows where"
     if not inside:
-        return []
+        return [f"in its own code{how}"] if log.layer[call] in log.custom and how else []
     for child in inside:
         if any(is_wrong_input(log, child, each) for each in log.inputs[child]):
             place = log.places[log.place[child]]
             at = f" at {place}" if place else ""
-            return [f"in its own code before it calls {log.place_of(child)}{at}"]
-    return [f"in its own code after it called {log.place_of(inside[-1])}"]
+            return [f"in its own code before it calls {log.place_of(child)}{at}{how}"]
+    return [f"in its own code after it called {log.place_of(inside[-1])}{how}"]
 
 
 def reason(log: TraceLog, call: int) -> str:

@@ -48,7 +48,7 @@ export function createPanel({ uid, send, close }) {
 
   /** A picture of values, or the values written out; what is chosen in it is remembered by its place. */
   function drawn(content, buffers, place, label) {
-    const isWritten = content.kind === "number" || content.kind === "ids";
+    const isWritten = ["number", "constant", "written"].includes(content.kind);
     const picture = { ...content, values: typed(buffers[content.buffer], isWritten ? Float64Array : Float32Array) };
     memory[place] ??= {};
     const made = isWritten ? createWritten(picture, label) : createPicture(picture, { id: `${uid}-${place}`, label, memory: memory[place] });
@@ -70,14 +70,13 @@ export function createPanel({ uid, send, close }) {
       send({ ask: "all", tensor: side, index: record.place, new: isNew });
       wait("loading all values …");
     });
-    if (record.reason) card.append(block("nm-quiet", record.reason));
     if (record.loadable) card.append(loader(`Load all ${plural(record.numel, "value")}`, "all", false));
     if (record.offers_new_run) card.append(loader("new run, eval mode", "new", true));
     return card;
   }
 
   const side = (heading, records, name, buffers) => (records.length
-    ? [block("nm-side", block("nm-part", heading), ...records.map((record, i) => tensor(record, buffers, name, i)))] : []);
+    ? [block("nm-side", ...(heading ? [block("nm-part", heading)] : []), ...records.map((record, i) => tensor(record, buffers, name, i)))] : []);
 
   /** The histograms side by side, and a switch for the logarithm of their counts. */
   function distributions(records) {
@@ -137,8 +136,11 @@ export function createPanel({ uid, send, close }) {
     shapes.textContent = panel.shapes;
     const tensors = [...panel.inputs, ...panel.outputs, ...panel.figures].filter((each) => each.stats && Object.keys(each.stats).length);
     const parts = [...panel.wrong.map((text) => block("nm-flag-text", `⚠ ${text}`)), ...panel.notes.map((text) => block("nm-quiet", text))];
-    const sides = [...side("in", panel.inputs, "input", buffers), ...side("out", panel.outputs, "output", buffers)];
+    const [ins, outs] = panel.inputs.length && panel.outputs.length ? ["in", "out"] : ["", ""];
+    const sides = [...side(ins, panel.inputs, "input", buffers), ...side(outs, panel.outputs, "output", buffers)];
     if (sides.length) parts.push(block("nm-sides", ...sides));
+    const reasons = new Set([...panel.inputs, ...panel.outputs].map((each) => each.reason).filter(Boolean));
+    for (const reason of reasons) parts.push(block("nm-quiet", reason));
     if (panel.figures.length) parts.push(block("nm-sides", ...panel.figures.map((record, i) => tensor(record, buffers, "figure", i))));
     parts.push(...distributions(tensors));
     if (tensors.length) parts.push(statistics(tensors));

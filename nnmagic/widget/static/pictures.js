@@ -112,6 +112,7 @@ function endsOfPicture(picture) {
 function legend(picture, ends, map) {
   const { kind, shape, values } = picture;
   const [low, high] = numbers(...ends);
+  if (!values.some(Number.isFinite)) return [];
   if (kind === "bars" && shape.at(-1) <= MOST_BAR_ROWS) return [];
   if (kind === "bars") return [block("nm-limits", `${low} … ${high}`)];
   if (kind === "rgb") return [block("nm-limits", `${low} is black, ${high} is white`)];

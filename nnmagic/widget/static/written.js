@@ -1,12 +1,12 @@
 // Values that are written out: one number, or integers such as ids.
-import { max, min, plural } from "./format.js";
+import { max, min, plural, valueText } from "./format.js";
 import { block, element } from "./dom.js";
 
 const MOST_ROWS = 16;
 const MOST_COLUMNS = 128;
 
 /** @param {number} value @returns {string} with all the digits that a float32 has */
-const exactText = (value) => (Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(7))));
+const exactText = (value) => (Number.isFinite(value) ? String(Number.isInteger(value) ? value : Number(value.toPrecision(7))) : valueText(value));
 
 /**
  * The rows of a grid of values as lines of text.
@@ -32,8 +32,9 @@ export function writtenRows({ shape, values }) {
 /** @returns {{el: HTMLElement, draw: () => void}} like a picture */
 export function createWritten(picture, label) {
   const draw = () => {};
+  if (picture.kind === "constant") return { el: block("", `every value is ${exactText(picture.values[0])}`), draw };
   if (picture.kind === "number") return { el: block("nm-number", exactText(picture.values[0])), draw };
   const { lines, left } = writtenRows(picture);
-  const text = element("pre", { class: "nm-written", tabindex: 0, role: "group", "aria-label": label }, lines.join("\n"));
+  const text = element("pre", { class: `nm-written${lines.length === 1 ? " nm-wraps" : ""}`, tabindex: 0, role: "group", "aria-label": label }, lines.join("\n"));
   return { el: block("", text, block("nm-quiet", left)), draw };
 }

@@ -35,7 +35,7 @@ def test_the_first_nan_is_told_with_its_layer_its_inputs_and_the_code():
 
     assert first_note(trace).startswith(
         "first NaN: Sequential.1 (Log), from finite inputs in [-2.000, 3.100], "
-        "called at test_nonfinite.py:"
+        "in its own code: --ops shows where, called at test_nonfinite.py:"
     )
     assert trace.first_nonfinite.layer == "1"
 
@@ -142,7 +142,7 @@ def test_nan_that_arises_between_the_layers_is_placed_there():
     before, after = nnmagic.trace(Net(), torch.zeros(1, 2)), nnmagic.trace(Last(), torch.zeros(2))
 
     assert "in its own code before it calls b at test_nonfinite.py:" in first_note(before)
-    assert "in its own code after it called a, " in first_note(after)
+    assert "in its own code after it called a: --ops shows where, " in first_note(after)
     assert before.first_nonfinite.layer == ""
 
 
