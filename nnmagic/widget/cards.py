@@ -129,6 +129,8 @@ class CardMaker:
             flat = replace(picture.sample, shape=values.shape[:-2])
             picture, values = Picture(flat, picture.steps[:-2]), values[..., 0, 0]
             axes = axes[:-2]
+        if kind in ("number", "constant"):
+            return self._grid(values.reshape(-1)[:1], kind, axes[:1])
         drawn = self._grid(values, fitting(kind, values.shape), axes)
         drawn["steps"], drawn["full"] = list(picture.steps), list(record.shape[: len(axes)])
         caption = _caption_of(record.shape[: len(axes)], axes, picture)

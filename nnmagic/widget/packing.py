@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from nnmagic.widget.pictures import COLOURED
+
 LEAST_TILES = 4
 """Of how many channels or heads a picture is kept before it gets coarser."""
 
@@ -81,9 +83,10 @@ def thinned(picture: dict[str, Any], values: np.ndarray, most: int) -> np.ndarra
         most: how many values are left at most.
     """
     sizes, steps = list(values.shape), [1] * values.ndim
-    tiles = values.ndim - 3
+    tiles = values.ndim - (4 if picture["kind"] == "kernels" else 3)
+    planes = values.ndim - 3 if picture["kind"] in COLOURED else None
     for axis in range(values.ndim - 2):
-        if prod(sizes) > most:
+        if axis != planes and prod(sizes) > most:
             sizes[axis] = max(min(sizes[axis], LEAST_TILES if axis == tiles else 1), 1)
     while prod(sizes) > most:
         for axis in range(max(0, values.ndim - 2), values.ndim):

@@ -15,6 +15,7 @@ from nnmagic.widget.front_end import page_script, style
 from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.packing import Packing, pictures_in, thinned
 from nnmagic.widget.panel import PanelMaker
+from nnmagic.widget.pictures import WRITTEN_OUT
 from nnmagic.widget.row_panels import RowPanels
 from nnmagic.widget.widget import with_parameters
 
@@ -137,6 +138,9 @@ class _Contents:
         buffers: list[Any] = [None] * len(self._buffers)
         for picture in pictures_in(panels):
             place = picture["buffer"]
+            if picture["kind"] in WRITTEN_OUT:
+                buffers[place] = packing.placed(self._buffers[place])
+                continue
             values = np.frombuffer(self._buffers[place], "<f4").reshape(picture["shape"])
             buffers[place] = packing.floats(thinned(picture, values, most))
         state = {

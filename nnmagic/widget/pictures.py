@@ -29,6 +29,8 @@ WITHOUT_DISTRIBUTION = (*WRITTEN_OUT, "mask")
 """Kinds whose histogram would say no more than their values do."""
 
 COLOURS = 3
+COLOURED = ("rgb", "kernels")
+"""Kinds that are drawn of three planes at a time."""
 
 MAKING_PHOTOS = frozenset(("Tanh", "Sigmoid", "tanh", "sigmoid"))
 """The last layers of networks that make photographs."""
@@ -80,7 +82,7 @@ def kind_of(
 
 def fitting(kind: str, shape: Sequence[int]) -> str:
     """Return the kind itself, or the next best one where the kept values lack colours."""
-    if kind in ("rgb", "kernels") and shape[-3] != COLOURS:
+    if kind in COLOURED and shape[-3] != COLOURS:
         return "grey" if kind == "rgb" else "channels"
     return kind
 

@@ -68,7 +68,7 @@ def test_ids_stay_exact():
 def test_a_picture_loses_items_then_tiles_then_rows_and_columns(shape, most, left, steps):
     last = [2, 2][-len(shape) :]
     picture = {"shape": list(shape), "steps": [1] * (len(shape) - len(last)) + last}
-    picture |= {"caption": "all values", "names": []}
+    picture |= {"kind": "channels", "caption": "all values", "names": []}
 
     cut = thinned(picture, np.arange(np.prod(shape)).reshape(shape), most)
 
@@ -77,6 +77,20 @@ def test_a_picture_loses_items_then_tiles_then_rows_and_columns(shape, most, lef
     assert picture["shape"] == list(left)
     assert picture["steps"] == steps
     assert ("in this page" in picture["caption"]) == (left != shape)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "most", "left"),
+    [
+        ("rgb", (2, 3, 10, 10), 80, (1, 3, 5, 5)),
+        ("kernels", (64, 3, 7, 7), 1000, (4, 3, 7, 7)),
+        ("kernels", (64, 3, 7, 7), 200, (4, 3, 4, 4)),
+    ],
+)
+def test_what_is_in_colours_keeps_red_green_and_blue(kind, shape, most, left):
+    picture = {"kind": kind, "shape": list(shape), "steps": [1] * 4, "caption": "", "names": []}
+
+    assert thinned(picture, np.zeros(shape), most).shape == left
 
 
 def test_pictures_are_found_anywhere_in_a_panel():

@@ -34,6 +34,7 @@ POINTS_INTO = {
     "attention": "ended",
     "functions": "layers",
     "weighted": "layers",
+    "custom": "layers",
     "parameter_gradients": "layers",
     "gradients": "tensors",
 }
