@@ -211,10 +211,10 @@ class Params(Record):
     @property
     def heading(self) -> str:
         """The line above the table: how many parameters and values there are."""
-        frozen = self.total - self.trainable
         counts = units.plural(self.total, "value")
         if self.noun == "parameter":
-            counts += f" ({self.trainable:,} trainable, {frozen:,} non-trainable)"
+            is_all = 0 < self.trainable == self.total
+            counts += f", {'all' if is_all else f'{self.trainable:,}'} trainable"
         heading = f"{self.title} · {units.plural(len(self.rows), self.noun)} · {counts}"
         return f"{heading} · {units.size(self.total_bytes)}"
 

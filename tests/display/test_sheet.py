@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 import nnmagic
 from nnmagic.display.sheet import sheet_of
 from nnmagic.display.table import Histogram, State
+from nnmagic.display.text import table_text
 from nnmagic.records.histograms import binned
 
 
@@ -237,6 +240,32 @@ def test_of_a_failure_only_the_layer_that_failed_is_counted_as_flagged():
     sheet = sheet_of(trace.table())
     assert counted(sheet) == (4, 1)
     assert sheet.content["state"][sheet.content["failed"]] & State.FLAGGED
+
+
+@pytest.mark.parametrize("maker", [nnmagic.trace, nnmagic.summary, nnmagic.params])
+def test_the_columns_stand_in_one_order_in_every_medium(maker):
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    record = maker(net) if maker is nnmagic.params else maker(net, torch.ones(1, 3))
+    table = record.table()
+    html = html_of(record)
+
+    in_page = [each["title"] for each in sheet_of(table).content["columns"]]
+
+    extra = [each.title for each in table.columns if each.extra]
+    shown = in_page[: len(in_page) - len(extra)]
+    assert in_page == [*shown, *extra]
+    for lines in (table_text(table), html):
+        header = lines.splitlines()[1]
+        places = [header.find(title) for title in shown if title in header]
+        assert len(places) >= len(shown) - 2
+        assert places == sorted(places)
+
+
+def html_of(record):
+    """The text of the HTML, a line for the heading and one for the names of the columns."""
+    text = re.sub("<[^>]+>", "\n", record._repr_html_()).replace("\N{NO-BREAK SPACE}", " ")
+    heading, *lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join([heading, lines[0]])
 
 
 def test_a_summarys_rows_are_its_layers():

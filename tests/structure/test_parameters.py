@@ -184,7 +184,7 @@ def test_the_packed_weights_of_a_state_dict_are_shown():
 def test_a_network_without_parameters_has_an_empty_table_and_sheet():
     found = nnmagic.params(nn.ReLU())
 
-    assert found.heading == "ReLU · 0 parameters · 0 values (0 trainable, 0 non-trainable) · 0 B"
+    assert found.heading == "ReLU · 0 parameters · 0 values, 0 trainable · 0 B"
     assert sheet_of(found.table()).content["count"] == 0
 
 
