@@ -39,6 +39,12 @@ test("no flag is cut beside blank space, and it is cut only where no column is l
   }
 });
 
+test("a narrow column comes back where a wide one left room", () => {
+  const [type, ...others] = all;
+  const narrow = { column: { key: "n", priority: 6 }, parts: [2], full: 2, least: 2 };
+  assert.deepEqual(keys(fitted([type, ...others, narrow], { ...options, room: 800 })), ["shape", "mean", "flags", "n"]);
+});
+
 test("a column that was asked for stays, and others leave in its place", () => {
   assert.deepEqual(keys(at(780, { wanted: new Set(["zeros"]) })), ["shape", "mean", "zeros", "flags"]);
 });

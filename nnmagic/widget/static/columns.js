@@ -64,11 +64,18 @@ export function fitted(all, { tree, room, character, wanted }) {
   const priority = ({ column }) => (wanted.has(column.key) ? 0 : column.priority ?? 0);
   const spare = (most) => room - TREE_PADDING - PADDING * shown.length - character * [names, ...shown].reduce((sum, each) => sum + least(each, most), 0);
   let shown = all;
+  const gone = [];
   while (room && spare() < 0) {
     const most = max(...shown.map(priority), 0);
     if (most <= STAYS) break;
-    const leaves = shown.findLast((each) => priority(each) === most);
-    shown = shown.filter((each) => each !== leaves);
+    gone.unshift(shown.findLast((each) => priority(each) === most));
+    shown = shown.filter((each) => each !== gone[0]);
+  }
+  // A narrow one may fit where a wide one of lower priority had to leave after it.
+  for (const each of gone) {
+    const without = shown;
+    shown = all.filter((other) => other === each || without.includes(other));
+    if (spare() < 0) shown = without;
   }
   const cut = spare() < 0 ? NARROWEST : Infinity;
   let left = room ? max(0, floor(spare(cut) / character)) : 0;
