@@ -43,7 +43,7 @@ class Flow:
             if not running:
                 came_in = {*got}
             self._begin(call, got, running)
-            self.is_complete &= came_in.union(self._makers).issuperset(got)
+            self.is_complete &= all(each in self._makers or each in came_in for each in got)
             running.append(call)
         while running:
             self._end(running.pop())
