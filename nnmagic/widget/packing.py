@@ -12,7 +12,7 @@ import numpy as np
 
 from nnmagic.widget.pictures import COLOURED
 
-LEAST_TILES = 4
+LEAST_TILES = 3
 """Of how many channels or heads a picture is kept before it gets coarser."""
 
 EXACT, IDS = 2048, 1 << 24
@@ -87,7 +87,8 @@ def thinned(picture: dict[str, Any], values: np.ndarray, most: int) -> np.ndarra
     planes = values.ndim - 3 if picture["kind"] in COLOURED else None
     for axis in range(values.ndim - 2):
         if axis != planes and prod(sizes) > most:
-            sizes[axis] = max(min(sizes[axis], LEAST_TILES if axis == tiles else 1), 1)
+            fitting = most * sizes[axis] // prod(sizes)
+            sizes[axis] = min(sizes[axis], max(LEAST_TILES, fitting) if axis == tiles else 1)
     while prod(sizes) > most:
         for axis in range(max(0, values.ndim - 2), values.ndim):
             steps[axis] += 1

@@ -1,5 +1,6 @@
 """A page of its own: a record's widget with its panels, without a kernel and a network."""
 
+from bisect import bisect_left
 from copy import deepcopy
 from html import escape
 from typing import Any
@@ -23,10 +24,13 @@ MARK = "page"
 """What the widget finds the static table of the page by."""
 
 PAGE_BYTES = 240_000
-"""How large a page may be, if only its pictures make it larger; they get coarser then."""
+"""How large a page may be before its pictures get coarser."""
 
-PICTURE_VALUES = (1 << 14, 1 << 13, 1 << 12, 3072, 1 << 11, 1536, 1 << 10, 1 << 9, 1 << 8, 1 << 6)
-"""How many values a picture may have, the most that fits."""
+PICTURE_VALUES = [round(2 ** (half / 2)) for half in range(28, 17, -1)]
+"""How many values a picture may have: the most with which the page is small enough, or 512."""
+
+FINER = 4
+"""How many times as many a figure may have, such as an attention map."""
 
 MOST_PANELS = 1000
 """Of how many rows the panels are packed."""
@@ -82,19 +86,16 @@ def page_of(record: Record) -> str:
     three digits.
     """
     contents = _Contents(record)
-    static = table_html(record.drawn(contents.table, text=False), MARK)
-    page = ""
-    for most in PICTURE_VALUES:
-        page = TEMPLATE.format(
-            title=escape(contents.table.heading),
-            style=style(),
-            static=static,
-            script=page_script(),
-            packed=contents.packed(most),
-        )
-        if len(page.encode()) <= PAGE_BYTES:
-            break
-    return page
+    parts = {
+        "title": escape(contents.table.heading),
+        "style": style(),
+        "static": table_html(record.drawn(contents.table, text=False), MARK),
+        "script": page_script(),
+    }
+    room = PAGE_BYTES - len(TEMPLATE.format(**parts, packed="").encode())
+    fitting = bisect_left(PICTURE_VALUES, -room, key=lambda most: -len(contents.packed(most)))
+    most = PICTURE_VALUES[min(fitting, len(PICTURE_VALUES) - 1)]
+    return TEMPLATE.format(**parts, packed=contents.packed(most))
 
 
 class _Contents:
@@ -136,13 +137,16 @@ class _Contents:
         packing = Packing()
         panels = deepcopy(self._panels)
         buffers: list[Any] = [None] * len(self._buffers)
+        figures = [panel["figures"] for panel in panels.values() if panel is not None]
+        finer = {id(picture) for picture in pictures_in(figures)}
         for picture in pictures_in(panels):
             place = picture["buffer"]
             if picture["kind"] in WRITTEN_OUT:
                 buffers[place] = packing.placed(self._buffers[place])
                 continue
+            left = most * FINER if id(picture) in finer else most
             values = np.frombuffer(self._buffers[place], "<f4").reshape(picture["shape"])
-            buffers[place] = packing.floats(thinned(picture, values, most))
+            buffers[place] = packing.floats(thinned(picture, values, left))
         state = {
             "content": packing.placed(self._content),
             "selected": None,
