@@ -143,3 +143,21 @@ def test_in_a_kernel_the_text_is_short_and_print_shows_the_whole():
         assert 5000 < len(text) <= 6000
         assert "rows not shown here; print the record" in text
     assert sum(" Linear " in line for line in found[2][0].text.splitlines()) == 200
+
+
+COLAB = """
+import sys, types
+output = types.ModuleType("google.colab.output")
+output.enable_custom_widget_manager = lambda: print("widgets allowed")
+output._widgets = types.SimpleNamespace(_installed_url="https://example.org")
+sys.modules |= {"google.colab": types.ModuleType("google.colab"), "google.colab.output": output}
+%load_ext nnmagic
+"""
+
+
+def test_colab_is_asked_to_show_widgets_before_the_first_one():
+    _, first, second = run(COLAB, "%nntrace", "%nntrace")
+
+    assert [output.output_type for output in first] == ["stream", "display_data", "display_data"]
+    assert first[0].text == "widgets allowed\n"  # anywidget asks
+    assert kinds(second) == ["table", "widget"]
