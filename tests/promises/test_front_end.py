@@ -64,9 +64,13 @@ def test_no_line_of_code_ends_in_a_comment():
 
 
 SENT = {
-    "table": (messages.SheetContent, "rows grid widget input", {"parents", "ends", "deepest"}),
+    "table": (
+        messages.SheetContent,
+        "rows grid known widget input",
+        {"parents", "ends", "deepest"},
+    ),
     "content": (messages.SheetContent, "rows", set()),
-    "column": (messages.ColumnContent, "rows grid", set()),
+    "column": (messages.ColumnContent, "rows grid known", set()),
     "steps": (messages.StepsContent, "widget", set()),
     "scores": (messages.ScoresContent, "input", set()),
     "table.run": (messages.RunContent, "input", set()),

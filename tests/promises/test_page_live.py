@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from lab import notebook_of, run_cell
+from lab import ADD_AND_RUN, notebook_of, run_cell
 from playwright.sync_api import expect
 from widget_page import (
     COUNT_MESSAGES,
@@ -13,6 +13,7 @@ from widget_page import (
     control,
     frames,
     names,
+    row_of,
     rows,
     visit,
 )
@@ -177,3 +178,32 @@ def test_a_live_widget_shows_a_call_that_fails_and_the_next_that_does_not(lab, t
 
     assert failing == ["FAILED inside", None, "FAILED ValueError"]
     assert after == [[None, "3.000±0.000"]] * 3
+
+
+BUSY = """
+torch.manual_seed(0)
+c = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+t = %nntrace c(torch.ones(1, 3))
+t
+"""
+
+
+def test_a_row_opened_while_a_cell_runs_shows_what_is_known_of_it(lab, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic")
+        page.evaluate(ADD_AND_RUN, "import time\ntime.sleep(9)")
+        row_of(widget, "0").locator(".nm-label").click()
+        known = control(widget, "known")
+        expect(known).to_be_visible(timeout=3_000)
+        found = {"known": known.inner_text(), "busy": widget.locator(".nm-status").inner_text()}
+        expect(widget.locator(".nm-status")).to_contain_text("busy", timeout=7_000)
+        control(widget, "panel").locator("canvas").first.wait_for(timeout=20_000)
+        found["after"] = known.count()
+        found["status"] = widget.locator(".nm-status").inner_text()
+        return found, run_cell(page, "print(f\"{t['0'].mean:.3f} ± {t['0'].std:.3f}\")").strip()
+
+    found, by_record = visit(lab, notebook_of(tmp_path, LOAD, BUSY), look)
+
+    assert by_record in found["known"].replace("\xa0", " ")
+    assert found["busy"] == "loading …"
+    assert (found["after"], found["status"]) == (0, "")

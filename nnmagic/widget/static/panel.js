@@ -6,6 +6,7 @@ import { commonLimits, histogramFigure, smallHistogram } from "./histogram.js";
 import { createPicture } from "./pictures.js";
 import { createWritten } from "./written.js";
 
+const AT_ONCE_MS = 100;
 const STATISTICS = ["min", "max", "mean", "std", "zeros", "nan", "inf", "norm"];
 
 /** @returns {string[]} a tensor's statistics as text, in the order of STATISTICS */
@@ -27,6 +28,7 @@ export function createPanel({ uid, send, close }) {
   let isLog = false;
   let memory = {};
   let timer = 0;
+  let early = 0;
   let shownKey = null;
   let waiting = null;
   let isHeld = false;
@@ -120,6 +122,7 @@ export function createPanel({ uid, send, close }) {
   }
 
   function empty() {
+    clearTimeout(early);
     pictures = [];
     waiting = null;
     body.replaceChildren();
@@ -130,6 +133,7 @@ export function createPanel({ uid, send, close }) {
     const top = el.scrollTop;
     waiting = null;
     clearTimeout(timer);
+    clearTimeout(early);
     status.textContent = "";
     pictures = [];
     title.textContent = [panel.title, panel.type].filter(Boolean).join(" · ");
@@ -162,13 +166,14 @@ export function createPanel({ uid, send, close }) {
   return {
     el,
     draw,
-    /** Say that the panel of a layer is on its way. */
-    load(key, name) {
+    /** Say that the panel of a layer is on its way, and show at once what is known; one that is quick does not flicker. */
+    load(key, name, known) {
       if (key !== shownKey) {
         memory = {};
         title.textContent = name;
         shapes.textContent = "";
         empty();
+        early = setTimeout(() => body.replaceChildren(...known), AT_ONCE_MS);
         el.scrollTop = 0;
       }
       shownKey = key;
@@ -190,6 +195,9 @@ export function createPanel({ uid, send, close }) {
       clearTimeout(timer);
       if (text !== undefined) status.textContent = text;
     },
-    clear: () => clearTimeout(timer),
+    clear() {
+      clearTimeout(timer);
+      clearTimeout(early);
+    },
   };
 }

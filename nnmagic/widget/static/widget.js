@@ -7,6 +7,7 @@ import { createPopup } from "./popup.js";
 import { createSplitter } from "./splitter.js";
 import { onRemembered, remember, remembered } from "./session.js";
 import { createGrid } from "./grid.js";
+import { knownList } from "./known.js";
 import { createPanel } from "./panel.js";
 import { createInput } from "./input.js";
 
@@ -168,7 +169,7 @@ function render({ model, el }) {
     const row = grid.select(key);
     if (key === null || key === undefined) panel.hide();
     else {
-      panel.load(key, row >= 0 ? fullName(table, row) : key);
+      panel.load(key, row >= 0 ? fullName(table, row) : key, row >= 0 ? [knownList(table, row)] : []);
       if (reveals && row >= 0) grid.reveal(row);
     }
     main.classList.toggle("nm-has-panel", !panel.el.hidden);
