@@ -20,16 +20,18 @@ MARKER = "  "
 """As wide as the triangle that opens a row."""
 
 
-def table_html(table: Table, mark: str = "") -> str:
+def table_html(table: Table, mark: str = "", lines: int = 0) -> str:
     """Return the table as one ``<div>``; all text in it is escaped.
 
     Args:
         table: the table.
         mark: what the widget that stands for the table finds it by.
+        lines: how many lines are in view, whatever there is to show; 0 are all.
     """
     marked = f' data-nnmagic="{escape(mark)}"' if mark else ""
     heading = f'<div style="white-space:normal"><b>{_escaped(table.heading)}</b></div>'
-    parts = [f'<div{marked} style="{BLOCK}">{heading}']
+    height = f";height:{1.45 * lines:.4g}em;overflow-y:auto" if lines else ""
+    parts = [f'<div{marked} style="{BLOCK}{height}">{heading}']
     if table.rows:
         drawn = aligned(table)
         columns = [column for column in table.columns if not column.extra]

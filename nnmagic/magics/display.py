@@ -2,15 +2,12 @@
 
 import ast
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from IPython.display import display
-
-from nnmagic.display.html import table_html
 from nnmagic.display.table import Table
-from nnmagic.display.text import brief_text
 from nnmagic.magics.line import is_silenced
-from nnmagic.records.record import Record, text_width
+from nnmagic.records.record import Record
 
 if TYPE_CHECKING:
     from nnmagic.widget.widget import NetworkWidget
@@ -31,16 +28,13 @@ class NotebookDisplay:
 
     def __call__(self, record: Record) -> None:
         """Show a record."""
+        from nnmagic.widget.static_output import bundle_of
+
         table = record.table()
-        widget = None if record.view.static else self._widget(record, table)
-        mark = "" if widget is None else widget.mark
-        bundle = {
-            "text/plain": brief_text(record.drawn(table, text=True), text_width()),
-            "text/html": table_html(record.drawn(table, text=False), mark),
-        }
-        self.shell.display_pub.publish(bundle)
-        if widget is not None:
-            display(widget)
+        if record.view.static:
+            self.shell.display_pub.publish(bundle_of(record, table))
+        else:
+            self._widget(record, table).show(table)
 
     def _widget(self, record: Record, table: Table) -> "NetworkWidget":
         # what only loads the extension does not wait for the widget's packages
@@ -49,11 +43,24 @@ class NotebookDisplay:
         from nnmagic.widget.widget import NetworkWidget
 
         if not isinstance(record, Trace):
-            return NetworkWidget(record, static=True, table=table)
+            return NetworkWidget(record, table=table)
         network = None if record.root is None else record.root()
         if record.view.live and network is not None:
-            return watching(network, record, static=True)
-        return NetworkWidget(record, live_of=live_network_of, static=True, table=table)
+            return watching(network, record)
+        return NetworkWidget(record, live_of=live_network_of, table=table)
+
+
+def show_widget(widget: "NetworkWidget") -> None:
+    """Show a widget, its static table first; of a closed one that table alone."""
+    widget.show()
+
+
+def update_static_tables(*_: Any) -> None:
+    """Let the static tables say what was followed until now: it is what a saved notebook holds."""
+    widgets = sys.modules.get("nnmagic.widget.widget")
+    if widgets is not None:
+        for widget in widgets.NetworkWidget.open_ones():
+            widget.update_static()
 
 
 RECORDS = (
@@ -62,6 +69,8 @@ RECORDS = (
     ("nnmagic.records.params", "Params"),
 )
 
+WIDGET = ("nnmagic.widget.widget", "NetworkWidget")
+
 
 def show_widgets(shell: Any) -> None:
     """Let a kernel's shell show records as widgets; a terminal's shell shows text as before."""
@@ -69,6 +78,8 @@ def show_widgets(shell: Any) -> None:
         formatter = shell.display_formatter.ipython_display_formatter
         for module, name in RECORDS:
             formatter.for_type_by_name(module, name, NotebookDisplay(shell))
+        formatter.for_type_by_name(*WIDGET, show_widget)
+        shell.events.register("post_run_cell", update_static_tables)
 
 
 def show_no_widgets(shell: Any) -> None:
@@ -77,9 +88,12 @@ def show_no_widgets(shell: Any) -> None:
         formatter = shell.display_formatter.ipython_display_formatter
         for module, name in RECORDS:
             formatter.pop(f"{module}.{name}", None)
+        formatter.pop(".".join(WIDGET), None)
+        with suppress(ValueError):
+            shell.events.unregister("post_run_cell", update_static_tables)
     widget = sys.modules.get("nnmagic.widget.widget")
     if widget is not None:
-        widget.close_all()
+        widget.close_all("the extension was unloaded")
 
 
 def is_kernel(shell: Any) -> bool:

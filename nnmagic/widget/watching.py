@@ -96,7 +96,8 @@ class Watcher(CallObserver[WrittenCall]):
         self._stack.callback(end.detach)
 
     def stop(self) -> None:
-        """Leave nothing of ours on torch, and no timer running."""
+        """Show the last call; leave nothing of ours on torch, and no timer running."""
+        self.flush()
         self._stack.close()
         self.iterations.finish()
         while (timer := self._timer) is not None:  # the one waited for may have set the next
@@ -175,6 +176,11 @@ class Watcher(CallObserver[WrittenCall]):
         self._latest = self.last
         self._send_in_time()
 
+    def flush(self) -> None:
+        """Show the latest call now, if it waits to be shown."""
+        if self._latest is not None:
+            self._send()
+
     def _send_in_time(self) -> None:
         wait = self._sent + SECONDS - time.monotonic()
         if wait <= 0:
@@ -251,25 +257,22 @@ def watch(module: nn.Module, /) -> NetworkWidget:
     return watching(module)
 
 
-def watching(
-    module: nn.Module, trace: Trace | None = None, *, static: bool = False
-) -> NetworkWidget:
+def watching(module: nn.Module, trace: Trace | None = None) -> NetworkWidget:
     """Return a widget that shows a trace of a network, and then follows it live.
 
     Args:
         module: the network.
         trace: what is shown at first; None shows that no call yet.
-        static: whether a static table stands before the widget, which hides it.
     """
     for other in NetworkWidget.open_ones():
         watcher = other.watcher
         if isinstance(watcher, Watcher) and watcher.module() is module:
-            other.close()
+            other.close(f"another watch of {watcher.home.label} has replaced it")
     watcher = Watcher(module)
     if trace is None:
         trace = watcher.last
         trace.log.notes.append(f"shows the next call of {watcher.home.label}")
-    widget = NetworkWidget(trace, live_of=live_network_of, watcher=watcher, static=static)
+    widget = NetworkWidget(trace, live_of=live_network_of, watcher=watcher)
     watcher.start(widget)
     return widget
 
@@ -287,4 +290,4 @@ def _name_in_the_notebook(module: nn.Module) -> str | None:
 def _close(widget: "weakref.ref[NetworkWidget]") -> None:
     opened = widget()
     if opened is not None:
-        opened.close()
+        opened.close("the network is gone")

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import anywidget
 import traitlets
+from IPython.display import display
 
 from nnmagic.contexts import block
 from nnmagic.display.messages import AskMessage
@@ -21,6 +21,7 @@ from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.loading import Loader
 from nnmagic.widget.panel import PanelMaker
 from nnmagic.widget.row_panels import RowPanels
+from nnmagic.widget.static_output import StaticOutput, bundle_of
 
 if TYPE_CHECKING:
     from nnmagic.widget.watching import Watcher
@@ -36,11 +37,11 @@ class NetworkWidget(anywidget.AnyWidget):
         record: a trace, a summary or the parameters.
         live_of: gives what may be asked of a trace's network; None allows nothing.
         watcher: what records every later call of a network into this widget; None follows nothing.
-        static: whether a static table stands before the widget, which hides it while it lives.
         table: the record's table, where it is there already.
 
     Attributes:
-        mark: what that table is found by.
+        static_output: the static table, which stands before the widget where that is displayed.
+        closed_because: why the widget is closed, empty while it is open.
         trace: the record that is shown; assign another one to show it.
         selected: the key of the selected row, as in `trace[...]`; None for no row.
         step: the iteration that is shown.
@@ -72,7 +73,6 @@ class NetworkWidget(anywidget.AnyWidget):
         *,
         live_of: Callable[[Trace], LiveNetwork] | None = None,
         watcher: "Watcher | None" = None,
-        static: bool = False,
         table: Table | None = None,
     ) -> None:
         self._live_of = live_of
@@ -80,8 +80,10 @@ class NetworkWidget(anywidget.AnyWidget):
         self.watcher = watcher
         self._view: View = record.view
         self._live: LiveNetwork | None = None
-        self.mark = uuid4().hex if static else ""
-        self._closed = False
+        self.static_output = StaticOutput()
+        self.closed_because = ""
+        self._is_answered = False
+        self._static_trace: Record = record
         self._shown = False
         self._following = False
         self._loader: Loader | None = None
@@ -89,7 +91,7 @@ class NetworkWidget(anywidget.AnyWidget):
         self.on_msg(self._answer)
         self.opened[id(self)] = self
         for widget in self.open_ones()[:-MOST_OPEN]:
-            widget.close()
+            widget.close(f"{MOST_OPEN} newer ones are open")
 
     @classmethod
     def open_ones(cls) -> list["NetworkWidget"]:
@@ -114,7 +116,7 @@ class NetworkWidget(anywidget.AnyWidget):
 
         A page that is told of a widget and at once that it is closed logs an error.
         """
-        if self._shown and not self._closed:
+        if self._shown and not self.closed_because:
             super().open()
 
     @property
@@ -124,16 +126,69 @@ class NetworkWidget(anywidget.AnyWidget):
         self.open()
         return super().model_id
 
-    def close(self) -> None:
-        """Stop to follow the network, and give the page its static table back."""
-        if self._closed:
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """Return what a front end shows: of a closed widget its static table.
+
+        Beside the static table a page without widgets needs no words.
+        """
+        if self.closed_because:
+            return self._last_table()
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is not None and self.static_output.is_shown:
+            bundle[0]["text/plain"] = ""
+        return bundle
+
+    def show(self, table: Table | None = None) -> None:
+        """Show the static table, and then the widget, which hides it while it lives.
+
+        Args:
+            table: the record's table, where it is there already.
+        """
+        if self.closed_because:
+            display(self._last_table(), raw=True)
             return
-        self._closed = True
+        self.static_output.show(self._viewed(), table, live=self.live)
+        data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)
+
+    def _viewed(self) -> Record:
+        """Return the record that is shown, with the options that it is shown by."""
+        record: Record = replace(self.trace, view=self._view)
+        return record
+
+    def update_static(self) -> None:
+        """Let the static table show the last call of a network that is followed."""
+        if self.watcher is None:
+            return
+        self.watcher.flush()
+        if self.trace is not self._static_trace:
+            self._static_trace = self.trace
+            self.static_output.update(self._viewed())
+
+    def _last_table(self) -> dict[str, str]:
+        """Return the table of what was shown last, which says why the widget is closed."""
+        record = self._viewed()
+        table = record.table()
+        note = f"this widget is closed: {self.closed_because}"
+        return bundle_of(record, replace(table, notes=(*table.notes, note)))
+
+    def close(self, because: str = "close() was called, or its button pressed") -> None:
+        """Stop to follow the network, and give the page its static table back.
+
+        Args:
+            because: why, in words that the table ends with.
+        """
+        if self.closed_because:
+            return
         if self.watcher is not None:
             self.watcher.stop()
+        self.closed_because = because
+        self.live = False
         self.opened.pop(id(self), None)
         self._live = None
+        self.static_output.update(self._viewed(), f"this widget is closed: {because}", live=False)
         super().close()
+        self.__dict__.pop("_repr_mimebundle_", None)  # ipywidgets lets a closed one show nothing
         self.unobserve_all()
 
     # What is shown.
@@ -164,7 +219,8 @@ class NetworkWidget(anywidget.AnyWidget):
             table = replace(self.trace, view=self._view).table()
         counts = None if self._live is None else self._live.counts()
         run = None if self._live is None else self._live.offer()
-        self.sheet = sheet_of(with_parameters(table, counts), static=self.mark, run=run)
+        mark = self.static_output.mark
+        self.sheet = sheet_of(with_parameters(table, counts), static=mark, run=run)
         with self.hold_sync():
             self.content = dict(self.sheet.content)
             steps = self.sheet.content.get("steps")
@@ -174,7 +230,7 @@ class NetworkWidget(anywidget.AnyWidget):
         """Show a later call of the network: only numbers are sent where the rows are the same."""
         counts = None if self.watcher is None else self.watcher.counts()
         table = with_parameters(replace(trace, view=self._view).table(), counts)
-        sheet = sheet_of(table, static=self.mark, run=self.sheet.content["run"])
+        sheet = sheet_of(table, static=self.static_output.mark, run=self.sheet.content["run"])
         is_same = sheet.has_rows_of(self.sheet)
         if self._live_of is not None:
             self._live = self._live_of(trace)
@@ -192,11 +248,14 @@ class NetworkWidget(anywidget.AnyWidget):
         else:
             self.content = dict(sheet.content)
         self._tell_panel()
+        if not self._is_answered and self.static_output.is_due:
+            self.update_static()  # there may be no page in which the widget can live
 
     # What the browser asks.
 
     def _answer(self, _: Any, message: Any, buffers: Any) -> None:
         request = message.get("ask") if isinstance(message, dict) else None
+        self._is_answered = True
         try:
             if request == "panel":
                 self._tell_panel()
@@ -292,8 +351,8 @@ def with_parameters(table: Table, counts: dict[tuple[str, str], int] | None) -> 
     return replace(table, columns=(*table.columns, column))
 
 
-def close_all() -> None:
-    """Close every widget that is alive."""
+def close_all(because: str = "all were closed") -> None:
+    """Close every widget that is alive, and say why."""
     for widget in NetworkWidget.open_ones():
         with suppress(Exception):
-            widget.close()
+            widget.close(because)
