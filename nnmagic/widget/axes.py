@@ -51,25 +51,26 @@ class Axes:
 
     def __init__(self, log: TraceLog, call: int, batch_first: bool | None = None) -> None:
         self.log, self.call, self.batch_first = log, call, batch_first
-        self.uses: dict[int, list[Use]] = {}
         self.parents: set[int] = set()
+        self._places: dict[int, list[tuple[int, str, int]]] = {}
         for each in self._calls():
             self.parents.add(log.parent[each])
-            sides = (
-                ("input", log.inputs[each], input_names(log, each)),
-                ("output", log.outputs[each], output_names(log, each)),
-            )
-            for side, tensors, names in sides:
-                for tensor, name in zip(tensors, names, strict=True):
-                    self.uses.setdefault(tensor, []).append(Use(each, side, name))
+            for side, tensors in (("input", log.inputs[each]), ("output", log.outputs[each])):
+                for place, tensor in enumerate(tensors):
+                    self._places.setdefault(tensor, []).append((each, side, place))
+
+    def uses(self, tensor: int) -> list[Use]:
+        """Return the calls that got or returned a tensor, the call itself first."""
+        found = sorted(self._places.get(tensor, ()), key=lambda each: each[0] != self.call)
+        names = {"input": input_names, "output": output_names}
+        return [Use(call, side, names[side](self.log, call)[place]) for call, side, place in found]
 
     def of(self, tensor: int) -> tuple[str, ...]:
         """Return the names of a tensor's axes, of a scalar none."""
         shape = self._shape(tensor)
         seen, pending = {tensor}, [tensor]
         while pending and len(seen) < MOST_HOPS:
-            uses = self.uses.get(pending.pop(0), [])
-            for use in sorted(uses, key=lambda each: each.call != self.call):
+            for use in self.uses(pending.pop(0)):
                 told = self._told(use, shape)
                 if told is not None and len(told) == len(shape):
                     return told

@@ -94,14 +94,13 @@ def photos_of(log: TraceLog) -> set[int]:
     for root in log.roots:
         given.update(log.inputs[root])
         returned.update(log.outputs[root])
-    made = {
-        tensor
-        for each in range(len(log))
-        if log.outputs[each]
-        and returned.issuperset(log.outputs[each])
-        and log.layer_of(each).type.rpartition(".")[2] in MAKING_PHOTOS
-        for tensor in log.outputs[each]
+    making = {
+        number
+        for number, layer in enumerate(log.layers)
+        if layer.type.rpartition(".")[2] in MAKING_PHOTOS
     }
+    calls = (call for call, layer in enumerate(log.layer) if layer in making)
+    made = {tensor for call in calls for tensor in log.outputs[call] if tensor in returned}
     return given | made
 
 

@@ -1,6 +1,7 @@
 """The widget's panel in a real page: a layer's pictures and numbers, and running again."""
 
 import json
+import re
 
 import pytest
 from lab import notebook_of, run_cell
@@ -49,6 +50,15 @@ def test_a_resnet_is_searched_and_its_convolution_seen_whole(lab, tmp_path):
         found["colors"] = [canvas.evaluate(COLORS) for canvas in panel.locator("canvas").all()]
         found["statistics"] = statistics(widget)
         found["text"] = panel.inner_text()
+        found["regions"] = page.get_by_role("region", name="conv1 · Conv2d").count()
+        found["shapes"] = panel.locator(".nm-shapes").inner_text()
+        histogram = panel.locator(".nm-hist").first
+        histogram.press("ArrowRight")
+        found["first bin"] = histogram.locator("xpath=..").locator("output").inner_text()
+        before = histogram.locator("path").first.get_attribute("d")
+        control(widget, "log").click()
+        found["log"] = control(widget, "log").get_attribute("aria-pressed")
+        found["is redrawn"] = panel.locator(".nm-hist path").first.get_attribute("d") != before
         record = "[as_dict(t['conv1'].inputs[0]), as_dict(t['conv1'].main)]"
         found["record"] = json.loads(run_cell(page, f"{AS_DICT}\nprint(json.dumps({record}))"))
         found["place"] = run_cell(
@@ -75,6 +85,10 @@ def test_a_resnet_is_searched_and_its_convolution_seen_whole(lab, tmp_path):
     assert found["count"] == f"20 of {found['all']}"
     assert sorted(names(found["rows"])) == sorted({"net", *convolutions, *above})
     assert found["title"] == "conv1 · Conv2d"
+    assert found["regions"] == 1
+    assert found["shapes"] == "(1, 3, 224, 224) → (1, 64, 112, 112)"
+    assert re.fullmatch(r"0\.000 … 0\.031: [\d,]+ of [\d,]+ \(\d\.\d %\)", found["first bin"])
+    assert (found["log"], found["is redrawn"]) == ("true", True)
     assert len(found["colors"]) == 3  # in, out and the kernels
     assert min(found["colors"]) > 20
     assert found["statistics"] == [statistic_texts(record) for record in found["record"]]

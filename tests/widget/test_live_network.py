@@ -6,7 +6,7 @@ from torch import nn
 
 import nnmagic
 from nnmagic.recording.root_calls import GoneError
-from nnmagic.widget.live_network import LiveNetwork
+from nnmagic.widget.live_network import LiveNetwork, first_sentence
 
 
 @pytest.fixture
@@ -67,3 +67,15 @@ def test_a_function_between_the_layers_has_no_parameters_and_runs_again_with_the
 
     assert live.details("Sum", "add()").reason == "a function holds no parameters"
     assert again["add()"].outputs == t["add()"].outputs
+
+
+def test_a_class_has_its_own_sentence_or_none():
+    class Written(nn.Linear):
+        """Doubles. Then :class:`~torch.nn.Linear`."""
+
+    class Silent(nn.Linear):
+        pass
+
+    assert first_sentence(Written) == "Doubles."
+    assert first_sentence(Silent) == ""
+    assert first_sentence(nn.ReLU) == "Applies the rectified linear unit function element-wise."
