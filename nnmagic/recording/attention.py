@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from nnmagic.network.attention import attended_by_function, attended_by_layer
@@ -11,8 +13,9 @@ from nnmagic.network.calls import RunningCall
 from nnmagic.recording.recorder import WrittenCall
 from nnmagic.records.attention import AttentionMap
 from nnmagic.records.call_log import TraceLog
-from nnmagic.tensors.attention import Attended, TooLargeError, working_out
-from nnmagic.tensors.devices import is_capturing
+from nnmagic.tensors import devices
+from nnmagic.tensors.attention import Attended, BegunMap, TooLargeError, working_out
+from nnmagic.tensors.writer import TensorWriter
 
 MOST_BYTES = 32 << 20
 """How many bytes the pictures of all maps of a trace take."""
@@ -28,11 +31,14 @@ class AttentionMaps:
 
     Args:
         log: gets the maps.
+        tensors: reads those that are worked out on a device, together with all else there.
     """
 
-    def __init__(self, log: TraceLog) -> None:
+    def __init__(self, log: TraceLog, tensors: TensorWriter) -> None:
         self.log = log
+        self.tensors = tensors
         self._series: dict[int, int] = {}
+        self._waiting: dict[int, int] = {}
         self._bytes = 0
 
     def note_function(
@@ -54,25 +60,39 @@ class AttentionMaps:
         try:
             with working_out():
                 found = attended()
-                if found is None or is_capturing(found.query):
+                if found is None or devices.is_capturing(found.query):
                     return
-                attention = found.map()
+                begun = found.begin()
         except TooLargeError as error:
             log.say(f"no attention map of {log.place_of(call)}: {error}")
         except Exception:  # noqa: BLE001 - an observer observes: it lets no error out
             return
         else:
-            if self._bytes + _picture_bytes(attention) > MOST_BYTES:
-                attention = replace(attention, picture=None)
-            self._bytes += _picture_bytes(attention)
-            log.attention[call] = attention
             self._series[call] = series
+            if devices.on_accelerator(begun.tensors[0]):
+                read = partial(self._read, call, begun)
+                self._waiting[call] = self.tensors.read_later(begun.tensors, read)
+            else:
+                self._keep(call, begun.finish(begun.tensors))
+
+    def _read(self, call: int, begun: BegunMap, copies: list[torch.Tensor], reason: str) -> None:
+        if not reason:
+            self._keep(call, begun.finish(copies))
+
+    def _keep(self, call: int, attention: AttentionMap) -> None:
+        if self._bytes + _picture_bytes(attention) > MOST_BYTES:
+            attention = replace(attention, picture=None)
+        self._bytes += _picture_bytes(attention)
+        self.log.attention[call] = attention
 
     def drop(self, series: int) -> None:
         """Forget the maps of the iteration before: only those of the last one are drawn."""
         for call in [call for call, home in self._series.items() if home == series]:
             del self._series[call]
-            self._bytes -= _picture_bytes(self.log.attention.pop(call))
+            if call in self._waiting:
+                self.tensors.pending.forget(self._waiting.pop(call))
+            attention = self.log.attention.pop(call, None)
+            self._bytes -= 0 if attention is None else _picture_bytes(attention)
 
 
 def _picture_bytes(attention: AttentionMap) -> int:

@@ -172,7 +172,7 @@ class FunctionObserver(RunObserver):
         super().__init__(recorder, naming, every)
         self.log = recorder.log
         self.mode = FunctionMode(self._inputs, self._function)
-        self.attention = AttentionMaps(self.log)
+        self.attention = AttentionMaps(self.log, recorder.tensors)
         self._aside: RunningCall[WrittenCall] | None = None
 
     @block

@@ -1,8 +1,10 @@
 """An attention map, worked out from queries and keys."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite, sqrt
+from typing import NamedTuple
 
 import torch
 
@@ -38,6 +40,18 @@ def working_out() -> Iterator[None]:
         yield
 
 
+class BegunMap(NamedTuple):
+    """An attention map that is worked out, and not yet read.
+
+    Attributes:
+        tensors: what is to be read by the host.
+        finish: makes the map of it.
+    """
+
+    tensors: list[torch.Tensor]
+    finish: Callable[[list[torch.Tensor]], AttentionMap]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attended:
     """What one item of a batch attends by.
@@ -67,6 +81,15 @@ class Attended:
         Raises:
             TooLargeError: if it is too large to be worked out.
         """
+        begun = self.begin()
+        return begun.finish([each.cpu() for each in begun.tensors])
+
+    def begin(self) -> "BegunMap":
+        """Work out an attention map where the queries are; the host waits for nothing.
+
+        Raises:
+            TooLargeError: if it is too large to be worked out.
+        """
         with working_out():
             query, key = _wide(self.query), _wide(self.key)
             if key.shape[0] != query.shape[0]:
@@ -81,20 +104,29 @@ class Attended:
                 self._part(query[start : start + each], key[start : start + each], start, step)
                 for start in range(0, heads, each)
             ]
-            drawn, entropy, largest = (
-                torch.cat(values).cpu() for values in zip(*parts, strict=True)
+            drawn, entropy, largest = map(torch.cat, zip(*parts, strict=True))
+            return BegunMap(
+                tensors=[drawn[:MOST_HEADS].contiguous(), entropy, largest],
+                finish=partial(self._finish, step=step, size=(heads, queries, keys)),
             )
-            return AttentionMap(
-                source=self._source(),
-                heads=heads,
-                queries=queries,
-                keys=keys,
-                items=self.items,
-                dropout=self.dropout,
-                picture=Picture(sample(drawn[:MOST_HEADS].contiguous()), (1, step, step)),
-                entropy=_numbers(entropy),
-                largest_logit=_numbers(largest),
-            )
+
+    def _finish(
+        self, copies: list[torch.Tensor], *, step: int, size: tuple[int, int, int]
+    ) -> AttentionMap:
+        """Return the map, given on the host what `begin` has worked out."""
+        drawn, entropy, largest = copies
+        heads, queries, keys = size
+        return AttentionMap(
+            source=self._source(),
+            heads=heads,
+            queries=queries,
+            keys=keys,
+            items=self.items,
+            dropout=self.dropout,
+            picture=Picture(sample(drawn), (1, step, step)),
+            entropy=_numbers(entropy),
+            largest_logit=_numbers(largest),
+        )
 
     def _part(
         self, query: torch.Tensor, key: torch.Tensor, start: int, step: int
