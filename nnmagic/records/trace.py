@@ -248,15 +248,16 @@ class Trace(Record):
         return data_frame(list(self), columns)
 
     def history(self) -> Any:
-        """Return a tidy DataFrame of every call: network, step, layer, quantity, value."""
+        """Return a tidy DataFrame: network, iteration, step, layer, quantity and value."""
         import pandas as pd
 
         rows = [
-            (call.network, call.step, call.layer, quantity, getattr(call, quantity))
+            (call.network, call.iteration, call.step, call.layer, quantity, getattr(call, quantity))
             for call in self
             for quantity in STATISTICS + (GRADIENT_COLUMNS if self.log.graded else ())
         ]
-        return pd.DataFrame(rows, columns=["network", "step", "layer", "quantity", "value"])
+        names = ["network", "iteration", "step", "layer", "quantity", "value"]
+        return pd.DataFrame(rows, columns=names)
 
     def table(self) -> Table:
         """Return the table of the shown iteration."""

@@ -104,10 +104,11 @@ def test_history_is_tidy():
 
     history = trace.history()
 
-    assert list(history.columns) == ["network", "step", "layer", "quantity", "value"]
+    assert [*history.columns] == ["network", "iteration", "step", "layer", "quantity", "value"]
     assert set(history.quantity) == {"mean", "std", "min", "max", "zeros", "nan", "inf"}
     means = history[history.quantity == "mean"]
     assert means.step.tolist() == [0, 1]
+    assert means.iteration.tolist() == [0, 0]  # each line is a place of its own
     assert means.value.tolist() == pytest.approx([trace[""].mean] * 2)
 
 
