@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nnmagic.display import messages, units
 from nnmagic.display.table import LONGEST_LINE
-from nnmagic.records.call_log import FINISHED, STOPPED
+from nnmagic.records.call_log import FINISHED, STOPPED, TraceLog
 from nnmagic.records.params import ParameterRecord, Params
 from nnmagic.records.summary_rows import LayerShape
 from nnmagic.records.tensor import TensorRecord
@@ -13,9 +13,7 @@ from nnmagic.records.trace import LayerCall, Trace
 from nnmagic.widget.axes import Axes
 from nnmagic.widget.cards import CardMaker
 from nnmagic.widget.loading import NOTHING, Loading
-from nnmagic.widget.pictures import (
-    photos_of,
-)
+from nnmagic.widget.pictures import photos_of
 from nnmagic.widget.tensor_names import input_names, output_names
 from nnmagic.widget.weight_pictures import WeightPicture, weight_axes
 
@@ -72,43 +70,11 @@ class PanelMaker(CardMaker):
             wrong: what is wrong with the call, a sentence each.
         """
         log, record = trace.log, trace.call(call)
-        axes, photos = Axes(log, call, details.batch_first), photos_of(log)
         scored = log.main_output(call) if scores or record.type in SCORE_TYPES else None
-
-        names = {"input": input_names(log, call), "output": output_names(log, call)}
-
-        def card(side: str, place: int, tensor: TensorRecord) -> messages.TensorContent:
-            tensors = log.inputs[call] if side == "input" else log.outputs[call]
-            index, is_scored = tensors[place], side == "output" and tensors[place] == scored
-            # the same tensor again, as attention's q, k and v
-            same = (n for n, t in zip(names[side], tensors, strict=True) if t == index)
-            return self.tensor(
-                tensor,
-                place=place,
-                title=", ".join(same),
-                axes=axes.of(index),
-                scores=is_scored,
-                photo=index in photos,
-                classes=classes if is_scored else (),
-                loading=loading(side, place),
-            )
-
-        inputs = [
-            card("input", place, tensor)
-            for place, tensor in enumerate(record.inputs)
-            if log.inputs[call].index(log.inputs[call][place]) == place
-        ]
-        outputs = []
-        for place, tensor in enumerate(record.outputs):
-            index, gradient = log.outputs[call][place], record.gradients[place]
-            if log.outputs[call].index(index) != place:
-                continue
-            outputs.append(card("output", place, tensor))
-            if gradient is not None:
-                title = f"gradient of {outputs[-1]['title']}"
-                outputs.append(
-                    self.tensor(gradient, title=title, axes=axes.of(index), with_norm=True)
-                )
+        axes = Axes(log, call, details.batch_first)
+        inputs, outputs = self._cards(
+            log, record, axes, scored=scored, classes=classes, loading=loading
+        )
         panel = self._layer_content(
             record.layer or record.network, record.type, details, record.parameter_gradients
         )
@@ -125,6 +91,65 @@ class PanelMaker(CardMaker):
             "outputs": outputs,
             "facts": [*panel["facts"], *called],
         }
+
+    def _cards(
+        self,
+        log: TraceLog,
+        record: LayerCall,
+        axes: Axes,
+        *,
+        scored: int | None,
+        classes: Sequence[str],
+        loading: Callable[[str, int], Loading],
+    ) -> tuple[list[messages.TensorContent], list[messages.TensorContent]]:
+        """Return the cards of what a call got, and of what it returned with its gradients.
+
+        A tensor that is there several times, as attention's q, k and v, has one card.
+
+        Args:
+            log: the columns of the run.
+            record: the call.
+            axes: names the axes of its tensors.
+            scored: the tensor that is read as class scores, if one is.
+            classes: the names of the classes.
+            loading: what is loaded of a tensor, by side and place.
+        """
+        call, photos = record.call, photos_of(log)
+        sides = {
+            "input": (log.inputs[call], input_names(log, call)),
+            "output": (log.outputs[call], output_names(log, call)),
+        }
+
+        def card(side: str, place: int, tensor: TensorRecord) -> messages.TensorContent:
+            tensors, names = sides[side]
+            index, is_scored = tensors[place], side == "output" and tensors[place] == scored
+            same = (name for name, each in zip(names, tensors, strict=True) if each == index)
+            return self.tensor(
+                tensor,
+                place=place,
+                title=", ".join(same),
+                axes=axes.of(index),
+                scores=is_scored,
+                photo=index in photos,
+                classes=classes if is_scored else (),
+                loading=loading(side, place),
+            )
+
+        got, gave = log.inputs[call], log.outputs[call]
+        inputs = [
+            card("input", place, tensor)
+            for place, tensor in enumerate(record.inputs)
+            if got.index(got[place]) == place
+        ]
+        outputs = []
+        for place, tensor in enumerate(record.outputs):
+            if gave.index(gave[place]) == place:
+                outputs.append(card("output", place, tensor))
+                gradient, title = record.gradients[place], outputs[-1]["title"]
+                if gradient is not None:
+                    named, title = axes.of(gave[place]), f"gradient of {title}"
+                    outputs.append(self.tensor(gradient, title=title, axes=named, with_norm=True))
+        return inputs, outputs
 
     def layer_panel(self, layer: LayerShape) -> messages.PanelContent:
         """Return the panel of a layer of a structure, which has no values."""
