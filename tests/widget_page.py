@@ -344,3 +344,34 @@ def violations(results):
         for each in results.response["violations"]
         for node in each["nodes"]
     ]
+
+
+LANES = """root => [...root.querySelectorAll('.nm-body > [role=row]:not([hidden])')]
+  .sort((a, b) => a.getAttribute('aria-rowindex') - b.getAttribute('aria-rowindex'))
+  .map(row => {
+    const [lines, lit, dot] = [...row.querySelectorAll('.nm-k-lanes path')].map(
+      path => path.getAttribute('d'));
+    const name = row.querySelector('[role=rowheader]').title;
+    return [name, {lines, lit, dot, linked: row.classList.contains('nm-linked')}];
+  })"""
+
+
+def lanes(widget):
+    """What is drawn in each row, by its name."""
+    return dict(widget.evaluate(LANES))
+
+
+def share(widget):
+    return int(control(widget, "splitter").get_attribute("aria-valuenow"))
+
+
+CATCH_COPIES = """isRefused => {
+  window.copied = [];
+  const writeText = async text => {
+    if (isRefused) throw new Error('refused');
+    window.copied.push(text);
+  };
+  const write = async ([item]) => window.copied.push(...item.types);
+  Object.defineProperty(navigator, 'clipboard', {value: {write, writeText}, configurable: true});
+  document.oncopy = () => window.copied.push(document.activeElement.value);
+}"""

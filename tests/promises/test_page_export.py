@@ -10,6 +10,7 @@ from lab import CHROMIUM, FLAGS
 from playwright.sync_api import expect, sync_playwright
 from torch import nn
 from widget_page import (
+    CATCH_COPIES,
     COLORS,
     KEYS_DO,
     all_rows,
@@ -20,12 +21,14 @@ from widget_page import (
     fold_sort_and_hide,
     frames,
     labels_and_titles,
+    lanes,
     names,
     open_panel,
     row_of,
     rows,
     search_and_sort_parameters,
     search_and_sort_summary,
+    share,
     statistic_texts,
     statistics,
     violations,
@@ -160,3 +163,42 @@ def test_names_are_text_and_the_first_nan_is_one_click_away_in_a_page(exported):
     assert titles == [f"{name} · ReLU" for name in hostile]
     assert not owned
     assert chosen == ["1"]
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return x + self.a(x)
+
+
+def test_a_page_has_lanes_a_splitter_and_rows_to_copy_and_shows_what_failed(exported):
+    net, x = nn.Sequential(nn.Linear(4, 4), Block()), torch.rand(2, 4)
+    with nnmagic.tracing(ops=True) as trace:
+        net(x)
+    with pytest.raises(RuntimeError), nnmagic.tracing() as failing:
+        nn.Sequential(nn.Linear(4, 8), nn.Linear(4, 2))(torch.ones(1, 4))
+
+    with exported(trace, viewport={"width": 1300, "height": 900}) as widget:
+        drawn = lanes(widget)
+        open_panel(widget, "1.a")
+        shares = [share(widget)]
+        for key in ("ArrowRight", "End"):
+            control(widget, "splitter").press(key)
+            shares.append(share(widget))
+        widget.page.evaluate(CATCH_COPIES, False)
+        control(widget, "copy").click()
+        widget.get_by_role("menuitem", name="copy as TSV").click()
+        expect(widget.get_by_text("rows copied as TSV")).to_be_visible()
+        (tsv,) = widget.page.evaluate("window.copied")
+    with exported(failing) as widget:
+        control(widget, "failed").click()
+        expect(widget.locator(".nm-panel-title")).to_have_text("1 · Linear")
+        (failed,) = [row for row in rows(widget) if row["selected"]]
+
+    assert [name for name, lane in drawn.items() if lane["dot"]] == ["0", "1.a", "1.add()"]
+    assert shares == [52, 54, 80]
+    assert [line.split("\t")[0] for line in tsv.split("\n")][2:] == ["0", "1", "1.a", "1.add()"]
+    assert "make the layer with in_features=8" in failed["message"]

@@ -5,7 +5,7 @@ import re
 import pytest
 from lab import notebook_of
 from playwright.sync_api import expect
-from widget_page import LOAD, active, control, frames, row_of, visit
+from widget_page import LOAD, active, control, frames, lanes, row_of, visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -21,20 +21,6 @@ x = torch.rand(2, 4)
 t = %nntrace --ops net(x)
 t
 """
-
-LANES = """root => [...root.querySelectorAll('.nm-body > [role=row]:not([hidden])')]
-  .sort((a, b) => a.getAttribute('aria-rowindex') - b.getAttribute('aria-rowindex'))
-  .map(row => {
-    const [lines, lit, dot] = [...row.querySelectorAll('.nm-k-lanes path')].map(
-      path => path.getAttribute('d'));
-    const name = row.querySelector('[role=rowheader]').title;
-    return [name, {lines, lit, dot, linked: row.classList.contains('nm-linked')}];
-  })"""
-
-
-def lanes(widget):
-    """What is drawn in each row, by its name."""
-    return dict(widget.evaluate(LANES))
 
 
 def test_lanes_light_up_and_are_followed_and_fold(lab, tmp_path):

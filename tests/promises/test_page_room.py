@@ -5,7 +5,17 @@ import struct
 import pytest
 from lab import notebook_of, run_cell
 from playwright.sync_api import expect
-from widget_page import LOAD, control, frames, open_panel, row_of, rows, visit
+from widget_page import (
+    CATCH_COPIES,
+    LOAD,
+    control,
+    frames,
+    open_panel,
+    row_of,
+    rows,
+    share,
+    visit,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -28,25 +38,10 @@ BOXES = """root => Object.fromEntries(['.nm-grid', '.nm-panel', '.nm-splitter'].
 CUT = """root => [...root.querySelectorAll('.nm-body [role=row]:not([hidden]) > *')]
   .filter(cell => cell.scrollWidth > cell.clientWidth).map(cell => cell.textContent)"""
 
-CATCH_COPIES = """isRefused => {
-  window.copied = [];
-  const writeText = async text => {
-    if (isRefused) throw new Error('refused');
-    window.copied.push(text);
-  };
-  const write = async ([item]) => window.copied.push(...item.types);
-  Object.defineProperty(navigator, 'clipboard', {value: {write, writeText}, configurable: true});
-  document.oncopy = () => window.copied.push(document.activeElement.value);
-}"""
-
 
 def titles(widget):
     heads = widget.locator("[role=columnheader]").all()
     return [head.inner_text().strip(" ▲▼") for head in heads]
-
-
-def share(widget):
-    return int(control(widget, "splitter").get_attribute("aria-valuenow"))
 
 
 def resize(page, width):
