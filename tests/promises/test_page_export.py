@@ -35,6 +35,7 @@ from widget_page import (
 )
 
 import nnmagic
+from nnmagic.records.tensor import STATISTICS
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -125,17 +126,12 @@ def test_the_page_of_a_resnet_is_searched_and_its_layers_seen(exported, theme):
     assert wanted <= set(convolutions)
     assert min(colors) > 20
     records = trace["conv1"].inputs[0], trace["conv1"].main
-    assert numbers == [statistic_texts(dict_of(record)) for record in records]
+    shown = [{name: getattr(record, name) for name in STATISTICS} for record in records]
+    assert numbers == [*map(statistic_texts, shown)]
     assert "weight (64, 3, 7, 7)" in text.replace("\xa0", " ")
     assert "in this page" in text
     assert asking == []
     assert found == []
-
-
-def dict_of(record):
-    return {name: getattr(record, name) for name in ("min", "max", "mean", "std", "zeros")} | {
-        name: getattr(record, name) for name in ("nan", "inf")
-    }
 
 
 class Root(nn.Module):
@@ -197,8 +193,12 @@ def test_a_page_has_lanes_a_splitter_and_rows_to_copy_and_shows_what_failed(expo
         control(widget, "failed").click()
         expect(widget.locator(".nm-panel-title")).to_have_text("1 · Linear")
         (failed,) = [row for row in rows(widget) if row["selected"]]
+        cells = row_of(widget, "1").locator(":scope > :not([hidden])").all()
+        tops = {cell.bounding_box()["y"] for cell in cells}
 
     assert [name for name, lane in drawn.items() if lane["dot"]] == ["0", "1.a", "1.add()"]
     assert shares == [52, 54, 80]
     assert [line.split("\t")[0] for line in tsv.split("\n")][2:] == ["0", "1", "1.a", "1.add()"]
     assert "make the layer with in_features=8" in failed["message"]
+    assert len(cells) == 3  # its name, its lane and its message, on one line
+    assert len(tops) == 1
