@@ -17,7 +17,8 @@ from nnmagic.network.naming import Naming, Network
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.network.places import TORCH_FOLDER, calling_line
 from nnmagic.recording.attention import ATTENTION_FUNCTION, AttentionMaps
-from nnmagic.recording.recorder import Recorder, RunObserver, WrittenCall
+from nnmagic.recording.recorder import Recorder, WrittenCall
+from nnmagic.recording.run_observer import RunObserver
 from nnmagic.tensors.metadata import version_of
 from nnmagic.torch_private import enter_mode, function_mode_at, function_modes, leave_mode
 

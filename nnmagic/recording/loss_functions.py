@@ -30,8 +30,8 @@ def _watched_call(*args: Any, **kwargs: Any) -> Any:
     return watched.function(*args, **kwargs)
 
 
-class _Watched:
-    """A loss function whose code is exchanged as long as somebody wants to see its calls.
+class Watched:
+    """A function of torch whose code is exchanged as long as somebody wants to see its calls.
 
     A function that was imported by its name is seen too, and it stays the same object.
     """
@@ -62,8 +62,22 @@ class _Watched:
         except Exception:  # noqa: BLE001 - an observer observes: no error of ours gets out
             return
 
+    def add(self, note: Note) -> None:
+        """Hand every call to `note`, until it is removed."""
+        with _LOCK:
+            self.notes = (*self.notes, note)
+            skip_in_dynamo(self.code)
+            self.target.__code__ = self.code
 
-_FUNCTIONS: list[_Watched] = []
+    def remove(self, note: Note) -> None:
+        """Hand it no more calls."""
+        with _LOCK:
+            self.notes = tuple(other for other in self.notes if other is not note)
+            if not self.notes:
+                self.target.__code__ = self.torchs_code
+
+
+_FUNCTIONS: list[Watched] = []
 _LOCK = RLock()
 
 
@@ -71,17 +85,13 @@ def watch_losses(note: Note) -> None:
     """Hand every call of a loss function to `note`, until `leave_losses`."""
     with _LOCK:
         if not _FUNCTIONS:
-            _FUNCTIONS.extend(map(_Watched, WATCHED))
+            _FUNCTIONS.extend(map(Watched, WATCHED))
         for each in _FUNCTIONS:
-            each.notes = (*each.notes, note)
-            skip_in_dynamo(each.code)
-            each.target.__code__ = each.code
+            each.add(note)
 
 
 def leave_losses(note: Note) -> None:
     """Hand no more calls to `note`."""
     with _LOCK:
         for each in _FUNCTIONS:
-            each.notes = tuple(other for other in each.notes if other is not note)
-            if not each.notes:
-                each.target.__code__ = each.torchs_code
+            each.remove(note)

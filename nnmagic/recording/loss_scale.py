@@ -1,5 +1,6 @@
 """The scale of a loss that a GradScaler enlarged, by which its gradients are too large."""
 
+import weakref
 from collections.abc import Iterator
 from functools import partial, wraps
 from typing import Any
@@ -12,6 +13,9 @@ from nnmagic.contexts import block
 from nnmagic.network.nested_values import tensors_in
 from nnmagic.tensors.metadata import hidden_from_user_code
 from nnmagic.torch_private import graph_task
+
+MOST_FOLLOWED = 64
+"""How many scaled losses are followed at once: the hooks of older ones go with their graph."""
 
 
 class LossScale:
@@ -27,7 +31,7 @@ class LossScale:
         self.largest: float | None = None
         self._backward: int | None = None
         self._scale = 1.0
-        self._hooks: list[RemovableHandle] = []
+        self._scaled: list[tuple[weakref.ref[torch.Tensor], float, RemovableHandle]] = []
 
     @block
     def following(self) -> Iterator[None]:
@@ -40,8 +44,7 @@ class LossScale:
             if scaler.is_enabled():
                 for tensor in tensors_in(scaled)[1]:
                     if tensor.requires_grad:
-                        begins = partial(self._begins, scaler.get_scale())
-                        self._hooks.append(tensor.register_hook(begins))
+                        self._follow(tensor, scaler.get_scale())
             return scaled
 
         kind: Any = GradScaler
@@ -50,8 +53,18 @@ class LossScale:
             yield
         finally:
             kind.scale = scale_loss
-            while self._hooks:
-                self._hooks.pop().remove()
+            while self._scaled:
+                self._scaled.pop()[2].remove()
+
+    def _follow(self, tensor: torch.Tensor, scale: float) -> None:
+        hook = tensor.register_hook(partial(self._begins, scale))
+        self._scaled.append((weakref.ref(tensor), scale, hook))
+        if len(self._scaled) > MOST_FOLLOWED:
+            self._scaled = [each for each in self._scaled if each[0]() is not None]
+
+    def scale_of(self, loss: torch.Tensor) -> float:
+        """Return by how much a loss was scaled."""
+        return next((scale for alive, scale, _ in self._scaled if alive() is loss), 1.0)
 
     def _begins(self, scale: float, gradient: torch.Tensor) -> None:
         """Note that the backward at hand is one of a loss with this scale."""

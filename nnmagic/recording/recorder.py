@@ -1,7 +1,6 @@
 """The recorder: writes the calls of a run into the columns of its log."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,22 +9,23 @@ from torch import nn
 
 from nnmagic.display.units import Shape, layer_with_type
 from nnmagic.display.units import shape as shape_text
-from nnmagic.network.calls import CallObserver, RunningCall, observed
+from nnmagic.network.calls import RunningCall
 from nnmagic.network.earlier_calls import LOOKED_AT, EarlierCall
 from nnmagic.network.failures import annotate, first_line, mismatch, mismatch_outside
 from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import has_hooks, is_initialised, opaque_kind, opaque_note
-from nnmagic.network.naming import Naming, Network
+from nnmagic.network.naming import Network
 from nnmagic.network.nested_values import (
     names_in,
     tensors_in,
     tensors_of_call,
     tensors_side_by_side,
 )
+from nnmagic.network.optimizer_steps import OptimizerStep
 from nnmagic.network.places import CallingPlaces, raising_line
 from nnmagic.recording.gradients import Gradients
-from nnmagic.recording.iterations import Iterations
 from nnmagic.recording.judging import Judging
+from nnmagic.recording.learning import Learning
 from nnmagic.recording.loss_rules import LossRules
 from nnmagic.recording.registration_rules import RegistrationRules
 from nnmagic.recording.root_calls import RootCall, RootCalls
@@ -59,7 +59,7 @@ class Recorder:
     Args:
         log: the columns to fill.
         tensors: writes the tensors into the same log.
-        gradients: follows a backward, None records no gradients.
+        grad: whether to note the gradients of a backward.
         changes: compares the networks before and after, where the log is to say what changed.
         eager: whether compiled networks run eagerly meanwhile, which the log says then.
 
@@ -67,6 +67,8 @@ class Recorder:
         networks: the networks that were called, in the order of the log.
         places: finds the places in the code that make the calls.
         roots: the last outermost calls.
+        learning: tells which iteration a backward, or a step, belongs to.
+        gradients: follows a backward; None notes no gradients.
     """
 
     def __init__(
@@ -74,18 +76,19 @@ class Recorder:
         log: TraceLog,
         tensors: TensorWriter,
         *,
-        gradients: Gradients | None = None,
+        grad: bool = False,
         changes: NetworkChanges | None = None,
         eager: bool = True,
     ) -> None:
         self.log = log
         self.tensors = tensors
-        self.gradients = gradients
         self.changes = changes
         self.eager = eager
         self.networks: list[Network] = []
         self.places = CallingPlaces(log.places)
         self.roots = RootCalls(log)
+        self.learning = Learning(log, tensors)
+        self.gradients = Gradients(log, tensors, self.learning) if grad else None
         self._judging = Judging(log, tensors)
         self._loss_rules = LossRules(log, tensors)
         self._registration = RegistrationRules(log)
@@ -98,6 +101,8 @@ class Recorder:
         """Note a network before its first call."""
         self.networks.append(network)
         self.log.networks.append(network.label)
+        if self.gradients is not None:
+            self.gradients.parameters.follow_network(network)
         if self.changes is not None:
             self.changes.note(network)
             if torch.is_grad_enabled():
@@ -151,6 +156,9 @@ class Recorder:
             log.recomputed.add(index)
         elif call.depth == 0:
             self.roots.note(call, RootCall(call, index, tensors))
+            self.learning.began(network, index)
+            if self.gradients is not None:
+                self.gradients.parameters.root_began()
         return WrittenCall(index, place, tensors)
 
     def _remark(self, module: nn.Module, layer: int) -> None:
@@ -181,7 +189,7 @@ class Recorder:
         series, outermost = call.iteration.series, call.depth == 0
         tensors, indices = self.finish(number, series, output, new=new, outermost=outermost)
         if self.gradients is not None:
-            self.gradients.follow_parameters(module)
+            self.gradients.parameters.follow(call.network, call.layer, module)
         if isinstance(module, nn.MultiheadAttention):
             self._judging.judge_attention(call, number, indices)
         if outermost:
@@ -290,13 +298,21 @@ class Recorder:
         text = f"{failure.type} in {layer_with_type(self.log.place_of(call), layer.type)}"
         return f"{text}: {why}" if why else text
 
-    def stepped(self, parameters: Sequence[torch.Tensor]) -> None:
+    def stepping(self, step: OptimizerStep) -> None:
         """Note that an optimizer is about to write parameters."""
         if self.changes is not None:
-            self.changes.note_written(parameters)
+            self.changes.note_written(step.parameters)
+        self._registration.stepped(step.parameters)
         if self.gradients is not None:
-            self.gradients.stepped(parameters)
-        self._registration.stepped(parameters)
+            self.gradients.parameters.stepping(step)
+
+    def stepped(self, step: OptimizerStep) -> None:
+        """Note that an optimizer has written parameters."""
+        self.learning.note_step(step.optimizer)
+        if step.closure and self.changes is not None:
+            self.changes.note_written(step.parameters)
+        if self.gradients is not None:
+            self.gradients.parameters.stepped(step)
 
     def blame(self, error: BaseException) -> None:
         """Name the layer that raised an exception on it, as a note."""
@@ -340,49 +356,3 @@ class Recorder:
         self._judging.conclude()
         if self.changes is not None:
             self.log.notes += self.changes.lines()
-
-
-class RunObserver(CallObserver[WrittenCall]):
-    """Hands the calls of a run to its recorder.
-
-    Args:
-        recorder: writes the calls.
-        naming: names networks and layers.
-        every: record the iterations 0, every, 2 * every, ... of each place in the code only.
-    """
-
-    def __init__(self, recorder: Recorder, naming: Naming, every: int = 1) -> None:
-        super().__init__(naming, recorder.log.lock)
-        self.recorder = recorder
-        self.iterations = Iterations(recorder.log, every)
-        # straight to the recorder, which spares a frame at both ends of each call
-        self.began = recorder.began  # type: ignore[method-assign]
-        self.ended = recorder.ended  # type: ignore[method-assign]
-
-    def observing(self) -> AbstractContextManager[None]:
-        """See all calls for the length of the block."""
-        return observed(self)
-
-    def skips(self, call: RunningCall[WrittenCall]) -> bool:
-        """Tell whether a root call is of an iteration that is not recorded."""
-        call.iteration = self.iterations.of_call(call)
-        is_skipped = call.iteration.is_skipped
-        if is_skipped and call.network.index == len(self.recorder.networks):
-            self.recorder.meet(call.network)  # first called by a thread; later ones are numbered on
-        return is_skipped
-
-    def began(self, call: RunningCall[WrittenCall]) -> WrittenCall:
-        """Write the call and what it got."""
-        return self.recorder.began(call)
-
-    def ended(self, call: RunningCall[WrittenCall], output: Any) -> None:
-        """Write what the call returned."""
-        self.recorder.ended(call, output)
-
-    def raised(self, call: RunningCall[WrittenCall], error: BaseException) -> None:
-        """Write that an exception passes through the call."""
-        self.recorder.raised(call, error)
-
-    def stopped(self, call: RunningCall[WrittenCall]) -> None:
-        """Write that the backward has what it needed of a recomputation."""
-        self.recorder.stopped(call)

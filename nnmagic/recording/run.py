@@ -1,7 +1,6 @@
 """Recording a run: for the length of a block, or of one call of a module."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -12,9 +11,10 @@ from nnmagic.network.layers import set_training
 from nnmagic.network.naming import Naming
 from nnmagic.network.optimizer_steps import optimizer_steps
 from nnmagic.network.preserve import preserved, random_state_kept
+from nnmagic.recording.backwards import backwards
 from nnmagic.recording.functions import FunctionObserver
-from nnmagic.recording.gradients import Gradients
-from nnmagic.recording.recorder import Recorder, RunObserver
+from nnmagic.recording.recorder import Recorder
+from nnmagic.recording.run_observer import RunObserver
 from nnmagic.records.call_log import TraceLog
 from nnmagic.tensors.writer import TensorWriter
 
@@ -44,13 +44,17 @@ def recording(
     """
     log = TraceLog(title)
     tensors = TensorWriter(log.tensors, keep)
-    gradients = Gradients(log, tensors) if grad else None
-    recorder = Recorder(log, tensors, gradients=gradients, changes=NetworkChanges(watched))
+    recorder = Recorder(log, tensors, grad=grad, changes=NetworkChanges(watched))
+    learning = recorder.learning
     observer = (FunctionObserver if ops else RunObserver)(recorder, naming, every)
     ended_by = None
     try:
-        scales = nullcontext() if gradients is None else gradients.loss_scale.following()
-        with optimizer_steps(recorder.stepped), scales, observer.observing():
+        with (
+            optimizer_steps(recorder.stepping, recorder.stepped),
+            learning.loss_scale.following(),
+            backwards(learning.note_backward),
+            observer.observing(),
+        ):
             yield recorder
     except BaseException as error:
         recorder.blame(error)

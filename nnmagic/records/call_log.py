@@ -12,6 +12,7 @@ from nnmagic.display import units
 from nnmagic.display.units import Shape
 from nnmagic.records.attention import AttentionMap
 from nnmagic.records.finding import Finding
+from nnmagic.records.measures import Measures
 from nnmagic.records.record import joint_norm
 from nnmagic.records.tensor_log import TensorLog
 
@@ -117,6 +118,7 @@ class TraceLog:
         graded: whether gradients are recorded.
         gradients: for each tensor that got a gradient, the number of that.
         parameter_gradients: for each layer the gradients of its own parameters, by their names.
+        measures: the loss and, with gradients, what steps did to parameters, by root call.
     """
 
     title: str
@@ -157,6 +159,7 @@ class TraceLog:
     graded: bool = False
     gradients: dict[int, int] = field(default_factory=dict)
     parameter_gradients: dict[int, dict[str, int | None]] = field(default_factory=dict)
+    measures: Measures = field(default_factory=Measures)
     layers_seen: dict[tuple[int, str, str], int] = field(
         default_factory=dict, compare=False, repr=False, metadata={"live": True}
     )

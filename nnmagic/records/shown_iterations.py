@@ -115,6 +115,11 @@ class ShownIterations:
         """
         return self._told_apart(name, self.root_series[root], self._reached[self.log.layer[root]])
 
+    @property
+    def names(self) -> dict[int, str]:
+        """By its number the name of each recorded series of a network: `net`, `net (eval)`."""
+        return {of: self._full_name(of) for of in filter(self._is_network, self._recorded)}
+
     def _full_name(self, of: int) -> str:
         network = self.log.series[of].network
         rivals = [each for each in self._recorded if self.log.series[each].network == network]

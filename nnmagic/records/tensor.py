@@ -237,6 +237,21 @@ NOTHING_KNOWN = Statistics(*[nan] * len(Statistics._fields))
 """Those of a tensor that cannot be read."""
 
 
+def norm(numbers: Statistics, numel: int) -> float:
+    """Return the Euclidean norm: NaN or Inf where a value is, NaN too where it is unknown.
+
+    Args:
+        numbers: the statistics of a tensor.
+        numel: how many values it has.
+    """
+    if numbers.nan > 0 or numbers.inf > 0:
+        return nan if numbers.nan > 0 else inf
+    if isnan(numbers.mean):
+        return 0.0 if numel == 0 else nan
+    spread = 0.0 if isnan(numbers.std) else numbers.std
+    return hypot(numbers.mean * sqrt(numel), spread * sqrt(max(0, numel - 1)))
+
+
 class Metadata(NamedTuple):
     """What tensors of one kind share."""
 

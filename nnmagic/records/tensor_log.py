@@ -18,6 +18,7 @@ from nnmagic.records.tensor import (
     Samples,
     Statistics,
     TensorRecord,
+    norm,
     tensor_record,
 )
 
@@ -185,6 +186,10 @@ class TensorLog:
         metadata = self.metadata_of(tensor)
         shape = tuple(size for size in metadata.shape if size is not None)
         return Sample("f" if metadata.dtype == "float32" else "d", shape, values)
+
+    def norm_of(self, tensor: int) -> float:
+        """Return the Euclidean norm of a tensor, NaN where it is unknown."""
+        return norm(self.statistics_of(tensor), self.metadata_of(tensor).numel)
 
     def record(self, tensor: int) -> TensorRecord:
         """Return the record of a tensor."""

@@ -13,6 +13,7 @@ from nnmagic.records.finding import Finding
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.origins import Origins
 from nnmagic.records.flow import Flow, Sources, sources_of
+from nnmagic.records.history import History
 from nnmagic.records.record import Record, data_frame, joint_norm
 from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
 from nnmagic.records.trace_table import TraceTable
@@ -247,17 +248,20 @@ class Trace(Record):
         columns = FRAME_COLUMNS + (GRADIENT_COLUMNS if self.log.graded else ())
         return data_frame(list(self), columns)
 
-    def history(self) -> Any:
-        """Return a tidy DataFrame: network, iteration, step, layer, quantity and value."""
-        import pandas as pd
+    def history(self, *, series: bool = False) -> Any:
+        """Return a tidy DataFrame: network, iteration, step, layer, quantity and value.
 
-        rows = [
-            (call.network, call.iteration, call.step, call.layer, quantity, getattr(call, quantity))
-            for call in self
-            for quantity in STATISTICS + (GRADIENT_COLUMNS if self.log.graded else ())
-        ]
-        names = ["network", "iteration", "step", "layer", "quantity", "value"]
-        return pd.DataFrame(rows, columns=names)
+        Of what a layer returned: min, max, mean, std, zeros, nan and inf; with `--grad` also
+        grad_norm, grad_mean and grad_std, and of each parameter `weight.norm` (before the
+        optimizer's step), `weight.grad_norm` (as the step got it; without a step as the last
+        backward left it) and `weight.update_ratio` (the norm of the change over that before; None
+        where that is 0). `loss`, at the layer `""`: what `backward()` was called on, unscaled.
+
+        Args:
+            series: whether a seventh column names what the iterations are counted of, to tell
+                training from validation: `net (train)`, `net (eval)`.
+        """
+        return History(self.log).frame(series=series)
 
     def table(self) -> Table:
         """Return the table of the shown iteration."""

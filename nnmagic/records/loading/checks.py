@@ -74,11 +74,22 @@ def _check_log(log: TraceLog) -> None:
     _require(all(named), "output_names points at nothing")
     _require(log.raised is None or log.raised in log.failures, "the failure lacks")
     _check_parents(log)
+    _check_measures(log)
     tensors = len(log.tensors)
     own = chain.from_iterable(each.values() for each in log.parameter_gradients.values())
     gradients = [each for each in chain(log.gradients.values(), own) if each is not None]
     _require(all(0 <= each < tensors for each in gradients), "a gradient lacks")
     _check_tensors(log.tensors)
+
+
+def _check_measures(log: TraceLog) -> None:
+    measures, roots = log.measures, frozenset(log.roots)
+    same = len(measures.root) == len(measures.quantity) == len(measures.value)
+    _require(same, "measures have another length")
+    _require(roots.issuperset(measures.root), "a number is of no root call")
+    quantities, networks = range(len(measures.quantities)), range(len(log.networks))
+    _require(all(each in quantities for each in measures.quantity), "a quantity lacks")
+    _require(all(each.network in networks for each in measures.quantities), "a network lacks")
 
 
 def _check_parents(log: TraceLog) -> None:

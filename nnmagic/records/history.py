@@ -1,0 +1,255 @@
+"""The record over iterations: the quantities of each layer as curves, and as a data frame."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nnmagic.records.call_log import TraceLog
+from nnmagic.records.histograms import binned, values_of
+from nnmagic.records.measures import LOSS
+from nnmagic.records.shown_iterations import ShownIterations
+from nnmagic.records.tensor import STATISTICS, Statistics
+from nnmagic.records.tensor_log import WIDTH
+
+BINS = 32
+"""How many bins the histogram of a layer's output has in each iteration."""
+
+GRADIENTS = ("grad_norm", "grad_mean", "grad_std")
+"""What is known of the gradient of a layer's output."""
+
+
+class Curve(NamedTuple):
+    """One quantity of one layer over the recorded iterations of one series.
+
+    Attributes:
+        series: the number of the series: a place in the code and a mode.
+        network: the index of the network.
+        layer: the layer's dotted name, `""` for the network itself.
+        quantity: e.g. `"mean"`, `"grad_norm"`, `"weight.update_ratio"`, `"loss"`.
+        iterations: int64, the numbers of the iterations, ascending.
+        values: float64, one an iteration, of several calls the last one's; NaN where unknown.
+    """
+
+    series: int
+    network: int
+    layer: str
+    quantity: str
+    iterations: np.ndarray
+    values: np.ndarray
+
+
+class Distributions(NamedTuple):
+    """The histograms of a layer's output over the recorded iterations of one series.
+
+    Attributes:
+        iterations: int64, (iterations,).
+        low: float64, (iterations,): the least finite value of each.
+        high: the greatest one.
+        counts: int64, (iterations, 32): how many values fall into each of the equal bins between.
+        of: int64, (iterations,): how many values each histogram is over, all or a sample.
+        numel: int64, (iterations,): how many the output had.
+    """
+
+    iterations: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    counts: np.ndarray
+    of: np.ndarray
+    numel: np.ndarray
+
+
+class _Rows(NamedTuple):
+    """Numbers, one a row, as columns; `layer` and `quantity` are indices of names."""
+
+    root: np.ndarray
+    layer: np.ndarray
+    quantity: np.ndarray
+    value: np.ndarray
+
+
+class History:
+    """Reads a log over its iterations.
+
+    Args:
+        log: the columns of the run.
+
+    Attributes:
+        layers: the network and the name of each layer that has a number; rows hold their indices.
+        quantities: the names of the quantities, likewise.
+    """
+
+    def __init__(self, log: TraceLog) -> None:
+        self.log = log
+        self.layers: list[tuple[int, str]] = []
+        self.quantities = [*STATISTICS, *(GRADIENTS if log.graded else ())]
+        self._layer_index: dict[tuple[int, str], int] = {}
+        log.tensors.column("min")  # reads what waits on accelerators
+        self._statistics = np.array(log.tensors.statistics).reshape(-1, WIDTH)
+        self._place = {root: place for place, root in enumerate(log.roots)}
+        self._calls, self._outputs = self._rows_of_calls()
+
+    def _index(self, network: int, layer: str) -> int:
+        key = network, layer
+        index = self._layer_index.setdefault(key, len(self.layers))
+        if index == len(self.layers):
+            self.layers.append(key)
+        return index
+
+    def _rows_of_calls(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the calls with a tensor, as (root's place, layer, call), and those tensors."""
+        log, root_of = self.log, [0] * len(self.log)
+        layers = [self._index(each.network, each.name) for each in log.layers]
+        calls, outputs = [], []
+        for call, parent in enumerate(log.parent[: len(log)]):
+            root = root_of[call] = call if parent < 0 else root_of[parent]
+            output = log.main_output(call)
+            if output is not None and call not in log.recomputed:
+                calls.append((self._place[root], layers[log.layer[call]], call))
+                outputs.append(output)
+        return np.array(calls, dtype=np.int64).reshape(-1, 3), np.array(outputs, dtype=np.int64)
+
+    @cached_property
+    def rows(self) -> _Rows:
+        """All numbers, in the order of the root calls that they belong to."""
+        parts = [self._of_outputs(), self._of_measures()]
+        rows = _Rows(*map(np.concatenate, zip(*parts, strict=True)))
+        order = np.argsort(rows.root, kind="stable")
+        return _Rows(*(column[order] for column in rows))
+
+    def _of_outputs(self) -> _Rows:
+        log, columns = self.log, [Statistics._fields.index(name) for name in STATISTICS]
+        values = self._statistics[self._outputs][:, columns]
+        if log.graded:
+            gradients = [log.gradients.get(each, -1) for each in self._outputs.tolist()]
+            values = np.hstack([values, self._of_gradients(np.array(gradients, dtype=np.int64))])
+        count = values.shape[1]
+        return _Rows(
+            np.repeat(self._calls[:, 0], count),
+            np.repeat(self._calls[:, 1], count),
+            np.tile(np.arange(count), len(values)),
+            values.ravel(),
+        )
+
+    def _of_gradients(self, gradients: np.ndarray) -> np.ndarray:
+        """Return the norm, the mean and the standard deviation of gradients; -1 is none."""
+        found = np.full((len(gradients), 3), np.nan)
+        for place, gradient in enumerate(gradients.tolist()):
+            if gradient >= 0:
+                found[place, 0] = self.log.tensors.norm_of(gradient)
+        has = gradients >= 0
+        mean = Statistics._fields.index("mean")
+        found[has, 1:] = self._statistics[gradients[has]][:, mean : mean + 2]
+        return found
+
+    def _of_measures(self) -> _Rows:
+        log = self.log
+        measures = log.measures
+        layers, names = [], []
+        for network, layer, name in measures.quantities:
+            if name not in self.quantities:
+                self.quantities.append(name)
+            layers.append(self._index(network, layer))
+            names.append(self.quantities.index(name))
+        count = len(measures)
+        quantity = np.array(measures.quantity[:count], dtype=np.int64)
+        value = np.array(measures.value[:count])
+        root = np.array([self._place[each] for each in measures.root[:count]], dtype=np.int64)
+        is_loss = np.array([each.name == LOSS for each in measures.quantities], dtype=bool)
+        groups = np.stack([*self._iteration_of(root), quantity])
+        # of each group the last row, which is the first one from behind
+        _, last, group = np.unique(groups[:, ::-1], axis=1, return_index=True, return_inverse=True)
+        last, group = count - 1 - last, group.ravel()[::-1]
+        means = np.bincount(group, value, len(last)) / np.maximum(1, np.bincount(group))
+        last_is_loss = is_loss[quantity[last]] if count else np.zeros(0, dtype=bool)
+        order = np.argsort(last)
+        last = last[order]
+        return _Rows(
+            root[last],
+            np.array(layers, dtype=np.int64)[quantity[last]],
+            np.array(names, dtype=np.int64)[quantity[last]],
+            np.where(last_is_loss[order], means[order], value[last]),
+        )
+
+    def _iteration_of(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the series and the iterations of root calls, given by their places."""
+        log = self.log
+        series = np.array(log.root_series, dtype=np.int64)
+        return series[roots], np.array(log.root_iteration, dtype=np.int64)[roots]
+
+    def curves(self, quantities: Sequence[str] | None = None) -> Iterator[Curve]:
+        """Yield each quantity of each layer in each series as a curve.
+
+        Args:
+            quantities: the names of those that are wanted; None is all.
+        """
+        rows = self.rows
+        series, iterations = self._iteration_of(rows.root)
+        wanted = np.array([quantities is None or each in quantities for each in self.quantities])
+        chosen = np.flatnonzero(wanted[rows.quantity]) if len(rows.root) else np.zeros(0, np.int64)
+        keys = np.stack([series, rows.layer, rows.quantity])[:, chosen]
+        order = np.lexsort((np.arange(len(chosen)), iterations[chosen], *keys[::-1]))
+        keys, chosen = keys[:, order], chosen[order]
+        ends = np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(0)) + 1
+        for part in np.split(np.arange(len(chosen)), ends):
+            if not len(part):
+                continue
+            of, layer, quantity = keys[:, part[0]].tolist()
+            numbers, values = iterations[chosen[part]], rows.value[chosen[part]]
+            is_last = np.append(numbers[1:] != numbers[:-1], True)
+            network, name = self.layers[layer]
+            yield Curve(
+                of, network, name, self.quantities[quantity], numbers[is_last], values[is_last]
+            )
+
+    def distributions(self, series: int, layer: str) -> Distributions:
+        """Return the histograms of a layer's output over the iterations of a series."""
+        log = self.log
+        of, iterations = self._iteration_of(self._calls[:, 0])
+        named = np.array([name == layer for _, name in self.layers], dtype=bool)
+        found = np.flatnonzero((of == series) & named[self._calls[:, 1]])
+        last = {int(iterations[each]): int(self._outputs[each]) for each in found}
+        limits = self._statistics[list(last.values())][:, :2].reshape(-1, 2)
+        counts, sizes, numel = [], [], []
+        for tensor, (low, high) in zip(last.values(), limits.tolist(), strict=True):
+            spread = log.tensors.samples_of(tensor).spread
+            values = np.zeros((1, 0)) if spread is None else values_of(spread).reshape(1, -1)
+            counts.append(binned(values, np.array([[low]]), np.array([[high]]), BINS)[0])
+            sizes.append(values.size)
+            numel.append(log.tensors.metadata_of(tensor).numel)
+        return Distributions(
+            np.array(list(last), dtype=np.int64),
+            limits[:, 0],
+            limits[:, 1],
+            np.array(counts, dtype=np.int64).reshape(-1, BINS),
+            np.array(sizes, dtype=np.int64),
+            np.array(numel, dtype=np.int64),
+        )
+
+    def frame(self, *, series: bool) -> Any:
+        """Return a tidy DataFrame: network, iteration, step, layer, quantity and value.
+
+        Args:
+            series: whether a seventh column names the series: `net`, or `net (eval)`.
+        """
+        import pandas as pd
+
+        log, rows = self.log, self.rows
+        networks = np.array([log.networks[network] for network, _ in self.layers], dtype=object)
+        names = np.array([name for _, name in self.layers], dtype=object)
+        of, iterations = self._iteration_of(rows.root)
+        steps = np.array([log.step[root] for root in log.roots], dtype=np.int64)
+        columns = {
+            "network": networks[rows.layer],
+            "iteration": iterations,
+            "step": steps[rows.root],
+            "layer": names[rows.layer],
+            "quantity": np.array(self.quantities, dtype=object)[rows.quantity],
+            "value": rows.value,
+        }
+        if series:
+            shown = ShownIterations(log, None).names
+            labels = [shown.get(each, "") for each in range(len(log.series))]
+            columns["series"] = np.array(labels, dtype=object)[of]
+        return pd.DataFrame(columns)
