@@ -21,52 +21,53 @@ class Flow:
 
     Attributes:
         sources: the sources of each call, in the order in which the calls were nested.
+        taken: for each call the makers of what it got and handed to no call inside it, by tensor.
         unchanged: for each call that returned tensors that it got, their makers.
-        is_complete: whether all that calls got inside others was made by recorded calls, or came
-            in with their root call.
     """
 
     def __init__(self, log: TraceLog, calls: Iterable[int]) -> None:
         self.log = log
         self.sources: dict[int, Sources] = {}
+        self.taken: dict[int, dict[int, int]] = {}
         self.unchanged: dict[int, set[int]] = {}
-        self.is_complete = True
         self._makers: dict[int, int] = {}
-        self._taken: dict[int, dict[int, int]] = {}
         self._first_entry = log.tensors.first_entry
-        running: list[int] = []
-        came_in: set[int] = set()
+        running: list[tuple[int, list[int]]] = []
         for call in log.nested(calls):
-            while running and running[-1] != log.parent[call]:
-                self._end(running.pop())
-            got = [*map(self._first_entry, log.inputs[call])]
-            if not running:
-                came_in = {*got}
+            while running and running[-1][0] != log.parent[call]:
+                self._end(*running.pop())
+            got = [self._first_entry(tensor) for tensor in log.inputs[call]]
             self._begin(call, got, running)
-            self.is_complete &= all(each in self._makers or each in came_in for each in got)
-            running.append(call)
+            running.append((call, got))
         while running:
-            self._end(running.pop())
+            self._end(*running.pop())
 
-    @property
-    def taken(self) -> dict[int, set[int]]:
-        """For each call the makers of what it got and handed to no call inside it."""
-        return {call: {*makers.values()} for call, makers in self._taken.items()}
-
-    def _begin(self, call: int, got: list[int], running: list[int]) -> None:
-        self.sources[call] = tuple(map(self._makers.get, got))
-        self._taken[call] = {each: self._makers[each] for each in got if each in self._makers}
-        for above in running:
+    def _begin(self, call: int, got: list[int], running: list[tuple[int, list[int]]]) -> None:
+        makers = self._makers
+        self.sources[call] = tuple(map(makers.get, got))
+        self.taken[call] = {each: makers[each] for each in got if each in makers}
+        for above, _ in running:
             for tensor in got:
-                self._taken[above].pop(tensor, None)
+                self.taken[above].pop(tensor, None)
 
-    def _end(self, call: int) -> None:
-        got = {*map(self._first_entry, self.log.inputs[call])}
+    def _end(self, call: int, got: list[int]) -> None:
         for tensor in map(self._first_entry, self.log.outputs[call]):
             if tensor not in got:
                 self._makers.setdefault(tensor, call)
             elif tensor in self._makers:
                 self.unchanged.setdefault(call, set()).add(self._makers[tensor])
+
+
+def is_complete(log: TraceLog, calls: Iterable[int]) -> bool:
+    """Tell whether all that calls got was made by these calls, or came in with a root call."""
+    known, got = set[int](), set[int]()
+    for call in calls:
+        inputs = {*map(log.tensors.first_entry, log.inputs[call])}
+        known.update(
+            each for each in map(log.tensors.first_entry, log.outputs[call]) if each not in inputs
+        )
+        (known if log.parent[call] < 0 else got).update(inputs)
+    return got <= known
 
 
 def sources_of(log: TraceLog, call: int) -> Sources:

@@ -26,14 +26,22 @@ class CallRow:
         layer: its layer.
         label: what the tree calls it.
         times: how many calls the row stands for, the last of which it shows; 0 for one call.
-        network: the name of the network.
-        output: the number of the tensor that the statistics are of; None for none.
     """
 
+    __slots__ = ("__dict__", "call", "label", "layer", "step", "times")  # there may be 20,000
+
     def __init__(self, step: TraceTable, call: int, layer: Layer, label: str, times: int) -> None:
-        self.step, self.call, self.layer, self.label = step, call, layer, label
-        self.times, self.output = times, step.outputs[call]
-        self.network = step.log.networks[layer.network]
+        self.step, self.call, self.layer, self.label, self.times = step, call, layer, label, times
+
+    @property
+    def network(self) -> str:
+        """The name of the network."""
+        return self.step.log.networks[self.layer.network]
+
+    @property
+    def output(self) -> int | None:
+        """The number of the tensor that the statistics are of; None for none."""
+        return self.step.outputs[self.call]
 
     @property
     def type(self) -> str:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from nnmagic.display import units
 from nnmagic.display.messages import ScoresContent
-from nnmagic.display.table import Lanes, Row, State, Table
+from nnmagic.display.table import Lanes, Row, State, Table, with_ancestors
 from nnmagic.records import call_log
 from nnmagic.records.call_log import FINISHED, Failure, TraceLog
 from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.verdicts import Verdicts
-from nnmagic.records.flow import Flow
+from nnmagic.records.flow import Flow, is_complete
 from nnmagic.records.folding import Line, folded
 from nnmagic.records.lanes import assigned
 from nnmagic.records.record import View, filtered
@@ -53,7 +53,6 @@ class TraceTable:
             for call in self.calls
         }
         self.common_metadata = self._common_metadata()
-        self.flow = Flow(log, sorted(self.calls))
 
     def _common_metadata(self) -> tuple[str, str]:
         metadata_of = self.log.tensors.metadata_of
@@ -87,7 +86,7 @@ class TraceTable:
                 *self.findings.notes,
                 *score_notes,
                 *self.notes,
-                *([FLOW_NOTE] if not self.flow.is_complete and not log.functions else []),
+                *([] if log.functions or is_complete(log, self.calls) else [FLOW_NOTE]),
                 *log.notes,
                 *([f"{sampled}, so as not to slow the run down"] if measured else []),
             ),
@@ -137,26 +136,34 @@ class TraceTable:
         return rows
 
     def lanes(self, rows: Sequence[tuple[int, bool]]) -> list[Lanes]:
-        """Return the lanes of rows, each given by its call and whether it stands for many."""
+        """Return the lanes of rows, each given by its call and whether it stands for many.
+
+        A call that has no row stands in the row around it.
+        """
         single = {call: row for row, (call, is_many) in enumerate(rows) if not is_many}
         many = {self._key(call): row for row, (call, is_many) in enumerate(rows) if is_many}
 
         def row_of(call: int | None) -> int | None:
             while call is not None and call in self.parent:
-                row = single.get(call, many.get(self._key(call)))
+                row = single.get(call)
+                if row is None and many:
+                    row = many.get(self._key(call))
                 if row is not None:
                     return row
                 call = self.parent[call]
             return None
 
+        seen = (call for call in self.calls if call in single or (many and self._key(call) in many))
+        flow = Flow(self.log, sorted(with_ancestors(self.parent, seen)))
         sources: list[set[int]] = [set() for _ in rows]
-        for call, makers in self.flow.taken.items():
+        for call, makers in flow.taken.items():
             row = row_of(call)
             if row is not None:
-                sources[row] |= {each for each in map(row_of, makers) if each not in (None, row)}
+                found = {row_of(maker) for maker in makers.values()}
+                sources[row] |= {each for each in found if each not in (None, row)}
         unchanged = {}
-        for call, makers in self.flow.unchanged.items():
-            row, source = single.get(call), row_of(min(makers))
+        for call, returned in flow.unchanged.items():
+            row, source = single.get(call), row_of(min(returned))
             if row is not None and source is not None:
                 unchanged[row] = source
         lanes = assigned(sources, unchanged)
