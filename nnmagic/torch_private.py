@@ -191,3 +191,11 @@ def methods_of(held: Any) -> list[str]:
 def pruned_name(hook: Any) -> str:
     """Return the name of the parameter that a hook of `torch.nn.utils.prune` masks."""
     return hook._tensor_name
+
+
+# Training.
+
+
+def begins_before_optimizer(scheduler: Any) -> bool:
+    """Tell whether a schedule makes its first step, and its optimizer has made none yet."""
+    return scheduler._step_count == 1 and not getattr(scheduler.optimizer, "_opt_called", False)

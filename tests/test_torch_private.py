@@ -251,6 +251,17 @@ def test_a_pruned_parameter_is_named():
     assert private.pruned_name(hook) == "weight"
 
 
+def test_a_schedule_may_begin_before_its_optimizer():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+
+    begins_first = private.begins_before_optimizer(scheduler)
+    optimizer.step()
+
+    assert begins_first
+    assert not private.begins_before_optimizer(scheduler)
+
+
 def test_fake_tensors_raise_where_values_are_needed():
     with private.FakeTensorMode() as mode:
         fake = mode.from_tensor(torch.ones(2))

@@ -32,11 +32,11 @@ Note = Callable[[OptimizerStep], None]
 
 
 @block
-def optimizer_steps(before: Note, after: Note) -> Iterator[None]:
+def optimizer_steps(*, before: Note | None = None, after: Note) -> Iterator[None]:
     """See every step of every optimizer for the length of the block.
 
     Args:
-        before: told right before each step.
+        before: told right before each step, if given.
         after: told right after each.
     """
 
@@ -53,6 +53,7 @@ def optimizer_steps(before: Note, after: Note) -> Iterator[None]:
         return told
 
     with ExitStack() as hooks:
-        hooks.callback(register_optimizer_step_pre_hook(hook(before)).remove)
+        if before is not None:
+            hooks.callback(register_optimizer_step_pre_hook(hook(before)).remove)
         hooks.callback(register_optimizer_step_post_hook(hook(after)).remove)
         yield

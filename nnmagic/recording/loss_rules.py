@@ -6,10 +6,11 @@ from threading import get_ident
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from nnmagic.display import units
 from nnmagic.network.places import calling_line
-from nnmagic.recording.loss_functions import leave_losses, watch_losses
+from nnmagic.network.watched_functions import watch
 from nnmagic.records.call_log import FINISHED, RUNNING, TraceLog
 from nnmagic.records.finding import Finding
 from nnmagic.records.findings.nonfinite import is_softmax
@@ -32,6 +33,16 @@ MODULES = {
     "smooth_l1_loss": "SmoothL1Loss",
     "huber_loss": "HuberLoss",
 }
+
+LOSSES = (
+    F.cross_entropy,
+    F.nll_loss,
+    F.mse_loss,
+    F.l1_loss,
+    F.smooth_l1_loss,
+    F.huber_loss,
+)
+"""The functions that are watched, which their layers call too."""
 
 CALLS = 50
 """How many calls back the softmax before a loss is looked for."""
@@ -128,19 +139,18 @@ class LossRules:
         self.tensors = tensors
         self._thread = get_ident()
         self._seen: set[Any] = set()
-        self._look: Any = None
+        self._leave: Callable[[], None] | None = None
 
     def begin(self) -> None:
         """Look at every loss from now on."""
-        if self._look is None:
-            self._look = self._note
-            watch_losses(self._look)
+        if self._leave is None:
+            self._leave = watch(LOSSES, self._note)
 
     def let_go(self) -> None:
         """Look at no more losses."""
-        if self._look is not None:
-            leave_losses(self._look)
-            self._look = None
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
 
     def _note(self, function: str, given: Mapping[str, Any]) -> None:
         place = function, *calling_line()

@@ -11,10 +11,13 @@ from nnmagic.network.layers import set_training
 from nnmagic.network.naming import Naming
 from nnmagic.network.optimizer_steps import optimizer_steps
 from nnmagic.network.preserve import preserved, random_state_kept
-from nnmagic.recording.backwards import backwards
+from nnmagic.network.watched_functions import backwards
 from nnmagic.recording.functions import FunctionObserver
+from nnmagic.recording.lookout import Lookout
 from nnmagic.recording.recorder import Recorder
 from nnmagic.recording.run_observer import RunObserver
+from nnmagic.recording.training import Training
+from nnmagic.recording.training_rules import RULES
 from nnmagic.records.call_log import TraceLog
 from nnmagic.tensors.writer import TensorWriter
 
@@ -47,12 +50,14 @@ def recording(
     recorder = Recorder(log, tensors, grad=grad, changes=NetworkChanges(watched))
     learning = recorder.learning
     observer = (FunctionObserver if ops else RunObserver)(recorder, naming, every)
+    training = observer.training = Training(log, recorder.networks, RULES, Lookout(observer))
     ended_by = None
     try:
         with (
-            optimizer_steps(recorder.stepping, recorder.stepped),
+            optimizer_steps(before=recorder.stepping, after=recorder.stepped),
             learning.loss_scale.following(),
             backwards(learning.note_backward),
+            training.followed(),
             observer.observing(),
         ):
             yield recorder
@@ -62,6 +67,7 @@ def recording(
         raise
     finally:
         observer.iterations.finish()
+        training.conclude()
         recorder.conclude(ended_by)
         ended_by = None  # this frame is in its traceback
 

@@ -7,6 +7,7 @@ from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.naming import Naming
 from nnmagic.recording.iterations import Iterations
 from nnmagic.recording.recorder import Recorder, WrittenCall
+from nnmagic.recording.training import Training
 
 
 class RunObserver(CallObserver[WrittenCall]):
@@ -22,6 +23,7 @@ class RunObserver(CallObserver[WrittenCall]):
         super().__init__(naming, recorder.log.lock)
         self.recorder = recorder
         self.iterations = Iterations(recorder.log, every)
+        self.training: Training | None = None
         # straight to the recorder, which spares a frame at both ends of each call
         self.began = recorder.began  # type: ignore[method-assign]
         self.ended = recorder.ended  # type: ignore[method-assign]
@@ -33,6 +35,8 @@ class RunObserver(CallObserver[WrittenCall]):
     def skips(self, call: RunningCall[WrittenCall]) -> bool:
         """Tell whether a root call is of an iteration that is not recorded."""
         call.iteration = self.iterations.of_call(call)
+        if self.training is not None:
+            self.training.root_called(call)
         is_skipped = call.iteration.is_skipped
         if is_skipped and call.network.index == len(self.recorder.networks):
             self.recorder.meet(call.network)  # first called by a thread; later ones are numbered on

@@ -86,7 +86,7 @@ class Findings:
         by_rule: dict[str, list[str]] = {}
         for finding in log.findings:
             by_rule.setdefault(finding.rule, []).append(finding.text)
-            row = rows.get((finding.network, finding.layer))
+            row = rows.get((finding.network, finding.layer)) if finding.level != "note" else None
             if row is not None and finding.rule not in self.flags.get(row, ()):
                 self._flag(row, finding.rule)
         for rule, texts in by_rule.items():

@@ -1,0 +1,332 @@
+"""The rules on a run that trains: what is wrong though nothing raises, without any threshold."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnmagic.display import units
+from nnmagic.network.layers import modules_of
+from nnmagic.recording.training import Found, Rules, Step, TrainedParameter, Training
+from nnmagic.tensors import devices
+from nnmagic.torch_private import BatchNorm
+
+DROPOUTS = (
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.AlphaDropout, nn.FeatureAlphaDropout),
+)
+
+SIGN_KEEPING = {"NegBackward0", "DivBackward0", "MeanBackward0", "SumBackward0"}
+"""Operations after which a loss is above 0, or all of it below."""
+
+NEVER_NEGATIVE = {
+    "NllLossBackward0": "a cross entropy",
+    "NllLoss2DBackward0": "a cross entropy",
+    "BinaryCrossEntropyBackward0": "a binary cross entropy",
+    "BinaryCrossEntropyWithLogitsBackward0": "a binary cross entropy",
+    "MseLossBackward0": "a mean squared error",
+    "SmoothL1LossBackward0": "a smooth L1 loss",
+    "HuberLossBackward0": "a Huber loss",
+}
+
+LOOKED_AT = 3
+"""The losses of so many backwards are looked at: a sign is wrong from the first one on."""
+
+IN_A_ROW = 2
+"""So many calls without gradients, and without a step between them, are a validation."""
+
+
+def gradients_used_again(training: Training, step: Step) -> Iterator[Found]:
+    """A step gets gradients that an earlier step has used, and to which a backward has added."""
+    for network, again in _by_network(step.used_again).items():
+        yield Found(
+            network=network,
+            number=len(again),
+            text=(
+                f"{step.optimizer.name} steps with gradients that hold those of its last step too "
+                f"({_listed(again)}): type optimizer.zero_grad() before the backward"
+            ),
+        )
+
+
+def steps_in_eval_mode(training: Training, step: Step) -> Iterator[Found]:
+    """A step on a network that ran in eval mode, which switches off what it has for training."""
+    for network in _by_network(step.parameters):
+        last = training.with_gradients.get(training.log.networks.index(network))
+        if last is None or training.log.series[last.series].training is not False:
+            continue
+        switched = [each for each in _mode_layers(training, network) if not each.training]
+        if switched:
+            yield Found(
+                network=network,
+                number=len(switched),
+                text=(
+                    f"{network} is trained in eval mode, which switches off {_types(switched)}: "
+                    "type .train() on it before the loop, and after each validation"
+                ),
+            )
+
+
+def validation_in_train_mode(training: Training, number: int) -> Iterator[Found]:
+    """Calls in a row without gradients of a network that trains, with Dropout or BatchNorm on."""
+    last, network = training.without[number], training.log.networks[number]
+    if last.in_a_row < IN_A_ROW or training.log.series[last.series].training is not True:
+        return
+    if any(fact.steps for fact in training.parameters.values() if fact.network == network):
+        noisy = [each for each in _mode_layers(training, network) if each.training]
+        if noisy:
+            yield Found(
+                network=network,
+                number=len(noisy),
+                text=(
+                    f"{network} runs without gradients in train mode, with {_types(noisy)} at "
+                    "work: type .eval() on it before the validation, and .train() after it"
+                ),
+            )
+
+
+def loss_below_zero(training: Training, tensors: Sequence[torch.Tensor]) -> Iterator[Found]:
+    """A backward from a loss that is never below 0, and is: its sign, or its targets, are wrong.
+
+    It is told at the step, and only where that writes to the network that ran last: a loss is
+    turned round on purpose against another network, as by a generator.
+    """
+    training.below_zero = None
+    if training.latest is None or training.backwards >= LOOKED_AT or len(tensors) != 1:
+        return
+    loss, node, is_negated = tensors[0], tensors[0].grad_fn, False
+    while node is not None and node.name() in SIGN_KEEPING:
+        is_negated ^= node.name() == "NegBackward0"
+        inputs = [each for each, _ in node.next_functions if each is not None]
+        node = inputs[0] if len(inputs) == 1 else None
+    what = "" if node is None else NEVER_NEGATIVE.get(node.name(), "")
+    if what and loss.numel() == 1 and not devices.on_accelerator(loss) and float(loss) < 0:
+        mend = "leave out the minus" if is_negated else "its targets must be in 0 … 1"
+        training.below_zero = Found(
+            network=training.log.networks[training.latest],
+            number=float(loss),
+            text=f"the loss is {float(loss):.3g}, and {what} is never below 0: {mend}",
+        )
+    yield from ()
+
+
+def loss_turned_round(training: Training, step: Step) -> Iterator[Found]:
+    """The step that follows a backward from a loss below 0, on the network of that loss."""
+    found = training.below_zero
+    if found is not None and found.network in _by_network(step.parameters):
+        yield found
+
+
+def schedule_before_optimizer(training: Training, step: Step) -> Iterator[Found]:
+    """A schedule that stepped before the first step of its optimizer, which loses its first rate.
+
+    Not where a backward came both before and between them: then a GradScaler has left a step out.
+    """
+    backwards = training.scheduled.get(id(step.optimizer.alive()))
+    if backwards is None or 0 < backwards < training.backwards:
+        return
+    for network in _by_network(step.parameters):
+        yield Found(
+            network=network,
+            text=(
+                f"the learning rate's schedule of {step.optimizer.name} steps before the "
+                "optimizer, which leaves out its first rate: type scheduler.step() after "
+                "optimizer.step()"
+            ),
+        )
+
+
+def gradients_without_steps(training: Training) -> Iterator[Found]:
+    """Parameters that get gradients, and that no step of the run has changed."""
+    if not training.optimizers:
+        return
+    networks = _by_network(training.parameters.values())
+    useless = [each for each in training.optimizers.values() if not each.has_gradients]
+    for network, facts in networks.items():
+        left = [each for each in facts if each.gradients and not each.steps and not each.is_written]
+        is_stepped = any(each.steps for each in facts)
+        if not left:
+            continue
+        if useless and not is_stepped:
+            yield Found(
+                network=network,
+                number=len(left),
+                text=(
+                    f"{useless[0].name} steps on parameters that get no gradient, and none steps "
+                    f"on those of {network}, which do: make the optimizer after the network, of "
+                    f"{network}.parameters()"
+                ),
+            )
+            continue
+        yield Found(
+            network=network,
+            layer=left[0].layer if is_stepped else "",
+            number=len(left),
+            level="finding" if is_stepped else "note",
+            text=(
+                f"no optimizer steps on {_some(left, facts)} of {network}, which get gradients: "
+                "give them to the optimizer, or freeze them by .requires_grad_(False)"
+            ),
+        )
+
+
+def missing_gradients(training: Training) -> Iterator[Found]:
+    """Parameters that get no gradient of any backward, in a network where others do, and why.
+
+    Not an average, a target or a teacher: what was written to meanwhile, or feeds no trained layer.
+    """
+    reasons: dict[tuple[str, str], list[TrainedParameter]] = defaultdict(list)
+    for fact in training.missing():
+        reasons[fact.network, _why_missing(training, fact)].append(fact)
+    for network in training.log.networks:
+        if network not in training.lookout.feeding:
+            reasons.pop((network, "no_grad"), None)  # a target or a teacher
+    for (network, reason), facts in reasons.items():
+        text, level, mend = REASONS[reason]
+        cut = training.lookout.cuts.get(network, ("", ""))
+        names = [units.layer_name(network, each) for each in cut]
+        yield Found(
+            network=network,
+            layer=facts[0].layer,
+            number=len(facts),
+            level=level,
+            text=f"{_listed(facts)} {text.format(*names)}{mend}",
+        )
+
+
+REASONS = {
+    "never ran": ("got no gradient: the layer never ran", "note", ""),
+    "no_grad": (
+        "got no gradient: the layer ran under no_grad",
+        "finding",
+        "; call it outside of it, or freeze it by .requires_grad_(False)",
+    ),
+    "detached": (
+        "got no gradient: between {0} and {1} the output was detached from its graph",
+        "finding",
+        "; leave out .detach(), .data or .numpy(), or freeze it by .requires_grad_(False)",
+    ),
+    "unused": ("got no gradient: the layer ran, and no loss depends on it", "note", ""),
+}
+"""Why a parameter got no gradient: in words, at which level, and what to do."""
+
+
+def _why_missing(training: Training, fact: TrainedParameter) -> str:
+    """Return the reason for which a parameter got no gradient."""
+    key, lookout = (fact.network, fact.layer), training.lookout
+    number = training.log.networks.index(fact.network)
+    if key in lookout.without_graph:
+        return "no_grad"
+    ran = any(each[:2] == (number, fact.layer) for each in training.log.layers)
+    if not ran and key not in lookout.ran:
+        return "never ran"
+    return "detached" if fact.network in lookout.cuts else "unused"
+
+
+def frozen_among_trained(training: Training) -> Iterator[Found]:
+    """Parameters that require no gradient in a network of which others are trained."""
+    for network, facts in _by_network(training.parameters.values()).items():
+        frozen = [
+            each for each in facts if not (each.requires_grad or each.steps or each.is_written)
+        ]
+        if frozen and any(each.steps for each in facts):
+            yield Found(
+                network=network,
+                layer=frozen[0].layer,
+                number=len(frozen),
+                level="note",
+                text=f"{_some(frozen, facts)} of {network} are frozen while others are trained",
+            )
+
+
+def bias_before_normalisation(training: Training) -> Iterator[Found]:
+    """Layers whose bias is trained, and whose output goes into a BatchNorm, which takes it away."""
+    log, makers = training.log, dict[int, tuple[int, str]]()
+    useless: dict[int, list[str]] = defaultdict(list)
+    biased = {
+        (each.network, each.layer)
+        for each in training.parameters.values()
+        if each.name.endswith(".bias") and each.steps
+    }
+    for call in log.returned(_first_steps(log)):
+        layer = log.layer_of(call)
+        if layer.type.startswith(("BatchNorm", "SyncBatchNorm")):
+            for tensor in log.inputs[call][:1]:
+                made = makers.get(tensor)
+                if made and (log.networks[made[0]], made[1]) in biased:
+                    useless[made[0]].append(made[1])
+        if layer.type.startswith(("Linear", "Conv", "LazyLinear", "LazyConv")):
+            for tensor in log.outputs[call]:
+                makers[tensor] = layer.network, layer.name
+    for network, names in useless.items():
+        where = names[0] + (f", and of {len(names) - 1:,} more," if len(names) > 1 else "")
+        yield Found(
+            network=log.networks[network],
+            layer=names[0],
+            number=len(names),
+            level="note",
+            text=f"the bias of {where} has no effect before a BatchNorm: type bias=False",
+        )
+
+
+def _first_steps(log: Any) -> list[int]:
+    """Return the calls of the first recorded step of each network."""
+    first: dict[int, int] = {}
+    for root in log.roots:
+        first.setdefault(log.layer_of(root).network, log.step[root])
+    return [
+        call for call in range(len(log)) if first.get(log.layer_of(call).network) == log.step[call]
+    ]
+
+
+RULES = Rules(
+    at_call={"validation in train mode": validation_in_train_mode},
+    at_backward={"a loss below 0": loss_below_zero},
+    at_step={
+        "gradients that are not cleared": gradients_used_again,
+        "a loss below 0": loss_turned_round,
+        "training in eval mode": steps_in_eval_mode,
+        "a schedule before its optimizer": schedule_before_optimizer,
+    },
+    at_end={
+        "parameters that no step changes": gradients_without_steps,
+        "parameters without a gradient": missing_gradients,
+        "frozen parameters": frozen_among_trained,
+        "a bias before a BatchNorm": bias_before_normalisation,
+    },
+)
+
+
+def _by_network(
+    parameters: Iterable[TrainedParameter],
+) -> dict[str, list[TrainedParameter]]:
+    found: dict[str, list[TrainedParameter]] = {}
+    for each in parameters:
+        found.setdefault(each.network, []).append(each)
+    return found
+
+
+def _listed(parameters: Sequence[TrainedParameter]) -> str:
+    more = f", and {len(parameters) - 1:,} more" if len(parameters) > 1 else ""
+    return parameters[0].name + more
+
+
+def _some(some: Sequence[TrainedParameter], of: Sequence[TrainedParameter]) -> str:
+    return f"{len(some):,} of the {units.plural(len(of), 'parameter')} ({_listed(some)})"
+
+
+def _mode_layers(training: Training, network: str) -> list[nn.Module]:
+    """Return the layers of a network that do one thing in train mode and another in eval mode."""
+    module = training.network_of(network).module()
+    return [
+        each
+        for each in ([] if module is None else modules_of(module))
+        if isinstance(each, BatchNorm) or (isinstance(each, DROPOUTS) and each.p > 0)
+    ]
+
+
+def _types(layers: Sequence[nn.Module]) -> str:
+    counts = Counter(type(each).__name__ for each in layers)
+    return " and ".join(f"{number} {name}" for name, number in counts.items())
