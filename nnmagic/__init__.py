@@ -9,7 +9,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nnmagic.api import summary, trace, tracing
+    from nnmagic.api import compare, summary, trace, tracing
+    from nnmagic.records.comparison.comparison import Comparison
     from nnmagic.records.loading.file import load
     from nnmagic.records.params import Params
     from nnmagic.records.summary import Summary
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from nnmagic.widget.watching import watch
 
 HOMES = {
+    "Comparison": "records.comparison.comparison",
     "NeuralNetwork": "tutorial",
     "Params": "records.params",
     "Summary": "records.summary",
     "Trace": "records.trace",
+    "compare": "api",
     "default_input": "tutorial",
     "default_network": "tutorial",
     "fashion_mnist": "tutorial",
@@ -36,10 +39,12 @@ HOMES = {
 """The module of each public name; it is imported when the name is first used."""
 
 __all__ = [
+    "Comparison",
     "NeuralNetwork",
     "Params",
     "Summary",
     "Trace",
+    "compare",
     "default_input",
     "default_network",
     "fashion_mnist",

@@ -11,6 +11,8 @@ from nnmagic.inputs.search import InputSearch, takes_no_input, work_out_input
 from nnmagic.inputs.specs import Input
 from nnmagic.network.naming import Naming
 from nnmagic.recording.run import own_run, recording
+from nnmagic.records.comparison.alignment import Renaming
+from nnmagic.records.comparison.comparison import Comparison
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
 from nnmagic.structure.describe import describe
@@ -78,6 +80,20 @@ def trace(module: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
         recorder.log.notes.extend(call.notes)
         recorder.roots.remake = lambda network: work_out_input(network).call
     return Trace(log=recorder.log, output=output, root=recorder.roots)
+
+
+def compare(a: Trace, b: Trace, rename: Renaming | None = None) -> Comparison:
+    """Return two runs side by side: how far they differ call by call, and where they part.
+
+    Args:
+        a: this run.
+        b: the other run.
+        rename: what the other side calls this side's layers, as for `Trace.compare`.
+
+    Raises:
+        ValueError: if a pattern on the right has more `*` than the one on the left.
+    """
+    return a.compare(b, rename)
 
 
 @block

@@ -168,8 +168,11 @@ class Recorder:
             module: the layer.
             layer: its number in the log.
         """
-        if is_initialised(module) and parameters_of(module):
-            self.log.weighted.add(layer)
+        own = parameters_of(module) if is_initialised(module) else {}
+        if own:
+            self.log.parameters[layer] = {
+                name: tuple(each.shape) for name, each in own.items() if each is not None
+            }
         if type(module) in self._torchs_own and not is_compiled(module):
             return
         self._torchs_own[type(module)] = type(module).__module__.startswith("torch.nn.modules.")

@@ -110,7 +110,7 @@ class TraceLog:
         functions: the layers that are tensor functions.
         constant: the outermost calls that returned the same for all items of a batch that differ.
         nonfinite_parameters: the parameters and buffers with NaN or Inf of a call that made some.
-        weighted: the layers that hold parameters of their own.
+        parameters: the shapes of the parameters of the layers that hold some of their own.
         custom: the layers whose forward is not torch's own.
         findings: what is wrong with the run, or worth knowing, that only the run itself could tell.
         masked: for each call whose mask leaves a query no key, which one.
@@ -151,7 +151,7 @@ class TraceLog:
     functions: set[int] = field(default_factory=set)
     constant: set[int] = field(default_factory=set)
     nonfinite_parameters: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    weighted: set[int] = field(default_factory=set)
+    parameters: dict[int, dict[str, tuple[int, ...]]] = field(default_factory=dict)
     custom: set[int] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
     masked: dict[int, str] = field(default_factory=dict)

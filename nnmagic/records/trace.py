@@ -9,6 +9,8 @@ from nnmagic.display import units
 from nnmagic.display.table import Table
 from nnmagic.display.units import Shape
 from nnmagic.records.call_log import FAILED, Failure, TraceLog
+from nnmagic.records.comparison.alignment import Renaming
+from nnmagic.records.comparison.comparison import Comparison, compare
 from nnmagic.records.finding import Finding
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.origins import Origins
@@ -216,6 +218,21 @@ class Trace(Record):
 
     def _record(self, tensor: int | None) -> TensorRecord | None:
         return None if tensor is None else self.log.tensors.record(tensor)
+
+    def compare(self, other: "Trace", rename: Renaming | None = None) -> Comparison:
+        """Return this run and another one side by side: how far they differ, and where they part.
+
+        They are compared by the values that were kept of them.
+
+        Args:
+            other: the other run.
+            rename: what the other side calls this side's layers, where it has other names:
+                patterns in which `*` stands for any text, such as `{"blocks.*": "h.*"}`.
+
+        Raises:
+            ValueError: if a pattern on the right has more `*` than the one on the left.
+        """
+        return compare(self.log, other.log, rename)
 
     def of_default_network(self) -> "Trace":
         """Return the same trace, its output to be read as class scores."""

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from functools import partial
-from math import prod
 from typing import Any, NamedTuple
 
 import torch
 
-from nnmagic.records.cuts import WHOLE, cuts_of, step_of
+from nnmagic.records.cuts import WHOLE, cuts_of
 from nnmagic.records.tensor import Picture
 from nnmagic.tensors.device_statistics import pieces, statistics_of_sums, sums_of, widest
 from nnmagic.tensors.measure import Measured, measure, measure_subsample
-from nnmagic.tensors.samples import sample, samples_cut
+from nnmagic.tensors.samples import evenly_spaced, sample, samples_cut
 from nnmagic.tensors.values import (
     DenseValues,
     Values,
@@ -113,7 +112,7 @@ def begin(
             values = DenseValues(leading, _values(flat), repeats)
             return measure_subsample(values, max_values, whole_rows)
 
-        return Begun([_evenly_spaced(ordered, max_values), *rows], subsampled)
+        return Begun([evenly_spaced(ordered, max_values).clone(), *rows], subsampled)
     wide = widest(tensor.device)
     sums, sizes = list[torch.Tensor](), list[int]()
     for piece in pieces(ordered):
@@ -121,7 +120,7 @@ def begin(
         sizes.append(len(piece))
     cuts, samples = cuts_of(shape, whole_rows, 0), list[torch.Tensor]()
     if keep != "none":
-        samples = [tensor[cuts.leading].clone(), _evenly_spaced(ordered, WHOLE)]
+        samples = [tensor[cuts.leading].clone(), evenly_spaced(tensor, WHOLE).clone()]
 
     def finished(*copies: torch.Tensor) -> Measured:
         statistics = statistics_of_sums(copies[: len(sums)], sizes, dtype, repeats)
@@ -129,17 +128,6 @@ def begin(
         return Measured(statistics, samples)
 
     return Begun([*sums, *samples], finished)
-
-
-def _evenly_spaced(ordered: torch.Tensor, at_most: int) -> torch.Tensor:
-    """Return values spread evenly over a tensor, with no copy of all of it."""
-    size = ordered.numel()
-    step = step_of(size, at_most)
-    if ordered.is_contiguous():
-        return ordered.reshape(-1)[::step].clone()
-    places = torch.arange(0, size, step, device=ordered.device)
-    shape = ordered.shape
-    return ordered[tuple(places // prod(shape[i + 1 :]) % shape[i] for i in range(len(shape)))]
 
 
 def _values(tensor: torch.Tensor) -> Values:

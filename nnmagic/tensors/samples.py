@@ -1,6 +1,8 @@
 """The values of a tensor that are kept."""
 
+from functools import partial
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +48,7 @@ def samples_of(
         return Samples(leading, all_)
     cuts = cuts_of(shape, whole_rows, picture_values)
     picture = None if cuts.picture is None else whole[cuts.picture]
-    return samples_cut(cuts, whole[cuts.leading], evenly_spaced(values.flat, WHOLE), picture)
+    return samples_cut(cuts, whole[cuts.leading], evenly_spaced(whole, WHOLE), picture)
 
 
 def sample(values: Values) -> Sample:
@@ -63,9 +65,20 @@ def real_sample(values: Values) -> Sample:
     return Sample(array.dtype.char, array.shape, array.tobytes())
 
 
-def evenly_spaced(flat: Values, at_most: int) -> Values:
-    """Return at most so many of values in one dimension, spread evenly over them."""
-    return flat[:: step_of(len(flat), at_most)]
+def evenly_spaced(values: Any, at_most: int) -> Any:
+    """Return at most so many values of an array or a tensor, spread evenly over it.
+
+    They are taken in the order of the axes, wherever the values lie in memory: samples of two
+    tensors of one shape are of the same places.
+    """
+    shape, size = values.shape, prod(values.shape)
+    step = step_of(size, at_most)
+    is_array = isinstance(values, np.ndarray)
+    if values.flags.c_contiguous if is_array else values.is_contiguous():
+        return values.reshape(-1)[::step]
+    arange = np.arange if is_array else partial(torch.arange, device=values.device)
+    places = arange(0, size, step)
+    return values[tuple(places // prod(shape[i + 1 :]) % shape[i] for i in range(len(shape)))]
 
 
 def restored(whole: Sample, metadata: Metadata) -> torch.Tensor:

@@ -60,7 +60,7 @@ class Verdicts:
         explained = {
             output
             for call, output in outputs.items()
-            if log.layer[call] in log.weighted
+            if log.layer[call] in log.parameters
             or (call in passing and output not in log.inputs[call])
         }
         made = zeros - explained

@@ -33,7 +33,7 @@ POINTS_INTO = {
     "masked": "ended",
     "attention": "ended",
     "functions": "layers",
-    "weighted": "layers",
+    "parameters": "layers",
     "custom": "layers",
     "parameter_gradients": "layers",
     "gradients": "tensors",

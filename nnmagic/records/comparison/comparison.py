@@ -1,0 +1,188 @@
+"""The record of two runs side by side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nnmagic.display import units
+from nnmagic.display.table import Table
+from nnmagic.records.call_log import TraceLog
+from nnmagic.records.comparison.alignment import MatchedCalls, Renaming, aligned
+from nnmagic.records.comparison.differences import KeptValues, overlap_of, worst
+from nnmagic.records.comparison.rows import ComparedCall, error_of, parting, shape_of
+from nnmagic.records.comparison.table import ComparisonTable
+from nnmagic.records.comparison.tolerance import Tolerances
+from nnmagic.records.comparison.verdicts import ONLY_HERE, ONLY_THERE, Judge, Measured
+from nnmagic.records.record import Record, data_frame
+
+FRAME_COLUMNS = (
+    *("network", "layer", "other_layer", "matched_by", "call", "output_shape", "other_shape"),
+    *("input_error", "output_error", "own_error", "max_abs", "cosine", "verdict"),
+    *("max_at", "tolerance", "float64_error", "gradient_error", "other_call"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(Record):
+    """Two runs side by side: a row for each call that both made, or that only one of them made.
+
+    Attributes:
+        mine: the columns of this run.
+        other: the columns of the other one.
+        pairs: which calls are the same, in this run's order, then those of the other run alone.
+        measured: what was measured of each pair.
+        isolated: whether each layer of the other side ran on this side's inputs.
+        notes: the lines below the table.
+    """
+
+    mine: TraceLog
+    other: TraceLog
+    pairs: tuple[MatchedCalls, ...]
+    measured: tuple[Measured, ...]
+    isolated: bool = False
+    notes: tuple[str, ...] = ()
+
+    def judge(self) -> Judge:
+        """Return the verdicts."""
+        return Judge(self.mine, self.pairs, self.measured, self.tolerances, isolated=self.isolated)
+
+    @property
+    def tolerances(self) -> list[float | None]:
+        """For each pair the error that rounding explains; None for no pair and for integers."""
+        tolerances = Tolerances(self.mine, self.other)
+        return [None if a is None or b is None else tolerances.of(a, b) for a, b, _ in self.pairs]
+
+    def terms_of(self, row: ComparedCall) -> int:
+        """Return how many terms the longest sum in a call of this side has."""
+        return 1 if row.call is None else Tolerances(self.mine, self.other).terms[row.call]
+
+    def brief(self) -> str:
+        """Return a few words that name the record."""
+        calls = units.plural(len(self.pairs), "call")
+        return f"<Comparison of {self.mine.title} and {self.other.title}: {calls}>"
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[ComparedCall]:
+        """Yield the rows."""
+        verdicts, tolerances = self.judge().verdicts, self.tolerances
+        for place in range(len(self.pairs)):
+            yield self._row(place, verdicts[place], tolerances[place])
+
+    def _row(self, place: int, verdict: str, tolerance: float | None) -> ComparedCall:
+        pair, measured = self.pairs[place], self.measured[place]
+        log, call = (self.mine, pair.mine) if pair.mine is not None else (self.other, pair.other)
+        assert call is not None
+        layer, output = log.layer_of(call), measured.output
+        return ComparedCall(
+            network=log.networks[layer.network],
+            layer=None if pair.mine is None else layer.name,
+            other_layer=None if pair.other is None else self.other.layer_of(pair.other).name,
+            matched_by=pair.matched_by or None,
+            call=pair.mine,
+            other_call=pair.other,
+            type=layer.type,
+            output_shape=shape_of(self.mine, pair.mine),
+            other_shape=shape_of(self.other, pair.other),
+            input_error=error_of(measured.inputs),
+            output_error=error_of(output),
+            own_error=error_of(measured.own),
+            max_abs=None if output is None else output.max_abs,
+            max_at=None if output is None else output.max_at,
+            cosine=None if output is None else output.cosine,
+            tolerance=tolerance,
+            float64_error=measured.float64,
+            gradient_error=error_of(measured.gradient),
+            verdict=verdict,
+        )
+
+    def __getitem__(self, name: str) -> ComparedCall:
+        """Return the last row of a layer of this side.
+
+        Raises:
+            KeyError: if this side has no such layer.
+        """
+        rows = [row for row in self if row.layer == name]
+        if not rows:
+            raise KeyError(f"no layer named {name!r} was compared")
+        return rows[-1]
+
+    @property
+    def first_divergence(self) -> ComparedCall | None:
+        """The first call that errs, None where none does."""
+        judge = self.judge()
+        if judge.first is None:
+            return None
+        return self._row(judge.first, judge.verdicts[judge.first], self.tolerances[judge.first])
+
+    def raise_if_different(self) -> None:
+        """Raise if the runs part, or if only one of them made a call.
+
+        Raises:
+            AssertionError: naming the first call that errs, or the calls of one side alone.
+        """
+        __tracebackhide__ = True
+        first = self.first_divergence
+        if first is not None:
+            raise AssertionError(parting(first, self.terms_of(first)))
+        rows = list(self)
+        for verdict in (ONLY_HERE, ONLY_THERE):
+            alone = [row.name for row in rows if row.verdict == verdict]
+            if alone:
+                more = f", and {len(alone) - 5} more" if len(alone) > 5 else ""
+                raise AssertionError(f"{verdict}: {', '.join(alone[:5])}{more}")
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with one row a matched call, and one for each of one side."""
+        return data_frame(list(self), FRAME_COLUMNS)
+
+    def table(self) -> Table:
+        """Return the table of the shown iteration."""
+        return ComparisonTable(self).table()
+
+
+def compare(mine: TraceLog, other: TraceLog, rename: Renaming | None = None) -> Comparison:
+    """Return two runs side by side, compared by the values that were kept of them.
+
+    Args:
+        mine: this run.
+        other: the other run.
+        rename: what the other side calls this side's layers, where it has other names: patterns in
+            which `*` stands for any text.
+
+    Raises:
+        ValueError: if a pattern of the map cannot be read.
+    """
+    pairs = aligned(mine, other, rename)
+    return Comparison(
+        mine=mine,
+        other=other,
+        pairs=pairs,
+        measured=tuple(kept_measured(mine, other, pair) for pair in pairs),
+    )
+
+
+def kept_measured(mine: TraceLog, other: TraceLog, pair: MatchedCalls) -> Measured:
+    """Return what the values that were kept tell of a pair."""
+    a, b = pair.mine, pair.other
+    if a is None or b is None:
+        return Measured()
+    kept = KeptValues(mine.tensors, other.tensors)
+    outputs = kept.pairs(mine.outputs[a], other.outputs[b])
+    metadata = mine.tensors.metadata_of, other.tensors.metadata_of
+    graded = [
+        (mine.gradients[x], other.gradients[y])
+        for x, y in outputs
+        if x in mine.gradients and y in other.gradients
+    ]
+    return Measured(
+        inputs=kept.differences(mine.inputs[a], other.inputs[b]),
+        output=worst(kept.difference(x, y) for x, y in outputs),
+        gradient=worst(kept.difference(x, y) for x, y in graded),
+        other_shape=any(
+            overlap_of(metadata[0](x).shape, metadata[1](y).shape) is None for x, y in outputs
+        )
+        or bool(mine.outputs[a]) != bool(other.outputs[b]),
+    )

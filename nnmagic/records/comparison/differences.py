@@ -1,0 +1,157 @@
+"""How far the values of two tensors lie apart."""
+
+from collections.abc import Iterable, Sequence
+from math import inf, prod
+from typing import NamedTuple
+
+import numpy as np
+
+from nnmagic.records.cuts import step_of
+from nnmagic.records.tensor import Sample
+from nnmagic.records.tensor_log import TensorLog
+
+
+class Difference(NamedTuple):
+    """How far two tensors lie apart, or the worst of several pairs.
+
+    Values that are equal, NaN in both or the same Inf do not differ; where one is NaN or Inf and
+    the other is another, the difference is infinite.
+
+    Attributes:
+        error: the relative L2 error ||a - b|| / ||b||; inf where b is 0 and a is not.
+        max_abs: the largest absolute difference.
+        max_at: its index in the tensor.
+        cosine: the cosine of the angle between the two, None where one is 0.
+        compared: how many values were compared.
+        numel: how many the tensor has.
+        items: how many items of the first axis both have, where one has more; else None.
+    """
+
+    error: float
+    max_abs: float
+    max_at: tuple[int, ...] = ()
+    cosine: float | None = None
+    compared: int = 0
+    numel: int = 0
+    items: int | None = None
+
+
+class Overlap(NamedTuple):
+    """What two shapes have in common.
+
+    Attributes:
+        shape: the shape of what both have.
+        items: how many items of the first axis both have, where one has more; else None.
+    """
+
+    shape: tuple[int, ...]
+    items: int | None = None
+
+
+def overlap_of(a: Sequence[int | None], b: Sequence[int | None]) -> Overlap | None:
+    """Return what two shapes have in common; None where more than the first axis differs."""
+    if None in a or None in b or len(a) != len(b) or [*a[1:]] != [*b[1:]]:
+        return None
+    sizes = ([size or 0 for size in shape] for shape in (a, b))
+    shape = tuple(map(min, *sizes)) if a else ()
+    return Overlap(shape, None if [*a] == [*b] else shape[0])
+
+
+def worst(differences: Iterable[Difference | None]) -> Difference | None:
+    """Return the difference with the largest error; None if there is none."""
+    known = [each for each in differences if each is not None]
+    return max(known, key=lambda each: each.error, default=None)
+
+
+def difference_of_arrays(a: np.ndarray, b: np.ndarray) -> tuple[float, float, int, float | None]:
+    """Return the error, the largest absolute difference, where it is, and the cosine."""
+    wide = np.complex128 if "c" in a.dtype.kind + b.dtype.kind else np.float64
+    a, b = a.astype(wide).ravel(), b.astype(wide).ravel()
+    if not a.size:
+        return 0.0, 0.0, 0, None
+    with np.errstate(all="ignore"):
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        apart = np.where(same, 0, np.abs(a - b))
+        apart[np.isnan(apart)] = inf
+        at = int(apart.argmax())
+        length, others = (float(np.linalg.norm(each[np.isfinite(each)])) for each in (a, b))
+        gap = float(np.linalg.norm(apart))
+        both = np.isfinite(a) & np.isfinite(b)
+        cosine = (
+            float(np.vdot(b[both], a[both]).real) / (length * others) if length * others else None
+        )
+    error = 0.0 if gap == 0 else gap / others if others else inf
+    return error, float(apart[at]), at, cosine
+
+
+class KeptValues:
+    """Compares tensors of two runs by the values that were kept of them.
+
+    Args:
+        mine: the tensors of this run.
+        other: the tensors of the other one.
+    """
+
+    def __init__(self, mine: TensorLog, other: TensorLog) -> None:
+        self.mine, self.other = mine, other
+
+    def difference(self, a: int, b: int) -> Difference | None:
+        """Return how far two tensors lie apart; None if their shapes or what is kept do not fit."""
+        one, two = self.mine.metadata_of(a), self.other.metadata_of(b)
+        overlap = overlap_of(one.shape, two.shape)
+        if overlap is None:
+            return None
+        left, right = self.mine.samples_of(a), self.other.samples_of(b)
+        is_measured = a in self.mine.measured or b in self.other.measured
+        spreads = left.spread, right.spread
+        kept: Sequence[np.ndarray]
+        shape: tuple[int, ...]
+        if overlap.items is None and not is_measured and _are_same_places(*spreads):
+            kept = _array(spreads[0]), _array(spreads[1])
+            step, shape = step_of(one.numel, max(1, kept[0].size)), overlap.shape
+        elif left.leading is not None and right.leading is not None:
+            fronts = [_array(each).reshape(each.shape) for each in (left.leading, right.leading)]
+            if fronts[0].ndim != fronts[1].ndim:
+                return None
+            sizes = [min(pair) for pair in zip(fronts[0].shape, fronts[1].shape, strict=True)]
+            cut = tuple(map(slice, sizes))
+            kept, step, shape = [each[cut] for each in fronts], 1, tuple(sizes)
+        else:
+            return None
+        error, max_abs, at, cosine = difference_of_arrays(*kept)
+        places = np.unravel_index(at * step, shape) if prod(shape) else ()
+        return Difference(
+            error,
+            max_abs,
+            tuple(map(int, places)),
+            cosine,
+            kept[0].size,
+            prod(overlap.shape),
+            overlap.items,
+        )
+
+    def differences(self, a: Sequence[int], b: Sequence[int]) -> Difference | None:
+        """Return the worst of several pairs; None where nothing can be compared."""
+        return worst(self.difference(x, y) for x, y in self.pairs(a, b))
+
+    def pairs(self, a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
+        """Return which tensors stand for each other: of as many in order, else by their shapes."""
+        if len(a) == len(b):
+            return list(zip(a, b, strict=True))
+        rest, found = list(b), []
+        for tensor in a:
+            shape = self.mine.metadata_of(tensor).shape
+            twin = next((t for t in rest if self.other.metadata_of(t).shape == shape), None)
+            if twin is not None:
+                rest.remove(twin)
+                found.append((tensor, twin))
+        return found
+
+
+def _are_same_places(a: Sample | None, b: Sample | None) -> bool:
+    return a is not None and b is not None and a.numel == b.numel
+
+
+def _array(sample: Sample | None) -> np.ndarray:
+    assert sample is not None
+    return np.frombuffer(sample.data, "D" if sample.format == "Zd" else sample.format)

@@ -1,0 +1,104 @@
+"""The rows of two runs side by side, and what is said of the one in which they part."""
+
+from dataclasses import dataclass
+
+from nnmagic.display import units
+from nnmagic.display.units import Shape
+from nnmagic.records.call_log import TraceLog
+from nnmagic.records.comparison.differences import Difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedCall:
+    """One call of two runs, or a call that only one of them made.
+
+    Errors are relative: ||a - b|| / ||b||, a this side's values and b the other's; of several
+    tensors the largest. What is unknown is None.
+
+    Attributes:
+        network: the name of the network on this side.
+        layer: the dotted name on this side, None where only the other side made the call.
+        other_layer: the dotted name on the other side, None likewise.
+        matched_by: `"name"`, `"rename"`, `"order"` (type, shape and order), or None.
+        call: the number of the call in this run.
+        other_call: its number in the other run.
+        type: the class name.
+        output_shape: the shape of what this side returned, nested as the values were.
+        other_shape: of what the other side returned.
+        input_error: how far what the two got lies apart.
+        output_error: how far what they returned lies apart.
+        own_error: how far it does where the other side got this side's input.
+        max_abs: the largest absolute difference of the outputs.
+        max_at: its index.
+        cosine: the cosine of the angle between the outputs.
+        tolerance: the error that rounding explains.
+        float64_error: the error of the outputs where both sides ran in float64.
+        gradient_error: how far the gradients of the outputs lie apart.
+        verdict: `"equal"`, `"within rounding"`, `"parts here"`, `"inherited"`, `"other shape"`,
+            `"only here"`, `"only in the other"` or `"not compared"`.
+    """
+
+    network: str
+    layer: str | None
+    other_layer: str | None
+    matched_by: str | None
+    call: int | None
+    other_call: int | None
+    type: str
+    output_shape: Shape
+    other_shape: Shape
+    input_error: float | None
+    output_error: float | None
+    own_error: float | None
+    max_abs: float | None
+    max_at: tuple[int, ...] | None
+    cosine: float | None
+    tolerance: float | None
+    float64_error: float | None
+    gradient_error: float | None
+    verdict: str
+
+    @property
+    def name(self) -> str:
+        """What a sentence calls it."""
+        layer = self.layer if self.layer is not None else self.other_layer
+        return units.layer_with_type(units.layer_name(self.network, layer or ""), self.type)
+
+
+def parting(row: ComparedCall, terms: int) -> str:
+    """Return where two runs part, in a sentence.
+
+    Args:
+        row: the first call that errs.
+        terms: how many terms the longest sum in it has.
+    """
+    if row.verdict == "other shape":
+        shapes = units.shape(row.output_shape), units.shape(row.other_shape)
+        return f"the runs part in {row.name}: it gives {shapes[0]} here and {shapes[1]} there"
+    made = f"its output differs by {_short(row.output_error)}"
+    if row.own_error is not None:
+        made = f"on the same input its output differs by {_short(row.own_error)}"
+    got = "" if row.input_error is None else f"inputs agree to {_short(row.input_error)}, "
+    if row.input_error == 0:
+        got = "inputs are equal, "
+    bound = ""
+    if row.tolerance is not None:
+        bound = f" (tolerance {_short(row.tolerance)}: 2 eps sqrt({terms:,}))"
+    at = ""
+    if row.max_abs is not None and row.max_at:
+        at = f"; most at {row.max_at}, by {_short(row.max_abs)}"
+    return f"the runs part in {row.name}: {got}{made}{bound}{at}"
+
+
+def shape_of(log: TraceLog, call: int | None) -> Shape:
+    """Return the shape of what a call returned."""
+    return None if call is None else log.shapes[log.output_shape[call]]
+
+
+def error_of(difference: Difference | None) -> float | None:
+    """Return the error alone."""
+    return None if difference is None else difference.error
+
+
+def _short(number: float | None) -> str:
+    return "an unknown amount" if number is None else f"{number:.2g}"

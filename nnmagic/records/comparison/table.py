@@ -1,0 +1,204 @@
+"""The table of two runs side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from nnmagic.display import units
+from nnmagic.display.table import Column, Row, State, Table, TensorShape
+from nnmagic.records.columns import FLAGS
+from nnmagic.records.comparison.rows import ComparedCall, parting
+from nnmagic.records.comparison.verdicts import (
+    EQUAL,
+    INHERITED,
+    OTHER_SHAPE,
+    PARTS,
+    WITHIN_ROUNDING,
+)
+from nnmagic.records.record import filtered
+from nnmagic.records.trace_table import TraceTable
+
+if TYPE_CHECKING:
+    from nnmagic.records.comparison.comparison import Comparison
+
+
+class ComparedRow:
+    """A pair of calls as the subject of a row.
+
+    Args:
+        call: the pair.
+        label: what the tree calls it.
+    """
+
+    def __init__(self, call: ComparedCall, label: str) -> None:
+        self.call, self.label = call, label
+
+    @property
+    def type(self) -> str:
+        """The class of the layer, where its label does not say it."""
+        return "" if self.call.type == self.label else self.call.type
+
+    @property
+    def shape(self) -> TensorShape:
+        """The shape of what this side returned, of the other where only that made the call."""
+        call = self.call
+        if call.call is None:
+            return TensorShape(call.other_shape)
+        is_other = call.other_call is not None and call.other_shape != call.output_shape
+        return TensorShape(
+            call.output_shape, f"other {units.shape(call.other_shape)}" if is_other else ""
+        )
+
+    @property
+    def other(self) -> str:
+        """What the other side calls the layer, where that is another name."""
+        call = self.call
+        if call.other_layer is None or call.call is None or call.other_layer == call.layer:
+            return ""
+        return call.other_layer or "the network"
+
+    @property
+    def flags(self) -> str:
+        """The verdict, and how the pair was found where its name does not tell."""
+        how = "matched by order" if self.call.matched_by == "order" else ""
+        return ", ".join(filter(None, [self.call.verdict, how]))
+
+
+def _number(key: str, title: str, meaning: str, priority: int) -> Column:
+    def cell(row: ComparedRow) -> float | str | None:
+        is_pair = row.call.call is not None and row.call.other_call is not None
+        value: float | None = getattr(row.call, key)
+        return value if is_pair else ""
+
+    return Column(key, "number", meaning, title=title, cell=cell, priority=priority)
+
+
+COLUMNS = (
+    Column("type", "text", "the class of the layer", priority=5),
+    Column("shape", "shape", "the shape of its output, the batch first", narrowest=16, priority=4),
+    Column("other", "text", "what the other side calls it", title="other side", priority=3),
+    _number("input_error", "input error", "||a - b|| / ||b|| of what the two got", 1),
+    _number("output_error", "output error", "||a - b|| / ||b|| of what the two returned", 0),
+    _number("own_error", "own error", "that, where the other side got this side's input", 0),
+    _number("float64_error", "in float64", "that, where both sides run in float64", 2),
+    _number("gradient_error", "gradient error", "that of the gradients of the outputs", 2),
+    _number("tolerance", "tolerance", "what rounding explains: 2 eps sqrt(terms of a sum)", 6),
+    _number("max_abs", "max |a - b|", "the largest absolute difference of the outputs", 7),
+    _number("cosine", "cosine", "of the angle between the outputs", 8),
+    FLAGS,
+)
+"""The columns of a comparison: a new one goes here."""
+
+WHERE_KNOWN = ("other", "own_error", "float64_error", "gradient_error")
+"""Those that are there only where a row has them."""
+
+
+class ComparisonTable:
+    """Makes the table of two runs side by side, in the order of this run.
+
+    Args:
+        comparison: the record.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.calls = list(comparison)
+        self.by_call = {each.call: each for each in self.calls if each.call is not None}
+        self.trace = TraceTable(comparison.mine, comparison.view, scores=False)
+
+    def table(self) -> Table:
+        """Return the table."""
+        comparison, view = self.comparison, self.comparison.view
+        rows, names = self._rows()
+        subjects = [row.subject for row in rows if row.subject is not None]
+        columns = tuple(
+            column
+            for column in COLUMNS
+            if column.key not in WHERE_KNOWN
+            or any(each not in ("", None) for each in column.of(subjects))
+        )
+        return Table(
+            heading=self.heading(),
+            title="layer",
+            meaning="in the order in which this side's calls began",
+            columns=columns,
+            rows=filtered(rows, names, view),
+            notes=(*self._notes(), *self.trace.notes, *comparison.notes),
+            open_levels=view.open_depth,
+            noun="call",
+        )
+
+    def heading(self) -> str:
+        """Return what stands above the table: of what it is, and the verdict."""
+        comparison, first = self.comparison, self.comparison.first_divergence
+        sides = f"{comparison.mine.title} against {comparison.other.title}"
+        pairs = sum(call.other_call is not None for call in self.by_call.values())
+        count = f"{units.plural(pairs, 'pair')} of calls"
+        if first is not None:
+            return f"{sides} · part in {first.name} · {count}"
+        verdicts = Counter(call.verdict for call in self.calls)
+        compared = {*verdicts} & {EQUAL, WITHIN_ROUNDING}
+        if not compared:
+            return f"{sides} · nothing to compare"
+        agree = "equal" if compared == {EQUAL} else "agree within rounding"
+        return f"{sides} · {agree} · {count}"
+
+    def _rows(self) -> tuple[list[Row], list[str]]:
+        rows, names = list[Row](), list[str]()
+        first = self.comparison.first_divergence
+        for line in self.trace.ordered():
+            call = self.by_call.get(line.call)
+            if call is None:
+                continue
+            label = self.trace.label(line.call)
+            state = State.MANY_CALLS if line.times else 0
+            state |= _state(call)
+            if first is not None and call.call == first.call:
+                state |= State.FIRST | State.STRONG
+            name = call.layer or call.network
+            rows.append(
+                Row(
+                    label=f"{label} × {line.times}" if line.times else label,
+                    subject=ComparedRow(call, label),
+                    level=line.level,
+                    name=name,
+                    state=state,
+                )
+            )
+            names.append(call.layer or "")
+        alone = [call for call in self.calls if call.call is None]
+        if alone:
+            title = f"only in the other: {units.plural(len(alone), 'call')}"
+            rows.append(Row(label=title, name=title, state=State.GROUP | State.CONTEXT))
+            names.append("")
+        for call in alone:
+            label = call.other_layer or call.network
+            subject = ComparedRow(call, label)
+            rows.append(Row(label=label, subject=subject, level=1, name=label, state=_state(call)))
+            names.append(label)
+        return rows, names
+
+    def _notes(self) -> list[str]:
+        comparison, first = self.comparison, self.comparison.first_divergence
+        notes = [] if first is None else [parting(first, comparison.terms_of(first))]
+        outputs = [each.output for each in comparison.measured if each.output is not None]
+        sampled = [each for each in outputs if each.compared < each.numel]
+        if sampled:
+            largest = max(sampled, key=lambda each: each.numel)
+            notes.append(
+                f"of {units.plural(len(sampled), 'output')} only the kept values were compared, at "
+                f"most {largest.compared:,} of {largest.numel:,}"
+            )
+        items = [each.items for each in outputs if each.items is not None]
+        if items:
+            notes.append(f"the batches differ: the first {max(items)} items were compared")
+        if any(call.verdict == WITHIN_ROUNDING for call in self.calls):
+            notes.append("within rounding: at most 2 eps sqrt(terms of the longest sum) apart")
+        return notes
+
+
+def _state(call: ComparedCall) -> int:
+    if call.verdict in (PARTS, OTHER_SHAPE):
+        return State.FLAGGED
+    return State.DIMMED if call.verdict == INHERITED else 0

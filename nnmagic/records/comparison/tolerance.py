@@ -1,0 +1,100 @@
+"""How far rounding alone may take the two outputs of a call apart."""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from math import prod, sqrt
+
+from nnmagic.records.call_log import TraceLog
+
+EPSILONS = {
+    "float64": 2.0**-52,
+    "complex128": 2.0**-52,
+    "float32": 2.0**-23,
+    "complex64": 2.0**-23,
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+}
+"""The distance from 1 to the next number of a dtype."""
+
+FLOAT8 = re.compile(r"float8_e\dm(\d)")
+
+ELEMENTWISE = re.compile(
+    r"(Leaky|P|RRe|Rand)?ReLU6?|[CSG]?ELU|Hard\w+|SiLU|Mish|Sigmoid|Tanh|Softplus|\w*shrink|\w*[Dd]rop"
+    r"(out|Path)\w*|Identity|(Un)?[Ff]latten|Threshold|Pixel\w+|\w*Pad[123]d|\w*Upsample\w*|Embedding"
+)
+"""Layers in which no value is a sum of many."""
+
+RECURRENT = re.compile(r"RNN|LSTM|GRU")
+
+POOLING_OVER_ITEMS = re.compile(r"(Batch|Instance|Group)Norm|\w*Pool")
+
+
+class Tolerances:
+    """The largest relative errors of outputs that rounding explains.
+
+    A sum of K products, each rounded to eps, errs by a random walk of K steps: by about
+    sqrt(K) eps / 2, relative to the sum of a healthy layer. Two sides err, and a factor of two is
+    left for the rounding of inputs and weights: 2 eps sqrt(K). The worst case, K eps (Higham,
+    Accuracy and Stability of Numerical Algorithms, 2002, section 3.1), would hide most faults.
+
+    Args:
+        mine: this run.
+        other: the other run.
+    """
+
+    def __init__(self, mine: TraceLog, other: TraceLog) -> None:
+        self.mine, self.other = mine, other
+
+    def of(self, a: int, b: int) -> float | None:
+        """Return the tolerance of a pair of calls; None where no output is a float."""
+        eps = max((*epsilons(self.mine, a), *epsilons(self.other, b)), default=None)
+        return None if eps is None else 2 * eps * sqrt(self.terms[a])
+
+    @cached_property
+    def terms(self) -> Sequence[int]:
+        """For each call of this run the terms of the longest sum in it, at least 1."""
+        log = self.mine
+        terms = [own_terms(log, call) for call in range(len(log))]
+        for call in reversed(range(len(log))):
+            parent = log.parent[call]
+            if parent >= 0:
+                terms[parent] = max(terms[parent], terms[call])
+        return terms
+
+
+def epsilons(log: TraceLog, call: int) -> Iterable[float]:
+    """Yield the eps of each dtype of float that a call returned."""
+    for tensor in log.outputs[call]:
+        dtype = log.tensors.metadata_of(tensor).dtype
+        narrow = FLOAT8.match(dtype)
+        if narrow:
+            yield 2.0 ** -int(narrow[1])
+        elif dtype in EPSILONS:
+            yield EPSILONS[dtype]
+
+
+def own_terms(log: TraceLog, call: int) -> int:
+    """Return how many terms the longest sum has in the layer itself, without those it calls.
+
+    It is read off the shapes of the parameters; of a layer without any off those of its input.
+    """
+    layer = log.layer[call]
+    kind = log.layers[layer].type
+    if ELEMENTWISE.fullmatch(kind):
+        return 1
+    shapes = [shape for shape in log.parameters.get(layer, {}).values() if len(shape) > 1]
+    weights = [max(prod(shape[1:]), prod(shape) // max(1, shape[1])) for shape in shapes]
+    metadata = log.tensors.metadata_of
+    inputs = [[size or 1 for size in metadata(t).shape] for t in log.inputs[call]]
+    if RECURRENT.match(kind):
+        steps = max((size for shape in inputs for size in shape[:2]), default=1)
+        return max(weights, default=1) * steps
+    if weights and layer not in log.custom:
+        return max(weights)
+    if POOLING_OVER_ITEMS.match(kind):
+        return max((prod(s) // max(1, s[1]) for s in inputs if len(s) > 1), default=1)
+    calls_others = call + 1 < len(log) and log.parent[call + 1] == call
+    if calls_others and layer not in log.custom:
+        return 1  # a container of torch's: what it calls adds up, it does not
+    return max((*weights, *(size for shape in inputs for size in shape)), default=1)

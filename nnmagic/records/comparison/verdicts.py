@@ -1,0 +1,165 @@
+"""What is said of each pair of calls: where two runs part, and what only inherits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from nnmagic.records.call_log import TraceLog
+from nnmagic.records.comparison.alignment import MatchedCalls
+from nnmagic.records.comparison.differences import Difference
+
+AMPLIFIED = 4
+"""A call that turns an error of its inputs into one so many times larger errs itself."""
+
+ROUNDING = 1e-4
+"""A difference that float64 shrinks to less than this part of it is one of rounding."""
+
+EQUAL = "equal"
+WITHIN_ROUNDING = "within rounding"
+PARTS = "parts here"
+INHERITED = "inherited"
+OTHER_SHAPE = "other shape"
+ONLY_HERE = "only here"
+ONLY_THERE = "only in the other"
+UNKNOWN = "not compared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What was measured of a pair of calls.
+
+    Attributes:
+        inputs: how far what they got lies apart; None where that cannot be compared.
+        output: how far what they returned lies apart; None likewise.
+        own: how far, where the other layer got this side's input; None where that was not tried.
+        float64: the error of the output where both sides ran in float64; None likewise.
+        gradient: how far the gradients of their outputs lie apart; None where there are none.
+        other_shape: whether the shapes differ by more than the number of items.
+    """
+
+    inputs: Difference | None = None
+    output: Difference | None = None
+    own: Difference | None = None
+    float64: float | None = None
+    gradient: Difference | None = None
+    other_shape: bool = False
+
+
+class Judge:
+    """Finds the first call that errs, and what each pair is to be called.
+
+    A call errs if what it makes differs by more than its tolerance and by more than four times what
+    it got. A container's own code gets the container's input and the outputs of the layers that it
+    calls, and makes their inputs and its own output: an addition that lacks in a forward is seen
+    there, not in the layer that comes after it.
+
+    Args:
+        mine: this run.
+        pairs: the pairs, in this run's order.
+        measured: what was measured of each.
+        tolerances: the tolerance of each, None where no output is a float.
+        isolated: whether the other side's layers ran on this side's inputs.
+
+    Attributes:
+        first: the place in `pairs` of the first call that errs; None where none does.
+        verdicts: for each pair what it is called.
+    """
+
+    def __init__(
+        self,
+        mine: TraceLog,
+        pairs: Sequence[MatchedCalls],
+        measured: Sequence[Measured],
+        tolerances: Sequence[float | None],
+        *,
+        isolated: bool,
+    ) -> None:
+        self.mine, self.pairs, self.measured, self.tolerances = mine, pairs, measured, tolerances
+        self.isolated = isolated
+        self.places = {pair.mine: i for i, pair in enumerate(pairs) if pair.mine is not None}
+        self._ended_before = set[int]()
+        self.errs = self._found()
+        self.first = next(iter(self.errs), None)
+        self.verdicts = [self._verdict(place) for place in range(len(pairs))]
+
+    def _found(self) -> list[int]:
+        """Return the places of the calls that err, in the order in which they are seen to."""
+        found = dict[int, None]()
+        got = dict[int, float]()  # by call: the largest error of what its own code has so far
+        for call, is_end in self._events():
+            place = self.places[call]
+            measured, parent = self.measured[place], self.mine.parent[call]
+            errors = measured.output if is_end else measured.inputs
+            if not is_end:
+                before = got.get(parent, 0.0)
+                error = before if errors is None else errors.error
+                if parent in got and self._exceeds(self.places[parent], error, before):
+                    found.setdefault(self.places[parent])
+                got[call] = error
+                continue
+            has = got.pop(call)
+            error = inf if measured.other_shape else has if errors is None else errors.error
+            if self._exceeds(place, error, has):
+                found.setdefault(place)
+            if not found:
+                self._ended_before.add(place)
+            if parent in got:
+                got[parent] = max(got[parent], error)
+        return list(found)
+
+    def _events(self) -> list[tuple[int, bool]]:
+        """Return the begin and the end of each matched call, in the order in which they came."""
+        events: list[tuple[int, bool]] = []
+        running: list[int] = []
+        for call in self.mine.nested(range(len(self.mine))):
+            while running and self.mine.depth[running[-1]] >= self.mine.depth[call]:
+                events.append((running.pop(), True))
+            running.append(call)
+            events.append((call, False))
+        events += [(call, True) for call in reversed(running)]
+        return [
+            event
+            for event in events
+            if event[0] in self.places and self.pairs[self.places[event[0]]].other is not None
+        ]
+
+    def _exceeds(self, place: int, error: float, got: float) -> bool:
+        measured, tolerance = self.measured[place], self.tolerances[place]
+        if tolerance is None:
+            tolerance = 0.0
+        if measured.own is not None and not measured.other_shape:
+            return measured.own.error > tolerance
+        if not error > tolerance or not error > AMPLIFIED * got:
+            return False
+        return not self._is_rounding(measured)
+
+    def _is_rounding(self, measured: Measured) -> bool:
+        """Tell whether float64 makes the difference vanish."""
+        if measured.float64 is None or measured.output is None:
+            return False
+        return measured.float64 <= ROUNDING * measured.output.error
+
+    def _verdict(self, place: int) -> str:
+        pair, measured, tolerance = self.pairs[place], self.measured[place], self.tolerances[place]
+        if pair.other is None:
+            return ONLY_HERE
+        if pair.mine is None:
+            return ONLY_THERE
+        if place in self.errs[:1] or (self.isolated and place in self.errs):
+            return OTHER_SHAPE if measured.other_shape else PARTS
+        if measured.other_shape:
+            return OTHER_SHAPE
+        if measured.output is None:
+            return UNKNOWN
+        if measured.output.error == 0:
+            return EQUAL
+        if measured.output.error <= (tolerance or 0) or self._is_rounding(measured):
+            return WITHIN_ROUNDING
+        return WITHIN_ROUNDING if place in self._ended_before else INHERITED
+
+
+def share_left(measured: Measured) -> float | None:
+    """Return what part of a difference is left where both sides run in float64."""
+    if measured.float64 is None or measured.output is None or not measured.output.error:
+        return None
+    return measured.float64 / measured.output.error

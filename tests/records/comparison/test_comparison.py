@@ -1,0 +1,207 @@
+"""Two records side by side."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import nnmagic
+
+
+class Block(nn.Module):
+    """A layer with a residual, and what may be wrong with it."""
+
+    def __init__(self, width, *, residual=True, turned=False):
+        super().__init__()
+        self.norm, self.fc = nn.LayerNorm(width), nn.Linear(width, width)
+        self.residual, self.turned = residual, turned
+
+    def forward(self, x):
+        y = self.norm(x)
+        if self.turned:
+            y = y.reshape(y.shape[1], y.shape[0]).T
+        y = self.fc(y).relu()
+        return x + y if self.residual else y
+
+
+def network(**options):
+    torch.manual_seed(0)
+    blocks = [Block(6, **(options if i == 1 else {})) for i in range(3)]
+    return nn.Sequential(*blocks, nn.ReLU(), nn.Linear(6, 3)).eval()
+
+
+X = torch.rand(5, 6, generator=torch.Generator().manual_seed(1))
+
+
+def compared(other, x=X, mine=None, **options):
+    trace = nnmagic.trace(mine or network(), X)
+    return trace.compare(nnmagic.trace(other, x), **options)
+
+
+def relative(a, b):
+    return ((a.double() - b.double()).norm() / b.double().norm()).item()
+
+
+def test_the_errors_are_those_of_the_outputs():
+    mine, other = network(), network()
+    with torch.no_grad():
+        other[1].fc.weight[2, 3] += 0.5
+    comparison = compared(other, mine=mine)
+
+    frame = comparison.to_frame()
+    expected = (
+        "network layer other_layer matched_by call output_shape other_shape input_error "
+        "output_error own_error max_abs cosine verdict"
+    )
+    assert list(frame.columns)[:13] == expected.split()
+    assert (frame.matched_by == "name").all()
+    a, b = mine(X), other(X)
+    root = comparison[""]
+    assert root.output_error == pytest.approx(relative(a, b), rel=1e-6)
+    assert root.max_abs == pytest.approx(float((a - b).abs().max()), rel=1e-6)
+    assert (a - b).abs()[root.max_at] == (a - b).abs().max()
+    assert root.cosine == pytest.approx(
+        float(nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0)), rel=1e-5
+    )
+    assert comparison["0"].verdict == "equal"
+    assert comparison["1.fc"].verdict == "parts here"
+    assert comparison.first_divergence.layer == "1.fc"
+    assert {comparison[each].verdict for each in ("1", "2.fc", "4", "")} == {"inherited"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "layer"),
+    [
+        ({"residual": False}, "1"),
+        ({"turned": True}, "1"),
+    ],
+)
+def test_what_a_forward_does_itself_is_blamed_on_it(fault, layer):
+    assert compared(network(**fault)).first_divergence.layer == layer
+
+
+def test_a_swapped_activation_and_another_eps_are_named():
+    swapped, other_eps = network(), network()
+    swapped[3] = nn.Tanh()
+    other_eps[2].norm.eps = 0.1
+
+    assert compared(swapped).first_divergence.layer == "3"
+    assert compared(other_eps).first_divergence.layer == "2.norm"
+
+
+def test_rounding_is_no_divergence():
+    comparison = compared(network().double(), X.double())
+
+    assert comparison.first_divergence is None
+    assert set(comparison.to_frame().verdict) <= {"within rounding", "equal"}
+    assert "agree within rounding" in str(comparison)
+    comparison.raise_if_different()
+
+
+def test_the_error_names_the_call_that_errs_or_those_of_one_side():
+    other = network()
+    other.append(nn.Softmax(1))
+    wrong = copy.deepcopy(network())
+    wrong[1].fc.bias.data += 1
+
+    with pytest.raises(AssertionError, match=r"1\.fc \(Linear\): inputs are equal"):
+        compared(wrong).raise_if_different()
+    comparison = compared(other)
+    assert [row.other_layer for row in comparison if row.verdict == "only in the other"] == ["5"]
+    with pytest.raises(AssertionError):
+        comparison.raise_if_different()
+
+
+def test_a_map_of_names_or_their_order_matches_other_names():
+    class Port(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.h = nn.ModuleList(Block(6) for _ in range(3))
+            self.act, self.head = nn.ReLU(), nn.Linear(6, 3)
+
+        def forward(self, x):
+            for block in self.h:
+                x = block(x)
+            return self.head(self.act(x))
+
+    port = Port().eval()
+    values = list(network().state_dict().values())
+    port.load_state_dict(dict(zip(port.state_dict(), values, strict=True)))
+    numbered = {f"{i}": f"h.{i}" for i in range(3)} | {f"{i}.*": f"h.{i}.*" for i in range(3)}
+
+    by_map = compared(port, rename=numbered | {"3": "act", "4": "head"})
+    by_order = compared(port)
+
+    for comparison, how in ((by_map, "rename"), (by_order, "order")):
+        assert comparison.first_divergence is None
+        assert comparison["1.fc"].other_layer == "h.1.fc"
+        assert comparison["1.fc"].matched_by == how
+        assert comparison["4"].other_layer == "head"
+        assert not any(row.verdict.startswith("only") for row in comparison)
+    with pytest.raises(ValueError, match=r"needs one on the left"):
+        compared(port, rename={"a": "*"})
+
+
+def test_of_two_batches_the_items_that_both_have_are_compared():
+    comparison = compared(network(), X[:2])
+
+    assert comparison.first_divergence is None
+    assert "the first 2 items were compared" in " ".join(comparison.table().notes)
+
+
+def test_another_shape_is_a_divergence():
+    other = network()
+    other[4] = nn.Linear(6, 4)
+    comparison = compared(other)
+
+    assert comparison.first_divergence.layer == "4"
+    assert comparison["4"].verdict == "other shape"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_nan_in_both_is_equal_and_in_one_is_infinitely_far(value):
+    class Spoilt(nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.value = value
+
+        def forward(self, x):
+            return torch.cat([x, torch.full((5, 1), self.value)], 1)
+
+    def run(filling):
+        return nnmagic.trace(Spoilt(filling), X)
+
+    assert run(value).compare(run(value))[""].verdict == "equal"
+    assert run(value).compare(run(1.0))[""].output_error == math.inf
+    assert run(value).compare(run(1.0)).first_divergence.layer == ""
+
+
+def test_values_are_compared_at_the_same_places_in_every_memory_format():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU()).eval()
+    x = torch.rand(2, 3, 32, 32)
+    trace = nnmagic.trace(net, x)
+    other = nnmagic.trace(copy.deepcopy(net).to(memory_format=torch.channels_last), x)
+
+    comparison = trace.compare(other)
+
+    assert comparison.first_divergence is None
+    assert comparison["0"].output_error < 1e-5
+    assert "only the kept values" in " ".join(comparison.table().notes)
+
+
+def test_gradients_are_compared_too():
+    def run(net):
+        with nnmagic.tracing(grad=True) as trace:
+            net(X).sum().backward()
+        return trace
+
+    other = network()
+    with torch.no_grad():
+        other[4].weight *= 2
+    row = run(network()).compare(run(other))["3"]
+
+    assert row.output_error == 0
+    assert row.gradient_error == pytest.approx(0.5)
