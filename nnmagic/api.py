@@ -1,6 +1,7 @@
 """The Python interface beside the magics: run and record, or describe without a run."""
 
 from collections.abc import Iterator
+from os import PathLike
 from typing import Any
 
 from torch import nn
@@ -13,6 +14,7 @@ from nnmagic.network.naming import Naming
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.comparison.alignment import Renaming
 from nnmagic.records.comparison.comparison import Comparison
+from nnmagic.records.loading.file import load_trace
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
 from nnmagic.structure.describe import describe
@@ -82,18 +84,24 @@ def trace(module: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
     return Trace(log=recorder.log, output=output, root=recorder.roots)
 
 
-def compare(a: Trace, b: Trace, rename: Renaming | None = None) -> Comparison:
+def compare(
+    a: Trace | str | PathLike[str],
+    b: Trace | str | PathLike[str],
+    rename: Renaming | None = None,
+) -> Comparison:
     """Return two runs side by side: how far they differ call by call, and where they part.
 
     Args:
-        a: this run.
-        b: the other run.
+        a: this run, or the path of the file that it was saved to.
+        b: the other run, likewise.
         rename: what the other side calls this side's layers, as for `Trace.compare`.
 
     Raises:
-        ValueError: if a pattern on the right has more `*` than the one on the left.
+        OSError: if a file cannot be read.
+        ValueError: if one is no file of a trace, or if a pattern on the right has more `*` than
+            the one on the left.
     """
-    return a.compare(b, rename)
+    return (a if isinstance(a, Trace) else load_trace(a)).compare(b, rename)
 
 
 @block

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
+from os import PathLike
 from typing import Any
 
 from nnmagic.display import units
@@ -19,6 +21,9 @@ from nnmagic.records.history import History
 from nnmagic.records.record import Record, data_frame, joint_norm
 from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
 from nnmagic.records.trace_table import TraceTable
+
+READER = "nnmagic.records.loading.file"
+"""What reads the file of a trace; by its name, for it makes traces."""
 
 FRAME_COLUMNS = (
     *(
@@ -219,20 +224,26 @@ class Trace(Record):
     def _record(self, tensor: int | None) -> TensorRecord | None:
         return None if tensor is None else self.log.tensors.record(tensor)
 
-    def compare(self, other: "Trace", rename: Renaming | None = None) -> Comparison:
+    def compare(
+        self, other: "Trace | str | PathLike[str]", rename: Renaming | None = None
+    ) -> Comparison:
         """Return this run and another one side by side: how far they differ, and where they part.
 
         They are compared by the values that were kept of them.
 
         Args:
-            other: the other run.
+            other: the other run, or the path of the file that it was saved to.
             rename: what the other side calls this side's layers, where it has other names:
                 patterns in which `*` stands for any text, such as `{"blocks.*": "h.*"}`.
 
         Raises:
-            ValueError: if a pattern on the right has more `*` than the one on the left.
+            OSError: if the file cannot be read.
+            ValueError: if it is no file of a trace, or if a pattern on the right has more `*` than
+                the one on the left.
         """
-        return compare(self.log, other.log, rename)
+        load: Any = import_module(READER).load_trace
+        run: Trace = other if isinstance(other, Trace) else load(other)
+        return compare(self.log, run.log, rename)
 
     def of_default_network(self) -> "Trace":
         """Return the same trace, its output to be read as class scores."""

@@ -6,6 +6,8 @@ from math import prod
 from typing import Any
 
 from nnmagic.records.call_log import STOPPED, TraceLog
+from nnmagic.records.comparison.comparison import Comparison
+from nnmagic.records.loading.unpacking import LARGEST
 from nnmagic.records.params import Params
 from nnmagic.records.summary import Summary
 from nnmagic.records.tensor import Metadata, Samples, TensorRecord
@@ -41,7 +43,7 @@ POINTS_INTO = {
 """The columns of a run that hold numbers of entries of others; of a dict its keys do."""
 
 
-def check(record: Trace | Summary | Params) -> None:
+def check(record: Trace | Summary | Params | Comparison) -> None:
     """Look whether all parts of a record fit each other.
 
     Raises:
@@ -49,11 +51,24 @@ def check(record: Trace | Summary | Params) -> None:
     """
     if isinstance(record, Trace):
         _check_log(record.log)
+    elif isinstance(record, Comparison):
+        _check_comparison(record)
     elif isinstance(record, Summary):
         _check_depths([row.depth for row in record.rows])
     else:
         for row in record.rows:
             _check_tensor(row.tensor)
+
+
+def _check_comparison(record: Comparison) -> None:
+    _check_log(record.mine)
+    _check_log(record.other)
+    _require(len(record.pairs) == len(record.measured), "measured has another length")
+    _require(all(pair[:2] != (None, None) for pair in record.pairs), "a pair is of no call")
+    for side, log in enumerate((record.mine, record.other)):
+        calls = [pair[side] for pair in record.pairs if pair[side] is not None]
+        _require(len({*calls}) == len(calls), "a call is in two pairs")
+        _require({*calls} <= {*range(len(log))}, "a pair points at nothing")
 
 
 def _check_log(log: TraceLog) -> None:
@@ -79,6 +94,8 @@ def _check_log(log: TraceLog) -> None:
     own = chain.from_iterable(each.values() for each in log.parameter_gradients.values())
     gradients = [each for each in chain(log.gradients.values(), own) if each is not None]
     _require(all(0 <= each < tensors for each in gradients), "a gradient lacks")
+    for sizes in chain.from_iterable(each.values() for each in log.parameters.values()):
+        _check_sizes(sizes)
     _check_tensors(log.tensors)
 
 
@@ -127,8 +144,13 @@ def _check_tensor(record: TensorRecord) -> None:
 
 def _check_metadata(metadata: Metadata) -> None:
     sizes = [1 if size is None else size for size in metadata.shape]
-    _require(min(sizes, default=0) >= 0, "a size is below 0")
+    _check_sizes(sizes)
     _require(None in metadata.shape or prod(sizes) == metadata.numel, "a size is off")
+
+
+def _check_sizes(sizes: Sequence[int]) -> None:
+    _require(min(sizes, default=0) >= 0, "a size is below 0")
+    _require(prod(sizes) <= LARGEST, "a size is too large")
 
 
 def _check_samples(samples: Samples, axes: int) -> None:

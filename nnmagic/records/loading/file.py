@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from nnmagic.records.comparison.comparison import Comparison
 from nnmagic.records.loading.checks import check
 from nnmagic.records.loading.unpacking import Unpacker
 from nnmagic.records.params import Params
@@ -15,7 +16,7 @@ from nnmagic.records.saving.file import FORMAT, checksum
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
 
-KINDS = {kind.__name__: kind for kind in (Trace, Summary, Params)}
+KINDS = {kind.__name__: kind for kind in (Trace, Summary, Params, Comparison)}
 
 
 def load(path: str | os.PathLike[str]) -> Record:
@@ -31,13 +32,28 @@ def load(path: str | os.PathLike[str]) -> Record:
         kind, content, arrays = _read(path)
         if kind not in KINDS:
             raise ValueError(f"it holds a {kind or 'record of no kind'}, which this one knows not")
-        record: Trace | Summary | Params = Unpacker(arrays).unpack(KINDS[kind], content)
+        record: Trace | Summary | Params | Comparison = Unpacker(arrays).unpack(
+            KINDS[kind], content
+        )
         check(record)
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 - a hostile file may break any step of it
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{os.fspath(path)} is no record of nnmagic: {reason}") from None
+    return record
+
+
+def load_trace(path: str | os.PathLike[str]) -> Trace:
+    """Return the trace that `trace.save(path)` wrote.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is not as nnmagic wrote it, or another record.
+    """
+    record = load(path)
+    if not isinstance(record, Trace):
+        raise ValueError(f"{os.fspath(path)} holds a {type(record).__name__}, no Trace")
     return record
 
 

@@ -45,7 +45,7 @@ class Packer:
         if isinstance(value, Sample):
             return self._sample(value, path)
         if isinstance(value, TensorLog):
-            return self._tensors(value)
+            return self._tensors(value, path)
         if isinstance(value, dict):
             items = [[key, self.pack(each, f"{path}.{key}")] for key, each in value.items()]
             return {PAIRS: items}
@@ -69,16 +69,17 @@ class Packer:
             self._names[id(sample.data)] = self._named(name, values.reshape(shape))
         return self._names[id(sample.data)]
 
-    def _tensors(self, log: TensorLog) -> dict[str, Any]:
+    def _tensors(self, log: TensorLog, path: str) -> dict[str, Any]:
         """Take the log of all tensors apart; the arrays of each are named by its number."""
+        before = path.removeprefix("log.").removesuffix("s")  # a trace has one log of tensors
         samples = []
         for number, held in enumerate(log.samples):
             each: Any = log.samples_of(number)
             if isinstance(held, bytes):
                 each = log.whole_of(number, held)
-            samples.append(self.pack(each, f"tensor.{number}"))
+            samples.append(self.pack(each, f"{before}.{number}"))
         names = [name for name in saved_fields(TensorLog) if name != "samples"]
-        packed = {name: self.pack(getattr(log, name), f"tensor.{name}") for name in names}
+        packed = {name: self.pack(getattr(log, name), f"{before}.{name}") for name in names}
         self.arrays[packed["statistics"]].shape = -1, WIDTH  # a row a tensor
         return packed | {"samples": samples}
 

@@ -50,6 +50,14 @@ def learned():
     return trace
 
 
+def parted():
+    """Return two runs side by side: of other weights, shapes and dtypes, with calls of one side."""
+    net, other = (nn.Sequential(nn.Linear(4, 300), nn.ReLU(), nn.Linear(300, 3)) for _ in "ab")
+    other.append(nn.Softmax(1)).bfloat16()
+    x = torch.rand(6, 4)
+    return nnmagic.trace(net, x).compare(nnmagic.trace(other, x[:2].bfloat16()))
+
+
 RECORDS = {
     "default": lambda: nnmagic.trace(nnmagic.default_network(), nnmagic.default_input()),
     "odd": lambda: nnmagic.trace(Odd(), torch.randn(2, 4)),
@@ -63,10 +71,15 @@ RECORDS = {
     "failed": failed,
     "learned": learned,
     "empty": lambda: nnmagic.trace(nn.Identity(), torch.zeros(0, 3)),
+    "comparison": parted,
     "summary": lambda: nnmagic.summary(Odd(), torch.rand(2, 4)),
     "params": lambda: nnmagic.params(Odd()),
     "state": lambda: nnmagic.params({"a.b": torch.rand(3), "n": torch.tensor(float("nan"))}),
 }
+
+
+MUTATED = ["default", "odd", "learned", "comparison", "summary", "params"]
+"""Those of which broken files are made: 1,200 in all."""
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +254,7 @@ STRANGE = [
         "log.layer",
         "tensor.0",
         "tensor.statistics",
+        "mine.tensor.0",
     ),
 ]
 
@@ -266,7 +280,7 @@ def broken_content(content, rng):
     return signed(json.dumps(inside), arrays, record=metadata["record"])
 
 
-@pytest.mark.parametrize("name", ["default", "odd", "learned", "summary", "params"])
+@pytest.mark.parametrize("name", MUTATED)
 def test_a_broken_file_is_refused_in_one_line(records, name, tmp_path):
     records[name].save(tmp_path / "record.safetensors")
     content = (tmp_path / "record.safetensors").read_bytes()
@@ -276,7 +290,7 @@ def test_a_broken_file_is_refused_in_one_line(records, name, tmp_path):
         assert refusal(broken_bytes(content, rng), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["default", "odd", "learned", "summary", "params"])
+@pytest.mark.parametrize("name", MUTATED)
 def test_a_hostile_file_is_refused_in_one_line_or_can_be_shown(records, name, tmp_path):
     records[name].save(tmp_path / "record.safetensors")
     content = (tmp_path / "record.safetensors").read_bytes()
@@ -316,3 +330,15 @@ def test_a_file_that_is_not_there_is_told_as_python_tells_it(records, tmp_path):
         nnmagic.load(tmp_path / "nothing.safetensors")
     with pytest.raises(OSError, match=r"no_folder"):
         records["default"].save(tmp_path / "no_folder" / "record.safetensors")
+
+
+def test_a_saved_run_is_compared_by_its_path(records, tmp_path):
+    trace, path = records["odd"], tmp_path / "run.safetensors"
+    trace.save(path)
+
+    expected = trace.compare(trace)
+
+    assert trace.compare(path) == nnmagic.compare(str(path), trace) == expected
+    records["params"].save(path)
+    with pytest.raises(ValueError, match=r"run\.safetensors holds a Params, no Trace"):
+        trace.compare(path)
