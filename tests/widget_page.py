@@ -48,8 +48,12 @@ CELL_SELECTION = """() => {
   return [content.widgets.length, content.activeCellIndex, content.mode];
 }"""
 
-ROWS = """root => {
-  const cellText = cell => cell.querySelector('svg') ? null : cell.textContent;
+ROWS = r"""root => {
+  const cellText = cell => {
+    if (cell.querySelector('svg')) return null;
+    const text = cell.textContent;
+    return cell.classList.contains('nm-k-pair') ? text.replace(/\s/g, '') : text;
+  };
   const heads = [...root.querySelectorAll('[data-nm^="sort-"]')];
   const active = root.querySelector('[role=treegrid]').getAttribute('aria-activedescendant');
   const keys = heads.map(head => head.dataset.nm.slice(5)).slice(1);
@@ -232,13 +236,13 @@ def fold_sort_and_hide(widget):
     found = {"all": rows(widget)}
     row_of(widget, "linear_relu_stack").locator(".nm-fold").click()
     found["one folded"] = names(rows(widget))
-    control(widget, "fold").click()
+    control(widget, "depth").fill("0")
     found["folded"] = names(rows(widget))
-    control(widget, "unfold").click()
+    control(widget, "depth").fill("2")
     found["unfolded"] = rows(widget)
     control(widget, "depth").fill("1")
     found["depth 1"] = names(rows(widget))
-    control(widget, "unfold").click()
+    control(widget, "depth").fill("2")
     for order in ("zeros down", "zeros up", "zeros off"):
         control(widget, "sort-zeros").click()
         found[order] = rows(widget)

@@ -7,7 +7,7 @@ from pathlib import Path
 STATIC = Path(__file__).parent / "static"
 MODULES = (
     *("format", "rows", "dom", "session", "colors", "histogram", "written", "pictures"),
-    *("lanes", "columns", "known", "grid", "copying", "popup", "splitter", "panel", "input"),
+    *("lanes", "columns", "known", "row", "grid", "copying", "popup", "splitter", "panel", "input"),
     "widget",
 )
 

@@ -20,6 +20,14 @@ export function cellTexts(column, row) {
   return [column.texts?.[row] ?? write(column.values[row])];
 }
 
+/** @returns {string} the same as one text, the numbers of a pair as wide as its `parts`, so that they stand one below the other */
+export function cellText(column, row) {
+  const [first, second] = cellTexts(column, row);
+  if (second === undefined) return first;
+  const [left, , right] = column.parts ?? [0, 3, 0];
+  return `${first.padStart(left)} ${first && second ? column.joiner : " "} ${second.padEnd(right)}`;
+}
+
 /** How many characters wide each part of a column of numbers is; live numbers, and very many, get room for any. */
 function partsOf(column, live) {
   const { kind, values } = column;

@@ -15,9 +15,8 @@ function barsText(column, row) {
   return glyphs.join("");
 }
 
-function cellText(column, row) {
-  if (column.kind === "histogram") return barsText(column, row);
-  return cellTexts(column, row).filter(Boolean).join(` ${column.joiner} `);
+function textOf(column, row) {
+  return column.kind === "histogram" ? barsText(column, row) : cellTexts(column, row).filter(Boolean).join(` ${column.joiner} `);
 }
 
 /** The cells of a row in one line of texts; what stands in place of them is one text. */
@@ -33,7 +32,7 @@ function textsOf({ table, columns }, row, write) {
 export function asText(view) {
   const { table, rows, columns, isFlat } = view;
   const name = (row) => (isFlat ? fullName(table, row) : "  ".repeat(table.level[row]) + table.labels[table.label[row]]);
-  const lines = [[table.title, ...columns.map(({ title }) => title)], ...Array.from(rows, (row) => [name(row), ...textsOf(view, row, cellText)])];
+  const lines = [[table.title, ...columns.map(({ title }) => title)], ...Array.from(rows, (row) => [name(row), ...textsOf(view, row, textOf)])];
   const isWhole = (line) => line.length === columns.length + 1;
   const widths = [table.title, ...columns].map((_, i) => max(...lines.filter((line) => !i || isWhole(line)).map((line) => [...line[i]].length)));
   return lines.map((line) => line.map((text, i) => {
@@ -48,7 +47,7 @@ export function asMarkdown(view) {
   const line = (texts) => `| ${Array.from({ length: columns.length + 1 }, (_, i) => (texts[i] ?? "").replace(/[\\|`*_<>[\]]/g, "\\$&")).join(" | ")} |`;
   const rule = `| --- |${columns.map((column) => (isRight(column) ? " ---: |" : " --- |")).join("")}`;
   return [line([table.title, ...columns.map(({ title }) => title)]), rule,
-    ...Array.from(rows, (row) => line([fullName(table, row), ...textsOf(view, row, cellText)]))].join("\n");
+    ...Array.from(rows, (row) => line([fullName(table, row), ...textsOf(view, row, textOf)]))].join("\n");
 }
 
 /** @returns {string} values between tabs for a spreadsheet, with full names and numbers, a pair as two */
@@ -57,7 +56,7 @@ export function asTsv(view) {
   const titles = columns.flatMap(({ kind, title, joiner }) => (kind === "pair" ? [0, 1].map((side) => title.split(` ${joiner} `)[side] ?? `${title} ${joiner}`) : title));
   const write = (column, row) => {
     if (column.kind === "pair") return [numberText(column.first[row]), numberText(column.second[row])];
-    return column.kind === "histogram" || column.strings || column.texts?.[row] ? cellText(column, row) : numberText(column.values[row]);
+    return column.kind === "histogram" || column.strings || column.texts?.[row] ? textOf(column, row) : numberText(column.values[row]);
   };
   const line = (texts) => texts.map((text) => text.replace(/\s/g, " ")).join("\t");
   return [line([table.title, ...titles]), ...Array.from(rows, (row) => line([fullName(table, row), ...textsOf(view, row, write)]))].join("\n");

@@ -1,20 +1,17 @@
 // The table as an ARIA treegrid that keeps only the rows in view in the document.
 import { ceil, clamped, floor, max, min } from "./format.js";
-import { DIMMED, FAILED, GROUP, STRONG, countsAsRow, foldedBelow, fullName, hasChildren, isFlagged, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
-import { PADDING, TREE_PADDING, cellTexts, fitted, measured } from "./columns.js";
-import { answerKey, element, inline, part, pressable } from "./dom.js";
-import { barsPath } from "./histogram.js";
+import { FAILED, GROUP, STRONG, countsAsRow, foldedBelow, fullName, hasChildren, keyOf, labelOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
+import { PADDING, TREE_PADDING, fitted, measured } from "./columns.js";
+import { INDENT, ROW_HEIGHT, fillRow, makeHeading, makeRow, setOrRemove } from "./row.js";
+import { answerKey, element, part } from "./dom.js";
 import { createLanes } from "./lanes.js";
 
-const ROW_HEIGHT = 24;
 const MOST_GRID_HEIGHT = 640;
 const OVERSCAN = 6;
-const INDENT = 14;
 const WIDEST_NAMES = 60;
 
+/** A column that says nothing takes no room. */
 const isEmpty = ({ index, strings, edges }) => (strings ? !index.some((each) => strings[each]) : edges?.length === 0);
-const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-const setOrRemove = (node, name, value) => (value === null ? node.removeAttribute(name) : node.setAttribute(name, value));
 
 /**
  * @param {{uid: string, live: () => boolean, choose: (key: string) => void, changed: () => void}} options
@@ -50,8 +47,8 @@ export function createGrid({ uid, live, choose, changed }) {
   const noRoom = part("status", "nm-quiet nm-no-room");
   const ruler = element("span", { class: "nm-ruler", "aria-hidden": "true" });
   inner.append(ruler);
-  /** A column that says nothing takes no room. */
   const offered = () => table.columns.filter((column) => !isEmpty(column));
+  const isShown = (key) => columns.some((column) => column.key === key);
   const shownColumns = () => offered().filter((column) => !hidden.has(column.key));
   /** Whether rows that only group others are left out. */
   const isUngrouped = () => Boolean(table.flat) && !isGrouped;
@@ -62,7 +59,7 @@ export function createGrid({ uid, live, choose, changed }) {
     const flat = isFlat();
     let width = table.title.length + 2;
     for (const row of rows) {
-      const own = flat ? fullName(table, row).length : labelOf(row).length + (table.level[row] * INDENT) / 7;
+      const own = flat ? fullName(table, row).length : labelOf(table, row).length + (table.level[row] * INDENT) / 7;
       width = max(width, own + (table.state[row] & (STRONG | FAILED) ? 2 : 0));
     }
     return min(ceil(width), WIDEST_NAMES);
@@ -76,12 +73,11 @@ export function createGrid({ uid, live, choose, changed }) {
     sizesOf = table;
     const { tree, shown } = fitted(sizes, { tree: names, room: el.clientWidth, character: ruler.offsetWidth / 100, wanted });
     const isOther = shown.map(({ column }) => column.key).join() !== columns.map(({ key }) => key).join();
-    columns = shown.map(({ column }) => column);
-    left = sizes.map(({ column }) => column).filter((column) => !columns.includes(column));
+    columns = shown.map(({ column, parts }) => ({ ...column, parts }));
+    left = sizes.map(({ column }) => column).filter(({ key }) => !isShown(key));
     noRoom.textContent = left.length ? `no room for: ${left.map(({ title }) => title).join(", ")}` : "";
     const widths = [`calc(${tree}ch + ${TREE_PADDING}px)`];
-    for (const [i, { parts, width }] of shown.entries()) {
-      inner.style.setProperty(`--nm-parts-${i}`, parts.map((own) => `${own}ch`).join(" "));
+    for (const [i, { width }] of shown.entries()) {
       const fixed = `calc(${width}ch + ${PADDING}px)`;
       widths.push(i === shown.length - 1 && columns[i].strings ? `minmax(${fixed}, 1fr)` : fixed);
     }
@@ -94,21 +90,11 @@ export function createGrid({ uid, live, choose, changed }) {
 
   function makeHeader() {
     const focused = el.getRootNode().activeElement?.dataset?.nm;
-    header.replaceChildren(heading({ key: null, title: table.title, kind: "tree" }), ...columns.map(heading));
+    header.replaceChildren(...[{ key: null, title: table.title, kind: "tree" }, ...columns].map((column) => makeHeading(column, sort, toggleSort)));
     if (focused?.startsWith("sort-")) header.querySelector(`[data-nm="${CSS.escape(focused)}"]`)?.focus();
     el.setAttribute("aria-colcount", columns.length + 1);
     body.replaceChildren();
     slots = [];
-  }
-
-  function heading({ key, title, meaning, kind }) {
-    if (kind === "lanes") {
-      return element("div", { role: "columnheader", class: "nm-cell nm-k-lanes", title: `${meaning}; i goes to where the input comes from, o to where the output goes, I and O to the farthest such row` }, title);
-    }
-    const [arrow, direction] = sort.key !== key ? ["", null] : sort.descending ? [" ▼", "descending"] : [" ▲", "ascending"];
-    const button = pressable(title, `sort-${key}`, () => toggleSort(key, kind), { title: meaning || null });
-    button.append(element("span", { "aria-hidden": "true", class: "nm-arrow" }, arrow));
-    return element("div", { role: "columnheader", class: `nm-cell nm-k-${kind}`, "aria-sort": direction }, button);
   }
 
   /** First click: the large numbers or the first names first; second: the other way; third: back. */
@@ -142,82 +128,17 @@ export function createGrid({ uid, live, choose, changed }) {
     changed();
   }
 
-  function makeCell(column, i) {
-    const cell = part("gridcell", `nm-cell nm-k-${column.kind}`);
-    if (column.kind === "histogram") {
-      const path = element("path");
-      cell.append(element("svg", { viewBox: "0 0 62 16", "aria-hidden": "true" }, path));
-      return { cell, path };
-    }
-    if (column.kind === "lanes") return lanes.makeCell();
-    if (column.kind !== "pair") return { cell, parts: [cell] };
-    const parts = [inline(), inline("nm-joiner"), inline()];
-    const pair = inline("nm-pair-parts", ...parts);
-    pair.style.gridTemplateColumns = `var(--nm-parts-${i})`;
-    cell.append(pair);
-    return { cell, parts };
-  }
-
-  function makeSlot() {
-    const fold = element("span", { class: "nm-fold", "aria-hidden": "true" });
-    const [mark, label] = [inline(), inline("nm-label")];
-    const name = part("rowheader", "nm-cell nm-k-tree", fold, mark, label);
-    const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": max(1, columns.filter(({ kind }) => kind !== "lanes").length) });
-    const cells = columns.map(makeCell);
-    const node = part("row", "", name, message, ...cells.map((each) => each.cell));
-    body.append(node);
-    return { node, fold, mark, label, name, message, cells, place: -1, row: -1 };
-  }
-
-  const labelOf = (row) => table.labels[table.label[row]];
-
   function fill(slot, place) {
     const row = rows[place];
-    const state = table.state[row];
-    const { node } = slot;
     const flat = isFlat();
-    const isParent = !flat && hasChildren(table, row);
-    const isOpen = Boolean(matches) || !folded[row];
-    const full = fullName(table, row);
-    const level = flat ? 0 : table.level[row];
     Object.assign(slot, { place, row });
-    node.hidden = false;
-    node.id = `${uid}-${row}`;
-    node.style.transform = `translateY(${place * ROW_HEIGHT}px)`;
-    const looks = { odd: place % 2, strong: state & STRONG, failed: state & FAILED, flagged: isFlagged(table, row), dimmed: state & DIMMED || (matches && !matches[row]) };
-    node.className = ["nm-row", ...Object.keys(looks).filter((look) => looks[look]).map((look) => `nm-${look}`)].join(" ");
-    node.setAttribute("aria-rowindex", place + 2);
-    node.setAttribute("aria-level", level + 1);
-    node.setAttribute("aria-selected", row === selected);
-    setOrRemove(node, "aria-expanded", isParent ? isOpen : null);
-    slot.name.style.paddingLeft = `${6 + level * INDENT}px`;
-    slot.fold.hidden = flat;
-    write(slot.fold, isParent ? (isOpen ? "▾" : "▸") : "");
-    write(slot.mark, state & FAILED ? "✕ " : state & STRONG ? "▲ " : "");
-    write(slot.label, flat ? full : labelOf(row));
-    slot.name.title = full;
-    const message = table.message?.[row];
-    slot.message.hidden = message === undefined;
-    slot.message.textContent = slot.message.title = message ?? "";
-    for (const [i, column] of columns.entries()) {
-      const { cell, parts, path, paths } = slot.cells[i];
-      if (paths) {
-        lanes.fill(slot.cells[i], place);
-        continue;
-      }
-      cell.hidden = !slot.message.hidden;
-      if (cell.hidden) continue;
-      if (path) {
-        path.setAttribute("d", barsPath(column.values, row * 10, 10, column.zero[row]));
-        continue;
-      }
-      const [first, second] = cellTexts(column, row);
-      write(parts[0], column.kind === "flags" && first && isFlagged(table, row) ? `⚠ ${first}` : first);
-      if (column.kind === "pair") {
-        write(parts[1], first && second ? column.joiner : "");
-        write(parts[2], second);
-      } else if (column.strings) cell.title = first;
-    }
+    slot.node.id = `${uid}-${row}`;
+    fillRow(slot, {
+      table, row, place, columns, lanes, isFlat: flat,
+      isOpen: flat || !hasChildren(table, row) ? null : Boolean(matches) || !folded[row],
+      isDimmed: matches && !matches[row],
+      isSelected: row === selected,
+    });
   }
 
   function draw(force = false) {
@@ -227,7 +148,10 @@ export function createGrid({ uid, live, choose, changed }) {
     const first = max(0, floor(el.scrollTop / ROW_HEIGHT) - OVERSCAN);
     const last = min(rows.length, ceil((el.scrollTop + height) / ROW_HEIGHT) + OVERSCAN);
     const isShort = slots.length < last - first;
-    while (slots.length < last - first) slots.push(makeSlot());
+    while (slots.length < last - first) {
+      slots.push(makeRow(columns, lanes));
+      body.append(slots.at(-1).node);
+    }
     for (let place = first; place < last; place++) {
       const slot = slots[place % slots.length];
       if (force || isShort || slot.place !== place) fill(slot, place);
@@ -252,7 +176,7 @@ export function createGrid({ uid, live, choose, changed }) {
     lanes.light(place);
     for (const slot of slots) {
       if (slot.place < 0) continue;
-      for (const cell of slot.cells) if (cell.paths) lanes.fill(cell, slot.place);
+      for (const cell of slot.cells) if (cell.paths) lanes.fill(cell.paths, slot.place);
       slot.node.classList.toggle("nm-linked", lanes.isEnd(slot.place));
     }
   }
@@ -267,9 +191,9 @@ export function createGrid({ uid, live, choose, changed }) {
     light(active);
   }
 
-  /** Go to a row that the active one's input comes from, or that gets its output. */
-  function follow(isInput, isFarthest) {
-    const end = lanes.ends(active, isInput).at(isFarthest ? -1 : 0);
+  /** Go to the nearest row that the active one's input comes from, or that gets its output. */
+  function follow(isInput) {
+    const [end] = lanes.ends(active, isInput);
     if (end !== undefined) moveTo(end);
   }
 
@@ -314,10 +238,8 @@ export function createGrid({ uid, live, choose, changed }) {
       },
       Enter: choice,
       " ": choice,
-      i: () => follow(true, false),
-      I: () => follow(true, true),
-      o: () => follow(false, false),
-      O: () => follow(false, true),
+      i: () => follow(true),
+      o: () => follow(false),
     });
   }
 
@@ -375,7 +297,7 @@ export function createGrid({ uid, live, choose, changed }) {
     fit() {
       if (table) draw(layOut());
     },
-    isShown: (key) => columns.some((column) => column.key === key),
+    isShown,
     /** Whether a column would show if there were room for it. */
     hasNoRoom: (key) => left.some((column) => column.key === key),
     /** Show or hide a column; one that is asked for stays also where room is short. */

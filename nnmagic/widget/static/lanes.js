@@ -1,5 +1,5 @@
 // How tensors travel between the rows, drawn as a version-control log draws branches.
-import { element, part } from "./dom.js";
+import { element } from "./dom.js";
 import { abs, ceil, max, min } from "./format.js";
 
 /** Lanes from here on are not drawn: the bits of a number are used up. */
@@ -107,14 +107,15 @@ export function createLanes() {
       const ends = runsAt(shown, place).filter(({ from, to }) => (isInput ? from : to) !== place).map(({ from, to }) => (isInput ? from : to));
       return [...new Set(ends)].sort((a, b) => abs(a - place) - abs(b - place));
     },
-    makeCell() {
+    /** @returns {SVGElement[]} what `fill` draws a row's lanes with */
+    drawIn(cell) {
       const paths = ["nm-lane", "nm-lane nm-lit", "nm-dot"].map((look) => element("path", { class: look }));
       const svg = element("svg", { "aria-hidden": "true", width: 2 + lanes * pitchOf(lanes), height: LANE_HEIGHT });
       svg.append(...paths);
-      return { cell: part("gridcell", "nm-cell nm-k-lanes", svg), paths };
+      cell.append(svg);
+      return paths;
     },
-    fill({ cell, paths }, place) {
-      const [lines, bright, dot] = paths;
+    fill([lines, bright, dot], place) {
       const mark = shown ? shown.marks[place] : -1;
       const above = shown && place ? shown.below[place - 1] : 0;
       lines.setAttribute("d", shown ? linesPath(mark, { above, below: shown.below[place], taken: shown.taken[place] }, x) : "");
@@ -126,8 +127,6 @@ export function createLanes() {
       dot.setAttribute("d", mark < 0 ? "" : `M${x(mark) - 3} ${LANE_MIDDLE}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0`);
       dot.classList.toggle("nm-made", mark >= 0 && shown.used.has(place));
       dot.classList.toggle("nm-lit", mark >= 0 && (place === at || this.isEnd(place)));
-      const count = (isInput) => this.ends(place, isInput).length;
-      cell.title = mark < 0 ? "" : `input from ${count(true)}, output to ${count(false)} of the rows; i and o go there`;
     },
   };
 }

@@ -94,7 +94,8 @@ export const isFlagged = (table, row) => Boolean(table.state[row] & FLAGGED);
 /** Whether a row is one of those that the table is of, and does not only stand for others. */
 export const countsAsRow = (table, row) => !(table.state[row] & (MANY_CALLS | CONTEXT | GROUP));
 export const hasChildren = (table, row) => table.ends[row] > row + 1;
-export const fullName = (table, row) => table.names[table.name[row]] || table.labels[table.label[row]];
+export const fullName = (table, row) => table.names[table.name[row]] || labelOf(table, row);
+export const labelOf = (table, row) => table.labels[table.label[row]];
 export const keyOf = (table, row) => table.keys?.[row] ?? table.names[table.name[row]];
 
 /** @param {object} table @param {string|null} key @returns {number} the row of a key, -1: none */

@@ -1,18 +1,18 @@
 // The line between the table and the panel, which the pointer and the keyboard move.
 import { clamped, round } from "./format.js";
 import { answerKey, element } from "./dom.js";
-import { onRemembered, remember, remembered } from "./session.js";
+import { remember, remembered } from "./session.js";
 
 const USUAL_SHARE = 52;
 const [LEAST_SHARE, MOST_SHARE] = [25, 80];
 const SHARE_STEP = 2;
 
 /**
- * @param {{main: HTMLElement, controls: string, signal: AbortSignal}} options
- *   main: what has the table and the panel side by side; controls: the id of the table
+ * @param {HTMLElement} main what has the table and the panel side by side
+ * @param {string} controls the id of the table
  * @returns {HTMLElement} a separator whose value is the table's share of the width, in percent
  */
-export function createSplitter({ main, controls, signal }) {
+export function createSplitter(main, controls) {
   const el = element("div", { role: "separator", class: "nm-splitter", tabindex: 0, "data-nm": "splitter", "aria-label": "width of the table",
     "aria-orientation": "vertical", "aria-controls": controls, "aria-valuemin": LEAST_SHARE, "aria-valuemax": MOST_SHARE, title: "drag, or press the arrow keys; double-click: as at first" });
   let share = USUAL_SHARE;
@@ -23,7 +23,11 @@ export function createSplitter({ main, controls, signal }) {
     el.setAttribute("aria-valuetext", `table ${round(share)} %`);
     main.style.setProperty("--nm-share", `${share}%`);
   }
-  const move = (wanted) => remember("table-share", String(clamped(wanted, LEAST_SHARE, MOST_SHARE)));
+
+  function move(wanted) {
+    show(wanted);
+    remember("table-share", String(share));
+  }
 
   el.addEventListener("keydown", (event) => answerKey(event, {
     ArrowLeft: () => move(share - SHARE_STEP),
@@ -44,7 +48,6 @@ export function createSplitter({ main, controls, signal }) {
     const { left, width } = main.getBoundingClientRect();
     move((100 * (event.clientX - left)) / width);
   });
-  onRemembered("table-share", show, signal);
   show(remembered("table-share"));
   return el;
 }

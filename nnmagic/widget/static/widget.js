@@ -5,7 +5,7 @@ import { answerKey, block, element, inline, part, pressable, slider } from "./do
 import { asMarkdown, asText, asTsv, copyText } from "./copying.js";
 import { createPopup } from "./popup.js";
 import { createSplitter } from "./splitter.js";
-import { onRemembered, remember, remembered } from "./session.js";
+import { remember, remembered } from "./session.js";
 import { createGrid } from "./grid.js";
 import { knownList } from "./known.js";
 import { createPanel } from "./panel.js";
@@ -22,7 +22,6 @@ function render({ model, el }) {
   let table = null;
   let isPaused = model.get("paused");
   let isAsked = false;
-  let late = null;
   let frame = 0;
   let stepTimer = 0;
 
@@ -38,6 +37,7 @@ function render({ model, el }) {
 
   const choose = (key) => {
     remember("opened", "yes");
+    hint.hidden = true;
     set("selected", key);
   };
   const grid = createGrid({ uid, live: () => model.get("live"), choose, changed: showCount });
@@ -55,9 +55,6 @@ function render({ model, el }) {
   const firstNan = pressable("first NaN", "first-nan", () => goTo(table.first_nonfinite), { title: "the first call that made NaN or Inf" });
   const failed = pressable("failed", "failed", () => goTo(table.failed), { title: "the call that failed" });
   const depth = slider({ label: "depth", max: 1, value: 0, id: "depth", text: String, change: grid.foldTo });
-  const foldAll = pressable("fold all", "fold", () => foldTo(0));
-  const unfoldAll = pressable("unfold all", "unfold", () => foldTo(table.deepest));
-  const folding = inline("nm-group", depth.el, foldAll, unfoldAll);
   const grouped = pressable("grouped", "grouped", () => {
     grid.group(!grid.isGrouped());
     showFacts();
@@ -76,9 +73,9 @@ function render({ model, el }) {
   const pauseNote = part("status", "nm-quiet");
   const said = part("status", "nm-quiet nm-said");
   const toolbar = element("div", { class: "nm-toolbar", role: "group", "aria-label": "toolbar" }, inline("nm-group", search, counted),
-    flagged, firstNan, failed, folding, grouped, columns.el, copying.el, step.el, live);
+    flagged, firstNan, failed, depth.el, grouped, columns.el, copying.el, step.el, live);
   const main = block("nm-main");
-  main.append(grid.el, createSplitter({ main, controls: grid.el.id, signal }), panel.el, block("nm-rest", hint, grid.noRoom, input.el, notes));
+  main.append(grid.el, createSplitter(main, grid.el.id), panel.el, block("nm-rest", hint, grid.noRoom, input.el, notes));
   const root = element("div", { class: "nnmagic", "data-lm-suppress-shortcuts": "true" }, heading, toolbar, pauseNote, said, main);
   // The static tree of the same record is hidden while this view lives, also where it comes later.
   const hiding = element("style");
@@ -112,7 +109,7 @@ function render({ model, el }) {
     flagged.textContent = `flagged ${withCommas(flags)}`;
     firstNan.hidden = !(table.first_nonfinite >= 0);
     failed.hidden = !(table.failed >= 0);
-    folding.hidden = table.deepest === 0 || (table.flat && !grid.isGrouped());
+    depth.el.hidden = table.deepest === 0 || (table.flat && !grid.isGrouped());
     grouped.hidden = !table.flat || table.deepest === 0;
     grouped.setAttribute("aria-pressed", grid.isGrouped());
     grid.el.hidden = table.count === 0;
@@ -127,16 +124,11 @@ function render({ model, el }) {
     const matched = grid.count(true);
     counted.textContent = matched < total ? `${withCommas(matched)} of ${plural(total, table.noun)}` : plural(total, table.noun);
     flagged.setAttribute("aria-pressed", grid.filter.flaggedOnly);
-    for (const node of [depth.input, foldAll, unfoldAll]) node.disabled = grid.isFlat() || Boolean(isFiltered);
+    depth.input.disabled = grid.isFlat() || Boolean(isFiltered);
     if (search.value !== grid.filter.search) {
       search.value = grid.filter.search;
       set("search", search.value);
     }
-  }
-
-  function foldTo(value) {
-    depth.set(value);
-    grid.foldTo(value);
   }
 
   function stepText(value) {
@@ -179,11 +171,9 @@ function render({ model, el }) {
   function setPaused(value) {
     isPaused = value;
     showLive();
-    if (isPaused || !late) return;
-    const { content, values } = late;
-    late = null;
-    if (content) showTable();
-    if (values) takeValues(...values);
+    if (isPaused) return;
+    showTable();
+    askLatest();
   }
 
   function showLive() {
@@ -193,6 +183,11 @@ function render({ model, el }) {
     pause.textContent = isPaused ? "resume" : "pause";
     pauseNote.textContent = isLive && isPaused ? "paused: drawing stopped; recording stops when the running cell ends" : "";
   }
+
+  /** Whether what comes is drawn: while paused only a step or a run that the user asked for. */
+  const isDrawn = () => !isPaused || !model.get("live") || isAsked;
+  /** The rows may be older than their numbers. */
+  const askLatest = () => { if (model.get("live")) send({ ask: "latest" }); };
 
   function takeValues(message, buffers) {
     table = withValues(table, message, buffers);
@@ -214,18 +209,11 @@ function render({ model, el }) {
       isAsked = false;
       panel.settle("");
       input.error(message.lines);
-    } else if (message.tell === "values") {
-      if (isPaused && model.get("live") && !isAsked) late = { content: late?.content, values: [message, buffers] };
-      else takeValues(message, buffers);
-    }
+    } else if (message.tell === "values" && isDrawn()) takeValues(message, buffers);
   }
 
   function onContent() {
-    // A step or a run that the user asked for is drawn also while paused.
-    if (isPaused && model.get("live") && !isAsked) {
-      late = { content: true, values: null };
-      return;
-    }
+    if (!isDrawn()) return;
     isAsked = false;
     input.forget();
     showTable();
@@ -300,7 +288,6 @@ function render({ model, el }) {
   for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
 
   hint.hidden = remembered("opened") !== null;
-  onRemembered("opened", () => { hint.hidden = true; }, signal);
   // In an HBox the views share its width, and none is wider than its part.
   el.style.minWidth = "0";
   el.style.flexGrow = "1";
@@ -313,8 +300,7 @@ function render({ model, el }) {
     grid.reveal(rowOf(table, chosen));
     send({ ask: "panel" });
   }
-  // The rows may be older than their numbers.
-  if (model.get("live")) send({ ask: "latest" });
+  askLatest();
   for (const part of [root, grid.el, panel.el]) sizes.observe(part);
 
   return () => {

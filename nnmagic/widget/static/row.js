@@ -1,0 +1,82 @@
+// One row of the table, and the heading of a column: made once, filled with what shows there.
+import { max } from "./format.js";
+import { DIMMED, FAILED, STRONG, fullName, isFlagged, labelOf } from "./rows.js";
+import { cellText } from "./columns.js";
+import { element, inline, part, pressable } from "./dom.js";
+import { barsPath } from "./histogram.js";
+
+export const ROW_HEIGHT = 24;
+export const INDENT = 14;
+
+const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+/** Set an attribute, or remove it where the value is null. */
+export const setOrRemove = (node, name, value) => (value === null ? node.removeAttribute(name) : node.setAttribute(name, value));
+
+/** @param {{key: string|undefined, descending: boolean}} sort @param {(key: string|null, kind: string) => void} toggleSort */
+export function makeHeading({ key, title, meaning, kind }, sort, toggleSort) {
+  if (kind === "lanes") {
+    return element("div", { role: "columnheader", class: "nm-cell nm-k-lanes", title: `${meaning}; i goes to where the input comes from, o to where the output goes` }, title);
+  }
+  const [arrow, direction] = sort.key !== key ? ["", null] : sort.descending ? [" ▼", "descending"] : [" ▲", "ascending"];
+  const button = pressable(title, `sort-${key}`, () => toggleSort(key, kind), { title: meaning || null });
+  button.append(element("span", { "aria-hidden": "true", class: "nm-arrow" }, arrow));
+  return element("div", { role: "columnheader", class: `nm-cell nm-k-${kind}`, "aria-sort": direction }, button);
+}
+
+/** @returns {object} an empty row with a cell for each column */
+export function makeRow(columns, lanes) {
+  const fold = element("span", { class: "nm-fold", "aria-hidden": "true" });
+  const [mark, label] = [inline(), inline("nm-label")];
+  const name = part("rowheader", "nm-cell nm-k-tree", fold, mark, label);
+  const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": max(1, columns.filter(({ kind }) => kind !== "lanes").length) });
+  const cells = columns.map(({ kind }) => {
+    const cell = part("gridcell", `nm-cell nm-k-${kind}`);
+    if (kind === "lanes") return { cell, paths: lanes.drawIn(cell) };
+    if (kind !== "histogram") return { cell };
+    const path = element("path");
+    cell.append(element("svg", { viewBox: "0 0 62 16", "aria-hidden": "true" }, path));
+    return { cell, path };
+  });
+  const node = part("row", "", name, message, ...cells.map(({ cell }) => cell));
+  return { node, fold, mark, label, name, message, cells, place: -1, row: -1 };
+}
+
+/**
+ * @param {object} slot what `makeRow` returned
+ * @param {{table: object, row: number, place: number, columns: object[], lanes: object, isFlat: boolean, isOpen: boolean|null, isDimmed: boolean, isSelected: boolean}} shown
+ *   place: where the row stands among those that show; isOpen: null: it cannot be unfolded
+ */
+export function fillRow(slot, { table, row, place, columns, lanes, isFlat, isOpen, isDimmed, isSelected }) {
+  const { node } = slot;
+  const state = table.state[row];
+  const full = fullName(table, row);
+  const level = isFlat ? 0 : table.level[row];
+  node.hidden = false;
+  node.style.transform = `translateY(${place * ROW_HEIGHT}px)`;
+  const looks = { odd: place % 2, strong: state & STRONG, failed: state & FAILED, flagged: isFlagged(table, row), dimmed: state & DIMMED || isDimmed };
+  node.className = ["nm-row", ...Object.keys(looks).filter((look) => looks[look]).map((look) => `nm-${look}`)].join(" ");
+  node.setAttribute("aria-rowindex", place + 2);
+  node.setAttribute("aria-level", level + 1);
+  node.setAttribute("aria-selected", isSelected);
+  setOrRemove(node, "aria-expanded", isOpen);
+  slot.name.style.paddingLeft = `${6 + level * INDENT}px`;
+  slot.name.title = full;
+  slot.fold.hidden = isFlat;
+  write(slot.fold, isOpen === null ? "" : isOpen ? "▾" : "▸");
+  write(slot.mark, state & FAILED ? "✕ " : state & STRONG ? "▲ " : "");
+  write(slot.label, isFlat ? full : labelOf(table, row));
+  const message = table.message?.[row];
+  slot.message.hidden = message === undefined;
+  slot.message.textContent = slot.message.title = message ?? "";
+  for (const [i, column] of columns.entries()) {
+    const { cell, path, paths } = slot.cells[i];
+    cell.hidden = !paths && !slot.message.hidden;
+    if (paths) lanes.fill(paths, place);
+    else if (path) path.setAttribute("d", barsPath(column.values, row * 10, 10, column.zero[row]));
+    else {
+      const text = cellText(column, row);
+      write(cell, column.kind === "flags" && text && isFlagged(table, row) ? `⚠ ${text}` : text);
+      if (column.strings) cell.title = text;
+    }
+  }
+}
