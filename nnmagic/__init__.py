@@ -8,6 +8,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from nnmagic.records import exporting
+
 if TYPE_CHECKING:
     from nnmagic.api import compare, summary, trace, tracing
     from nnmagic.records.comparison.comparison import Comparison
@@ -68,6 +70,15 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
+
+
+def _page_of(record: Any) -> str:
+    from nnmagic.widget.page import page_of
+
+    return page_of(record)
+
+
+exporting.page_of = _page_of
 
 
 def load_ipython_extension(shell: Any) -> None:

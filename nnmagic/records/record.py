@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
-from importlib import import_module
 from math import hypot, inf, isfinite, isnan, nan
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -16,6 +15,7 @@ from nnmagic.display.html import table_html
 from nnmagic.display.markdown import table_markdown
 from nnmagic.display.table import Row, State, Table, parents_of, shortened, with_ancestors
 from nnmagic.display.text import brief_text, table_text
+from nnmagic.records import exporting
 
 TEXT_DEPTH = 3
 """How many levels of nesting a terminal shows, and HTML opens, where no depth was asked for."""
@@ -27,9 +27,6 @@ VALUES_SHOWN = 2
 """How many leading rows of values are shown, as in the tutorial's ``param[:2]``."""
 
 ROW_ENTRIES_SHOWN = 6
-
-PAGE = "nnmagic.widget.page"
-"""What makes a page of its own of a record; by its name, for no record knows the widget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,8 +219,7 @@ class Record(ABC):
         Args:
             path: the file to write.
         """
-        page: str = import_module(PAGE).page_of(self)
-        Path(path).write_text(page, encoding="utf-8")
+        Path(path).write_text(exporting.page_of(self), encoding="utf-8")
 
     def to_markdown(self) -> str:
         """Return the heading, a Markdown table and the notes; all text in them is escaped."""

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from copy import deepcopy
+from functools import cache
 from html import escape
 from typing import Any
 
@@ -92,10 +93,11 @@ def page_of(record: Record) -> str:
         "static": table_html(record.drawn(contents.table, text=False), MARK),
         "script": page_script(),
     }
+    packed = cache(contents.packed)
     room = PAGE_BYTES - len(TEMPLATE.format(**parts, packed="").encode())
-    fitting = bisect_left(PICTURE_VALUES, -room, key=lambda most: -len(contents.packed(most)))
+    fitting = bisect_left(PICTURE_VALUES, -room, key=lambda most: -len(packed(most)))
     most = PICTURE_VALUES[min(fitting, len(PICTURE_VALUES) - 1)]
-    return TEMPLATE.format(**parts, packed=contents.packed(most))
+    return TEMPLATE.format(**parts, packed=packed(most))
 
 
 class _Contents:
