@@ -17,9 +17,6 @@ from nnmagic.tensors import devices
 from nnmagic.tensors.attention import Attended, BegunMap, TooLargeError, working_out
 from nnmagic.tensors.writer import TensorWriter
 
-MOST_BYTES = 32 << 20
-"""How many bytes the pictures of all maps of a trace take."""
-
 ATTENTION_FUNCTION = "F.scaled_dot_product_attention"
 """The type of the rows of that function."""
 
@@ -31,7 +28,8 @@ class AttentionMaps:
 
     Args:
         log: gets the maps.
-        tensors: reads those that are worked out on a device, together with all else there.
+        tensors: reads those that are worked out on a device, together with all else there, and
+            has the room for all that is drawn.
     """
 
     def __init__(self, log: TraceLog, tensors: TensorWriter) -> None:
@@ -39,7 +37,6 @@ class AttentionMaps:
         self.tensors = tensors
         self._series: dict[int, int] = {}
         self._waiting: dict[int, int] = {}
-        self._bytes = 0
 
     def note_function(
         self, call: int, series: int, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -80,9 +77,8 @@ class AttentionMaps:
             self._keep(call, begun.finish(copies))
 
     def _keep(self, call: int, attention: AttentionMap) -> None:
-        if self._bytes + _picture_bytes(attention) > MOST_BYTES:
+        if not self.tensors.pictures.take(_picture_bytes(attention)):
             attention = replace(attention, picture=None)
-        self._bytes += _picture_bytes(attention)
         self.log.attention[call] = attention
 
     def drop(self, series: int) -> None:
@@ -92,7 +88,8 @@ class AttentionMaps:
             if call in self._waiting:
                 self.tensors.pending.forget(self._waiting.pop(call))
             attention = self.log.attention.pop(call, None)
-            self._bytes -= 0 if attention is None else _picture_bytes(attention)
+            if attention is not None:
+                self.tensors.pictures.give_back(_picture_bytes(attention))
 
 
 def _picture_bytes(attention: AttentionMap) -> int:

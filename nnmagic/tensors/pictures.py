@@ -5,7 +5,7 @@ from nnmagic.records.tensor_log import TensorLog
 from nnmagic.tensors.devices import PendingReads
 
 BUDGET = 32 << 20
-"""How many bytes all pictures of a trace take at most."""
+"""How many bytes all that is drawn of a trace's last iteration takes at most."""
 
 SCREEN_VALUES = 1 << 20
 """How many values a network's own input or output is drawn by: as large as a screen can use."""
@@ -63,6 +63,20 @@ class Pictures:
         self.room -= size_bytes
         self._bytes[tensor] = size_bytes
         self._of_series.setdefault(series, []).append(tensor)
+
+    def take(self, size_bytes: int) -> bool:
+        """Take room for what is drawn besides tensors; return whether there is enough.
+
+        The last quarter of the room is left to tensors.
+        """
+        if size_bytes + BUDGET // 4 > self.room:
+            return False
+        self.room -= size_bytes
+        return True
+
+    def give_back(self, size_bytes: int) -> None:
+        """Give back room that was taken."""
+        self.room += size_bytes
 
     def waits(self, tensor: int, pending: int) -> None:
         """Note what a tensor's picture waits for on an accelerator."""

@@ -160,3 +160,27 @@ def test_without_ops_no_map_is_worked_out():
     q = torch.randn(1, 2, 3, 4)
 
     assert nnmagic.trace(Attending(), q, q, q).log.attention == {}
+
+
+def test_maps_and_tensors_are_drawn_within_one_budget():
+    attending = Attending()
+
+    class Net(nn.Module):
+        def forward(self, x):
+            for _ in range(12):
+                x = attending(x, x, x)
+            return x
+
+    with nnmagic.tracing(ops=True) as trace, torch.no_grad():
+        for _ in range(2):
+            Net()(torch.rand(1, 64, 128, 16))
+
+    tensors = trace.log.tensors
+    drawn = [tensors.samples_of(i).picture for i in range(len(tensors))]
+    maps = [each.picture for each in trace.log.attention.values()]
+    sizes = [
+        sum(len(each.sample.data) for each in side if each is not None) for side in (drawn, maps)
+    ]
+    assert min(sizes) > 0
+    assert None in maps
+    assert (32 << 20) / 2 < sum(sizes) <= 32 << 20
