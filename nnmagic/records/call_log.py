@@ -1,7 +1,7 @@
 """The calls of a run: one entry each."""
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -301,6 +301,12 @@ class TraceLog:
         while self.parent[call] >= 0:
             call = self.parent[call]
         return call
+
+    def calls_beside(self, call: int) -> range:
+        """Return the calls of the root call that a call is part of."""
+        root = self.root_of(call)
+        place = bisect_right(self.roots, root)
+        return range(root, self.roots[place] if place < len(self.roots) else len(self))
 
     def iteration_of(self, call: int) -> int:
         """Return the iteration that a call is of."""

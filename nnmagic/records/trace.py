@@ -190,9 +190,14 @@ class Trace(Record):
         calls = [call for call in range(len(log)) if log.layer[call] in found]
         return [call for call in calls if call not in log.recomputed] or calls
 
-    def call(self, call: int) -> LayerCall:
-        """Return the call of this number."""
-        return self._call(call, sources_of(self.log, call))
+    def call(self, call: int, sources: Sources | None = None) -> LayerCall:
+        """Return the call of this number.
+
+        Args:
+            call: the number.
+            sources: its sources; None has them found, which takes as long as the run is.
+        """
+        return self._call(call, sources_of(self.log, call) if sources is None else sources)
 
     def _call(self, call: int, sources: Sources) -> LayerCall:
         log = self.log

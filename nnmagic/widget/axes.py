@@ -30,6 +30,9 @@ OF_OUTPUTS = {
 
 MOST_HOPS = 32
 
+NEAR = 500
+"""How many calls before and after one are looked at, so that a long run's panel opens at once."""
+
 
 class Use(NamedTuple):
     """A call that got or returned a tensor, and what the tensor is called there."""
@@ -81,12 +84,9 @@ class Axes:
         return likely_axes(shape, is_integer=dtype.startswith(("int", "uint")))
 
     def _calls(self) -> range:
-        """Return the calls of the root call."""
-        log, root = self.log, self.call
-        while log.parent[root] >= 0:
-            root = log.parent[root]
-        end = next((each for each in log.roots if each > root), len(log))
-        return range(root, end)
+        """Return the calls of the root call that are near, those that tell of the same tensors."""
+        calls, place = self.log.calls_beside(self.call), self.call
+        return calls[max(0, place - NEAR - calls.start) : place + NEAR - calls.start]
 
     def _type(self, call: int) -> str:
         """Return the class of a call's layer, or the name of a function without its home."""

@@ -69,7 +69,7 @@ class PanelMaker(CardMaker):
             loading: what is loaded of a tensor, by side ("input", "output") and place.
             wrong: what is wrong with the call, a sentence each.
         """
-        log, record = trace.log, trace.call(call)
+        log, record = trace.log, trace.call(call, sources=())
         scored = log.main_output(call) if scores or record.type in SCORE_TYPES else None
         axes = Axes(log, call, details.batch_first)
         inputs, outputs = self._cards(
@@ -114,7 +114,7 @@ class PanelMaker(CardMaker):
             classes: the names of the classes.
             loading: what is loaded of a tensor, by side and place.
         """
-        call, photos = record.call, photos_of(log)
+        call, photos = record.call, photos_of(log, record.call)
         sides = {
             "input": (log.inputs[call], input_names(log, call)),
             "output": (log.outputs[call], output_names(log, call)),

@@ -87,21 +87,13 @@ def fitting(kind: str, shape: Sequence[int]) -> str:
     return kind
 
 
-def photos_of(log: TraceLog) -> set[int]:
-    """Return the tensors that may be photographs: what networks get, and what they may make."""
-    given: set[int] = set()
-    returned: set[int] = set()
-    for root in log.roots:
-        given.update(log.inputs[root])
-        returned.update(log.outputs[root])
-    making = {
-        number
-        for number, layer in enumerate(log.layers)
-        if layer.type.rpartition(".")[2] in MAKING_PHOTOS
-    }
-    calls = (call for call, layer in enumerate(log.layer) if layer in making)
-    made = {tensor for call in calls for tensor in log.outputs[call] if tensor in returned}
-    return given | made
+def photos_of(log: TraceLog, call: int) -> set[int]:
+    """Return the tensors of a call's root call that may be photographs: what it got, or made."""
+    calls = log.calls_beside(call)
+    returned = {*log.outputs[calls.start]}
+    ends = (each for each in calls if not returned.isdisjoint(log.outputs[each]))
+    making = (each for each in ends if log.layer_of(each).type.rpartition(".")[2] in MAKING_PHOTOS)
+    return {*log.inputs[calls.start], *(t for each in making for t in log.outputs[each])}
 
 
 def photo_kind(record: TensorRecord, axes: Sequence[str]) -> str:

@@ -80,9 +80,8 @@ class RowPanels:
             else source.details(network, layer.name)
         )
         main = log.main_output(call)
-        roots = (c for c, depth in enumerate(log.depth) if depth == 0)
         is_scores = self.has_scores and main is not None
-        is_scores = is_scores and any(log.main_output(root) == main for root in roots)
+        is_scores = is_scores and log.main_output(log.root_of(call)) == main
         panel = panels.call_panel(
             record,
             call,

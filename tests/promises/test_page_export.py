@@ -202,3 +202,53 @@ def test_a_page_has_lanes_a_splitter_and_rows_to_copy_and_shows_what_failed(expo
     assert "make the layer with in_features=8" in failed["message"]
     assert len(cells) == 3  # its name, its lane and its message, on one line
     assert len(tops) == 1
+
+
+def test_a_page_of_twenty_thousand_calls_is_light_and_does_all_that_a_widget_does(
+    exported, tmp_path
+):
+    layers = (nn.Linear(2, 2) if i % 100 == 7 else nn.Identity() for i in range(19_999))
+    net = nn.Sequential(*layers, nn.Sigmoid())
+    fill_with_nan(net[10_007])
+    with torch.no_grad():
+        trace = nnmagic.trace(net, torch.ones(1, 2))
+    drawn = []
+
+    with exported(trace, viewport={"width": 1300, "height": 900}) as widget:
+
+        def look():
+            frames(widget.page)
+            drawn.append(widget.locator(".nm-body > [role=row]").count())
+            return rows(widget)
+
+        grid, count = control(widget, "grid"), widget.locator(".nm-count")
+        found = {"opened": look()[0]["name"]}
+        grid.evaluate("grid => { grid.scrollTop = grid.scrollHeight; }")
+        found["end"] = look()[-1]["name"]
+        control(widget, "search").fill("linear")
+        found["searched"], found["counted"] = look()[0]["name"], count.inner_text()
+        control(widget, "sort-type").click()
+        found["sorted"] = look()[0]["name"]
+        control(widget, "search").fill("")
+        control(widget, "flagged").click()
+        found["flagged"] = names(look())
+        control(widget, "first-nan").click()
+        expect(widget.locator(".nm-panel-title")).to_contain_text("10007")
+        look()
+
+    assert max(drawn) < 100
+    assert found == {
+        "opened": "Sequential",
+        "end": "19999",
+        "searched": "Sequential",
+        "counted": "200 of 20,001 calls",
+        "sorted": "7",
+        "flagged": ["10007"],
+    }
+    page = (tmp_path / "page.html").stat().st_size
+    assert page < 250_000 + 200 * 20_001
+
+
+def fill_with_nan(layer):
+    with torch.no_grad():
+        layer.weight.fill_(float("nan"))

@@ -201,7 +201,7 @@ def test_the_step_slider_shows_the_numbers_of_a_step(lab, tmp_path):
         control(widget, "step").fill("1")
         expect(widget.locator(".nm-toolbar")).to_contain_text("1 of 5")
         mean = row_of(widget, "net").locator(".nm-k-pair").first
-        expect(mean).to_have_text("±".join(units.numbers(*calls[1])))
+        expect(mean).to_have_text(" ± ".join(units.numbers(*calls[1])))
         return calls, last, rows(widget)[0]["mean"], run_cell(page, "print(t.show(step=1))")
 
     path = notebook_of(tmp_path, LOAD, "torch.manual_seed(0)\nnet = nn.Linear(3, 2)", STEPS)

@@ -28,7 +28,7 @@ def kind_of_input(net, x):
     trace = nnmagic.trace(net, x)
     tensor = trace.log.inputs[0][0]
     axes = Axes(trace.log, 0).of(tensor)
-    return kind_of(trace.call(0).inputs[0], axes, photo=tensor in photos_of(trace.log))
+    return kind_of(trace.call(0).inputs[0], axes, photo=tensor in photos_of(trace.log, 0))
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_maps_within_a_network_are_no_photographs_but_what_it_makes_is():
     log = nnmagic.trace(net, torch.rand(1, 3, 20, 20)).log
 
     x, first, second, made = (log.inputs[0][0], *(log.outputs[call][0] for call in (1, 2, 3)))
-    assert {x, made} == photos_of(log)
-    assert not {first, second} & photos_of(log)
+    assert {x, made} == photos_of(log, 2)
+    assert not {first, second} & photos_of(log, 2)
 
 
 def test_black_and_white_are_the_ends_of_the_format():

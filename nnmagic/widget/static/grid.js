@@ -262,7 +262,12 @@ export function createGrid({ uid, live, choose, changed }) {
     draw,
     reveal,
     filter,
-    arrange,
+    /** Show the rows that match, from the first on. */
+    find(changes) {
+      Object.assign(filter, changes);
+      el.scrollTop = 0;
+      arrange();
+    },
     offered,
     /** Show a table; what is folded, sorted and hidden stays where the rows are the same. */
     show(next) {

@@ -48,10 +48,7 @@ function render({ model, el }) {
   const search = element("input", { type: "search", "aria-label": "search", placeholder: "search names and types ( / )", spellcheck: "false", "data-nm": "search",
     input: () => setSearch(search.value) });
   const counted = part("status", "nm-count");
-  const flagged = pressable("", "flagged", () => {
-    grid.filter.flaggedOnly = !grid.filter.flaggedOnly;
-    grid.arrange();
-  }, { "aria-pressed": "false" });
+  const flagged = pressable("", "flagged", () => grid.find({ flaggedOnly: !grid.filter.flaggedOnly }), { "aria-pressed": "false" });
   const firstNan = pressable("first NaN", "first-nan", () => goTo(table.first_nonfinite), { title: "the first call that made NaN or Inf" });
   const failed = pressable("failed", "failed", () => goTo(table.failed), { title: "the call that failed" });
   const depth = slider({ label: "depth", max: 1, value: 0, id: "depth", text: String, change: grid.foldTo });
@@ -238,8 +235,8 @@ function render({ model, el }) {
   }
 
   function setSearch(text) {
-    grid.filter.search = search.value = text;
-    grid.arrange();
+    search.value = text;
+    grid.find({ search: text });
     set("search", text);
   }
 
