@@ -196,9 +196,12 @@ def test_a_row_opened_while_a_cell_runs_shows_what_is_known_of_it(lab, tmp_path)
         known = control(widget, "known")
         expect(known).to_be_visible(timeout=3_000)
         found = {"known": known.inner_text(), "busy": widget.locator(".nm-status").inner_text()}
+        rest = widget.get_by_text("come when the kernel is free")
+        found["rest"] = [rest.is_visible()]
         expect(widget.locator(".nm-status")).to_contain_text("busy", timeout=7_000)
         control(widget, "panel").locator("canvas").first.wait_for(timeout=20_000)
         found["after"] = known.count()
+        found["rest"].append(rest.is_visible())
         found["status"] = widget.locator(".nm-status").inner_text()
         return found, run_cell(page, "print(f\"{t['0'].mean:.3f} ± {t['0'].std:.3f}\")").strip()
 
@@ -206,4 +209,5 @@ def test_a_row_opened_while_a_cell_runs_shows_what_is_known_of_it(lab, tmp_path)
 
     assert by_record in found["known"].replace("\xa0", " ")
     assert found["busy"] == "loading …"
+    assert found["rest"] == [True, False]
     assert (found["after"], found["status"]) == (0, "")

@@ -20,5 +20,5 @@ export function knownList(table, row) {
   const drawn = path ? [element("svg", { class: "nm-small-hist", viewBox: "0 0 62 16", preserveAspectRatio: "none", "aria-hidden": "true" },
     element("path", { d: path }))] : [];
   return block("", ...drawn, element("ul", { "data-nm": "known" }, ...knownOf(table, row).map(([title, text]) =>
-    element("li", {}, element("b", {}, title), ` ${text}`))));
+    element("li", {}, element("b", {}, title), ` ${text}`))), block("nm-quiet", "pictures, weights and all else come when the kernel is free"));
 }
