@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from math import isclose
 from typing import NamedTuple
 
 from nnmagic.records.call_log import TraceLog
@@ -115,7 +116,7 @@ class Axes:
             return self._of_recurrent(use, rank)
         if kind == "MultiheadAttention":
             return self._of_attention(use, rank)
-        if kind in ("Softmax", "softmax", "Dropout") and rank == 4 and shape[-1] == shape[-2]:
+        if kind in ("Softmax", "softmax") and self._attends(use.call, shape):
             return ("batch", "head", "query", "key")
         if kind in ("Embedding", "embedding") and use.side == "input":
             return (("batch",) if rank == 2 else ()) + ("position",)
@@ -129,6 +130,14 @@ class Axes:
             return ("batch", "channel")
         own = ("channel", *spatial)
         return ("batch", *own) if rank == len(own) + 1 else own
+
+    def _attends(self, call: int, shape: tuple[int, ...]) -> bool:
+        """Tell whether a softmax gave each query its shares of the keys, and not of channels."""
+        outputs = self.log.outputs[call]
+        if len(shape) != 4 or not shape[-1] or shape[-3] == shape[-1] or not outputs:
+            return False
+        shares = self.log.tensors.statistics_of(outputs[0]).mean
+        return isclose(shares, 1 / shape[-1], rel_tol=1e-3)
 
     def _of_recurrent(self, use: Use, rank: int) -> tuple[str, ...]:
         if use.name in STATES:

@@ -85,3 +85,22 @@ def test_heads_of_attention_are_told_whether_averaged_or_not():
         "position feature",
         "head query key",
     ]
+
+
+def test_only_what_attends_has_heads():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.softmax, self.dropout = nn.Softmax(-1), nn.Dropout()
+
+        def forward(self, scores):
+            return self.dropout(self.softmax(scores))
+
+    maps, heads = torch.rand(4, 3, 16, 16), "batch head query key"
+
+    assert axes_of(nn.Dropout(), maps) == axes_of(nn.Dropout2d(), maps)
+    assert axes_of(nn.Softmax(1), maps) != [heads]
+    assert axes_of(nn.Dropout(), maps) != [heads]
+    assert axes_of(Attention(), maps, layer="softmax") == [heads]
+    assert axes_of(Attention(), maps, layer="dropout", side="inputs") == [heads]
+    assert axes_of(nn.Softmax(-1), torch.rand(4, 3, 16, 20), side="inputs") == [heads]
