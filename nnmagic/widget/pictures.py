@@ -68,7 +68,7 @@ def kind_of(
         return colours
     if record.dtype.startswith(("int", "uint")) and record.numel <= MOST_IDS:
         return "written"
-    if scores and record.shape and record.shape[-1] <= LONGEST_BARS:
+    if scores and record.shape and 1 < record.shape[-1] <= LONGEST_BARS:
         return "bars"
     if len(axes) >= 3 and tuple(axes[-2:]) == ("query", "key"):
         return "heads"

@@ -96,12 +96,14 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
         found["second"] = share(second)
         resize(page, 800)
         found["below"], found["titles below"] = widget.first.evaluate(BOXES), titles(widget.first)
+        found["toolbar"] = widget.first.locator(".nm-toolbar").bounding_box()["height"]
         return found
 
     found = visit(lab, notebook_of(tmp_path, LOAD, RESNET), look, width=1300)
 
     assert found["hint"] == [True, False]
     beside, below = found["beside"], found["below"]
+    assert found["toolbar"] < 40  # one line, also at 800 px
     assert beside[".nm-grid"]["right"] <= beside[".nm-splitter"]["left"]
     assert beside[".nm-splitter"]["right"] <= beside[".nm-panel"]["left"]
     assert beside[".nm-grid"]["height"] == pytest.approx(beside[".nm-panel"]["height"], abs=1)

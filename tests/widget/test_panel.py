@@ -85,6 +85,14 @@ def test_scores_are_bars_with_the_names_of_the_classes():
     assert panel["inputs"][0]["picture"]["kind"] == "written"
 
 
+def test_a_score_alone_is_no_bar():
+    trace = nnmagic.trace(nn.Sequential(nn.Linear(4, 1)), torch.rand(20, 4))
+
+    panel, _ = panel_of(trace, "0", scores=True)
+
+    assert panel["outputs"][0]["picture"]["kind"] == "matrix"
+
+
 def test_a_histogram_says_over_how_many_values_it_is():
     x = torch.randn(3, 50, 200)
     trace = nnmagic.trace(nn.Sequential(nn.Tanh(), nn.ReLU()), x)

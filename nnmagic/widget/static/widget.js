@@ -45,7 +45,7 @@ function render({ model, el }) {
   const input = createInput({ send });
   const heading = block("nm-heading");
   const notes = block("nm-notes");
-  const search = element("input", { type: "search", "aria-label": "search", placeholder: "search names and types ( / )", spellcheck: "false", "data-nm": "search",
+  const search = element("input", { type: "search", "aria-label": "search names and types", placeholder: "search ( / )", spellcheck: "false", "data-nm": "search",
     input: () => setSearch(search.value) });
   const counted = part("status", "nm-count");
   const flagged = pressable("", "flagged", () => grid.find({ flaggedOnly: !grid.filter.flaggedOnly }), { "aria-pressed": "false" });
@@ -69,7 +69,7 @@ function render({ model, el }) {
   const live = element("span", { class: "nm-group", hidden: true }, badge, pause, pressable("close", "close", () => send({ ask: "close" })));
   const pauseNote = part("status", "nm-quiet");
   const said = part("status", "nm-quiet nm-said");
-  const toolbar = element("div", { class: "nm-toolbar", role: "group", "aria-label": "toolbar" }, inline("nm-group", search, counted),
+  const toolbar = element("div", { class: "nm-toolbar", role: "group", "aria-label": "toolbar" }, search, counted,
     flagged, firstNan, failed, depth.el, grouped, columns.el, copying.el, step.el, live);
   const main = block("nm-main");
   main.append(grid.el, createSplitter(main, grid.el.id), panel.el, block("nm-rest", hint, grid.noRoom, input.el, notes));

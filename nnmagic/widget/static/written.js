@@ -17,7 +17,7 @@ export function writtenRows({ shape, values }) {
   const columns = max(1, shape.at(-1) ?? 1);
   const rows = values.length / columns;
   const texts = Array.from(values, exactText);
-  const wide = max(...texts.map((text) => text.length));
+  const wide = rows > 1 ? max(...texts.map((text) => text.length)) : 0;
   const lines = Array.from({ length: min(rows, MOST_ROWS) }, (_, row) => {
     const shown = texts.slice(row * columns, row * columns + min(columns, MOST_COLUMNS));
     return shown.map((text) => text.padStart(wide)).join(" ") + (columns > MOST_COLUMNS ? " …" : "");
