@@ -1,6 +1,7 @@
 """Recording a run: for the length of a block, or of one call of a module."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -50,14 +51,16 @@ def recording(
     recorder = Recorder(log, tensors, grad=grad, changes=NetworkChanges(watched))
     learning = recorder.learning
     observer = (FunctionObserver if ops else RunObserver)(recorder, naming, every)
-    training = observer.training = Training(log, recorder.networks, RULES, Lookout(observer))
+    if watched is not None:  # a call of one module is no loop that trains
+        observer.training = Training(log, recorder.networks, RULES, Lookout(observer))
+    training = observer.training
     ended_by = None
     try:
         with (
             optimizer_steps(before=recorder.stepping, after=recorder.stepped),
             learning.loss_scale.following(),
             backwards(learning.note_backward),
-            training.followed(),
+            nullcontext() if training is None else training.followed(),
             observer.observing(),
         ):
             yield recorder
@@ -67,7 +70,8 @@ def recording(
         raise
     finally:
         observer.iterations.finish()
-        training.conclude()
+        if training is not None:
+            training.conclude()
         recorder.conclude(ended_by)
         ended_by = None  # this frame is in its traceback
 
