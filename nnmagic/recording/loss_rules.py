@@ -1,5 +1,6 @@
 """What is wrong with what a loss gets, though it raises nothing."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from threading import get_ident
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from nnmagic.display import units
 from nnmagic.network.places import calling_line
 from nnmagic.network.watched_functions import watch
+from nnmagic.recording.target_rules import TargetRules
 from nnmagic.records.call_log import FINISHED, RUNNING, TraceLog
 from nnmagic.records.finding import Finding
 from nnmagic.records.findings.nonfinite import is_softmax
@@ -27,6 +29,7 @@ ROUNDING = {torch.float16: 1e-2, torch.bfloat16: 3e-2}
 
 MODULES = {
     "cross_entropy": "CrossEntropyLoss",
+    "binary_cross_entropy_with_logits": "BCEWithLogitsLoss",
     "nll_loss": "NLLLoss",
     "mse_loss": "MSELoss",
     "l1_loss": "L1Loss",
@@ -36,6 +39,7 @@ MODULES = {
 
 LOSSES = (
     F.cross_entropy,
+    F.binary_cross_entropy_with_logits,
     F.nll_loss,
     F.mse_loss,
     F.l1_loss,
@@ -43,6 +47,21 @@ LOSSES = (
     F.huber_loss,
 )
 """The functions that are watched, which their layers call too."""
+
+ACTIVATIONS = {
+    "SigmoidBackward0": "a sigmoid",
+    "TanhBackward0": "a tanh",
+    "ReluBackward0": "a ReLU",
+}
+"""What takes a part of their range from scores, by its name in the graph."""
+
+SCORED = {"cross_entropy", "binary_cross_entropy_with_logits"}
+"""The losses that want scores of any size."""
+
+VIEWS = {"SqueezeBackward1", "SqueezeBackward0", "ViewBackward0", "UnsqueezeBackward0"}
+
+ABOVE_UNIFORM = 1.5
+"""So many times ln C is more than a network of C classes may err before it has learned."""
 
 CALLS = 50
 """How many calls back the softmax before a loss is looked for."""
@@ -126,6 +145,14 @@ def broadcast_text(output: torch.Tensor, target: torch.Tensor) -> str:
     return f"of {shapes[0]} against {shapes[1]} compares each with each, {together}{mend}"
 
 
+def activation_before(scores: torch.Tensor) -> str:
+    """Return which activation made scores, as `"a sigmoid"`; empty where none did."""
+    node = scores.grad_fn
+    while node is not None and node.name() in VIEWS:
+        node = node.next_functions[0][0]
+    return "" if node is None else ACTIVATIONS.get(node.name(), "")
+
+
 class LossRules:
     """Holds what losses get against the rules, once for each place in the code.
 
@@ -139,12 +166,15 @@ class LossRules:
         self.tensors = tensors
         self._thread = get_ident()
         self._seen: set[Any] = set()
+        self._targets = TargetRules(tensors)
+        self._started: Callable[[torch.Tensor], None] | None = None
+        self._starts: list[Callable[[], None]] = []
         self._leave: Callable[[], None] | None = None
 
     def begin(self) -> None:
         """Look at every loss from now on."""
         if self._leave is None:
-            self._leave = watch(LOSSES, self._note)
+            self._leave = watch(LOSSES, self._note, self._returned)
 
     def let_go(self) -> None:
         """Look at no more losses."""
@@ -152,14 +182,33 @@ class LossRules:
             self._leave()
             self._leave = None
 
+    def conclude(self) -> None:
+        """Add what all batches together tell."""
+        if len(self.log.measures):  # no loss is too large that nothing learns from
+            for tell in self._starts:
+                tell()
+        self._targets.conclude()
+
     def _note(self, function: str, given: Mapping[str, Any]) -> None:
-        place = function, *calling_line()
-        if place in self._seen or get_ident() != self._thread or not len(self.log):
+        place, self._started = (function, *calling_line()), None
+        if get_ident() != self._thread or not len(self.log):
+            return
+        output, target = given["input"], given["target"]
+        if function in VALUE_RULES and not why_unreadable(target):
+            add = partial(self._finding, "batches of one class", function)
+            with HiddenFromUserCode():
+                self._targets.look_at(place, target, add)
+        if place in self._seen:
             return
         self._seen.add(place)
-        output, target = given["input"], given["target"]
         if why_unreadable(output) or why_unreadable(target) or not output.is_floating_point():
             return
+        if function in SCORED and torch.is_grad_enabled() and (how := activation_before(output)):
+            self._finding("an activation before a loss that wants scores", function)(
+                f"got the output of {how}, and wants scores: leave it out after the last layer"
+            )
+        if function == "cross_entropy" and given.get("reduction", "mean") == "mean":
+            self._started = self._start(output)
         with HiddenFromUserCode(), torch.no_grad():
             if function not in VALUE_RULES:
                 text = broadcast_text(output, target)
@@ -167,6 +216,39 @@ class LossRules:
                     self._finding("each output against each target", function)(text)
             elif output.dim() and output.numel() and output.shape[_classes(output)] > 1:
                 self._look_at_values(function, output.detach())
+
+    def _returned(self, function: str, loss: Any) -> None:
+        started, self._started = self._started, None
+        if started is not None and isinstance(loss, torch.Tensor) and loss.requires_grad:
+            started(loss.detach())
+
+    def _start(self, scores: torch.Tensor) -> Callable[[torch.Tensor], None] | None:
+        """Return what holds the first loss of a network that trains against that of a guess."""
+        classes = scores.shape[_classes(scores)] if scores.dim() else 1
+        if classes < 2 or not scores.requires_grad:
+            return None
+        guess, add = math.log(classes), self._finding("a large loss at the start", "cross_entropy")
+
+        def held(losses: list[torch.Tensor], reason: str = "") -> None:
+            loss = math.nan if reason else float(losses[0])
+            if math.isfinite(loss) and loss > ABOVE_UNIFORM * guess:
+                tell = partial(
+                    add,
+                    f"begins at {loss:.3g}, and a guess among {classes} classes has {guess:.3g}: "
+                    "scale the inputs, or begin with smaller weights in the last layer",
+                    number=loss,
+                    bound=ABOVE_UNIFORM * guess,
+                    source="CS231n: the loss at chance, ln C; 50 % above it",
+                )
+                self._starts.append(tell)
+
+        def look(loss: torch.Tensor) -> None:
+            if devices.on_accelerator(loss):
+                self.tensors.read_later([loss.clone()], held)
+            else:
+                held([loss])
+
+        return look
 
     def _look_at_values(self, function: str, scores: torch.Tensor) -> None:
         source = self._softmax_of(tuple(scores.shape))
@@ -191,7 +273,7 @@ class LossRules:
                 return f" from {where}"
         return ""
 
-    def _finding(self, rule: str, function: str) -> Callable[[str], None]:
+    def _finding(self, rule: str, function: str) -> Callable[..., None]:
         """Return what adds a finding on the loss that is called now, given its text."""
         log, call = self.log, len(self.log) - 1
         layer = log.layer_of(call)
@@ -200,13 +282,14 @@ class LossRules:
         network, iteration = log.networks[layer.network], log.iteration_of(call)
         name = layer.name if is_layer else ""
 
-        def add(text: str) -> None:
+        def add(text: str, **more: Any) -> None:
             finding = Finding(
                 rule=rule,
                 network=network,
                 layer=name,
                 iteration=iteration,
                 text=f"{subject} {text}",
+                **more,
             )
             log.findings.append(finding)
 

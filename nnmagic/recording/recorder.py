@@ -357,5 +357,6 @@ class Recorder:
             self.gradients.conclude([each.module() for each in self.networks], error)
         self.tensors.finish()
         self._judging.conclude()
+        self._loss_rules.conclude()
         if self.changes is not None:
             self.log.notes += self.changes.lines()

@@ -20,6 +20,7 @@ from nnmagic.recording.run_observer import RunObserver
 from nnmagic.recording.training import Training
 from nnmagic.recording.training_rules import RULES
 from nnmagic.records.call_log import TraceLog
+from nnmagic.records.findings.thresholds import exceeded
 from nnmagic.tensors.writer import TensorWriter
 
 
@@ -73,6 +74,8 @@ def recording(
         if training is not None:
             training.conclude()
         recorder.conclude(ended_by)
+        if training is not None and training.backwards:
+            log.findings += exceeded(log)
         ended_by = None  # this frame is in its traceback
 
 

@@ -35,11 +35,12 @@ class TrainedParameter:
         steps: how many steps of an optimizer wrote to it.
         is_left: whether its gradient is the one that the last step has used, written to by none.
         is_added_to: whether a backward has added to such a gradient.
+        below_eps: how often in a row its gradient was too small for Adam's eps.
     """
 
     __slots__ = (
         *("alive", "network", "name", "shape", "requires_grad", "gradients", "steps"),
-        *("is_left", "is_added_to", "_gradient", "_version"),
+        *("is_left", "is_added_to", "below_eps", "_gradient", "_version"),
     )
 
     def __init__(self, network: str, name: str, parameter: torch.Tensor) -> None:
@@ -52,6 +53,7 @@ class TrainedParameter:
         self.steps = 0
         self.is_left = False
         self.is_added_to = False
+        self.below_eps = 0
         self._version = version_of(parameter)
         self._gradient: tuple[int, int] | None = None
 
@@ -122,13 +124,14 @@ class LastCall:
     Attributes:
         iteration: its iteration.
         series: what that is counted of.
+        at: which root call of the run it was.
         in_a_row: how many of the series there were since the last backward or step.
     """
 
-    __slots__ = ("in_a_row", "iteration", "series")
+    __slots__ = ("at", "in_a_row", "iteration", "series")
 
     def __init__(self) -> None:
-        self.iteration, self.series, self.in_a_row = 0, -1, 0
+        self.iteration, self.series, self.at, self.in_a_row = 0, -1, 0, 0
 
 
 class Step(NamedTuple):
@@ -155,6 +158,8 @@ class Found:
         layer: the layer's name in it.
         number: how many, or how much.
         level: `"finding"` or `"note"`.
+        bound: what the number is held against, None where a rule is exact.
+        source: where that comes from.
     """
 
     network: str
@@ -162,6 +167,8 @@ class Found:
     layer: str = ""
     number: float | None = None
     level: str = "finding"
+    bound: float | None = None
+    source: str = ""
 
 
 class Rules(NamedTuple):
@@ -196,7 +203,6 @@ class Training:
         optimizers: the optimizers that have made a step, by their identities.
         with_gradients: the last root call of each network with gradients enabled, by its number.
         without: the same of those without.
-        latest: the number of the network that was called last.
         backwards: how many backwards there were.
         scheduled: by the identity of each optimizer whose schedule began before its first step, how
             many backwards there had been.
@@ -214,11 +220,11 @@ class Training:
         self.optimizers: dict[int, SteppedOptimizer] = {}
         self.with_gradients: dict[int, LastCall] = {}
         self.without: dict[int, LastCall] = {}
-        self.latest: int | None = None
         self.backwards = 0
         self.scheduled: dict[int, int] = {}
         self.below_zero: Found | None = None
         self._looked_through = 0
+        self._calls = 0
         self._found: set[tuple[str, str, str]] = set()
 
     @block
@@ -248,7 +254,8 @@ class Training:
             last = calls[number] = LastCall()
         last.in_a_row = last.in_a_row + 1 if last.series == series else 1
         last.series, last.iteration = series, call.iteration.number
-        self.latest = number
+        self._calls += 1
+        last.at = self._calls
         if self.optimizers and not with_gradients:
             self._ask(self.rules.at_call, number)
 
@@ -306,6 +313,13 @@ class Training:
         if self.backwards:
             self._ask(self.rules.at_end, at_end=True)
 
+    def latest(self) -> str | None:
+        """Return the network with parameters that was called last with gradients enabled."""
+        labels = self.log.networks
+        trained = {each.network for each in self.parameters.values()}
+        calls = [(last.at, labels[of]) for of, last in self.with_gradients.items()]
+        return max((each for each in calls if each[1] in trained), default=(0, None))[1]
+
     def iteration_of(self, network: str) -> int:
         """Return the iteration of a network that trains."""
         calls = self.with_gradients.get(self.log.networks.index(network))
@@ -333,6 +347,8 @@ class Training:
                             iteration=0 if at_end else self.iteration_of(found.network),
                             text=found.text,
                             number=found.number,
+                            bound=found.bound,
+                            source=found.source,
                         )
                     )
 

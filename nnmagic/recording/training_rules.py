@@ -34,6 +34,9 @@ NEVER_NEGATIVE = {
 LOOKED_AT = 3
 """The losses of so many backwards are looked at: a sign is wrong from the first one on."""
 
+ABOVE_EPS = 10
+"""A gradient's RMS must be so many times Adam's eps."""
+
 IN_A_ROW = 2
 """So many calls without gradients, and without a step between them, are a validation."""
 
@@ -93,8 +96,8 @@ def loss_below_zero(training: Training, tensors: Sequence[torch.Tensor]) -> Iter
     It is told at the step, and only where that writes to the network that ran last: a loss is
     turned round on purpose against another network, as by a generator.
     """
-    training.below_zero = None
-    if training.latest is None or training.backwards >= LOOKED_AT or len(tensors) != 1:
+    training.below_zero, network = None, training.latest()
+    if network is None or training.backwards >= LOOKED_AT or len(tensors) != 1:
         return
     loss, node, is_negated = tensors[0], tensors[0].grad_fn, False
     while node is not None and node.name() in SIGN_KEEPING:
@@ -105,7 +108,7 @@ def loss_below_zero(training: Training, tensors: Sequence[torch.Tensor]) -> Iter
     if what and loss.numel() == 1 and not devices.on_accelerator(loss) and float(loss) < 0:
         mend = "leave out the minus" if is_negated else "its targets must be in 0 … 1"
         training.below_zero = Found(
-            network=training.log.networks[training.latest],
+            network=network,
             number=float(loss),
             text=f"the loss is {float(loss):.3g}, and {what} is never below 0: {mend}",
         )
@@ -134,6 +137,43 @@ def schedule_before_optimizer(training: Training, step: Step) -> Iterator[Found]
                 f"the learning rate's schedule of {step.optimizer.name} steps before the "
                 "optimizer, which leaves out its first rate: type scheduler.step() after "
                 "optimizer.step()"
+            ),
+        )
+
+
+def gradients_below_eps(training: Training, step: Step) -> Iterator[Found]:
+    """Weight matrices whose gradient is so small that Adam's eps decides how far a step goes.
+
+    Looked at after the steps 1, 2, 4, 8, ...; three times in a row it must be so.
+    """
+    optimizer, number = step.optimizer.alive(), step.optimizer.steps
+    if optimizer is None or "Adam" not in step.optimizer.name or number & (number - 1):
+        return
+    eps = {id(p): group["eps"] for group in optimizer.param_groups for p in group["params"]}
+    small: list[TrainedParameter] = []
+    for fact in step.parameters:
+        parameter = fact.alive()
+        gradient = None if parameter is None else parameter.grad
+        if gradient is None or gradient.dim() < 2 or devices.is_capturing(gradient):
+            continue
+        with torch.no_grad():
+            size = float(gradient.norm()) / gradient.numel() ** 0.5
+        is_small = 0 < size < ABOVE_EPS * eps[id(parameter)]
+        fact.below_eps = fact.below_eps + 1 if is_small else 0
+        if fact.below_eps >= LOOKED_AT:
+            small.append(fact)
+            smallest = size, eps[id(parameter)]
+    for network, facts in _by_network(small).items():
+        yield Found(
+            network=network,
+            layer=facts[0].layer,
+            number=smallest[0],
+            bound=ABOVE_EPS * smallest[1],
+            source="Wortsman 2023 (2309.14322): RMS of the gradient below 10 eps",
+            text=(
+                f"the gradient of {_listed(facts)} has an RMS of {smallest[0]:.1g}, and "
+                f"{step.optimizer.name} an eps of {smallest[1]:.1g}, which takes most of its "
+                "steps away: lower eps"
             ),
         )
 
@@ -289,6 +329,7 @@ RULES = Rules(
         "a loss below 0": loss_turned_round,
         "training in eval mode": steps_in_eval_mode,
         "a schedule before its optimizer": schedule_before_optimizer,
+        "gradients below Adam's eps": gradients_below_eps,
     },
     at_end={
         "parameters that no step changes": gradients_without_steps,

@@ -28,3 +28,12 @@ class Finding:
     number: float | None = None
     bound: float | None = None
     source: str = ""
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Where it stands among others: causes before what follows from them, notes last."""
+        if self.level == "note":
+            return 3, 0
+        if self.rule.endswith("in a gradient"):
+            return 2, 0
+        return (0, 0) if self.bound is None else (1, self.iteration)

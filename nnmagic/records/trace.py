@@ -270,11 +270,15 @@ class Trace(Record):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What raised nothing but is wrong, or worth knowing; of each layer's the first."""
+        """What raised nothing but is wrong, or worth knowing; of each layer's the first.
+
+        First what is exact, then what has a bound, then what follows from others, then notes.
+        """
         parents = {call: p if p >= 0 else None for call, p in enumerate(self.log.parent)}
         found = Findings(self.log, parents).found
         first = {(each.rule, each.network, each.layer): each for each in reversed(found)}
-        return tuple(each for each in found if first[each.rule, each.network, each.layer] is each)
+        once = (each for each in found if first[each.rule, each.network, each.layer] is each)
+        return tuple(sorted(once, key=lambda each: each.rank))
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row a call, in the order in which they began."""

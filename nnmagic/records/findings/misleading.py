@@ -58,8 +58,8 @@ class Findings:
             self._look_for_precision()
         for call in sorted(log.constant & set(parent)):
             self._tell_of_constant(call)
-        self._tell_what_the_run_found()
         self.bad_gradients = self._look_for_bad_gradients() if log.graded else ""
+        self._tell_what_the_run_found()
 
     def _flag(self, call: int, text: str) -> None:
         self.flags.setdefault(call, []).append(text)

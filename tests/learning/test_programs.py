@@ -1,0 +1,53 @@
+"""The fault of a training program is named, and its twin without the fault raises no alarm."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+import nnmagic
+from learning.programs import PROGRAMS
+from nnmagic.recording.training_rules import RULES
+from nnmagic.records.findings.thresholds import THRESHOLDS
+
+NAMED = {name: program for name, program in PROGRAMS.items() if program.rules}
+SEEDS = (0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)))
+PAGE = Path(__file__).parents[2] / "docs" / "findings.md"
+
+
+def findings(name, seed, *, faulty):
+    """Return the findings of a program."""
+    torch.manual_seed(seed)
+    with warnings.catch_warnings(), nnmagic.tracing(grad=True) as trace:
+        warnings.simplefilter("ignore")
+        PROGRAMS[name].run(faulty)
+    return trace.findings
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_without_its_fault_raises_no_alarm(name, seed):
+    assert [each for each in findings(name, seed, faulty=False) if each.level == "finding"] == []
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", NAMED)
+def test_a_fault_is_named_by_the_first_two_findings(name, seed):
+    first = {each.rule for each in findings(name, seed, faulty=True)[:2]}
+
+    assert first & set(PROGRAMS[name].rules)
+
+
+def test_at_least_four_of_five_faults_are_within_reach():
+    assert len(NAMED) >= 0.8 * len(PROGRAMS)
+
+
+def test_the_page_tells_every_rule_and_every_fault_that_no_rule_names():
+    page = PAGE.read_text(encoding="utf-8")
+    rules = {rule for program in PROGRAMS.values() for rule in program.rules}
+    rules |= {rule for event in RULES for rule in event} | {each.name for each in THRESHOLDS}
+
+    assert [rule for rule in sorted(rules) if f"**{rule}**" not in page] == []
+    assert [name for name in PROGRAMS if name not in NAMED and name not in page] == []
+    assert [each.source for each in THRESHOLDS if each.source not in page] == []
