@@ -220,7 +220,8 @@ class LossRules:
     def _returned(self, function: str, loss: Any) -> None:
         started, self._started = self._started, None
         if started is not None and isinstance(loss, torch.Tensor) and loss.requires_grad:
-            started(loss.detach())
+            with HiddenFromUserCode(), torch.no_grad():
+                started(loss.detach())
 
     def _start(self, scores: torch.Tensor) -> Callable[[torch.Tensor], None] | None:
         """Return what holds the first loss of a network that trains against that of a guess."""

@@ -11,6 +11,7 @@ from nnmagic.display import units
 from nnmagic.network.layers import modules_of
 from nnmagic.recording.training import Found, Rules, Step, TrainedParameter, Training
 from nnmagic.tensors import devices
+from nnmagic.tensors.metadata import HiddenFromUserCode
 from nnmagic.torch_private import BatchNorm
 
 DROPOUTS = (
@@ -105,12 +106,16 @@ def loss_below_zero(training: Training, tensors: Sequence[torch.Tensor]) -> Iter
         inputs = [each for each, _ in node.next_functions if each is not None]
         node = inputs[0] if len(inputs) == 1 else None
     what = "" if node is None else NEVER_NEGATIVE.get(node.name(), "")
-    if what and loss.numel() == 1 and not devices.on_accelerator(loss) and float(loss) < 0:
+    if not what or loss.numel() != 1 or devices.on_accelerator(loss):
+        return
+    with HiddenFromUserCode():
+        value = float(loss)
+    if value < 0:
         mend = "leave out the minus" if is_negated else "its targets must be in 0 … 1"
         training.below_zero = Found(
             network=network,
-            number=float(loss),
-            text=f"the loss is {float(loss):.3g}, and {what} is never below 0: {mend}",
+            number=value,
+            text=f"the loss is {value:.3g}, and {what} is never below 0: {mend}",
         )
     yield from ()
 
@@ -156,7 +161,7 @@ def gradients_below_eps(training: Training, step: Step) -> Iterator[Found]:
         gradient = None if parameter is None else parameter.grad
         if gradient is None or gradient.dim() < 2 or devices.is_capturing(gradient):
             continue
-        with torch.no_grad():
+        with torch.no_grad(), HiddenFromUserCode():
             size = float(gradient.norm()) / gradient.numel() ** 0.5
         is_small = 0 < size < ABOVE_EPS * eps[id(parameter)]
         fact.below_eps = fact.below_eps + 1 if is_small else 0
