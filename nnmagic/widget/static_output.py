@@ -18,6 +18,15 @@ SECONDS = 1.0
 MOST_LINES = 30
 """So many lines of a followed network are in view; the others are scrolled to."""
 
+WITHOUT_MODEL = (
+    '<style>.jp-OutputArea-child:has([data-nnmagic="{mark}"])+.jp-OutputArea-child'
+    ">.jp-OutputArea-output:not(:has(*)){{display:none}}</style>"
+)
+"""Hides what JupyterLab says below the table where a notebook is opened again without its kernel.
+
+"Error displaying widget: model not found" is a text without any element around it.
+"""
+
 
 class StaticOutput:
     """What a page shows of a widget that does not live in it: the record's table.
@@ -85,7 +94,8 @@ def bundle_of(record: Record, table: Table, mark: str = "", *, lines: int = 0) -
         mark: what the widget that stands for the table finds it by.
         lines: how many lines of the HTML are in view; 0 are all.
     """
+    style = WITHOUT_MODEL.format(mark=mark) if mark else ""
     return {
         "text/plain": brief_text(record.drawn(table, text=True), text_width()),
-        "text/html": table_html(record.drawn(table, text=False), mark, lines),
+        "text/html": style + table_html(record.drawn(table, text=False), mark, lines),
     }

@@ -24,6 +24,7 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
     "LSTMCell": {"0": "input", "1.0": "hidden", "1.1": "cell"},
     "GRUCell": {"0": "input", "1": "hidden"},
     "MultiheadAttention": {"0": "query", "1": "key", "2": "value"},
+    "F.scaled_dot_product_attention": {"0": "query", "1": "key", "2": "value"},
     **{
         loss: {"0": "input", "1": "target"}
         for loss in ("CrossEntropyLoss", "MSELoss", "L1Loss", "NLLLoss", "BCELoss", "KLDivLoss")

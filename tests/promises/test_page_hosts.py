@@ -1,7 +1,7 @@
 """The widget in a real page beside others, in Notebook 7 and in the dark theme."""
 
 import pytest
-from lab import Lab, notebook_of, run_cell
+from lab import Lab, notebook_of, open_notebook, run_cell
 from playwright.sync_api import expect
 from widget_page import (
     COLORS,
@@ -57,6 +57,29 @@ def test_the_twenty_latest_widgets_live_and_their_traits_are_linked(lab, tmp_pat
     assert tables == [True, True] + [False] * 20
     assert in_python == ["0", "0"]
     assert selected == [["1"], ["1"]]
+
+
+SAVE = "() => jupyterapp.commands.execute('docmanager:save')"
+SHUT_DOWN = "() => jupyterapp.shell.currentWidget.sessionContext.shutdown()"
+TEXTS = """() => [...document.querySelectorAll('.jp-OutputArea-output')].map(
+  node => node.getClientRects().length ? node.innerText.trim() : '')"""
+
+
+def test_below_the_table_of_a_notebook_opened_without_its_kernel_is_no_error(lab, tmp_path):
+    def look(page):
+        page.evaluate(SHUT_DOWN)
+        page.evaluate(SAVE)
+        page.reload()
+        expect(page.get_by_text("model not found")).to_have_count(2, timeout=60_000)
+        return page.evaluate(TEXTS)
+
+    other = "import ipywidgets\nipywidgets.IntSlider()"
+    seen = open_notebook(lab, notebook_of(tmp_path, LOAD, "%nntrace", other), look=look)
+
+    table, ours, others = seen.found
+    assert table.startswith("NeuralNetwork")
+    assert ours == ""
+    assert others == "Error displaying widget: model not found"
 
 
 def test_the_widget_works_in_notebook_7(lab_folder, pictures, tmp_path):

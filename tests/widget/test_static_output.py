@@ -43,6 +43,7 @@ def test_a_widget_is_shown_after_its_static_table_and_without_words_of_its_own(
     (_, mark, table), (_, _, view) = published
 
     assert f'data-nnmagic="{mark}"' in table["text/html"]
+    assert f'<style>.jp-OutputArea-child:has([data-nnmagic="{mark}"])' in table["text/html"]
     assert widget.content["static"] == mark
     assert view["text/plain"] == ""
     assert "application/vnd.jupyter.widget-view+json" in view
