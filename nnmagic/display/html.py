@@ -7,7 +7,7 @@ they stand in a terminal also on a code host that removes styles. Nesting is ``<
 from html import escape
 
 from nnmagic.display.lines import Aligned, aligned
-from nnmagic.display.table import Row, State, Table
+from nnmagic.display.table import Row, State, Table, parents_of, with_ancestors
 from nnmagic.display.units import printable
 
 BLOCK = "font:12px/1.45 monospace;white-space:nowrap;overflow-x:auto"
@@ -57,11 +57,14 @@ def _rows(table: Table, drawn: Aligned) -> str:
             open_rows.pop()
 
     levels = [row.level for row in table.rows]
+    first = [i for i, row in enumerate(table.rows) if row.state & State.FIRST]
+    around_first = with_ancestors(parents_of(levels), first) - {*first}
     for i, row in enumerate(table.rows):
         close_down_to(row.level)
         has_children = i + 1 < len(levels) and levels[i + 1] > row.level
         style = BOLD if row.state & State.STRONG else QUIET if row.state & State.DIMMED else ""
         is_open = row.level < table.open_levels and not row.state & State.MANY_CALLS
+        is_open = is_open or i in around_first
         parts.append(
             _opening(drawn.lines[i], style, opened=is_open if has_children else table.show_details)
         )

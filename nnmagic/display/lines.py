@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nnmagic.display import units
+from nnmagic.display.error_glyphs import error_glyphs
 from nnmagic.display.histogram_glyphs import histogram_glyphs
 from nnmagic.display.lane_glyphs import lane_glyphs
 from nnmagic.display.table import (
@@ -16,6 +17,7 @@ from nnmagic.display.table import (
     Histogram,
     Lanes,
     Noted,
+    RelativeError,
     Row,
     Table,
     TensorShape,
@@ -133,6 +135,8 @@ def cell_text(column: Column, cell: Cell) -> str:
             return units.printable(cell)
         case Noted(number, words):
             return f"{units.numbers(number)[0]}, {units.printable(words)}"
+        case RelativeError(number):
+            return f"{error_glyphs(cell)} {units.error(number):>7}".strip()
         case TensorShape(shape, odd):
             return f"{units.cut(units.shape(shape), LONGEST_LINE)} {odd}".rstrip()
         case Histogram():
@@ -148,6 +152,7 @@ WRITERS: dict[str, Callable[[Any], str]] = {
     "count": units.count,
     "bytes": units.size,
     "share": units.percent,
+    "error": units.error,
     "number": lambda number: units.numbers(number)[0],
 }
 

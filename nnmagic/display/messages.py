@@ -7,7 +7,8 @@ class ColumnContent(TypedDict, total=False):
     """A column: `strings` and `index` of texts, else numbers as bytes, little-endian.
 
     A pair has `first` and `second`; a histogram has ten bytes a row in `values`, the fullest bin
-    255, and in `zero` how many bins are below zero, -1 for none. Lanes have a byte a row in
+    255, and in `zero` how many bins are below zero, -1 for none. Errors that are drawn have in
+    `bounds` where their tick is, NaN for none. Lanes have a byte a row in
     `values`, 255 for none, and in `edges` pairs of rows: one, and one below that gets what it made.
     `texts` has what cells say in place of their number, by row.
     """
@@ -21,6 +22,7 @@ class ColumnContent(TypedDict, total=False):
     narrowest: int | None
     joiner: str
     values: bytes
+    bounds: bytes
     first: bytes
     second: bytes
     zero: bytes
@@ -69,7 +71,8 @@ class SheetContent(TypedDict, total=False):
     `labels` and `names` are the different texts, which `label` and `name` number. `keys` has the
     rows' keys that are not their names, and `message` what stands in place of a row's cells.
     `flat` tells whether rows that only group are left out at first; `total` is how many of `noun`
-    the heading counts, None for as many as there are rows.
+    the heading counts, None for as many as there are rows. `first` is the row to which a button
+    goes, -1 for none, `first_name` what the button says, and `first_meaning` what the row is.
     """
 
     static: str
@@ -88,7 +91,9 @@ class SheetContent(TypedDict, total=False):
     flat: bool
     noun: str
     total: int | None
-    first_nonfinite: int
+    first: int
+    first_name: str
+    first_meaning: str
     failed: int
     columns: list[ColumnContent]
     message: dict[str, str]
@@ -167,7 +172,8 @@ class PanelContent(TypedDict):
     """The panel of a row.
 
     `shapes` says what goes in and comes out, `wrong` what is wrong, `facts` what else is known,
-    each with its name. `figures` are drawn after the outputs, as these are.
+    each with its name. `figures` are drawn after the outputs, as these are, those of one list side
+    by side.
     """
 
     title: str
@@ -177,7 +183,7 @@ class PanelContent(TypedDict):
     notes: list[str]
     inputs: list[TensorContent]
     outputs: list[TensorContent]
-    figures: list[TensorContent]
+    figures: list[list[TensorContent]]
     parameters: list[ParameterContent]
     parameters_reason: str
     doc: str

@@ -16,6 +16,7 @@ from nnmagic.display.table import (
     Histogram,
     Lanes,
     Noted,
+    RelativeError,
     Row,
     State,
     Table,
@@ -27,12 +28,12 @@ FULLEST = 255
 
 NO_LANE = 255
 
-CELLS = ("values", "first", "second", "zero", "edges", "strings", "index", "texts")
+CELLS = ("values", "bounds", "first", "second", "zero", "edges", "strings", "index", "texts")
 """The fields of a column that hold cells."""
 
 CHANGING = (
     *("heading", "notes", "state", "message", "scores", "structure", "steps"),
-    *("first_nonfinite", "failed"),
+    *("first", "failed"),
 )
 """What besides can differ between sheets with the same rows."""
 
@@ -111,7 +112,9 @@ def sheet_of(table: Table, *, static: str = "", run: Any = None) -> Sheet:
         "flat": table.flat,
         "noun": table.noun,
         "total": table.total,
-        "first_nonfinite": _place(rows, State.FIRST),
+        "first": _place(rows, State.FIRST),
+        "first_name": table.first[0],
+        "first_meaning": table.first[1],
         "failed": _place(rows, State.FAILED | State.STRONG),
         "columns": [_column_content(column, table.cells(column.key)) for column in table.columns],
         "message": {str(i): row.message for i, row in enumerate(rows) if row.message},
@@ -169,6 +172,9 @@ def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
         content["edges"] = _packed("I", [end for pair in pairs for end in pair])
     else:
         numbers = [cell if type(cell) is float else _number(cell) for cell in cells]
+        if any(isinstance(cell, RelativeError) for cell in cells):
+            bounds = [getattr(cell, "bound", None) or nan for cell in cells]
+            content["bounds"] = _packed("d", bounds)
         content["values"] = _packed("f" if column.kind == "share" else "d", numbers)
         content["texts"] = {
             str(i): cell_text(column, cell)
@@ -184,7 +190,7 @@ def _lane_byte(lane: int | None) -> int:
 
 def _number(cell: Cell) -> float:
     """Return the number that a cell is sorted by; NaN where there is none."""
-    if isinstance(cell, Noted):
+    if isinstance(cell, Noted | RelativeError):
         return cell.number
     return cell if isinstance(cell, int | float) else nan
 

@@ -22,7 +22,7 @@ class State:
         MANY_CALLS: stands for the rows below it, which are folded.
         CONTEXT: only leads to other rows, and has cells in the columns only that always have some.
         GROUP: only adds up, or leads to, the rows below it, and is not counted.
-        FIRST: where NaN or Inf arose first.
+        FIRST: what `Table.first` names: where NaN or Inf arose first.
     """
 
     STRONG, DIMMED, FLAGGED, FAILED, MANY_CALLS, CONTEXT, GROUP, FIRST = (1 << i for i in range(8))
@@ -36,6 +36,7 @@ Kind = Literal[
     "bytes",
     "share",
     "number",
+    "error",
     "pair",
     "histogram",
     "lanes",
@@ -90,6 +91,18 @@ class Noted(NamedTuple):
     words: str
 
 
+class RelativeError(NamedTuple):
+    """A relative error with the bar that it is drawn as, on a scale from 1e-8 to 1.
+
+    Attributes:
+        number: the error, at least 0.
+        bound: the error that is still none, a tick on the scale; None where there is none.
+    """
+
+    number: float
+    bound: float | None = None
+
+
 class Lanes(NamedTuple):
     """How tensors come to a row, drawn as a version-control log draws branches.
 
@@ -106,7 +119,7 @@ class Lanes(NamedTuple):
 
 Pair = tuple[float | None, float | None]
 
-Cell = int | float | str | Pair | TensorShape | Noted | Histogram | Lanes | None
+Cell = int | float | str | Pair | TensorShape | Noted | RelativeError | Histogram | Lanes | None
 """None is unknown; a text may stand in place of a number, an empty one where there is none."""
 
 
@@ -119,7 +132,8 @@ class Column:
     Attributes:
         key: its name in code, `"zeros"`.
         kind: the type of its cells, from which follow how they are written, aligned, sorted and
-            sent; counts and bytes get prefixes, a share is a fraction in 0..1.
+            sent; counts and bytes get prefixes, a share is a fraction in 0..1, an error a relative
+            one.
         meaning: the definition of its values.
         title: the heading above it; the key with spaces where there is no other.
         cell: returns the cell of a row from the row's subject: its attribute of that key, where
@@ -196,6 +210,7 @@ class Table:
         flat: whether full names are listed and rows that only group left out; a page can show them.
         noun: what one row is about, `"call"`: what its count in a page says.
         total: how many of those the heading counts; None for as many as there are rows.
+        first: what the button to the first row of State.FIRST says, and what that row is.
         beside: what a page shows besides, such as the recorded iterations.
     """
 
@@ -212,6 +227,7 @@ class Table:
     flat: bool = False
     noun: str = "row"
     total: int | None = None
+    first: tuple[str, str] = ("first NaN", "the first call that made NaN or Inf")
     beside: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -78,6 +78,13 @@ def numbers(*values: float | None) -> tuple[str, ...]:
     return tuple("" if value is None else _number(value, digits) for value in values)
 
 
+def error(number: float) -> str:
+    """Return a relative error in few digits: ``0.400``, ``2.0e-07``, and ``0`` for none."""
+    if not number:
+        return "0"
+    return f"{number:.1e}" if number < 0.01 else numbers(number)[0]
+
+
 def _number(value: float, digits: str) -> str:
     text = f"{value:{digits}}"
     return text[1:] if text.startswith("-") and float(text) == 0 else text  # no negative zero

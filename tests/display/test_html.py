@@ -114,3 +114,15 @@ def test_no_text_of_the_user_becomes_markup(texts):
     html = table_html(table(row(label, n=cell, details=(detail,)), notes=(note,), heading=label))
 
     assert set(Reader(html).tags) <= {"div", "b", "details", "summary", "samp", "br"}
+
+
+def test_what_leads_to_the_first_row_of_interest_is_open_however_deep_it_is():
+    states = {1: State.MANY_CALLS, 3: State.FIRST}
+    rows = [
+        Row(str(i), level=level, state=states.get(i, 0))
+        for i, level in enumerate([0, 1, 2, 3, 1, 2])
+    ]
+    html = table_html(Table(heading="", title="layer", columns=(), rows=rows, open_levels=1))
+
+    opened = [part.split(">")[0] == " open" for part in html.split("<details")[2:]]
+    assert opened == [True, True, True, False, False, False]

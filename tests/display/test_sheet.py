@@ -9,7 +9,7 @@ from torch import nn
 
 import nnmagic
 from nnmagic.display.sheet import sheet_of
-from nnmagic.display.table import Histogram, State
+from nnmagic.display.table import Column, Histogram, RelativeError, Row, State, Table
 from nnmagic.display.text import table_text
 from nnmagic.records.histograms import binned
 
@@ -110,7 +110,7 @@ def test_nan_is_flagged_where_it_arises_and_dimmed_after():
     sheet = sheet_of(nnmagic.trace(net, torch.ones(1, 2)).table())
 
     state = sheet.content["state"]
-    assert sheet.content["first_nonfinite"] == 2
+    assert sheet.content["first"] == 2
     assert state[2] & State.STRONG
     assert state[2] & State.FLAGGED
     assert state[2] & State.FIRST
@@ -311,3 +311,25 @@ def test_lanes_are_a_byte_a_row_and_the_pairs_of_rows_that_they_join():
 
     assert numbers(sheet, "flow", form="u1").tolist() == [255, 0, 1, 0, 0]
     assert numbers(sheet, "flow", "edges", "<u4").tolist() == [1, 2, 1, 3, 2, 3, 3, 4]
+
+
+def test_an_error_is_sent_with_its_bound():
+    cells = [RelativeError(0.4, 1e-6), RelativeError(0.0), ""]
+    table = Table(
+        heading="",
+        title="layer",
+        columns=(
+            Column("error", "error", cell=lambda cell: cell),
+            Column("bare", "error", cell=lambda _: 1e-7),
+        ),
+        rows=[Row("row", cell) for cell in cells],
+    )
+
+    sheet = sheet_of(table)
+
+    assert numbers(sheet, "error").tolist() == pytest.approx([0.4, 0.0, np.nan], nan_ok=True)
+    bounds = numbers(sheet, "error", "bounds").tolist()
+    assert bounds == pytest.approx([1e-6, np.nan, np.nan], nan_ok=True)
+    assert "bounds" not in column(sheet, "bare")
+    assert table_text(table).splitlines()[2].split() == ["row", "━━┿━━━━╸", "0.400", "1.0e-07"]
+    assert table_text(table).splitlines()[3].split() == ["row", "0", "1.0e-07"]

@@ -1,4 +1,5 @@
 import re
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -96,3 +97,17 @@ def test_printable_text_holds_nothing_that_a_terminal_obeys(text):
 )
 def test_a_class_has_the_article_that_is_spoken(noun, text):
     assert units.with_article(noun) == text
+
+
+def test_an_error_has_few_digits_and_none_at_all_is_0():
+    errors = (0.0, 3.14e-7, 0.009, 0.4, 12.5, 1234.56, inf)
+
+    assert [*map(units.error, errors)] == [
+        "0",
+        "3.1e-07",
+        "9.0e-03",
+        "0.400",
+        "12.500",
+        "1234.6",
+        "inf",
+    ]

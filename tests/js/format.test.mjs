@@ -1,7 +1,7 @@
 // The texts are those of nnmagic/units.py; the expected ones were written by it or by hand.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { count, fixed, indexText, numbers, percent, plural, scientific, size, valueText } from "../../nnmagic/widget/static/format.js";
+import { count, errorText, fixed, indexText, numbers, percent, plural, scientific, size, valueText } from "../../nnmagic/widget/static/format.js";
 
 test("counts are in full up to a million and then in three digits", () => {
   assert.deepEqual([0, 999, 669706, 999999, 1e6, 1337344, 25.6e6, 999.6e6, 1.5e15, NaN].map(count),
@@ -37,4 +37,9 @@ test("a value under the pointer says where it stands", () => {
   assert.equal(indexText(["batch", "channel"], [0, 1200]), "batch 0, channel 1,200");
   assert.deepEqual([NaN, -Infinity, 0.123456789].map(valueText), ["NaN", "-Inf", "0.12346"]);
   assert.deepEqual([plural(1, "call"), plural(2000, "call")], ["1 call", "2,000 calls"]);
+});
+
+test("an error has few digits, and none at all is 0", () => {
+  assert.deepEqual([0, 3.14e-7, 0.009, 1e-12, 0.4, 12.5, 1234.56, Infinity, NaN].map(errorText),
+    ["0", "3.1e-07", "9.0e-03", "1.0e-12", "0.400", "12.500", "1234.6", "inf", ""]);
 });

@@ -100,7 +100,7 @@ def test_the_first_nan_and_the_failed_layer_are_one_click_away(lab, tmp_path):
         expect(page.locator(".nnmagic")).to_have_count(2)
         nan, failed = page.locator(".nnmagic").all()
         found = {}
-        control(nan, "first-nan").click()
+        control(nan, "first").click()
         expect(nan.locator(".nm-panel-title")).to_have_text("1 · Root")
         found["nan"] = [row["name"] for row in rows(nan) if row["selected"]]
         found["flags"] = [row["flags"] for row in rows(nan) if row["selected"]]
@@ -113,7 +113,7 @@ def test_the_first_nan_and_the_failed_layer_are_one_click_away(lab, tmp_path):
         found["buttons"] = [
             control(widget, name).is_visible()
             for widget in (nan, failed)
-            for name in ("first-nan", "failed")
+            for name in ("first", "failed")
         ]
         return found
 

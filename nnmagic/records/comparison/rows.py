@@ -1,11 +1,13 @@
 """The rows of two runs side by side, and what is said of the one in which they part."""
 
 from dataclasses import dataclass
+from math import inf
 
 from nnmagic.display import units
 from nnmagic.display.units import Shape
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.comparison.differences import Difference
+from nnmagic.records.comparison.verdicts import OTHER_SHAPE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,22 +74,42 @@ def parting(row: ComparedCall, terms: int) -> str:
         row: the first call that errs.
         terms: how many terms the longest sum in it has.
     """
-    if row.verdict == "other shape":
+    return f"the runs part in {row.name}: {_how_it_errs(row, terms)}"
+
+
+def verdict_of(row: ComparedCall, terms: int) -> str:
+    """Return the verdict on any row with its numbers: ``equal``, ``within rounding: ...``.
+
+    Args:
+        row: the call.
+        terms: how many terms the longest sum in it has.
+    """
+    if row.verdict != OTHER_SHAPE and not row.output_error and not row.own_error:
+        return row.verdict
+    return f"{row.verdict}: {_how_it_errs(row, terms)}"
+
+
+def _how_it_errs(row: ComparedCall, terms: int) -> str:
+    if row.verdict == OTHER_SHAPE:
         shapes = units.shape(row.output_shape), units.shape(row.other_shape)
-        return f"the runs part in {row.name}: it gives {shapes[0]} here and {shapes[1]} there"
+        return f"it gives {shapes[0]} here and {shapes[1]} there"
     made = f"its output differs by {_short(row.output_error)}"
     if row.own_error is not None:
         made = f"on the same input its output differs by {_short(row.own_error)}"
-    got = "" if row.input_error is None else f"inputs agree to {_short(row.input_error)}, "
-    if row.input_error == 0:
-        got = "inputs are equal, "
+    if row.max_abs == inf:
+        made = "NaN or Inf stands on one side alone"
+    got = "inputs are equal, " if row.input_error == 0 else ""
+    if row.input_error:
+        do = "agree to" if row.input_error <= (row.tolerance or 0.0) else "differ by"
+        got = f"inputs {do} {_short(row.input_error)}, "
     bound = ""
     if row.tolerance is not None:
         bound = f" (tolerance {_short(row.tolerance)}: 2 eps sqrt({terms:,}))"
     at = ""
     if row.max_abs is not None and row.max_at:
-        at = f"; most at {row.max_at}, by {_short(row.max_abs)}"
-    return f"the runs part in {row.name}: {got}{made}{bound}{at}"
+        by = "" if row.max_abs == inf else f", by {_short(row.max_abs)}"
+        at = f"; most at {row.max_at}{by}"
+    return f"{got}{made}{bound}{at}"
 
 
 def shape_of(log: TraceLog, call: int | None) -> Shape:

@@ -6,9 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from nnmagic.display import units
-from nnmagic.display.table import Column, Row, State, Table, TensorShape
+from nnmagic.display.table import Column, Kind, RelativeError, Row, State, Table, TensorShape
 from nnmagic.records.columns import FLAGS
-from nnmagic.records.comparison.rows import ComparedCall, parting
+from nnmagic.records.comparison.rows import ComparedCall, parting, verdict_of
+from nnmagic.records.comparison.tolerance import Tolerances
 from nnmagic.records.comparison.verdicts import (
     EQUAL,
     INHERITED,
@@ -29,10 +30,14 @@ class ComparedRow:
     Args:
         call: the pair.
         label: what the tree calls it.
+        terms: how many terms the longest sum in it has.
+        parts: whether the two runs part in it.
     """
 
-    def __init__(self, call: ComparedCall, label: str) -> None:
-        self.call, self.label = call, label
+    def __init__(
+        self, call: ComparedCall, label: str, terms: int = 1, *, parts: bool = False
+    ) -> None:
+        self.call, self.label, self.terms, self.parts = call, label, terms, parts
 
     @property
     def type(self) -> str:
@@ -59,33 +64,49 @@ class ComparedRow:
         return call.other_layer or "the network"
 
     @property
+    def details(self) -> list[str]:
+        """The verdict with its numbers."""
+        return [verdict_of(self.call, self.terms)]
+
+    @property
     def flags(self) -> str:
         """The verdict, and how the pair was found where its name does not tell."""
         how = "matched by order" if self.call.matched_by == "order" else ""
         return ", ".join(filter(None, [self.call.verdict, how]))
 
 
-def _number(key: str, title: str, meaning: str, priority: int) -> Column:
-    def cell(row: ComparedRow) -> float | str | None:
-        is_pair = row.call.call is not None and row.call.other_call is not None
-        value: float | None = getattr(row.call, key)
-        return value if is_pair else ""
+def _error(key: str, title: str, meaning: str, priority: int) -> Column:
+    """Return a column of errors, each with what rounding explains of it."""
 
-    return Column(key, "number", meaning, title=title, cell=cell, priority=priority)
+    def cell(row: ComparedRow) -> RelativeError | str | None:
+        error: float | None = getattr(row.call, key)
+        return "" if error is None else RelativeError(error, row.call.tolerance)
 
+    return Column(key, "error", meaning, title=title, cell=cell, priority=priority)
+
+
+def _number(key: str, kind: Kind, meaning: str, priority: int, title: str = "") -> Column:
+    def cell(row: ComparedRow) -> float | str:
+        number: float | None = getattr(row.call, key)
+        return "" if number is None else number
+
+    return Column(key, kind, meaning, title=title, cell=cell, priority=priority)
+
+
+SCALE = "the bar reaches from 1e-8 to 1, the tick is the tolerance"
 
 COLUMNS = (
     Column("type", "text", "the class of the layer", priority=5),
     Column("shape", "shape", "the shape of its output, the batch first", narrowest=16, priority=4),
     Column("other", "text", "what the other side calls it", title="other side", priority=3),
-    _number("input_error", "input error", "||a - b|| / ||b|| of what the two got", 1),
-    _number("output_error", "output error", "||a - b|| / ||b|| of what the two returned", 0),
-    _number("own_error", "own error", "that, where the other side got this side's input", 0),
-    _number("float64_error", "in float64", "that, where both sides run in float64", 2),
-    _number("gradient_error", "gradient error", "that of the gradients of the outputs", 2),
-    _number("tolerance", "tolerance", "what rounding explains: 2 eps sqrt(terms of a sum)", 6),
-    _number("max_abs", "max |a - b|", "the largest absolute difference of the outputs", 7),
-    _number("cosine", "cosine", "of the angle between the outputs", 8),
+    _error("input_error", "input error", f"||a - b|| / ||b|| of what the two got; {SCALE}", 1),
+    _error("output_error", "output error", "that of what the two returned", 0),
+    _error("own_error", "own error", "that, where the other side got this side's input", 0),
+    _error("float64_error", "in float64", "that, where both sides run in float64", 2),
+    _error("gradient_error", "gradient error", "that of the gradients of the outputs", 2),
+    _number("tolerance", "error", "what rounding explains: 2 eps sqrt(terms of a sum)", 6),
+    _number("max_abs", "error", "the largest absolute difference of the outputs", 7, "max |a - b|"),
+    _number("cosine", "number", "of the angle between the outputs", 8),
     FLAGS,
 )
 """The columns of a comparison: a new one goes here."""
@@ -126,7 +147,10 @@ class ComparisonTable:
             rows=filtered(rows, names, view),
             notes=(*self._notes(), *self.trace.notes, *comparison.notes),
             open_levels=view.open_depth,
+            details=lambda row: row.details,
+            show_details=view.values is not None,
             noun="call",
+            first=("where they part", "the first call that errs"),
         )
 
     def heading(self) -> str:
@@ -147,20 +171,20 @@ class ComparisonTable:
     def _rows(self) -> tuple[list[Row], list[str]]:
         rows, names = list[Row](), list[str]()
         first = self.comparison.first_divergence
+        terms = Tolerances(self.comparison.mine, self.comparison.other).terms
         for line in self.trace.ordered():
             call = self.by_call.get(line.call)
             if call is None:
                 continue
             label = self.trace.label(line.call)
+            parts = first is not None and call.call == first.call and not line.times
             state = State.MANY_CALLS if line.times else 0
-            state |= _state(call)
-            if first is not None and call.call == first.call:
-                state |= State.FIRST | State.STRONG
+            state |= _state(call) | (State.FIRST | State.STRONG if parts else 0)
             name = call.layer or call.network
             rows.append(
                 Row(
                     label=f"{label} × {line.times}" if line.times else label,
-                    subject=ComparedRow(call, label),
+                    subject=ComparedRow(call, label, terms[line.call], parts=parts),
                     level=line.level,
                     name=name,
                     state=state,

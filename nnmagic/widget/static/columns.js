@@ -1,6 +1,6 @@
 // Which columns there is room for, and how wide each is.
 import { lanesWidth } from "./lanes.js";
-import { count, floor, max, min, numbers, percent, size } from "./format.js";
+import { count, errorText, floor, max, min, numbers, percent, size } from "./format.js";
 
 export const PADDING = 12;
 export const TREE_PADDING = 32;
@@ -16,7 +16,7 @@ const STAYS = 1;
 export function cellTexts(column, row) {
   if (column.kind === "pair") return numbers(column.first[row], column.second[row]);
   if (column.strings) return [column.strings[column.index[row]]];
-  const write = { count, bytes: size, share: percent, number: (value) => numbers(value)[0] }[column.kind];
+  const write = { count, bytes: size, share: percent, error: errorText, number: (value) => numbers(value)[0] }[column.kind];
   return [column.texts?.[row] ?? write(column.values[row])];
 }
 
@@ -40,7 +40,7 @@ function partsOf(column, live) {
   if (kind === "lanes") return [lanesWidth(column)];
   const said = Object.values(column.texts ?? {}).reduce((most, text) => max(most, min(text.length, WIDEST_WORDS)), 4);
   if (kind === "count") return [values.reduce((most, value) => max(most, count(value).length), said)];
-  return [max(said, { histogram: 9, share: 5 }[kind] ?? 8)];
+  return [max(said, { histogram: 9, share: 5, error: column.bounds && 17 }[kind] ?? 8)];
 }
 
 /**

@@ -76,6 +76,12 @@ export function numbers(...values) {
   });
 }
 
+/** @param {number} error a relative one, NaN: unknown @returns {string} in few digits; none at all is "0" */
+export function errorText(error) {
+  if (error === 0) return "0";
+  return error < 0.01 ? error.toExponential(1).replace(/-(\d)$/, "-0$1") : numbers(error)[0];
+}
+
 /** @param {number} value @returns {string} one value of a tensor, five significant digits */
 export function valueText(value) {
   if (Number.isNaN(value)) return "NaN";

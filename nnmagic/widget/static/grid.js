@@ -277,6 +277,7 @@ export function createGrid({ uid, live, choose, changed }) {
       table = next;
       if (!isSame) {
         folded = foldedBelow(table, table.opened, true);
+        unfoldAbove(table, folded, table.first);
         active = el.scrollTop = 0;
       }
       selected = rowOf(table, key);

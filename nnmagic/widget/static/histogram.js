@@ -22,6 +22,16 @@ export function barsPath(bins, start, length, zero) {
 }
 
 /**
+ * A relative error as the data of one SVG path: a bar from 1e-8 to 1 on a logarithmic scale, and a tick at its bound.
+ * @param {number} error NaN: unknown @param {number} bound NaN: there is none
+ */
+export function errorPath(error, bound) {
+  if (!(error > 0)) return "";
+  const x = (value) => clamped(7.75 * (Math.log10(value) + 8), 1, 62);
+  return `M0 6h${x(error)}v5h-${x(error)}z${bound > 0 ? `M${x(bound) - 1} 1h1v14h-1z` : ""}`;
+}
+
+/**
  * One axis for all, if none would be squeezed to less than a fifth of it; else null.
  * @param {{low: number, high: number}[]} histograms @returns {[number, number]|null}
  */

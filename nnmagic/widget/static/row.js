@@ -3,7 +3,7 @@ import { max } from "./format.js";
 import { DIMMED, FAILED, STRONG, fullName, isFlagged, labelOf } from "./rows.js";
 import { cellText } from "./columns.js";
 import { element, inline, part, pressable } from "./dom.js";
-import { barsPath } from "./histogram.js";
+import { barsPath, errorPath } from "./histogram.js";
 
 export const ROW_HEIGHT = 24;
 export const INDENT = 14;
@@ -29,13 +29,13 @@ export function makeRow(columns, lanes) {
   const [mark, label] = [inline(), inline("nm-label")];
   const name = part("rowheader", "nm-cell nm-k-tree", fold, mark, label);
   const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": max(1, columns.filter(({ kind }) => kind !== "lanes").length) });
-  const cells = columns.map(({ kind }) => {
+  const cells = columns.map(({ kind, bounds }) => {
     const cell = part("gridcell", `nm-cell nm-k-${kind}`);
     if (kind === "lanes") return { cell, paths: lanes.drawIn(cell) };
-    if (kind !== "histogram") return { cell };
-    const path = element("path");
-    cell.append(element("svg", { viewBox: "0 0 62 16", "aria-hidden": "true" }, path));
-    return { cell, path };
+    if (kind !== "histogram" && !bounds) return { cell, said: cell };
+    const [path, said] = [element("path"), inline()];
+    cell.append(element("svg", { viewBox: "0 0 62 16", "aria-hidden": "true" }, path), said);
+    return { cell, path, said };
   });
   const node = part("row", "", name, message, ...cells.map(({ cell }) => cell));
   return { node, fold, mark, label, name, message, cells, place: -1, row: -1 };
@@ -69,13 +69,14 @@ export function fillRow(slot, { table, row, place, columns, lanes, isFlat, isOpe
   slot.message.hidden = message === undefined;
   slot.message.textContent = slot.message.title = message ?? "";
   for (const [i, column] of columns.entries()) {
-    const { cell, path, paths } = slot.cells[i];
+    const { cell, said, path, paths } = slot.cells[i];
     cell.hidden = !paths && !slot.message.hidden;
     if (paths) lanes.fill(paths, place);
-    else if (path) path.setAttribute("d", barsPath(column.values, row * 10, 10, column.zero[row]));
+    else if (column.zero) path.setAttribute("d", barsPath(column.values, row * 10, 10, column.zero[row]));
     else {
+      path?.setAttribute("d", errorPath(column.values[row], column.bounds[row]));
       const text = cellText(column, row);
-      write(cell, column.kind === "flags" && text && isFlagged(table, row) ? `⚠ ${text}` : text);
+      write(said, column.kind === "flags" && text && isFlagged(table, row) ? `⚠ ${text}` : text);
       if (column.strings) cell.title = text;
     }
   }

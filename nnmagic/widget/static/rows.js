@@ -16,6 +16,7 @@ const FIELDS = {
   bytes: { values: Float64Array },
   number: { values: Float64Array },
   share: { values: Float32Array },
+  error: { values: Float64Array, bounds: Float64Array },
   pair: { first: Float64Array, second: Float64Array },
   histogram: { values: Uint8Array, zero: Int8Array },
   lanes: { values: Uint8Array, edges: Uint32Array },
@@ -67,7 +68,7 @@ export function withValues(table, message, buffers) {
     message.columns?.[column.key] ? withFields(column, message.columns[column.key], buffers) : column,
   );
   if (Number.isInteger(message.state)) changed.state = typed(buffers[message.state], Uint8Array);
-  for (const key of ["heading", "notes", "message", "scores", "structure", "steps", "first_nonfinite", "failed"]) {
+  for (const key of ["heading", "notes", "message", "scores", "structure", "steps", "first", "failed"]) {
     if (message[key] !== undefined) changed[key] = message[key];
   }
   return changed;

@@ -49,7 +49,7 @@ function render({ model, el }) {
     input: () => setSearch(search.value) });
   const counted = part("status", "nm-count");
   const flagged = pressable("", "flagged", () => grid.find({ flaggedOnly: !grid.filter.flaggedOnly }), { "aria-pressed": "false" });
-  const firstNan = pressable("first NaN", "first-nan", () => goTo(table.first_nonfinite), { title: "the first call that made NaN or Inf" });
+  const first = pressable("", "first", () => goTo(table.first));
   const failed = pressable("failed", "failed", () => goTo(table.failed), { title: "the call that failed" });
   const depth = slider({ label: "depth", max: 1, value: 0, id: "depth", text: String, change: grid.foldTo });
   const grouped = pressable("grouped", "grouped", () => {
@@ -70,7 +70,7 @@ function render({ model, el }) {
   const pauseNote = part("status", "nm-quiet");
   const said = part("status", "nm-quiet nm-said");
   const toolbar = element("div", { class: "nm-toolbar", role: "group", "aria-label": "toolbar" }, search, counted,
-    flagged, firstNan, failed, depth.el, grouped, columns.el, copying.el, step.el, live);
+    flagged, first, failed, depth.el, grouped, columns.el, copying.el, step.el, live);
   const main = block("nm-main");
   main.append(grid.el, createSplitter(main, grid.el.id), panel.el, block("nm-rest", hint, grid.noRoom, input.el, notes));
   const root = element("div", { class: "nnmagic", "data-lm-suppress-shortcuts": "true" }, heading, toolbar, pauseNote, said, main);
@@ -104,7 +104,9 @@ function render({ model, el }) {
     const flags = table.state.reduce((sum, _, row) => sum + (isFlagged(table, row) && countsAsRow(table, row)), 0);
     flagged.hidden = flags === 0;
     flagged.textContent = `flagged ${withCommas(flags)}`;
-    firstNan.hidden = !(table.first_nonfinite >= 0);
+    first.hidden = !(table.first >= 0);
+    first.textContent = table.first_name;
+    first.title = table.first_meaning;
     failed.hidden = !(table.failed >= 0);
     depth.el.hidden = table.deepest === 0 || (table.flat && !grid.isGrouped());
     grouped.hidden = !table.flat || table.deepest === 0;
