@@ -67,6 +67,7 @@ RECORDS = (
     ("nnmagic.records.trace", "Trace"),
     ("nnmagic.records.summary", "Summary"),
     ("nnmagic.records.params", "Params"),
+    ("nnmagic.records.comparison.comparison", "Comparison"),
 )
 
 WIDGET = ("nnmagic.widget.widget", "NetworkWidget")

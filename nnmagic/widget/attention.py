@@ -77,7 +77,8 @@ def _add(
     if attention.picture is None:
         panel["notes"].append(f"attention: no room to draw more maps; {caption_of(attention)}")
     else:
-        panel["figures"].append(_figure(panels, attention, attention.picture, name))
+        panel["figures"] = panel["figures"] or [[]]
+        panel["figures"][0].append(_figure(panels, attention, attention.picture, name))
 
 
 def calls_function(layer: nn.Module | None) -> bool:

@@ -58,7 +58,7 @@ class CardMaker:
         """Return a tensor's numbers, its histogram and its picture."""
         kind = kind_of(record, axes, scores=scores, photo=photo)
         drawn = self._picture(record, kind, axes, classes, loading)
-        source = _source(record, loading)
+        source = kept_grid(record, loading)
         shown = 0 if source is None else source.sample.numel
         measured = _measured(record, None if loading.is_new_run else loading.values)
         if kind in WITHOUT_DISTRIBUTION:
@@ -121,14 +121,12 @@ class CardMaker:
         classes: Sequence[str],
         loading: Loading,
     ) -> messages.PictureContent | None:
-        picture = _source(record, loading)
+        picture = kept_grid(record, loading)
         if picture is None or not picture.sample.numel:
             return None
+        if kind == "matrix":
+            picture, axes = _without_pooled(picture, axes, record.shape)
         values = values_of(picture.sample)
-        if kind == "matrix" and len(axes) > 2 and record.shape[-2:] == (1, 1):  # of a pooled map
-            flat = replace(picture.sample, shape=values.shape[:-2])
-            picture, values = Picture(flat, picture.steps[:-2]), values[..., 0, 0]
-            axes = axes[:-2]
         if kind in ("number", "constant"):
             return self._grid(values.reshape(-1)[:1], kind, axes[:1])
         drawn = self._grid(values, fitting(kind, values.shape), axes)
@@ -140,6 +138,46 @@ class CardMaker:
         if photo is not None:
             drawn["low"], drawn["high"], drawn["diverging"] = *photo, False
         return drawn
+
+    def share_scale(self, cards: Sequence[messages.TensorContent]) -> None:
+        """Give the pictures of several tensors the same colours for the same values."""
+        drawn = [card["picture"] for card in cards if card["picture"] is not None]
+        drawn = [picture for picture in drawn if picture["kind"] not in WRITTEN_OUT]
+        if not drawn:
+            return
+        values = np.concatenate([np.frombuffer(self.buffers[p["buffer"]], "<f4") for p in drawn])
+        low, high, diverging = limits(values[np.isfinite(values)])
+        for picture in drawn:
+            picture.update({"low": low, "high": high, "diverging": diverging})
+
+    def difference(
+        self, picture: Picture, shape: tuple[int, ...], *, axes: Sequence[str], caption: str
+    ) -> messages.TensorContent:
+        """Return a difference of two tensors, to be drawn on a scale that is centred on zero.
+
+        Args:
+            picture: the values that are known of it.
+            shape: the shape of the whole of it.
+            axes: the names of its axes.
+            caption: of what it is, where that is not all.
+        """
+        record = TensorRecord(shape=shape, dtype="float64", device="", numel=prod(shape))
+        kind = kind_of(record, axes)
+        if kind == "matrix":
+            picture, axes = _without_pooled(picture, axes, shape)
+        values = values_of(picture.sample)
+        if values.size > 1 and (values == values.flat[0]).all():
+            kind = "constant"
+        card = self.figure(values, title="a - b", caption=caption, kind=kind, axes=axes)
+        drawn = card["picture"]
+        assert drawn is not None
+        low, high, _ = limits(values[np.isfinite(values) & (values != 0)])
+        most = max(abs(low), abs(high))
+        full = shape[: len(axes)]
+        drawn.update({"low": -most, "high": most, "diverging": True})
+        drawn["steps"], drawn["full"] = list(picture.steps), list(full)
+        drawn["caption"] = _caption_of(full, axes, picture)
+        return {**card, "shape": units.shape(shape)}
 
     def figure(
         self, values: np.ndarray, *, title: str, caption: str, kind: str, axes: Sequence[str]
@@ -191,13 +229,23 @@ class CardMaker:
         }
 
 
-def _source(record: TensorRecord, loading: Loading) -> Picture | None:
+def kept_grid(record: TensorRecord, loading: Loading = NOTHING) -> Picture | None:
     """Return the largest grid of values that there is of a tensor."""
     sample = loading.values or record.whole
     if sample is None and record.picture is not None:
         return record.picture
     sample = sample or record.leading
     return None if sample is None else Picture(sample, (1,) * len(sample.shape))
+
+
+def _without_pooled(
+    picture: Picture, axes: Sequence[str], shape: Sequence[int]
+) -> tuple[Picture, Sequence[str]]:
+    """Return a picture and its axes without rows and columns that pooling left one of."""
+    if len(axes) < 3 or [*shape[-2:]] != [1, 1]:
+        return picture, axes
+    flat = replace(picture.sample, shape=picture.sample.shape[:-2])
+    return Picture(flat, picture.steps[:-2]), axes[:-2]
 
 
 def _measured(record: TensorRecord, whole: Sample | None = None) -> messages.MeasuredContent:

@@ -75,7 +75,7 @@ class PanelMaker(CardMaker):
         inputs, outputs = self._cards(
             log, record, axes, scored=scored, classes=classes, loading=loading
         )
-        panel = self._layer_content(
+        panel = self.layer_content(
             record.layer or record.network, record.type, details, record.parameter_gradients
         )
         got, gave = (units.shape(shape) for shape in (record.input_shape, record.output_shape))
@@ -154,7 +154,7 @@ class PanelMaker(CardMaker):
     def layer_panel(self, layer: LayerShape) -> messages.PanelContent:
         """Return the panel of a layer of a structure, which has no values."""
         name = layer.layer or layer.network
-        panel = self._layer_content(name, layer.type, LayerDetails(arguments=layer.config))
+        panel = self.layer_content(name, layer.type, LayerDetails(arguments=layer.config))
         facts = [
             ("parameters", f"{layer.params:,}, {layer.trainable_params:,} trainable"),
             ("memory of parameters", units.size(layer.param_bytes)),
@@ -186,7 +186,7 @@ class PanelMaker(CardMaker):
             axes=weight_axes(len(record.tensor.shape)),
             loading=loading,
         )
-        panel = self._layer_content(record.name, params.noun, LayerDetails())
+        panel = self.layer_content(record.name, params.noun, LayerDetails())
         size = [] if record.count is None else [("values", f"{record.count:,}, {record.size}")]
         norm = [] if record.grad_norm is None else [("gradient norm", f"{record.grad_norm:.4g}")]
         return {
@@ -197,7 +197,7 @@ class PanelMaker(CardMaker):
             "facts": [*size, *norm],
         }
 
-    def _layer_content(
+    def layer_content(
         self,
         title: str,
         type_name: str,

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nnmagic.display.messages import PanelContent
+from nnmagic.records.comparison.comparison import Comparison
 from nnmagic.records.params import Params
 from nnmagic.records.record import Record
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
 from nnmagic.widget.attention import add_attention
+from nnmagic.widget.comparison_panel import comparison_panel
 from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.loading import NOTHING, Loader
 from nnmagic.widget.panel import LayerDetails, PanelMaker
@@ -21,7 +23,7 @@ class RowPanels:
     """Gives the panel of each row of a record.
 
     Args:
-        record: a trace, a summary or the parameters.
+        record: a trace, a summary, the parameters or a comparison.
         live: what may be asked of a trace's network; None where it is gone.
         watcher: what records every later call of that network, if anything does.
         has_scores: whether the outputs of the root calls are read as class scores.
@@ -64,6 +66,8 @@ class RowPanels:
             return panels.parameter_panel(record, subject.record, loading)
         if isinstance(record, Summary):
             return None if subject.head else panels.layer_panel(subject.layer)
+        if isinstance(record, Comparison):
+            return None if subject is None else comparison_panel(record, subject, panels)
         assert isinstance(record, Trace)
         return self._call_panel(record, subject, panels, loader)
 

@@ -41,7 +41,7 @@ def panel_of(page):
 
 
 def drawn(panel, buffers):
-    (figure,) = panel["figures"]
+    ((figure,),) = panel["figures"]
     picture = figure["picture"]
     return np.frombuffer(buffers[picture["buffer"]], "<f4").reshape(picture["shape"])
 
@@ -54,7 +54,7 @@ def test_a_layer_and_the_function_that_it_calls_show_the_map(panel_of):
     inside, buffers = panel_of(trace, "0.scaled_dot_product_attention()")
     around, _ = panel_of(trace, "0")
 
-    (figure,) = inside["figures"]
+    ((figure,),) = inside["figures"]
     assert figure["title"] == "attention"
     assert figure["picture"]["kind"] == "heads"
     assert figure["picture"]["axes"] == ["head", "query", "key"]
@@ -62,7 +62,7 @@ def test_a_layer_and_the_function_that_it_calls_show_the_map(panel_of):
     assert figure["picture"]["high"] == pytest.approx(drawn(inside, buffers).max())
     assert "worked out from q and k, item 1 of 3; mean entropy" in figure["caption"]
     np.testing.assert_allclose(drawn(inside, buffers).sum(-1), 1, rtol=1e-5)
-    assert [each["title"] for each in around["figures"]] == [
+    assert [each["title"] for each in around["figures"][0]] == [
         "attention of scaled_dot_product_attention()"
     ]
 

@@ -138,14 +138,15 @@ export function createPanel({ uid, send, close }) {
     pictures = [];
     title.textContent = [panel.title, panel.type].filter(Boolean).join(" · ");
     shapes.textContent = panel.shapes;
-    const tensors = [...panel.inputs, ...panel.outputs, ...panel.figures].filter((each) => each.stats && Object.keys(each.stats).length);
+    const figures = panel.figures.flat();
+    const tensors = [...panel.inputs, ...panel.outputs, ...figures].filter((each) => each.stats && Object.keys(each.stats).length);
     const parts = [...panel.wrong.map((text) => block("nm-flag-text", `⚠ ${text}`)), ...panel.notes.map((text) => block("nm-quiet", text))];
     const [ins, outs] = panel.inputs.length && panel.outputs.length ? ["in", "out"] : ["", ""];
     const sides = [...side(ins, panel.inputs, "input", buffers), ...side(outs, panel.outputs, "output", buffers)];
     if (sides.length) parts.push(block("nm-sides", ...sides));
     const reasons = new Set([...panel.inputs, ...panel.outputs].map((each) => each.reason).filter(Boolean));
     for (const reason of reasons) parts.push(block("nm-quiet", reason));
-    if (panel.figures.length) parts.push(block("nm-sides", ...panel.figures.map((record, i) => tensor(record, buffers, "figure", i))));
+    for (const row of panel.figures) parts.push(block("nm-sides", ...row.map((record) => tensor(record, buffers, "figure", figures.indexOf(record)))));
     parts.push(...distributions(tensors));
     if (tensors.length) parts.push(statistics(tensors));
     if (panel.parameters.length) {

@@ -1,0 +1,187 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import nnmagic
+from nnmagic.records.cuts import cuts_of
+from nnmagic.records.tensor import Picture, Sample
+from nnmagic.widget.comparison_panel import difference_of
+from nnmagic.widget.panel import PanelMaker
+from nnmagic.widget.row_panels import RowPanels
+from nnmagic.widget.widget import NetworkWidget
+
+
+def panel_of(comparison, name):
+    maker, table = PanelMaker(), comparison.table()
+    subject = next(each.subject for each in table.rows if each.name == name)
+    return RowPanels(comparison).panel(subject, maker), maker.buffers
+
+
+def values(card, buffers):
+    picture = card["picture"]
+    form = "<f8" if picture["kind"] in ("number", "constant", "written") else "<f4"
+    return np.frombuffer(buffers[picture["buffer"]], form).reshape(picture["shape"])
+
+
+def conv_pair():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()).eval()
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        other[0].weight[2] *= -0.5
+    return net, other, torch.rand(2, 3, 64, 64)
+
+
+def test_the_difference_is_that_of_the_two_pictures_on_a_scale_centred_on_zero():
+    net, other, x = conv_pair()
+    panel, buffers = panel_of(nnmagic.trace(net, x).compare(nnmagic.trace(other, x)), "0")
+
+    ((a, b, difference),) = panel["figures"]
+    steps = a["picture"]["steps"]
+    assert b["picture"]["steps"] == difference["picture"]["steps"] == steps
+    places = (slice(1), slice(16), slice(None, None, steps[2]), slice(None, None, steps[3]))
+    with torch.no_grad():
+        assert np.array_equal(values(a, buffers), net[0](x)[places].numpy())
+        expected = (net[0](x) - other[0](x))[places].numpy()
+    assert values(difference, buffers) == pytest.approx(expected, abs=1e-6)
+    assert [a["picture"][k] for k in ("low", "high")] == [b["picture"][k] for k in ("low", "high")]
+    scale = difference["picture"]
+    assert scale["low"] == -scale["high"]
+    assert scale["diverging"]
+    assert scale["high"] >= np.quantile(np.abs(expected[expected != 0]), 0.99)
+    assert scale["caption"] == a["picture"]["caption"]
+    assert "16 of 32 channels" in scale["caption"]
+    assert difference["shape"] == "(2, 32, 64, 64)"
+
+
+def test_the_numbers_are_said_in_words_and_red_only_where_they_part():
+    net, other, x = conv_pair()
+    comparison = nnmagic.trace(net, x).compare(nnmagic.trace(other, x))
+
+    parts, _ = panel_of(comparison, "0")
+    inherits, _ = panel_of(comparison, "1")
+    assert parts["wrong"]
+    assert not parts["notes"]
+    assert not inherits["wrong"]
+    assert inherits["notes"][0].startswith("inherited: ")
+    facts = dict(parts["facts"])
+    assert facts["input error"] == "0"
+    assert facts["matched"].startswith("by its name")
+    assert {"output error", "tolerance", "largest |a - b|", "cosine", "a", "b"} <= {*facts}
+    assert "own error, on the same input" not in facts
+
+
+def test_a_call_of_one_side_shows_that_side_alone():
+    x = torch.rand(4, 5)
+    net = nn.Sequential(nn.Linear(5, 5), nn.Tanh())
+    longer = nn.Sequential(*net, nn.Softmax(1))
+    there, buffers = panel_of(nnmagic.trace(net, x).compare(nnmagic.trace(longer, x)), "2")
+    here, _ = panel_of(nnmagic.trace(longer, x).compare(nnmagic.trace(net, x)), "2")
+
+    ((card,),) = there["figures"]
+    assert card["title"] == "b: output"
+    assert np.array_equal(values(card, buffers), longer(x).detach().numpy())
+    assert [[each["title"] for each in row] for row in here["figures"]] == [["a: output"]]
+    assert there["notes"] == ["only in the other"]
+    assert here["notes"] == ["only here"]
+
+
+def test_equal_outputs_have_a_difference_of_zero():
+    net, x = nn.Linear(5, 40), torch.rand(4, 5)
+    panel, buffers = panel_of(nnmagic.trace(net, x).compare(nnmagic.trace(net, x)), "Linear")
+
+    ((_, _, difference),) = panel["figures"]
+    assert difference["picture"]["kind"] == "constant"
+    assert not values(difference, buffers).any()
+
+
+def test_of_two_batches_the_items_that_both_have_are_drawn():
+    net, x = nn.Linear(5, 40), torch.rand(8, 5)
+    panel, buffers = panel_of(
+        nnmagic.trace(net, x).compare(nnmagic.trace(net, x[:3] * 2)), "Linear"
+    )
+
+    ((_, _, difference),) = panel["figures"]
+    expected = (net(x[:3]) - net(x[:3] * 2)).detach().numpy()
+    assert values(difference, buffers) == pytest.approx(expected, abs=1e-6)
+    assert "3 items" in difference["caption"]
+    assert difference["picture"]["caption"] == "all 120 values"
+
+
+def test_other_shapes_have_no_difference():
+    x = torch.rand(4, 5)
+    comparison = nnmagic.trace(nn.Linear(5, 4), x).compare(nnmagic.trace(nn.Linear(5, 6), x))
+    panel, _ = panel_of(comparison, "Linear")
+
+    assert [[each["title"] for each in row] for row in panel["figures"]] == [
+        ["a: output", "b: output"]
+    ]
+    assert panel["shapes"] == "(4, 4) against (4, 6)"
+
+
+def test_every_output_has_a_row_of_its_own():
+    net, x = nn.LSTM(5, 6, batch_first=True), torch.rand(2, 3, 5)
+    panel, _ = panel_of(nnmagic.trace(net, x).compare(nnmagic.trace(net, x)), "LSTM")
+
+    assert [[each["title"] for each in row] for row in panel["figures"]] == [
+        [f"a: {name}", f"b: {name}", "a - b"] for name in ("output", "h_n", "c_n")
+    ]
+
+
+@pytest.mark.parametrize("sizes", [(64, 32), (200, 90), (1000, 1000)])
+def test_grids_of_two_batches_are_compared_where_they_have_the_same_places(sizes):
+    whole = np.random.default_rng(0).normal(size=(max(sizes), 512)).astype(np.float32)
+
+    def grid(items, values):
+        cuts = cuts_of((items, 512), None, 16_384)
+        part = values[:items][cuts.picture]
+        return Picture(Sample("f", part.shape, part.tobytes()), cuts.steps)
+
+    found = difference_of(grid(sizes[0], whole), grid(sizes[1], whole * 3))
+
+    values = np.frombuffer(found.sample.data).reshape(found.sample.shape)
+    rows, columns = found.steps
+    expected = -2 * whole[: min(sizes) : rows, ::columns]
+    assert values == pytest.approx(expected[: len(values)], rel=1e-5)
+    assert values.shape[1] == expected.shape[1]
+
+
+def test_nan_in_both_is_no_difference_and_in_one_it_is_nan():
+    a = np.array([math.nan, math.nan, 1.0, math.inf, math.inf])
+    b = np.array([math.nan, 2.0, 3.0, math.inf, 1.0])
+    one, two = (Picture(Sample("d", (5,), each.tobytes()), (1,)) for each in (a, b))
+
+    found = np.frombuffer(difference_of(one, two).sample.data)
+
+    assert found == pytest.approx([0.0, math.nan, -2.0, 0.0, math.inf], nan_ok=True)
+
+
+def test_a_widget_shows_a_comparison_and_offers_no_run():
+    net, other, x = conv_pair()
+    comparison = nnmagic.trace(net, x).compare(nnmagic.trace(other, x))
+    widget = NetworkWidget(comparison)
+    sent = []
+    widget.send = lambda message, buffers=None: sent.append(message)
+
+    widget.selected = "0"
+
+    (message,) = sent
+    assert message["panel"]["title"] == "0"
+    assert widget.content["run"] is None
+    assert "part in" in widget.content["heading"]
+    assert not any(each["loadable"] for row in message["panel"]["figures"] for each in row)
+    assert repr(widget).startswith("<nnmagic widget: Comparison of")
+    widget.close()
+
+
+def test_a_page_of_its_own_has_the_panels(tmp_path):
+    net, other, x = conv_pair()
+    nnmagic.trace(net, x).compare(nnmagic.trace(other, x)).to_html(tmp_path / "page.html")
+
+    page = (tmp_path / "page.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "parts here" in page
+    assert len(page) < 300_000
