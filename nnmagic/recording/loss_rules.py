@@ -60,8 +60,9 @@ SCORED = {"cross_entropy", "binary_cross_entropy_with_logits"}
 
 VIEWS = {"SqueezeBackward1", "SqueezeBackward0", "ViewBackward0", "UnsqueezeBackward0"}
 
-ABOVE_UNIFORM = 1.5
-"""So many times ln C is more than a network of C classes may err before it has learned."""
+ABOVE_UNIFORM, FEWEST = 1.5, 32
+"""So many times ln C is more than a network of C classes may err before it has learned, in the mean
+of so many items: that of fewer varies too much."""
 
 CALLS = 50
 """How many calls back the softmax before a loss is looked for."""
@@ -226,7 +227,7 @@ class LossRules:
     def _start(self, scores: torch.Tensor) -> Callable[[torch.Tensor], None] | None:
         """Return what holds the first loss of a network that trains against that of a guess."""
         classes = scores.shape[_classes(scores)] if scores.dim() else 1
-        if classes < 2 or not scores.requires_grad:
+        if classes < 2 or scores.numel() < FEWEST * classes or not scores.requires_grad:
             return None
         guess, add = math.log(classes), self._finding("a large loss at the start", "cross_entropy")
 

@@ -80,10 +80,11 @@ class TargetRules:
             classes = batches.classes
             if not batches.is_settled and len(classes) >= BATCHES:
                 several = len(set(classes)) > 1
-                which = "not always the same" if several else f"always {classes[0]}"
                 batches.add(
-                    f"got {len(classes)} batches of one class alone ({which}): type "
-                    "shuffle=True for the DataLoader",
+                    f"got {len(classes)} batches of one class alone: type shuffle=True for the "
+                    "DataLoader"
+                    if several
+                    else f"got {len(classes)} batches of which every target is {classes[0]}",
                     level="finding" if several else "note",
                     number=len(classes),
                 )

@@ -109,7 +109,7 @@ def loss_below_zero(training: Training, tensors: Sequence[torch.Tensor]) -> Iter
     if not what or loss.numel() != 1 or devices.on_accelerator(loss):
         return
     with HiddenFromUserCode():
-        value = float(loss)
+        value = float(loss.detach())
     if value < 0:
         mend = "leave out the minus" if is_negated else "its targets must be in 0 … 1"
         training.below_zero = Found(

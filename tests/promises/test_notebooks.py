@@ -1,3 +1,5 @@
+import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -7,6 +9,23 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
 DEMO = Path(__file__).parents[2] / "demo.ipynb"
+LEARN = Path(__file__).parents[2] / "learn.ipynb"
+
+FOUND = (
+    "type optimizer.zero_grad() before the backward",
+    "SGD steps on parameters that get no gradient",
+    "between encoder and head the output was detached",
+    "is not registered (a plain list)",
+    "got probabilities",
+    "a cross entropy is never below 0",
+    "compares each with each",
+    "is trained in eval mode",
+    "runs without gradients in train mode",
+    "got values up to 255",
+    "batches of one class alone",
+    "of the units are 0 for each of the last 512 inputs",
+)
+"""What the failures of the second notebook are told to be, in their order."""
 
 
 def texts(notebook):
@@ -163,3 +182,35 @@ def test_columns_are_aligned_and_readable_in_both_themes(theme, lab_folder, tmp_
     assert seen.found["size"] >= 11
     contrast = abs(sum(seen.found["text"]) - sum(seen.found["behind"])) / 3
     assert contrast > 120
+
+
+def check_failures(notebook):
+    """Hold each failure of the second notebook to its finding, and its repair to none."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    failures = [i for i, cell in enumerate(cells) if cell.source.startswith("%%nntrace --static")]
+    assert len(failures) == len(FOUND)
+    for at, finding in zip(failures, FOUND, strict=True):
+        failure, repair = ({"cells": [cells[i]]} for i in (at, at + 1))
+        assert finding in " ".join(texts(nbformat.from_dict(failure)).split())
+        assert texts(nbformat.from_dict(repair)) == "[]"
+
+
+def test_the_notebook_of_failures_is_committed_with_a_finding_each():
+    notebook = nbformat.read(LEARN, as_version=4)
+
+    check_failures(notebook)
+    assert "site-packages" not in LEARN.read_text(encoding="utf-8")
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("NNMAGIC_DATA" not in os.environ, reason="noise cannot be learned")
+def test_the_notebook_of_failures_runs_and_its_network_learns(pictures):
+    notebook = nbformat.read(LEARN, as_version=4)
+
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+
+    check_failures(notebook)
+    (recognised,) = re.findall(r"(\d+)% of 90 test pictures", texts(notebook))
+    assert int(recognised) > 80

@@ -427,6 +427,14 @@ def test_a_healthy_loop_raises_no_alarm(name):
     assert found(HEALTHY[name]) == ()
 
 
+def test_to_look_at_a_loss_raises_no_warning():
+    torch.manual_seed(0)
+
+    with warnings.catch_warnings(), nnmagic.tracing(grad=True):
+        warnings.simplefilter("error")
+        train(network(), Adam(network().parameters()))
+
+
 def test_an_attack_is_worth_a_note_on_the_network_that_is_not_trained():
     (note,) = found(attack)
 

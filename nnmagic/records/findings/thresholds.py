@@ -177,7 +177,7 @@ def large_activations(run: Run, bound: float) -> Iterator[Exceeded]:
                 told.add(network)
                 yield Exceeded(
                     *(network, layer, run.log.iteration_of(call), largest / usual),
-                    f"a value of {largest:,.0f} is {largest / usual:,.0f} times the usual one: "
+                    f"a value of {largest:,.4g} is {largest / usual:,.4g} times the usual one: "
                     "scale the inputs, or add a normalisation",
                 )
                 break
@@ -244,7 +244,7 @@ def exploding_gradients(run: Run, bound: float) -> Iterator[Exceeded]:
         if growth and len(growth) == len(curves) and min(growth) >= bound:
             yield Exceeded(
                 *(network, "", FIRST_STEPS, min(growth)),
-                f"all gradients grow {min(growth):,.0f} times or more in the first {FIRST_STEPS} "
+                f"all gradients grow {min(growth):,.4g} times or more in the first {FIRST_STEPS} "
                 "iterations: lower the learning rate",
             )
 
