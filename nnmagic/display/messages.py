@@ -168,6 +168,22 @@ class ParameterContent(MeasuredContent):
     gradient_norm: float | None
 
 
+class CurveContent(TypedDict):
+    """A quantity of a layer over the iterations of a run; None where it is unknown.
+
+    `low` and `high` are the ends of a band around it, if there is one, and `mark` a value that is
+    drawn as a line across.
+    """
+
+    title: str
+    iterations: list[int]
+    values: list[float | None]
+    low: list[float | None]
+    high: list[float | None]
+    is_log: bool
+    mark: float | None
+
+
 class PanelContent(TypedDict):
     """The panel of a row.
 
@@ -184,6 +200,7 @@ class PanelContent(TypedDict):
     inputs: list[TensorContent]
     outputs: list[TensorContent]
     figures: list[list[TensorContent]]
+    curves: list[CurveContent]
     parameters: list[ParameterContent]
     parameters_reason: str
     doc: str

@@ -308,6 +308,10 @@ class TraceLog:
         place = bisect_right(self.roots, root)
         return range(root, self.roots[place] if place < len(self.roots) else len(self))
 
+    def series_of(self, call: int) -> int:
+        """Return what the iteration is counted of that a call is of."""
+        return self.root_series[bisect_left(self.roots, self.root_of(call))]
+
     def iteration_of(self, call: int) -> int:
         """Return the iteration that a call is of."""
         return self.root_iteration[bisect_left(self.roots, self.root_of(call))]

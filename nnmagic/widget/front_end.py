@@ -6,7 +6,7 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 MODULES = (
-    *("format", "rows", "dom", "session", "colors", "histogram", "written", "pictures"),
+    *("format", "rows", "dom", "session", "colors", "histogram", "curves", "written", "pictures"),
     *("lanes", "columns", "known", "row", "grid", "copying", "popup", "splitter", "panel", "input"),
     "widget",
 )

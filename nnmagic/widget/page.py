@@ -13,6 +13,7 @@ from nnmagic.display.messages import PanelContent
 from nnmagic.display.sheet import sheet_of
 from nnmagic.records.record import Record
 from nnmagic.records.trace import Trace
+from nnmagic.widget.curves import POINTS
 from nnmagic.widget.front_end import page_script, style
 from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.packing import Packing, pictures_in, thinned
@@ -33,6 +34,9 @@ PICTURE_VALUES = [round(2 ** (half / 2)) for half in range(28, 17, -1)]
 FINER = 4
 """How many times as many a figure may have, such as an attention map."""
 
+LEAST_POINTS, ALL_POINTS = 20, 3000
+"""How many iterations the curves of a row have at least, and those of all rows."""
+
 MOST_PANELS = 1000
 """Of how many rows the panels are packed."""
 
@@ -45,6 +49,7 @@ NOT_PACKED: PanelContent = {
     "inputs": [],
     "outputs": [],
     "figures": [],
+    "curves": [],
     "parameters": [],
     "parameters_reason": "",
     "doc": "",
@@ -116,12 +121,15 @@ class _Contents:
         counts = None if live is None else live.counts()
         sheet = sheet_of(with_parameters(self.table, counts), static=MARK)
         self._content: dict[str, Any] = dict(sheet.content)
+        steps = self._content.get("steps")
+        self._step = steps["shown"] if steps else 0
         self._content["steps"] = None  # only the shown iteration is in the page
         rows = RowPanels(
             record,
             live=live,
             has_scores=self._content.get("scores") is not None,
             classes=record.view.classes,
+            points=max(LEAST_POINTS, min(POINTS, ALL_POINTS // max(1, len(sheet.rows)))),
         )
         self._panels: dict[str, PanelContent | None] = {}
         self._buffers: list[bytes] = []
@@ -153,7 +161,7 @@ class _Contents:
             "content": packing.placed(self._content),
             "selected": None,
             "search": "",
-            "step": 0,
+            "step": self._step,
             "live": False,
             "paused": False,
         }

@@ -218,6 +218,7 @@ class PanelMaker(CardMaker):
             "inputs": [],
             "outputs": [],
             "figures": [],
+            "curves": [],
             "parameters": [
                 self.parameter(each, weights.get(each.name), (gradients or {}).get(each.name))
                 for each in shown

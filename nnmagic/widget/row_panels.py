@@ -11,6 +11,7 @@ from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
 from nnmagic.widget.attention import add_attention
 from nnmagic.widget.comparison_panel import comparison_panel
+from nnmagic.widget.curves import POINTS, Curves
 from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.loading import NOTHING, Loader
 from nnmagic.widget.panel import LayerDetails, PanelMaker
@@ -28,6 +29,11 @@ class RowPanels:
         watcher: what records every later call of that network, if anything does.
         has_scores: whether the outputs of the root calls are read as class scores.
         classes: the names of the classes.
+        curves: the curves of a run, where they are there already.
+        points: how many iterations a curve has at most.
+
+    Attributes:
+        curves: the same, or those that a panel needed.
     """
 
     def __init__(
@@ -38,12 +44,16 @@ class RowPanels:
         watcher: "Watcher | None" = None,
         has_scores: bool = False,
         classes: Sequence[str] = (),
+        curves: Curves | None = None,
+        points: int = POINTS,
     ) -> None:
         self.record = record
         self.live = live
         self.watcher = watcher
         self.has_scores = has_scores
         self.classes = classes
+        self.curves = curves
+        self.points = points
 
     def panel(
         self,
@@ -97,4 +107,8 @@ class RowPanels:
         )
         module = None if live is None else live.layer(network, layer.name)
         add_attention(panel, panels, log, call, module)
+        if log.root_series.count(log.series_of(call)) > 1:
+            if self.curves is None or self.curves.log is not log:
+                self.curves = Curves(log, self.points)
+            self.curves.add(panel, panels, call)
         return panel

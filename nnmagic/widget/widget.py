@@ -16,6 +16,7 @@ from nnmagic.display.sheet import Sheet, sheet_of
 from nnmagic.display.table import Column, Table
 from nnmagic.records.record import Record, View
 from nnmagic.records.trace import Trace
+from nnmagic.widget.curves import Curves
 from nnmagic.widget.front_end import script, style
 from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.loading import Loader
@@ -87,6 +88,7 @@ class NetworkWidget(anywidget.AnyWidget):
         self._shown = False
         self._following = False
         self._loader: Loader | None = None
+        self._curves: Curves | None = None
         super().__init__(trace=record, live=watcher is not None)
         self.on_msg(self._answer)
         self.opened[id(self)] = self
@@ -318,9 +320,11 @@ class NetworkWidget(anywidget.AnyWidget):
             watcher=self.watcher,
             has_scores=self.sheet.content.get("scores") is not None,
             classes=self._view.classes,
+            curves=self._curves,
         )
         panels = PanelMaker()
         panel = None if subject is None else rows.panel(subject, panels, self._loader)
+        self._curves = rows.curves
         self.send({"tell": "panel", "key": self.selected, "panel": panel}, panels.buffers)
 
     def _load(self, message: AskMessage) -> None:

@@ -75,6 +75,7 @@ SENT = {
     "scores": (messages.ScoresContent, "input", set()),
     "table.run": (messages.RunContent, "input", set()),
     "panel": (messages.PanelContent, "panel", set()),
+    "curve": (messages.CurveContent, "curves", set()),
     "picture": (messages.PictureContent, "panel pictures", {"values", "draw"}),
     "record": (messages.TensorContent | messages.ParameterContent, "panel", set()),
     "message": (messages.PageMessage | messages.AskMessage, "widget rows input", set()),

@@ -2,7 +2,7 @@
 import { clamped, floor, max, min, numbers, round, withCommas } from "./format.js";
 import { answerKey, block, element, inline } from "./dom.js";
 
-const [WIDTH, HEIGHT] = [320, 64];
+export const [WIDTH, HEIGHT] = [320, 64];
 const ALIKE = 5;
 
 /**
@@ -52,6 +52,12 @@ export function binText({ counts, low, high }, bin) {
   return `${from} … ${to}: ${withCommas(counts[bin])} of ${withCommas(all)} (${((100 * counts[bin]) / max(1, all)).toFixed(1)} %)`;
 }
 
+export const path = (look, d) => element("path", { class: look, d, "vector-effect": "non-scaling-stroke" });
+
+/** @returns {SVGElement} what the pointer and the arrow keys read */
+export const chart = (kind, label, id, ...paths) => element("svg", { class: "nm-hist", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", tabindex: 0,
+  role: "application", "aria-roledescription": kind, "aria-label": label, "data-nm": id }, ...paths);
+
 /**
  * A histogram whose counts are read by the pointer or the arrow keys.
  * @param {{name: string, counts: number[], low: number, high: number, of: string}} histogram
@@ -72,12 +78,9 @@ export function histogramFigure(histogram, { limits, isLog, id }) {
   const edge = (bin) => x(left + ((right - left) * bin) / bins.length);
   const most = max(1, ...bins);
   const top = (n) => HEIGHT - (n ? max(1.5, heightOf(n, most, isLog) * (HEIGHT - 4)) : 0);
-  const path = (look, d) => element("path", { class: look, d, "vector-effect": "non-scaling-stroke" });
   const outline = bins.map((n, bin) => `L${edge(bin).toFixed(1)} ${top(n).toFixed(1)}L${edge(bin + 1).toFixed(1)} ${top(n).toFixed(1)}`);
   const marked = path("nm-hist-marked", "");
-  const svg = element("svg", { class: "nm-hist", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", tabindex: 0, role: "application",
-    "aria-roledescription": "histogram", "aria-label": `histogram of ${name}, ${of}; arrow keys read its counts`, "data-nm": id },
-  path("nm-hist-bars", `M${x(left).toFixed(1)} ${HEIGHT}${outline.join("")}L${x(right).toFixed(1)} ${HEIGHT}z`), marked);
+  const svg = chart("histogram", `histogram of ${name}, ${of}; arrow keys read its counts`, id, path("nm-hist-bars", `M${x(left).toFixed(1)} ${HEIGHT}${outline.join("")}L${x(right).toFixed(1)} ${HEIGHT}z`), marked);
   const axis = block("nm-limits nm-axis", ...numbers(low, high).map((text) => inline("", text)));
   if (low < 0 && high > 0) {
     svg.append(path("nm-zero", `M${x(0)} 0V${HEIGHT}`));

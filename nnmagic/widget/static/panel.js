@@ -3,6 +3,7 @@ import { count, numbers, percent, plural } from "./format.js";
 import { typed } from "./rows.js";
 import { NO_ANSWER, PATIENCE_MS, block, element, part, pressable } from "./dom.js";
 import { commonLimits, histogramFigure, smallHistogram } from "./histogram.js";
+import { createCurves } from "./curves.js";
 import { createPicture } from "./pictures.js";
 import { createWritten } from "./written.js";
 
@@ -15,8 +16,11 @@ export function statisticTexts({ min, max, mean, std, zeros, nan, inf, norm }) {
   return [...numbers(min, max, mean, std), of(zeros, percent), of(nan, count), of(inf, count), ...numbers(norm)];
 }
 
-/** @param {{uid: string, send: (message: object) => void, close: () => void}} options */
-export function createPanel({ uid, send, close }) {
+/**
+ * @param {{uid: string, send: (message: object) => void, close: () => void, iteration: () => object}} options
+ *   iteration: returns the iteration that shows, and what shows another
+ */
+export function createPanel({ uid, send, close, iteration }) {
   const title = element("strong", { class: "nm-panel-title", id: `${uid}-panel` });
   const body = block("");
   const status = part("status", "nm-status");
@@ -149,6 +153,7 @@ export function createPanel({ uid, send, close }) {
     for (const row of panel.figures) parts.push(block("nm-sides", ...row.map((record) => tensor(record, buffers, "figure", figures.indexOf(record)))));
     parts.push(...distributions(tensors));
     if (tensors.length) parts.push(statistics(tensors));
+    if (panel.curves.length) parts.push(block("nm-part", "over the iterations"), createCurves(panel.curves, { id: `${uid}-curve`, ...iteration() }));
     if (panel.parameters.length) {
       parts.push(block("nm-part", "weights as they are now"), element("ul", {}, ...panel.parameters.map((record) => parameter(record, buffers))));
     }

@@ -41,7 +41,7 @@ function render({ model, el }) {
     set("selected", key);
   };
   const grid = createGrid({ uid, live: () => model.get("live"), choose, changed: showCount });
-  const panel = createPanel({ uid, send, close: closePanel });
+  const panel = createPanel({ uid, send, close: closePanel, iteration });
   const input = createInput({ send });
   const heading = block("nm-heading");
   const notes = block("nm-notes");
@@ -136,10 +136,15 @@ function render({ model, el }) {
     return value === place - 1 ? `${value} of ${count}` : `${value} (${place} of ${count})`;
   }
 
-  function askStep(value) {
+  function askStep(value, wait = 120) {
     isAsked = true;
     clearTimeout(stepTimer);
-    stepTimer = setTimeout(() => set("step", value), 120);
+    stepTimer = setTimeout(() => set("step", value), wait);
+  }
+
+  /** The iteration that shows, and what shows another. */
+  function iteration() {
+    return { at: model.get("step"), choose: (value) => { if (table.steps) askStep(value, 0); } };
   }
 
   const focusGrid = () => grid.el.focus({ preventScroll: true });

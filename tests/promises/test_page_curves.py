@@ -1,0 +1,63 @@
+"""A loop that trained, in a real page: its curves, one cursor, and any iteration a click away."""
+
+import json
+
+import pytest
+from lab import notebook_of, run_cell
+from playwright.sync_api import expect
+from widget_page import LOAD, control, open_panel, rows, visit
+
+from nnmagic.display import units
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+NETWORK = """
+import torch.nn.functional as F
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+optimizer = torch.optim.SGD(net.parameters(), 0.5)
+"""
+
+LOOP = """%%nntrace --grad net -o t
+for _ in range(21):
+    loss = F.cross_entropy(net(torch.randn(16, 4)), torch.arange(16) % 3)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_curves_have_one_cursor_and_show_the_iteration_that_is_clicked(lab, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic")
+        means = json.loads(run_cell(page, "print([c.main.mean for c in t.calls('0')])"))
+        open_panel(widget, "0")
+        curves = widget.locator("[aria-roledescription=curve]")
+        said = widget.locator(".nm-sides:has([aria-roledescription=curve]) output")
+        found = {"names": [each.get_attribute("aria-label") for each in curves.all()]}
+        found["at first"] = said.all_inner_texts()
+        curves.first.scroll_into_view_if_needed()
+        box = curves.first.bounding_box()
+        curves.first.hover(position={"x": box["width"] / 2, "y": 20})
+        found["hovered"] = said.all_inner_texts()
+        curves.first.click(position={"x": box["width"] / 2, "y": 20})
+        expect(widget.locator(".nm-heading")).to_contain_text("iteration 10 of 21")
+        expect(said.first).to_contain_text("iteration 10:")
+        found["mean"] = rows(widget)[1]["mean"]
+        curves.first.focus()
+        for key in ("ArrowRight", "ArrowRight", "Enter"):
+            page.keyboard.press(key)
+        expect(widget.locator(".nm-heading")).to_contain_text("iteration 12 of 21")
+        found["slider"] = control(widget, "step").input_value()
+        return found, means
+
+    found, means = visit(lab, notebook_of(tmp_path, LOAD, NETWORK, LOOP), look, width=1300)
+
+    assert found["names"][0].startswith("mean ± std")
+    assert any(name.startswith("weight.update ratio") for name in found["names"])
+    for when, iteration in (("at first", 20), ("hovered", 10)):
+        assert len(found[when]) == len(found["names"])
+        assert {text.split(":")[0] for text in found[when]} == {f"iteration {iteration}"}
+        assert found[when][0].endswith(units.numbers(means[iteration])[0])
+    assert found["mean"].startswith(units.numbers(means[10])[0])
+    assert found["slider"] == "12"

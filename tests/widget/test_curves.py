@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import nnmagic
+from nnmagic.records.history import Distributions
+from nnmagic.widget.curves import POINTS, chosen_of, heat_map
+from nnmagic.widget.packing import pictures_in
+from nnmagic.widget.panel import PanelMaker
+from nnmagic.widget.row_panels import RowPanels
+
+ITERATIONS = 12
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A run of a loop that trains, with the losses and the weights that it had."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(net.parameters(), 0.5)
+    losses, norms = [], []
+    with nnmagic.tracing(grad=True) as trace:
+        for _ in range(ITERATIONS):
+            loss = F.cross_entropy(net(torch.randn(16, 4)), torch.arange(16) % 3)
+            optimizer.zero_grad()
+            loss.backward()
+            norms.append(net[0].weight.grad.norm().item())
+            losses.append(loss.item())
+            optimizer.step()
+    return trace, losses, norms
+
+
+def panel_of(trace, name):
+    (row,) = [row for row in trace.table().rows if row.name == name]
+    panels = PanelMaker()
+    return RowPanels(trace).panel(row.subject, panels), panels
+
+
+def test_a_panel_has_the_curves_of_its_layer_over_the_iterations(trained):
+    trace, losses, norms = trained
+
+    root, layer = (panel_of(trace, name)[0]["curves"] for name in ("Sequential", "0"))
+
+    assert [each["title"] for each in root][:2] == ["loss", "mean ± std"]
+    assert root[0]["values"] == pytest.approx(losses, rel=1e-3)
+    curves = {each["title"]: each for each in layer}
+    assert curves["weight.gradient norm"]["values"] == pytest.approx(norms, rel=1e-3)
+    assert curves["weight.update ratio"]["mark"] == 1e-3
+    mean = curves["mean ± std"]
+    assert mean["iterations"] == list(range(ITERATIONS))
+    calls = trace.calls("0")
+    assert mean["values"] == pytest.approx([call.main.mean for call in calls], rel=1e-3)
+    high = [call.main.mean + call.main.std for call in calls]
+    assert mean["high"] == pytest.approx(high, rel=1e-3)
+
+
+def test_a_map_shows_how_the_distribution_moves(trained):
+    panel, panels = panel_of(trained[0], "0")
+
+    ((figure,),) = panel["figures"]
+    (picture,) = pictures_in(figure)
+    values = np.frombuffer(panels.buffers[picture["buffer"]], "<f4").reshape(picture["shape"])
+
+    assert picture["axes"] == ["bin", "iteration"]
+    assert values.shape == (32, ITERATIONS)
+    assert values.sum(0) == pytest.approx(1, rel=1e-5)
+
+
+def test_a_run_of_one_iteration_has_no_curves():
+    trace = nnmagic.trace(nn.Sequential(nn.ReLU()), torch.rand(3))
+
+    assert panel_of(trace, "0")[0]["curves"] == []
+
+
+def test_a_long_curve_keeps_its_ends_and_the_first_that_is_not_finite():
+    values = np.arange(10_000.0)
+    values[[4321, 5000]] = np.nan
+
+    chosen = chosen_of(values, POINTS)
+
+    assert len(chosen) in (POINTS, POINTS + 1)
+    assert {0, 4321, 9999} <= set(chosen.tolist())
+
+
+def test_histograms_of_other_ends_stand_on_one_axis():
+    counts = np.zeros((2, 32), np.int64)
+    counts[:, 0] = 10
+    ends = np.array([0.0, 5.0]), np.array([10.0, 10.0])
+    sizes = np.array([10, 10])
+
+    grid, caption = heat_map(Distributions(np.array([3, 7]), *ends, counts, sizes, sizes))
+
+    assert np.argmax(grid, 0).tolist() == [31, 15]
+    assert "from 3 to 7" in caption
