@@ -6,7 +6,7 @@ const table = {
   message: { 1: "FAILED inside" },
   columns: [
     { key: "type", title: "type", kind: "text", strings: ["Linear", ""], index: [0, 1] },
-    { key: "mean", title: "mean ± std", kind: "pair", joiner: " ± ", first: [0.25, 0], second: [0.5, 0] },
+    { key: "mean", title: "mean ± std", kind: "pair", joiner: "±", first: [0.25, 0], second: [0.5, 0] },
     { key: "histogram", title: "histogram", kind: "histogram", values: new Uint8Array(20), zero: [0, 0] },
     { key: "zeros", title: "zeros", kind: "share", values: [0.5, NaN] },
     { key: "flags", title: "flags", kind: "text", strings: [""], index: [0, 0] },

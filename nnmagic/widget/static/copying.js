@@ -1,5 +1,5 @@
 // What can be taken away: the rows in view as text, Markdown or TSV, and a picture as PNG.
-import { cellTexts } from "./columns.js";
+import { cellText } from "./columns.js";
 import { element, inline, pressable } from "./dom.js";
 import { max } from "./format.js";
 import { fullName } from "./rows.js";
@@ -16,7 +16,7 @@ function barsText(column, row) {
 }
 
 function textOf(column, row) {
-  return column.kind === "histogram" ? barsText(column, row) : cellTexts(column, row).filter(Boolean).join(` ${column.joiner} `);
+  return column.kind === "histogram" ? barsText(column, row) : cellText(column, row).trim();
 }
 
 /** The cells of a row in one line of texts; what stands in place of them is one text. */

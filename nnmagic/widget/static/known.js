@@ -1,6 +1,6 @@
 // What the page knows of a row before the kernel answers: its cells, those too that there is no room for.
 import { block, element } from "./dom.js";
-import { cellTexts } from "./columns.js";
+import { cellText } from "./columns.js";
 import { barsPath } from "./histogram.js";
 
 const BINS = 10;
@@ -10,7 +10,7 @@ export function knownOf(table, row) {
   const said = table.message?.[row];
   if (said !== undefined) return [["", said]];
   const columns = table.columns.filter(({ kind }) => kind !== "histogram" && kind !== "lanes");
-  return columns.map((column) => [column.title, cellTexts(column, row).filter(Boolean).join(column.joiner ? ` ${column.joiner.trim()} ` : " ")]).filter(([, text]) => text);
+  return columns.map((column) => [column.title, cellText(column, row).trim()]).filter(([, text]) => text);
 }
 
 /** @returns {HTMLElement} the same as a list, with the row's histogram */

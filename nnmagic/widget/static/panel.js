@@ -34,15 +34,14 @@ export function createPanel({ uid, send, close, iteration }) {
   let timer = 0;
   let early = 0;
   let shownKey = null;
-  let waiting = null;
   let isHeld = false;
 
   // A slider that is being dragged must not be replaced under the pointer.
   el.addEventListener("pointerdown", (event) => { isHeld = event.target.type === "range"; });
   for (const name of ["pointerup", "pointercancel", "change"]) {
     el.addEventListener(name, () => {
+      if (isHeld) send({ ask: "panel" });
       isHeld = false;
-      if (waiting) fill(...waiting);
     });
   }
 
@@ -128,14 +127,12 @@ export function createPanel({ uid, send, close, iteration }) {
   function empty() {
     clearTimeout(early);
     pictures = [];
-    waiting = null;
     body.replaceChildren();
   }
 
   function fill(panel, buffers) {
     const focused = el.querySelector(":focus")?.dataset.nm;
     const top = el.scrollTop;
-    waiting = null;
     clearTimeout(timer);
     clearTimeout(early);
     status.textContent = "";
@@ -187,8 +184,7 @@ export function createPanel({ uid, send, close, iteration }) {
       wait("loading …");
     },
     show(panel, buffers) {
-      if (isHeld) waiting = [panel, buffers];
-      else fill(panel, buffers);
+      if (!isHeld) fill(panel, buffers);
     },
     hide() {
       clearTimeout(timer);

@@ -32,7 +32,7 @@ export function createPopup({ label, name, id, role, items, signal }) {
 
   list.addEventListener("keydown", (event) => {
     const at = entries().indexOf(event.target);
-    answerKey(event, { Escape: close, ArrowDown: () => focusOn(at + 1), ArrowUp: () => focusOn(at - 1), Home: () => focusOn(0), End: () => focusOn(-1) });
+    answerKey(event, { Escape: close, ArrowDown: () => focusOn(at + 1), ArrowUp: () => focusOn(at - 1) });
   });
   document.addEventListener("pointerdown", (event) => {
     if (!list.hidden && !el.contains(event.composedPath()[0])) open(false);
