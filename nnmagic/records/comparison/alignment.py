@@ -1,17 +1,19 @@
 """Which calls of two runs are the same: by name, by a map of names, by type, shape and order."""
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from difflib import SequenceMatcher
-from math import prod
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from nnmagic.records.call_log import RUNNING, STOPPED, TraceLog
+from nnmagic.records.comparison.order import OrderMatcher, Side, parameter_sizes
 
 Renaming = Mapping[str, str]
 """Patterns of this side's layers, each with what the other side calls them.
 
 `*` stands for any text, dots included; the n-th `*` on the right is what the n-th on the left is.
+The first pattern that leads to a layer of the other side counts; one that ends in `*` means all
+that is below, and leads only to layers of the same type or with parameters of the same shapes.
 """
 
 
@@ -45,36 +47,58 @@ def aligned(
     Raises:
         ValueError: if a pattern on the right has more `*` than the one on the left.
     """
-    renamed = Renamer(rename or {})
     left, right = _calls_by_layer(mine), _calls_by_layer(other)
+    found = _by_name(mine, left, other, right, Renamer(rename or {}))
+    calls = [sorted(chain.from_iterable(each.values())) for each in (left, right)]
+    known = {a: b for a, (b, _) in found.items()}
+    pairs = OrderMatcher(Side(mine, calls[0]), Side(other, calls[1]), known).pairs
+    taken = {*pairs.values()}
+    return (
+        *(
+            MatchedCalls(call, *found.get(call, (pairs[call], "order")))
+            if call in pairs
+            else MatchedCalls(call, None)
+            for call in calls[0]
+        ),
+        *(MatchedCalls(None, call) for call in calls[1] if call not in taken),
+    )
+
+
+def _by_name(
+    mine: TraceLog,
+    left: Mapping[int, Sequence[int]],
+    other: TraceLog,
+    right: Mapping[int, Sequence[int]],
+    renamed: "Renamer",
+) -> dict[int, tuple[int, str]]:
+    """Return for calls of this run those of the other one by their names, and how each was found.
+
+    Args:
+        mine: this run.
+        left: the calls of each of its layers.
+        other: the other run.
+        right: the calls of each of its layers.
+        renamed: what the other side calls this side's layers.
+    """
     of_one = len(mine.networks) == len(other.networks) == 1
     by_name = {_key(other, layer, of_one): layer for layer in right}
     pairs: dict[int, tuple[int, str]] = {}
     for layer, calls in left.items():
         network, name = _key(mine, layer, of_one)
-        new_name = renamed(name)
-        twin = by_name.get((network, name if new_name is None else new_name))
-        if twin is None or not (new_name is not None or _are_alike(mine, layer, other, twin)):
-            continue
-        how = "name" if new_name is None else "rename"
-        pairs |= {a: (b, how) for a, b in zip(calls, right[twin], strict=False)}
-    taken = {b for b, _ in pairs.values()}
-    rest = sorted(call for calls in left.values() for call in calls if call not in pairs)
-    others = sorted(call for calls in right.values() for call in calls if call not in taken)
-    pairs |= {a: (b, "order") for a, b in _by_order(mine, rest, other, others)}
-    taken = {b for b, _ in pairs.values()}
-    everything = sorted(call for calls in left.values() for call in calls)
-    return (
-        *(MatchedCalls(call, *pairs.get(call, (None, ""))) for call in everything),
-        *(MatchedCalls(None, call) for call in others if call not in taken),
-    )
+        names = [(*each, "rename") for each in renamed.names(name)]
+        for new, is_exact, how in (*names, (name, False, "name")):
+            twin = by_name.get((network, new))
+            if twin is not None and (is_exact or are_alike(mine, layer, other, twin)):
+                pairs |= {a: (b, how) for a, b in zip(calls, right[twin], strict=False)}
+                break
+    return pairs
 
 
 class Renamer:
     """Gives this side's names of layers those that the other side has for them.
 
     Args:
-        rename: patterns, each with what stands in its place; the first that matches counts.
+        rename: patterns, each with what stands in its place.
 
     Raises:
         ValueError: if a pattern on the right has more `*` than the one on the left.
@@ -92,14 +116,17 @@ class Renamer:
             self._rules.append((re.compile("(.*)".join(parts)), replacement.split("*")))
 
     def __call__(self, name: str) -> str | None:
-        """Return the name on the other side, None where no pattern matches."""
+        """Return the name by the first pattern that matches, None where none does."""
+        return next((new for new, _ in self.names(name)), None)
+
+    def names(self, name: str) -> Iterator[tuple[str, bool]]:
+        """Yield the name by each pattern that matches, and whether that names the layer itself."""
         for pattern, parts in self._rules:
             found = pattern.fullmatch(name)
             if found:
                 groups = (*found.groups(), *[""] * len(parts))
                 pieces = zip(parts, (*groups[: len(parts) - 1], ""), strict=True)
-                return "".join(part + group for part, group in pieces)
-        return None
+                yield "".join(part + group for part, group in pieces), parts[-1] != ""
 
 
 def _calls_by_layer(log: TraceLog) -> dict[int, list[int]]:
@@ -119,37 +146,9 @@ def _key(log: TraceLog, layer: int, of_one: bool) -> tuple[str, str]:
     return "" if of_one else log.networks[network], name
 
 
-def _are_alike(mine: TraceLog, layer: int, other: TraceLog, twin: int) -> bool:
-    if mine.layers[layer].type == other.layers[twin].type:
+def are_alike(mine: TraceLog, layer: int, other: TraceLog, twin: int) -> bool:
+    """Tell whether two layers may be the same: by their type, or the shapes of their parameters."""
+    one, two = mine.layers[layer], other.layers[twin]
+    if not one.name or one.type == two.type:  # the networks themselves are what is compared
         return True
-    return _sizes(mine, layer) == _sizes(other, twin)
-
-
-def _sizes(log: TraceLog, layer: int) -> Hashable:
-    """Return the shapes of a layer's own parameters, whichever way they are called and turned."""
-    return tuple(sorted(tuple(sorted(shape)) for shape in log.parameters.get(layer, {}).values()))
-
-
-def _by_order(
-    mine: TraceLog, left: Sequence[int], other: TraceLog, right: Sequence[int]
-) -> Iterable[tuple[int, int]]:
-    """Yield pairs among the calls that no name matches: of one kind and shape, in one order."""
-    keys = [_kind(mine, call) for call in left], [_kind(other, call) for call in right]
-    for a, b, size in SequenceMatcher(None, *keys, autojunk=False).get_matching_blocks():
-        yield from zip(left[a : a + size], right[b : b + size], strict=True)
-
-
-def _kind(log: TraceLog, call: int) -> Hashable:
-    """Return what calls have in common that may be the same under other names.
-
-    The type is that of torch's own layers without parameters alone: those who write a network anew
-    name their own classes anew.
-    """
-    layer = log.layer[call]
-    sizes = _sizes(log, layer)
-    is_named = not sizes and layer not in log.custom
-    output = log.main_output(call)
-    shape = () if output is None else log.tensors.metadata_of(output).shape
-    calls_others = call + 1 < len(log) and log.parent[call + 1] == call
-    has_items = prod(size or 1 for size in shape)
-    return sizes, log.layers[layer].type if is_named else "", has_items, shape, calls_others
+    return parameter_sizes(mine, layer) == parameter_sizes(other, twin)

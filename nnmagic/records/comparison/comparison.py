@@ -10,6 +10,7 @@ from nnmagic.records.call_log import TraceLog
 from nnmagic.records.comparison.alignment import MatchedCalls, Renaming, aligned
 from nnmagic.records.comparison.differences import KeptValues, overlap_of, worst
 from nnmagic.records.comparison.rows import ComparedCall, error_of, parting, shape_of
+from nnmagic.records.comparison.suggestion import suggested_rename
 from nnmagic.records.comparison.table import ComparisonTable
 from nnmagic.records.comparison.tolerance import Tolerances
 from nnmagic.records.comparison.verdicts import ONLY_HERE, ONLY_THERE, Judge, Measured
@@ -55,6 +56,14 @@ class Comparison(Record):
     def terms_of(self, row: ComparedCall) -> int:
         """Return how many terms the longest sum in a call of this side has."""
         return 1 if row.call is None else Tolerances(self.mine, self.other).terms[row.call]
+
+    @property
+    def suggested_rename(self) -> dict[str, str]:
+        """What the other side calls this side's layers, where they were matched by their order.
+
+        At most five patterns, such as `{"blocks.*": "h.*"}`, to be given as `rename`.
+        """
+        return suggested_rename(self.mine, self.other, self.pairs)
 
     def brief(self) -> str:
         """Return a few words that name the record."""

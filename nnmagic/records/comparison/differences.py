@@ -49,12 +49,20 @@ class Overlap(NamedTuple):
 
 
 def overlap_of(a: Sequence[int | None], b: Sequence[int | None]) -> Overlap | None:
-    """Return what two shapes have in common; None where more than the first axis differs."""
-    if None in a or None in b or len(a) != len(b) or [*a[1:]] != [*b[1:]]:
+    """Return what two shapes have in common; None where more than the first axis differs.
+
+    A first axis of 1 may also lack on one side, as in what one layer adds to all items.
+    """
+    if None in a or None in b:
         return None
-    sizes = ([size or 0 for size in shape] for shape in (a, b))
+    sizes = [[size or 0 for size in shape] for shape in (a, b)]
+    shorter, longer = sorted(sizes, key=len)
+    if longer == [1, *shorter]:
+        return Overlap(tuple(shorter))
+    if len(a) != len(b) or sizes[0][1:] != sizes[1][1:]:
+        return None
     shape = tuple(map(min, *sizes)) if a else ()
-    return Overlap(shape, None if [*a] == [*b] else shape[0])
+    return Overlap(shape, None if sizes[0] == sizes[1] else shape[0])
 
 
 def worst(differences: Iterable[Difference | None]) -> Difference | None:
@@ -110,9 +118,9 @@ class KeptValues:
             kept = _array(spreads[0]), _array(spreads[1])
             step, shape = step_of(one.numel, max(1, kept[0].size)), overlap.shape
         elif left.leading is not None and right.leading is not None:
-            fronts = [_array(each).reshape(each.shape) for each in (left.leading, right.leading)]
-            if fronts[0].ndim != fronts[1].ndim:
-                return None
+            axes = len(overlap.shape)
+            leading = left.leading, right.leading
+            fronts = [_array(x).reshape(x.shape[len(x.shape) - axes :]) for x in leading]
             sizes = [min(pair) for pair in zip(fronts[0].shape, fronts[1].shape, strict=True)]
             cut = tuple(map(slice, sizes))
             kept, step, shape = [each[cut] for each in fronts], 1, tuple(sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -206,6 +207,13 @@ class ComparisonTable:
     def _notes(self) -> list[str]:
         comparison, first = self.comparison, self.comparison.first_divergence
         notes = [] if first is None else [parting(first, comparison.terms_of(first))]
+        rename = comparison.suggested_rename
+        if rename:
+            by_order = sum(call.matched_by == "order" for call in self.calls)
+            notes.append(
+                f"{units.plural(by_order, 'pair')} matched by order; by name with "
+                f"rename={json.dumps(rename)}"
+            )
         outputs = [each.output for each in comparison.measured if each.output is not None]
         sampled = [each for each in outputs if each.compared < each.numel]
         if sampled:
