@@ -13,6 +13,12 @@ MOST_PATTERNS = 5
 MOST_TRIED = 80
 """How many patterns are tried, those that come of most names first."""
 
+MOST_STARS = 4
+"""How many numbers become `*`."""
+
+LONGEST = 120
+"""Longer names are left out, for the time that several `*` take to match them."""
+
 NUMBER = re.compile(r"\d+")
 
 Names = Mapping[str, str | None]
@@ -77,7 +83,7 @@ def _names_of(mine: TraceLog, other: TraceLog, pairs: Sequence[MatchedCalls]) ->
     """Return the other side's names of this side's layers, None where there is not one alone."""
     found: dict[str, set[str]] = {}
     for a, b, _ in pairs:
-        if a is not None:
+        if a is not None and len(mine.layer_of(a).name) <= LONGEST:
             partners = found.setdefault(mine.layer_of(a).name, set())
             if b is not None:
                 partners.add(other.layer_of(b).name)
@@ -117,10 +123,11 @@ def _generalised(mine: str, other: str) -> Iterator[tuple[str, str]]:
 def _numbers_starred(mine: str, other: str) -> Iterator[tuple[str, str]]:
     """Yield both names with those numbers as `*` that are the same at the beginning or the end."""
     numbers = NUMBER.findall(mine), NUMBER.findall(other)
-    leading = _common(*numbers)
+    leading = min(_common(*numbers), MOST_STARS)
     trailing = _common(numbers[0][::-1], numbers[1][::-1])
     for first in range(leading + 1):
-        for last in range(min(trailing, min(map(len, numbers)) - first) + 1):
+        most = min(trailing, min(map(len, numbers)) - first, MOST_STARS - first)
+        for last in range(most + 1):
             yield _starred(mine, first, last), _starred(other, first, last)
 
 
