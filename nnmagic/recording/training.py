@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import torch
@@ -190,7 +191,8 @@ class Rules(NamedTuple):
 class Training:
     """Follows a run that trains, and asks the rules at every event.
 
-    It costs nothing where there is no backward and no step.
+    It costs nothing where there is no backward and no step. What another thread trains meanwhile is
+    none of it.
 
     Args:
         log: the columns of the run, which get the findings.
@@ -223,6 +225,7 @@ class Training:
         self.backwards = 0
         self.scheduled: dict[int, int] = {}
         self.below_zero: Found | None = None
+        self._thread = get_ident()
         self._looked_through = 0
         self._calls = 0
         self._found: set[tuple[str, str, str]] = set()
@@ -261,6 +264,8 @@ class Training:
 
     def backward_began(self, tensors: Sequence[torch.Tensor]) -> None:
         """Note a backward before it runs."""
+        if get_ident() != self._thread:
+            return
         self._look_through()
         for fact, parameter in self._alive():
             fact.backward_began(parameter)
@@ -268,6 +273,8 @@ class Training:
 
     def backward_ended(self) -> None:
         """Note the gradients that a backward has made."""
+        if get_ident() != self._thread:
+            return
         self.backwards += 1
         for fact, parameter in self._alive():
             fact.backward_ended(parameter)
@@ -284,6 +291,8 @@ class Training:
 
     def step_ended(self, step: OptimizerStep) -> None:
         """Note a step."""
+        if get_ident() != self._thread:
+            return
         optimizer, parameters, _ = step
         known = self.optimizers.get(id(optimizer))
         if known is None or known.alive() is not optimizer:

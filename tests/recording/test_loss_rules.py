@@ -95,6 +95,36 @@ def test_a_likelihood_of_something_else_than_logarithms_is_a_finding(name):
     assert says in finding.text
 
 
+ACTIVATIONS = {
+    "a layer": lambda: F.cross_entropy(nn.Sequential(nn.Linear(8, 3), nn.Tanh())(X), Y),
+    "a function": lambda: nn.CrossEntropyLoss()(scores().relu(), Y),
+    "binary": lambda: F.binary_cross_entropy_with_logits(scores().sigmoid(), torch.rand(6, 3)),
+    "one output": lambda: nn.BCEWithLogitsLoss()(column().sigmoid().squeeze(1), torch.rand(6)),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_before_a_loss_of_scores_is_a_finding(name):
+    (finding,) = found(ACTIVATIONS[name])
+
+    assert finding.rule == "an activation before a loss that wants scores"
+
+
+@pytest.mark.parametrize(("scale", "is_found"), [(90, True), (1, False)])
+def test_a_loss_that_begins_far_above_a_guess_is_a_finding(scale, is_found):
+    net, x = nn.Linear(8, 3), torch.rand(64, 8)
+
+    def run(*, learns):
+        loss = F.cross_entropy(scale * net(x), torch.arange(64) % 3)
+        if learns:
+            loss.backward()
+
+    rules = [each.rule for each in found(lambda: run(learns=True))]
+
+    assert rules == ["a large loss at the start"] * is_found
+    assert found(lambda: run(learns=False)) == ()
+
+
 def column():
     return nn.Linear(8, 1)(X)
 
@@ -154,6 +184,9 @@ def segmentation():
 
 
 HEALTHY = {
+    "a tanh that is scaled": lambda: F.cross_entropy(10 * torch.tanh(scores()), Y),
+    "a ReLU into a squared error": lambda: F.mse_loss(scores().relu(), torch.rand(6, 3)),
+    "a large loss of few items": lambda: F.cross_entropy(90 * scores(), Y).backward(),
     "scores": lambda: F.cross_entropy(scores(), Y),
     "a layer": lambda: nn.CrossEntropyLoss()(scores(), Y),
     "label smoothing": lambda: nn.CrossEntropyLoss(label_smoothing=0.2)(scores(), Y),
