@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nnmagic.display.table import Histogram
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.histograms import binned, values_of
 from nnmagic.records.measures import LOSS
@@ -253,3 +254,15 @@ class History:
             labels = [shown.get(each, "") for each in range(len(log.series))]
             columns["series"] = np.array(labels, dtype=object)[of]
         return pd.DataFrame(columns)
+
+
+def course_of(values: np.ndarray) -> Histogram:
+    """Return a curve as ten bars, the least value the lowest, and none where it is unknown."""
+    places = np.linspace(0, len(values) - 1, Histogram.BINS).round().astype(int)
+    chosen = values[places]
+    finite = np.isfinite(chosen)
+    if not finite.any():
+        return Histogram((0,) * Histogram.BINS, 0.0, 0.0)
+    low, high = chosen[finite].min(), chosen[finite].max()
+    heights = 1 + 99 * (chosen - low) / (high - low or 1)
+    return Histogram(tuple(np.where(finite, heights, 0).round().astype(int).tolist()), 0.0, 0.0)

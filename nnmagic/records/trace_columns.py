@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nnmagic.display import units
-from nnmagic.display.table import Column, Lanes, Noted, TensorShape
+from nnmagic.display.table import Column, Histogram, Lanes, Noted, TensorShape
 from nnmagic.records.call_log import FINISHED, Layer
 from nnmagic.records.columns import FLAGS, HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
 from nnmagic.records.findings import nonfinite
@@ -145,6 +145,17 @@ def flow_cells(rows: Sequence[CallRow]) -> list[Lanes]:
     return rows[0].step.lanes([(row.call, bool(row.times)) for row in rows])
 
 
+def course_cells(rows: Sequence[CallRow]) -> list[Histogram | str]:
+    """Return the means of these rows' layers over the iterations, as heights of bars."""
+    courses = rows[0].step.courses if rows else {}
+    cells: list[Histogram | str] = []
+    for row in rows:
+        log = row.step.log
+        key = log.series_of(row.call), row.layer.network, row.layer.name
+        cells.append(courses.get(key, ""))
+    return cells
+
+
 COLUMNS = (
     Column(
         "flow",
@@ -175,6 +186,15 @@ COLUMNS = (
     HISTOGRAM,
     ZEROS,
     FLAGS,
+    Column(
+        "course",
+        "histogram",
+        "the mean of its output over the iterations, from the first to the last",
+        title="iterations",
+        cells=course_cells,
+        priority=4,
+        extra=True,
+    ),
 )
 """The columns of a trace: a new one goes here."""
 

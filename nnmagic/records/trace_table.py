@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 
 from nnmagic.display import units
 from nnmagic.display.messages import ScoresContent
-from nnmagic.display.table import Lanes, Row, State, Table, with_ancestors
+from nnmagic.display.table import Column, Histogram, Lanes, Row, State, Table, with_ancestors
 from nnmagic.records import call_log
 from nnmagic.records.call_log import FINISHED, Failure, TraceLog
 from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
@@ -13,6 +14,7 @@ from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.verdicts import Verdicts
 from nnmagic.records.flow import Flow, is_complete
 from nnmagic.records.folding import Line, folded
+from nnmagic.records.history import History, course_of
 from nnmagic.records.lanes import assigned
 from nnmagic.records.record import View, filtered
 from nnmagic.records.shown_iterations import ShownIterations
@@ -77,9 +79,7 @@ class TraceTable:
             heading=self.heading(),
             title="layer",
             meaning="in the order in which the calls began",
-            columns=tuple(
-                column for column in COLUMNS if log.graded or column.key not in GRADIENT_COLUMNS
-            ),
+            columns=self._columns(),
             rows=filtered(rows, names, view),
             notes=(
                 *self.verdicts.notes(),
@@ -102,6 +102,18 @@ class TraceTable:
                 "structure": self._structure(),
             },
         )
+
+    def _columns(self) -> tuple[Column, ...]:
+        left = set[str]() if self.log.graded else {*GRADIENT_COLUMNS}
+        if self.shown.content()["count"] < 2:
+            left.add("course")
+        return tuple(column for column in COLUMNS if column.key not in left)
+
+    @cached_property
+    def courses(self) -> dict[tuple[int, int, str], Histogram]:
+        """The mean of each layer over the iterations, by series, network and layer."""
+        curves = History(self.log).curves(["mean"])
+        return {(each.series, each.network, each.layer): course_of(each.values) for each in curves}
 
     def _rows(self, lines: Sequence[Line]) -> list[Row]:
         log, verdicts, several = self.log, self.verdicts, len(self.log.networks) > 1

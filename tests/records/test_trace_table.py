@@ -433,3 +433,19 @@ def test_a_run_that_went_on_after_an_error_is_not_headed_as_failed():
 
     assert "failed" not in trace.table().heading
     assert "interrupted" not in trace.table().heading
+
+
+def test_a_row_of_a_loop_has_the_course_of_its_mean_over_the_iterations():
+    net = nn.Sequential(nn.Identity())
+    with nnmagic.tracing(net) as loop:
+        for i in range(19):
+            net(torch.full((2,), float(i)))
+    once = nnmagic.trace(net, torch.ones(2))
+
+    (root, layer) = loop.table().cells("course")
+
+    assert root == layer
+    assert layer.counts == (1, 12, 23, 34, 45, 56, 67, 78, 89, 100)
+    assert layer.zero is None
+    assert "course" not in {column.key for column in once.table().columns}
+    assert "iterations  " not in str(loop)
