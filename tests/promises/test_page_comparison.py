@@ -53,6 +53,9 @@ def test_a_comparison_is_a_table_of_errors_with_both_values_in_the_panel(lab, tm
         found["cards"] = panel.locator(".nm-tensor > div:first-child > b").all_inner_texts()
         found["scales"] = panel.locator(".nm-limits:has(.nm-colorbar)").all_inner_texts()
         found["colors"] = panel.locator("canvas").last.evaluate(COLORS)
+        sliders = panel.locator('.nm-tensor [data-nm$="-axis-0"]')
+        sliders.nth(1).fill("1")
+        found["items"] = sliders.evaluate_all("all => all.map(each => each.value)")
         found["said"] = panel.locator(".nm-flag-text").inner_text()
         found["loads"] = panel.locator('[data-nm^="all-"], [data-nm^="new-"]').count()
         found["selected"] = [row["name"] for row in rows(widget) if row["selected"]]
@@ -76,6 +79,7 @@ def test_a_comparison_is_a_table_of_errors_with_both_values_in_the_panel(lab, tm
     low, high = (float(text) for text in found["scales"][2].split())
     assert low == -high
     assert found["colors"] > 10
+    assert found["items"] == ["1", "1", "1"], "the three show the same item"
     assert "inputs are equal" in found["said"]
     assert not found["run"]
     assert not found["loads"]

@@ -112,10 +112,13 @@ export function histogramFigure(histogram, { limits, isLog, id }) {
   return block("", element("b", {}, name), svg, axis, says);
 }
 
-/** @returns {SVGElement} a parameter's histogram as small as in a row of the table */
+/** @returns {SVGElement} the bars of so many bins as small as in a row of the table */
+export const smallBars = (d, bins) => element("svg", { class: "nm-small-hist", viewBox: `0 0 ${6 * bins + 2} 16`, preserveAspectRatio: "none", "aria-hidden": "true" },
+  element("path", { d }));
+
+/** @returns {SVGElement} a parameter's histogram */
 export function smallHistogram({ counts, low, high }) {
   const most = max(1, ...counts);
   const zero = low < 0 && high > 0 ? round((-low / (high - low)) * counts.length) : -1;
-  return element("svg", { class: "nm-small-hist", viewBox: `0 0 ${6 * counts.length + 2} 16`, preserveAspectRatio: "none", "aria-hidden": "true" },
-    element("path", { d: barsPath(counts.map((n) => (255 * n) / most), 0, counts.length, zero) }));
+  return smallBars(barsPath(counts.map((n) => (255 * n) / most), 0, counts.length, zero), counts.length);
 }

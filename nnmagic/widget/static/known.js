@@ -1,7 +1,7 @@
 // What the page knows of a row before the kernel answers: its cells, those too that there is no room for.
 import { block, element } from "./dom.js";
 import { cellText } from "./columns.js";
-import { barsPath } from "./histogram.js";
+import { barsPath, smallBars } from "./histogram.js";
 
 const BINS = 10;
 
@@ -17,8 +17,6 @@ export function knownOf(table, row) {
 export function knownList(table, row) {
   const bars = table.columns.find(({ kind }) => kind === "histogram");
   const path = bars && !table.message?.[row] && barsPath(bars.values, BINS * row, BINS, bars.zero[row]);
-  const drawn = path ? [element("svg", { class: "nm-small-hist", viewBox: "0 0 62 16", preserveAspectRatio: "none", "aria-hidden": "true" },
-    element("path", { d: path }))] : [];
-  return block("", ...drawn, element("ul", { "data-nm": "known" }, ...knownOf(table, row).map(([title, text]) =>
+  return block("", ...(path ? [smallBars(path, BINS)] : []), element("ul", { "data-nm": "known" }, ...knownOf(table, row).map(([title, text]) =>
     element("li", {}, element("b", {}, title), ` ${text}`))), block("nm-quiet", "pictures, weights and all else come when the kernel is free"));
 }

@@ -51,24 +51,23 @@ export function createPanel({ uid, send, close, iteration }) {
     timer = setTimeout(() => { status.textContent = NO_ANSWER; }, PATIENCE_MS);
   }
 
-  /** A picture of values, or the values written out; what is chosen in it is remembered by its place. */
-  function drawn(content, buffers, place, label) {
+  /** A picture of values, or the values written out; what is chosen in it is remembered by its place, or by one that it shares. */
+  function drawn(content, buffers, place, label, shared = place) {
     const isWritten = ["number", "constant", "written"].includes(content.kind);
     const picture = { ...content, values: typed(buffers[content.buffer], isWritten ? Float64Array : Float32Array) };
-    memory[place] ??= {};
-    const made = isWritten ? createWritten(picture, label) : createPicture(picture, { id: `${uid}-${place}`, label, memory: memory[place] });
+    memory[shared] ??= {};
+    const made = isWritten ? createWritten(picture, label) : createPicture(picture, { id: `${uid}-${place}`, label, memory: memory[shared], redraw: () => draw(true) });
     pictures.push(made);
     return [...(content.caption ? [block("nm-quiet", content.caption)] : []), made.el];
   }
 
-  function tensor(record, buffers, side, i) {
+  function tensor(record, buffers, side, i, row) {
     const place = `${side}-${i}`;
     const facts = [record.shape, record.dtype, record.device].filter(Boolean).join(" · ");
     const card = block("nm-tensor", block("", element("b", {}, record.title), ` ${facts}`));
-    if (record.caption) card.append(block("nm-quiet", record.caption));
-    if (record.unknown) card.append(block("nm-quiet", record.unknown));
+    for (const said of [record.caption, record.unknown]) if (said) card.append(block("nm-quiet", said));
     if (record.picture) {
-      card.append(...drawn(record.picture, buffers, place, `${record.title} ${record.shape}`));
+      card.append(...drawn(record.picture, buffers, place, `${record.title} ${record.shape}`, row && `${row} ${record.picture.shape}`));
     }
     const loader = (label, name, isNew) => pressable(label, `${name}-${place}`, (event) => {
       event.currentTarget.disabled = true;
@@ -101,7 +100,7 @@ export function createPanel({ uid, send, close, iteration }) {
 
   function statistics(records) {
     const head = element("tr", {}, element("td"), ...records.map((each) => element("th", { scope: "col" }, each.title)));
-    const texts = records.map((each) => statisticTexts(each.stats ?? {}));
+    const texts = records.map((each) => statisticTexts(each.stats));
     const lines = STATISTICS.flatMap((name, line) => (name !== "norm" || texts.some((text) => text[line])
       ? [element("tr", {}, element("th", { scope: "row" }, name), ...texts.map((text) => element("td", {}, text[line])))] : []));
     return block("nm-wide", element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines)));
@@ -114,7 +113,7 @@ export function createPanel({ uid, send, close, iteration }) {
   }
 
   function parameter(record, buffers) {
-    const [low, high, mean, std] = statisticTexts(record.stats ?? {});
+    const [low, high, mean, std] = statisticTexts(record.stats);
     const said = mean ? `${[mean, std].filter(Boolean).join(" ± ")}, ${low} … ${high}` : "";
     return element("li", {}, block("", element("b", {}, record.name), ` ${record.shape} · ${count(record.count)} `,
       ...(record.histogram ? [smallHistogram(record.histogram)] : [])),
@@ -147,7 +146,9 @@ export function createPanel({ uid, send, close, iteration }) {
     if (sides.length) parts.push(block("nm-sides", ...sides));
     const reasons = new Set([...panel.inputs, ...panel.outputs].map((each) => each.reason).filter(Boolean));
     for (const reason of reasons) parts.push(block("nm-quiet", reason));
-    for (const row of panel.figures) parts.push(block("nm-sides", ...row.map((record) => tensor(record, buffers, "figure", figures.indexOf(record)))));
+    for (const [i, row] of panel.figures.entries()) {
+      parts.push(block("nm-sides", ...row.map((record) => tensor(record, buffers, "figure", figures.indexOf(record), i + 1))));
+    }
     parts.push(...distributions(tensors));
     if (tensors.length) parts.push(statistics(tensors));
     if (panel.curves.length) parts.push(block("nm-part", "over the iterations"), createCurves(panel.curves, { id: `${uid}-curve`, ...iteration() }));

@@ -77,7 +77,7 @@ export function layoutOf(picture, width, leading, first) {
 export function trueIndex({ shape, steps }, flat) {
   const index = [];
   for (let axis = shape.length - 1; axis >= 0; axis--) {
-    index.unshift((flat % shape[axis]) * (steps[axis] ?? 1));
+    index.unshift((flat % shape[axis]) * steps[axis]);
     flat = floor(flat / shape[axis]);
   }
   return index;
@@ -225,10 +225,11 @@ function drawBars(context, picture, box, ends, color) {
 /**
  * A picture with its limits, its sliders and what is under the pointer or the arrow keys.
  * @param {object} picture with `values`, a Float32Array
- * @param {{id: string, label: string, memory: object}} options memory: where the sliders stand
+ * @param {{id: string, label: string, memory: object, redraw: () => void}} options
+ *   memory: where the sliders stand; redraw: draws all that share it
  * @returns {{el: HTMLElement, draw: () => void}}
  */
-export function createPicture(picture, { id, label, memory }) {
+export function createPicture(picture, { id, label, memory, redraw }) {
   const { shape, steps, full, axes, kind } = picture;
   const ends = endsOfPicture(picture);
   const map = mapOf(picture);
@@ -253,15 +254,11 @@ export function createPicture(picture, { id, label, memory }) {
     sliders.append(made.el);
     return made;
   };
-  const stepOf = (axis) => steps[axis] ?? 1;
-  for (const [axis, value] of memory.leading.entries()) {
-    if (shape[axis] < 2) continue;
-    addSlider(axis, `axis-${axis}`, {
-      value,
-      text: (i) => `${i * stepOf(axis)} of ${full[axis]}`,
-      change: (i) => { memory.leading[axis] = i; draw(true); },
-    });
-  }
+  const leading = memory.leading.map((value, axis) => shape[axis] > 1 && addSlider(axis, `axis-${axis}`, {
+    value,
+    text: (i) => `${i * steps[axis]} of ${full[axis]}`,
+    change: (i) => { memory.leading[axis] = i; redraw(); },
+  }));
   el.append(...legend(picture, ends, map));
   const taking = pictureButtons(canvas, label, (text) => { says.textContent = text; });
   el.append(block("nm-line", inline("nm-odd-values", oddText(picture.values, ends)), taking), says);
@@ -274,8 +271,8 @@ export function createPicture(picture, { id, label, memory }) {
     if (hiddenTiles && !tiles) {
       tiles = addSlider(tileAxis, "tiles", {
         value: 0,
-        text: (i) => `${i * stepOf(tileAxis)} … ${(i + layout.fit - 1) * stepOf(tileAxis)} of ${full[tileAxis]}`,
-        change: (i) => { memory.first = i; draw(true); },
+        text: (i) => `${i * steps[tileAxis]} … ${(i + layout.fit - 1) * steps[tileAxis]} of ${full[tileAxis]}`,
+        change: (i) => { memory.first = i; redraw(); },
       });
     }
     if (!tiles) return;
@@ -288,6 +285,7 @@ export function createPicture(picture, { id, label, memory }) {
     const width = floor(frame.clientWidth) || 280;
     if (!force && width === drawnWidth) return;
     drawnWidth = width;
+    for (const [axis, each] of leading.entries()) if (each) each.set(memory.leading[axis]);
     layout = layoutOf(picture, width, memory.leading, memory.first);
     offerTiles();
     const ratio = window.devicePixelRatio || 1;
