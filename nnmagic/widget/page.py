@@ -32,7 +32,7 @@ PICTURE_VALUES = [round(2 ** (half / 2)) for half in range(28, 17, -1)]
 """How many values a picture may have: the most with which the page is small enough, or 512."""
 
 FINER = 4
-"""How many times as many a figure may have, such as an attention map."""
+"""How many times as many a figure beside the outputs may have, such as an attention map."""
 
 LEAST_POINTS, ALL_POINTS = 20, 3000
 """How many iterations the curves of a row have at least, and those of all rows."""
@@ -147,7 +147,8 @@ class _Contents:
         packing = Packing()
         panels = deepcopy(self._panels)
         buffers: list[Any] = [None] * len(self._buffers)
-        figures = [panel["figures"] for panel in panels.values() if panel is not None]
+        shown = [panel for panel in panels.values() if panel is not None and panel["outputs"]]
+        figures = [panel["figures"] for panel in shown]
         finer = {id(picture) for picture in pictures_in(figures)}
         for picture in pictures_in(panels):
             place = picture["buffer"]

@@ -185,3 +185,15 @@ def test_a_page_of_its_own_has_the_panels(tmp_path):
     page = (tmp_path / "page.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert "parts here" in page
     assert len(page) < 300_000
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return torch.randn_like(x)
+
+
+def test_the_pictures_of_a_page_get_coarser_where_there_are_many(tmp_path):
+    net, x = nn.Sequential(*[Noise() for _ in range(40)]), torch.rand(2, 8, 64, 64)
+    nnmagic.trace(net, x).compare(nnmagic.trace(net, x)).to_html(tmp_path / "page.html")
+
+    assert (tmp_path / "page.html").stat().st_size < 300_000
