@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, Unpack
 
 from nnmagic.display import units
 from nnmagic.display.table import Row, State, Table
+from nnmagic.records.parameter_tree import tree_of
 from nnmagic.records.params_columns import COLUMNS, ParameterRow
 from nnmagic.records.record import (
     Options,
@@ -244,21 +245,15 @@ class Params(Record):
         """Yield the rows, before each parameter those of the layers that it is the first in."""
         is_sorted = self.view.sort is not None or self.view.top is not None
         totals = self._totals()
-        path: list[str] = []
-        for record in chosen:
-            *layers, last = [record.name] if is_sorted else record.name.split(".")
-            common = 0
-            while common < min(len(path), len(layers)) and path[common] == layers[common]:
-                common += 1
-            path = layers
-            for level in range(common, len(layers)):
-                name = ".".join(layers[: level + 1])
-                subject = ParameterRow(self, None, totals[name])
-                yield Row(layers[level], subject, level, name, state=State.GROUP)
-            is_bad = record.nan or record.inf or not isfinite(record.grad_norm or 0)
-            state = State.FLAGGED | State.STRONG if is_bad else 0
-            subject = ParameterRow(self, record, record.count)
-            yield Row(last, subject, len(layers), record.name, state=state)
+        for place in tree_of([record.name for record in chosen], flat=is_sorted):
+            if place.item is None:
+                subject, state = ParameterRow(self, None, totals[place.name]), State.GROUP
+            else:
+                record = chosen[place.item]
+                is_bad = record.nan or record.inf or not isfinite(record.grad_norm or 0)
+                state = State.FLAGGED | State.STRONG if is_bad else 0
+                subject = ParameterRow(self, record, record.count)
+            yield Row(place.label, subject, place.level, place.name, state=state)
 
     def _totals(self) -> Counter[str]:
         """Return how many values each layer holds below it, a tied parameter at its first name."""
