@@ -13,6 +13,7 @@ from nnmagic.records import exporting
 if TYPE_CHECKING:
     from nnmagic.api import compare, summary, trace, tracing
     from nnmagic.records.comparison.comparison import Comparison
+    from nnmagic.records.comparison.parameters import ParamsComparison
     from nnmagic.records.loading.file import load
     from nnmagic.records.params import Params
     from nnmagic.records.summary import Summary
@@ -25,6 +26,7 @@ HOMES = {
     "Comparison": "records.comparison.comparison",
     "NeuralNetwork": "tutorial",
     "Params": "records.params",
+    "ParamsComparison": "records.comparison.parameters",
     "Summary": "records.summary",
     "Trace": "records.trace",
     "compare": "api",
@@ -44,6 +46,7 @@ __all__ = [
     "Comparison",
     "NeuralNetwork",
     "Params",
+    "ParamsComparison",
     "Summary",
     "Trace",
     "compare",

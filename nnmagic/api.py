@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from os import PathLike
-from typing import Any
+from typing import Any, overload
 
 from torch import nn
 
@@ -14,10 +14,12 @@ from nnmagic.network.naming import Naming
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.comparison.alignment import Renaming
 from nnmagic.records.comparison.comparison import Comparison
-from nnmagic.records.loading.file import load_trace
+from nnmagic.records.comparison.parameters import ParamsComparison
+from nnmagic.records.loading.file import holds_trace, load_trace
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
 from nnmagic.structure.describe import describe
+from nnmagic.structure.parameter_comparison import Parameters, compare_parameters
 from nnmagic.structure.shape_run import MetaRequest
 
 
@@ -84,24 +86,57 @@ def trace(module: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
     return Trace(log=recorder.log, output=output, root=recorder.roots)
 
 
+Run = Trace | str | PathLike[str]
+"""A run: a trace, or the path of the file that it was saved to."""
+
+
+@overload
+def compare(a: Trace, b: Run, rename: Renaming | None = None) -> Comparison: ...
+
+
+@overload
+def compare(a: Run, b: Trace, rename: Renaming | None = None) -> Comparison: ...
+
+
+@overload
 def compare(
-    a: Trace | str | PathLike[str],
-    b: Trace | str | PathLike[str],
-    rename: Renaming | None = None,
-) -> Comparison:
-    """Return two runs side by side: how far they differ call by call, and where they part.
+    a: Parameters, b: Parameters, rename: Renaming | None = None
+) -> Comparison | ParamsComparison: ...
+
+
+def compare(
+    a: Trace | Parameters, b: Trace | Parameters, rename: Renaming | None = None
+) -> Comparison | ParamsComparison:
+    """Return two runs side by side, or the parameters of two networks.
+
+    Of two traces: how far they differ call by call, and where they part. Of anything else that has
+    parameters: which are missing, changed or equal, and by how much, over all of their values and
+    one at a time.
 
     Args:
-        a: this run, or the path of the file that it was saved to.
-        b: the other run, likewise.
-        rename: what the other side calls this side's layers, as for `Trace.compare`.
+        a: this side: a trace or the path of a saved one; or a network, a state dict, a `Params`, or
+            the path of a file with tensors.
+        b: the other side, likewise.
+        rename: what the other side calls this side's layers or parameters, as for `Trace.compare`.
 
     Raises:
         OSError: if a file cannot be read.
-        ValueError: if one is no file of a trace, or if a pattern on the right has more `*` than
-            the one on the left.
+        TypeError: if one side is a trace and the other a network, or one has no parameters.
+        ValueError: if a file holds neither, or if a pattern on the right has more `*` than the one
+            on the left.
     """
-    return (a if isinstance(a, Trace) else load_trace(a)).compare(b, rename)
+    if not any(map(_is_run, (a, b))):
+        return compare_parameters(a, b, rename)  # type: ignore[arg-type]
+    for each in (a, b):
+        if not isinstance(each, Trace | str | PathLike):
+            kind = type(each).__name__
+            raise TypeError(f"one side is a trace, the other a {kind}; give two traces")
+    mine: Any = a if isinstance(a, Trace) else load_trace(a)  # type: ignore[arg-type]
+    return mine.compare(b, rename)
+
+
+def _is_run(side: Any) -> bool:
+    return isinstance(side, Trace) or (isinstance(side, str | PathLike) and holds_trace(side))
 
 
 @block

@@ -40,6 +40,9 @@ parameters_of: Callable[[nn.Module], dict[str, nn.Parameter | None]] = attrgette
 """The module's own parameters, None where one is left out."""
 
 buffers_of: Callable[[nn.Module], dict[str, torch.Tensor | None]] = attrgetter(BUFFERS)
+transient_buffers_of: Callable[[nn.Module], set[str]] = attrgetter("_non_persistent_buffers_set")
+"""The names of those of its buffers that a state dict leaves out."""
+
 children_of: Callable[[nn.Module], dict[str, nn.Module | None]] = attrgetter("_modules")
 hooks_of: Callable[[nn.Module], dict[int, Any]] = attrgetter(FORWARD_HOOKS)
 pre_hooks_of: Callable[[nn.Module], dict[int, Any]] = attrgetter(FORWARD_PRE_HOOKS)
@@ -49,6 +52,16 @@ BatchNorm: TypeAlias = _BatchNorm  # and of all batch norms
 
 MODULE_CALL = cast(FunctionType, nn.Module._wrapped_call_impl)
 """The function behind `nn.Module.__call__`."""
+
+
+def saved_by_torch(module: nn.Module) -> dict[str, Any]:
+    """Return what a layer of torch's own saves in a way of its own, as a quantised one does."""
+    save = type(module)._save_to_state_dict
+    found: dict[str, Any] = {}
+    if save is not nn.Module._save_to_state_dict and save.__module__.startswith("torch."):
+        save(module, found, "", keep_vars=True)
+    return found
+
 
 STOPPED_EARLY: Any = getattr(checkpoint, "_StopRecomputationError", ())
 """What ends the recomputation of a checkpoint when the backward has all that it needs."""

@@ -12,6 +12,7 @@ from nnmagic.contexts import block
 from nnmagic.inputs.alone import describe_alone
 from nnmagic.inputs.search import InputError
 from nnmagic.inputs.specs import Input
+from nnmagic.magics.against import compared_with
 from nnmagic.magics.display import is_kernel
 from nnmagic.magics.expression import CellBody
 from nnmagic.magics.remedies import described, remedy, require_init
@@ -19,6 +20,7 @@ from nnmagic.magics.request import Request
 from nnmagic.network.calls import CallCounter, observed
 from nnmagic.network.naming import Naming
 from nnmagic.recording.run import own_run, recording
+from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.params import Params
 from nnmagic.records.record import VALUES_SHOWN, Record
 from nnmagic.records.summary import Summary
@@ -214,13 +216,27 @@ def _cross_checked(meta: MetaRequest) -> Summary:
     return compared(theirs, describe(meta, willing=True))
 
 
-def params_of(request: Request) -> Params:
-    """Return the parameters that a line asks for."""
+def params_of(request: Request) -> Params | ParamsComparison:
+    """Return the parameters that a line asks for, beside others where it asks for that."""
     __tracebackhide__ = True
+    if request.options.against is not None:
+        return compared_with(request, _params_subject(request))
     values = VALUES_SHOWN if request.options.values is None else request.options.values
     grad = request.options.grad
+    value = _params_subject(request)
+    try:
+        return params(value, values=values, grad=grad, title=request.expression or "NeuralNetwork")
+    except TypeError as error:
+        raise UsageError(
+            f"{request.expression!r}: {error}; type a network or a state dict"
+        ) from None
+
+
+def _params_subject(request: Request) -> nn.Module | Mapping[str, Any]:
+    """Return the network or the state dict of a line, the default network where it names none."""
+    __tracebackhide__ = True
     if not request.expression:
-        return params(request.default_network(), values=values, grad=grad, title="NeuralNetwork")
+        return request.default_network()
     expression = request.python()
     call = expression.parts()
     if call is not None and isinstance(call.function, nn.Module):
@@ -233,12 +249,7 @@ def params_of(request: Request) -> Params:
         wanted = remedy(request.expression, value, "a network or a state dict")
         raise UsageError(f"{request.expression!r} gives {described(value)}; {wanted}")
     require_init(value)
-    try:
-        return params(value, values=values, grad=grad, title=request.expression)
-    except TypeError as error:
-        raise UsageError(
-            f"{request.expression!r}: {error}; type a network or a state dict"
-        ) from None
+    return value
 
 
 def trace_of(request: Request) -> Trace:

@@ -68,6 +68,7 @@ RECORDS = (
     ("nnmagic.records.summary", "Summary"),
     ("nnmagic.records.params", "Params"),
     ("nnmagic.records.comparison.comparison", "Comparison"),
+    ("nnmagic.records.comparison.parameters", "ParamsComparison"),
 )
 
 WIDGET = ("nnmagic.widget.widget", "NetworkWidget")

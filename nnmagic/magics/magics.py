@@ -52,8 +52,8 @@ class NNMagics(Magics):
     @no_var_expand
     @magic_arguments()
     @options(
-        *("depth", "layers", "sort_params", "top", "values", "param_grad", "device", "static"),
-        "output",
+        *("depth", "layers", "sort_params", "top", "values", "param_grad", "against_params"),
+        *("device", "static", "output"),
     )
     @kwds(usage="nnparams [options] [EXPRESSION]")
     @needs_local_scope
@@ -68,6 +68,7 @@ class NNMagics(Magics):
             %nnparams net --layers "*.bias"
             %nnparams --grad net                with the norms of the gradients that it has now
             %nnparams torch.load("net.pt")      a state dict
+            %nnparams --against net.pt net      what is missing, changed or equal
             p = %nnparams net                   keep the record; p["0.weight"].values
         """
         __tracebackhide__ = True

@@ -177,6 +177,12 @@ OPTIONS: dict[str, Option] = {
         "--grad",
         "the norm of each parameter's gradient after the expression, and which got none: --grad",
     ),
+    "against_params": argument(
+        "--against",
+        metavar="X",
+        help="compare with the parameters of X, a network, a state dict, a record of %%nnparams or "
+        "a file (.safetensors, .pt, an index of shards, a folder): --against model.safetensors net",
+    ),
     "real": _flag(
         "--real",
         "run for real, whatever could be had on shapes alone, and a network of more than 1 GiB "

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from math import isfinite, isinf, isnan
-from typing import Any, ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from nnmagic.display import units
 from nnmagic.display.table import Row, State, Table
@@ -18,11 +18,12 @@ from nnmagic.records.record import (
     joint_norm,
     ranked,
 )
-from nnmagic.records.tensor import STATISTICS, Sample, TensorColumns, TensorRecord
+from nnmagic.records.tensor import LAZY, STATISTICS, Sample, TensorColumns, TensorRecord
 from nnmagic.records.weights import WeightForm, form_lines
 
-LAZY = "not initialized yet"
-"""Why a lazy layer's parameter has no values."""
+if TYPE_CHECKING:
+    from nnmagic.records.comparison.alignment import Renaming
+    from nnmagic.records.comparison.parameters import ParamsComparison
 
 NAMED = 10
 """How many names a line has before it says that there are more."""
@@ -162,6 +163,23 @@ class Params(Record):
             if row.name == name:
                 return row
         raise KeyError(f"no {self.noun} {name!r}; there are {', '.join(r.name for r in self.rows)}")
+
+    def compare(self, other: "Params", rename: "Renaming | None" = None) -> "ParamsComparison":
+        """Return these parameters beside others, by the values that the records kept.
+
+        `nnmagic.compare(net, other)` compares all values, of networks, state dicts and files.
+
+        Args:
+            other: another record of parameters.
+            rename: what the other side calls this side's parameters, where it has other names:
+                patterns in which `*` stands for any text, `{"*": "module.*"}`.
+
+        Raises:
+            ValueError: if a pattern on the right has more `*` than the one on the left.
+        """
+        from nnmagic.records.comparison.kept_parameters import compare_kept, kept_tensors
+
+        return compare_kept(kept_tensors(self), kept_tensors(other), rename)
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row a name."""

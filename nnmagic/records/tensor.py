@@ -10,6 +10,9 @@ import numpy as np
 from nnmagic.display.table import Histogram
 from nnmagic.records.histograms import histograms
 
+LAZY = "not initialized yet"
+"""Why a lazy layer's parameter has no values."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -32,15 +35,16 @@ class Sample:
 
     def tolist(self) -> Any:
         """Return the values as lists nested like the shape, or the one value of a 0-d tensor."""
-        return self._array().reshape(self.shape).tolist()
+        return self.array().reshape(self.shape).tolist()
 
     def flat(self) -> list[float]:
         """Return the values in one list; complex ones by absolute value."""
-        values = self._array()
+        values = self.array()
         numbers: list[float] = (np.abs(values) if self.format == "Zd" else values).tolist()
         return numbers
 
-    def _array(self) -> np.ndarray:
+    def array(self) -> np.ndarray:
+        """Return the values in one dimension, without a copy."""
         return np.frombuffer(self.data, "D" if self.format == "Zd" else self.format)
 
 

@@ -1,6 +1,6 @@
 """The parameters of a network, or the tensors of a state dict, as a record."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from nnmagic.network.layers import named_parameters
-from nnmagic.records.params import LAZY, ParameterRecord, Params
+from nnmagic.records.params import ParameterRecord, Params
 from nnmagic.records.record import VALUES_SHOWN
-from nnmagic.records.tensor import TensorRecord, tensor_record
+from nnmagic.records.tensor import LAZY, TensorRecord, tensor_record
 from nnmagic.records.weights import named as named_forms
 from nnmagic.structure.live_tensors import LiveTensors
+from nnmagic.structure.named_tensors import named_in, same_values
 from nnmagic.structure.weights import weight_forms
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import bytes_of, is_lazy, metadata_of, storage_bytes
-from nnmagic.torch_private import storage_id
 
 
 def params(
@@ -43,13 +43,14 @@ def params(
     """
     others: list[str] = []
     named: Sequence[tuple[str, torch.Tensor]]
+    keys: list[Hashable]
     if isinstance(module, nn.Module):
         named = list(named_parameters(module, once=False).items())[:most]
         keys = [id(tensor) for _, tensor in named]
         forms = named_forms(weight_forms(module), type(module).__name__)
     else:
-        named = list(_tensors_in(module, "", others, set()))[:most]
-        keys = [_same_values(tensor) for _, tensor in named]
+        named = list(named_in(module, others))[:most]
+        keys = [same_values(tensor) for _, tensor in named]
         forms = ()
         if not named:
             raise TypeError("the mapping holds no tensors")
@@ -61,7 +62,7 @@ def params(
         forms=forms,
         others=tuple(others),
         graded=grad,
-        live=LiveTensors(named, partial(_record, rows=values, at_most=at_most)),
+        live=LiveTensors(named, partial(parameter_record, rows=values, at_most=at_most)),
     )
 
 
@@ -87,7 +88,7 @@ def _rows(
     total = sum({key: 0 if is_lazy(t) else t.numel() for key, _, t in keyed}.values())
     norms: dict[Any, float | None] = {}
     for key, name, tensor in keyed:
-        record = _record(tensor, values, at_most)
+        record = parameter_record(tensor, values, at_most)
         gradient = tensor.grad if grad and (tensor.is_leaf or tensor.retains_grad) else None
         if gradient is not None and key not in norms:
             norms[key] = tensor_record(metadata_of(gradient), *measure(gradient, "none")).norm
@@ -104,47 +105,16 @@ def _rows(
         )
 
 
-def _tensors_in(
-    value: Any, name: str, others: list[str], parents: set[int]
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors of nested mappings and sequences, with dotted names.
+def parameter_record(
+    tensor: torch.Tensor, rows: int = VALUES_SHOWN, at_most: int | None = None
+) -> TensorRecord:
+    """Return the record of a parameter.
 
     Args:
-        value: a value of any kind.
-        name: its name.
-        others: gets the names of what holds no tensor.
-        parents: the containers that it is in, so that one may hold itself.
+        tensor: the parameter.
+        rows: how many leading rows of values to keep.
+        at_most: how many values, spread evenly, to measure; None is all.
     """
-    if isinstance(value, torch.Tensor):
-        yield name, value
-        return
-    found = False
-    inside: list[str] = []
-    if isinstance(value, Mapping | list | tuple) and id(value) not in parents:
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, each in items:
-            full = f"{name}.{key}" if name else str(key)
-            for pair in _tensors_in(each, full, inside, parents | {id(value)}):
-                found = True
-                yield pair
-    others.extend(inside if found else [name])
-
-
-def _same_values(tensor: torch.Tensor) -> Any:
-    """Return a key that is equal for tensors that are one parameter.
-
-    A state dict holds a new tensor for each name.
-    """
-    try:
-        if tensor.numel() and not tensor.is_meta:
-            place = storage_id(tensor), tensor.storage_offset()
-            return (*place, tensor.dtype, tuple(tensor.shape), tensor.stride())
-    except (RuntimeError, NotImplementedError, ValueError):
-        pass  # lazy, or without a storage
-    return id(tensor)
-
-
-def _record(tensor: torch.Tensor, rows: int, at_most: int | None) -> TensorRecord:
     if is_lazy(tensor):
         device, dtype = str(tensor.device), str(tensor.dtype).removeprefix("torch.")
         return TensorRecord(shape=(), dtype=dtype, device=device, numel=0, unknown=LAZY)

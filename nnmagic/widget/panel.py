@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from nnmagic.display import messages, units
 from nnmagic.display.table import LONGEST_LINE
 from nnmagic.records.call_log import FINISHED, STOPPED, TraceLog
+from nnmagic.records.comparison.parameter_rows import ComparedParameter
 from nnmagic.records.params import ParameterRecord, Params
 from nnmagic.records.summary_rows import LayerShape
 from nnmagic.records.tensor import TensorRecord
@@ -197,6 +198,29 @@ class PanelMaker(CardMaker):
             "facts": [*size, *norm],
         }
 
+    def compared_parameter_panel(self, record: ComparedParameter) -> messages.PanelContent:
+        """Return the panel of a parameter on two sides: how far its values lie apart."""
+        panel = self.layer_content(record.name, record.kind, LayerDetails())
+        shapes = [units.shape(each) for each in (record.shape, record.other_shape)]
+        facts = {
+            "verdict": record.verdict,
+            "why": record.unknown,
+            "name on the other side": record.other_name,
+            "other names": ", ".join(record.also),
+            "dtype here": record.dtype,
+            "dtype on the other side": record.other_dtype,
+            "||a - b|| / ||b||": _exact(record.error),
+            "largest |a - b|": _exact(record.max_abs),
+            "at": None if record.max_at is None or not record.max_abs else str(record.max_at),
+            "cosine": None if record.cosine is None else f"{record.cosine:.9g}",
+            "values compared": None if record.compared is None else f"{record.compared:,}",
+        }
+        return {
+            **panel,
+            "shapes": " against ".join(dict.fromkeys(filter(None, shapes))),
+            "facts": [(name, fact) for name, fact in facts.items() if fact],
+        }
+
     def layer_content(
         self,
         title: str,
@@ -228,6 +252,10 @@ class PanelMaker(CardMaker):
             "doc": details.doc,
             "facts": [("made with", arguments)] if arguments else [],
         }
+
+
+def _exact(number: float | None) -> str | None:
+    return None if number is None else f"{number:.6g}"
 
 
 def _failure(record: LayerCall) -> list[str]:

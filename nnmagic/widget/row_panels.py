@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnmagic.display.messages import PanelContent
 from nnmagic.records.comparison.comparison import Comparison
+from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.params import Params
 from nnmagic.records.record import Record
 from nnmagic.records.summary import Summary
@@ -74,6 +75,9 @@ class RowPanels:
                 return None
             loading = NOTHING if loader is None else loader.of(subject)
             return panels.parameter_panel(record, subject.record, loading)
+        if isinstance(record, ParamsComparison):
+            compared = subject.record
+            return None if compared is None else panels.compared_parameter_panel(compared)
         if isinstance(record, Summary):
             return None if subject.head else panels.layer_panel(subject.layer)
         if isinstance(record, Comparison):

@@ -7,6 +7,8 @@ from typing import Any
 
 from nnmagic.records.call_log import STOPPED, TraceLog
 from nnmagic.records.comparison.comparison import Comparison
+from nnmagic.records.comparison.parameter_rows import VERDICTS
+from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.loading.unpacking import LARGEST
 from nnmagic.records.params import Params
 from nnmagic.records.summary import Summary
@@ -43,7 +45,7 @@ POINTS_INTO = {
 """The columns of a run that hold numbers of entries of others; of a dict its keys do."""
 
 
-def check(record: Trace | Summary | Params | Comparison) -> None:
+def check(record: Trace | Summary | Params | Comparison | ParamsComparison) -> None:
     """Look whether all parts of a record fit each other.
 
     Raises:
@@ -55,6 +57,8 @@ def check(record: Trace | Summary | Params | Comparison) -> None:
         _check_comparison(record)
     elif isinstance(record, Summary):
         _check_depths([row.depth for row in record.rows])
+    elif isinstance(record, ParamsComparison):
+        _require(all(row.verdict in VERDICTS for row in record.rows), "a verdict is unknown")
     else:
         for row in record.rows:
             _check_tensor(row.tensor)

@@ -2,12 +2,13 @@
 
 import json
 import os
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from safetensors import safe_open
 
 from nnmagic.records.comparison.comparison import Comparison
+from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.loading.checks import check
 from nnmagic.records.loading.unpacking import Unpacker
 from nnmagic.records.params import Params
@@ -16,7 +17,9 @@ from nnmagic.records.saving.file import FORMAT, checksum
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
 
-KINDS = {kind.__name__: kind for kind in (Trace, Summary, Params, Comparison)}
+Loaded = Trace | Summary | Params | Comparison | ParamsComparison
+
+KINDS = {kind.__name__: kind for kind in get_args(Loaded)}
 
 
 def load(path: str | os.PathLike[str]) -> Record:
@@ -32,9 +35,7 @@ def load(path: str | os.PathLike[str]) -> Record:
         kind, content, arrays = _read(path)
         if kind not in KINDS:
             raise ValueError(f"it holds a {kind or 'record of no kind'}, which this one knows not")
-        record: Trace | Summary | Params | Comparison = Unpacker(arrays).unpack(
-            KINDS[kind], content
-        )
+        record: Loaded = Unpacker(arrays).unpack(KINDS[kind], content)
         check(record)
     except OSError:
         raise
@@ -55,6 +56,15 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     if not isinstance(record, Trace):
         raise ValueError(f"{os.fspath(path)} holds a {type(record).__name__}, no Trace")
     return record
+
+
+def holds_trace(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file says of itself that it is a saved trace."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return (file.metadata() or {}).get("record") == Trace.__name__
+    except Exception:  # noqa: BLE001 - it may be anything, or not there
+        return False
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[str, Any, dict[str, np.ndarray]]:
