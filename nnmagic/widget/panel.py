@@ -202,13 +202,15 @@ class PanelMaker(CardMaker):
         """Return the panel of a parameter on two sides: how far its values lie apart."""
         panel = self.layer_content(record.name, record.kind, LayerDetails())
         shapes = [units.shape(each) for each in (record.shape, record.other_shape)]
+        dtypes = record.dtype, record.other_dtype
         facts = {
             "verdict": record.verdict,
             "why": record.unknown,
-            "name on the other side": record.other_name,
+            "name on the other side": None
+            if record.other_name == record.name
+            else record.other_name,
             "other names": ", ".join(record.also),
-            "dtype here": record.dtype,
-            "dtype on the other side": record.other_dtype,
+            "dtype": " against ".join(dict.fromkeys(filter(None, dtypes))),
             "||a - b|| / ||b||": _exact(record.error),
             "largest |a - b|": _exact(record.max_abs),
             "at": None if record.max_at is None or not record.max_abs else str(record.max_at),
