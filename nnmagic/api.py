@@ -125,18 +125,21 @@ def compare(
         ValueError: if a file holds neither, or if a pattern on the right has more `*` than the one
             on the left.
     """
-    if not any(map(_is_run, (a, b))):
-        return compare_parameters(a, b, rename)  # type: ignore[arg-type]
-    for each in (a, b):
-        if not isinstance(each, Trace | str | PathLike):
-            kind = type(each).__name__
-            raise TypeError(f"one side is a trace, the other a {kind}; give two traces")
-    mine: Any = a if isinstance(a, Trace) else load_trace(a)  # type: ignore[arg-type]
-    return mine.compare(b, rename)
+    if _is_run(a) or _is_run(b):
+        return _run(a).compare(_run(b), rename)
+    return compare_parameters(a, b, rename)  # type: ignore[arg-type]
 
 
 def _is_run(side: Any) -> bool:
     return isinstance(side, Trace) or (isinstance(side, str | PathLike) and holds_trace(side))
+
+
+def _run(side: Any) -> Trace:
+    if isinstance(side, str | PathLike):
+        return load_trace(side)
+    if not isinstance(side, Trace):
+        raise TypeError(f"one side is a trace, the other a {type(side).__name__}; give two traces")
+    return side
 
 
 @block

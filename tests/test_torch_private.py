@@ -17,6 +17,24 @@ from nnmagic import torch_private as private
 PACKAGE = Path(nnmagic.__file__).parent
 
 
+def test_a_module_tells_which_buffers_are_not_saved():
+    layer = nn.Module()
+    layer.register_buffer("saved", torch.ones(1))
+    layer.register_buffer("cache", torch.ones(1), persistent=False)
+
+    assert private.transient_buffers_of(layer) == {"cache"}
+    assert list(layer.state_dict()) == ["saved"]
+
+
+def test_what_a_quantised_layer_saves_is_in_its_state_dict(layer):
+    quantised = torch.ao.nn.quantized.dynamic.Linear(3, 2)
+
+    saved = private.saved_by_torch(quantised)
+    assert saved
+    assert saved.keys() <= quantised.state_dict().keys()
+    assert private.saved_by_torch(layer) == {}
+
+
 @pytest.fixture
 def layer():
     return nn.BatchNorm1d(3)

@@ -357,3 +357,14 @@ def test_what_has_no_parameters_is_refused(other):
         nnmagic.compare(network(), other)
     with pytest.raises(TypeError, match="trace"):
         nnmagic.compare(nnmagic.trace(nn.Identity(), torch.ones(1)), network())
+
+
+def test_files_of_traces_are_compared_as_runs(tmp_path):
+    trace = nnmagic.trace(nn.Identity(), torch.ones(1))
+    trace.save(tmp_path / "run.safetensors")
+
+    comparison = nnmagic.compare(tmp_path / "run.safetensors", tmp_path / "run.safetensors")
+
+    assert type(comparison) is nnmagic.Comparison
+    with pytest.raises(TypeError, match="give two traces"):
+        nnmagic.compare(tmp_path / "run.safetensors", network())

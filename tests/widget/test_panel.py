@@ -127,6 +127,30 @@ def test_a_parameter_is_shown_with_the_rows_that_are_kept():
     assert panel["outputs"][0]["picture"]["full"] == [3, 4]
 
 
+def test_a_compared_parameter_tells_how_far_apart_and_where():
+    b = torch.zeros(3, 4)
+    b[1, 2], b[2, 0] = 2.0, 1.0
+    a = b.clone()
+    a[2, 0] = 2.0
+    comparison = nnmagic.compare({"body.w": a, "n": torch.ones(1)}, {"body.w": b.half(), "n": b})
+    rows = {row.name: row.subject for row in comparison.table().rows}
+    panels = RowPanels(comparison)
+
+    facts = dict(panels.panel(rows["body.w"], PanelMaker())["facts"])
+
+    assert facts == {
+        "verdict": "changed",
+        "dtype": "float32 against float16",
+        "||a - b|| / ||b||": "0.447214",
+        "largest |a - b|": "1",
+        "at": "(2, 0)",
+        "cosine": "0.948683298",
+        "values compared": "12",
+    }
+    assert panels.panel(rows["n"], PanelMaker())["shapes"] == "(1,) against (3, 4)"
+    assert panels.panel(rows["body"], PanelMaker()) is None
+
+
 def test_a_layer_of_a_structure_tells_its_counts():
     summary = nnmagic.summary(nnmagic.default_network())
 
