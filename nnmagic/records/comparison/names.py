@@ -38,13 +38,17 @@ def paired(
     Args:
         mine: the names on this side, each with a key: tensors of one key are one parameter.
         other: those on the other side.
-        rename: what the other side calls this side's parameters, where it has other names.
+        rename: what the other side calls this side's parameters, where it has other names; a
+            pattern that leads to none is passed over.
 
     Raises:
         ValueError: if a pattern on the right has more `*` than the one on the left.
     """
     renamed = Renamer(rename or {})
-    twins = {name: _twin(name, renamed(name), other) for name in mine}
+    twins = {
+        name: next((new for new, _ in [*renamed.names(name), (name, True)] if new in other), None)
+        for name in mine
+    }
     by_key: dict[Hashable, str | None] = {}  # for a name without a twin, that of another name
     for name, twin in twins.items():
         by_key[mine[name]] = by_key.get(mine[name]) or twin
@@ -63,11 +67,6 @@ def _pair(names: list[tuple[str | None, str | None]], twins: Mapping[str, str | 
     """Return a pair by the first of its names that is on both sides, else by its first name."""
     first = next((each for each in names if twins.get(each[0] or "") is not None), names[0])
     return NamePair(*first, tuple(a or b or "" for a, b in names if (a, b) != first))
-
-
-def _twin(name: str, renamed: str | None, other: Mapping[str, Hashable]) -> str | None:
-    twin = name if renamed is None else renamed
-    return twin if twin in other else None
 
 
 def prefix_map(mine: Iterable[str], other: Iterable[str]) -> dict[str, str]:

@@ -40,6 +40,12 @@ def test_a_map_gives_the_names_of_the_other_side():
                      ("ln.w", "ln.w", ())]  # fmt: skip
 
 
+def test_a_pattern_that_leads_to_nothing_is_passed_over():
+    found = paired(keys("a.w b.w c.w"), keys("x.a.w y.b.w c.w"), {"*": "x.*", "b.*": "y.b.*"})
+
+    assert [pair[:2] for pair in found] == [("a.w", "x.a.w"), ("b.w", "y.b.w"), ("c.w", "c.w")]
+
+
 @pytest.mark.parametrize(
     ("mine", "other", "expected"),
     [
