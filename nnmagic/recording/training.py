@@ -20,7 +20,7 @@ from nnmagic.recording.lookout import Lookout
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.finding import Finding
 from nnmagic.tensors.metadata import version_of
-from nnmagic.torch_private import begins_before_optimizer
+from nnmagic.torch_private import begins_before_optimizer, raw_version
 
 
 class TrainedParameter:
@@ -96,7 +96,11 @@ class TrainedParameter:
 def _mark(parameter: torch.Tensor) -> tuple[int, int] | None:
     """Return what tells whether a parameter's gradient was written to; None if there is none."""
     gradient = parameter.grad
-    return None if gradient is None else (id(gradient), version_of(gradient))
+    if gradient is None:
+        return None
+    if type(gradient) is torch.Tensor and not gradient.is_inference():
+        return id(gradient), raw_version(gradient)  # asked for at every step of every parameter
+    return id(gradient), version_of(gradient)
 
 
 class SteppedOptimizer:
