@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import nnmagic
+from nnmagic.display.table import State
 
 
 class Tied(nn.Module):
@@ -260,6 +261,8 @@ def test_a_cast_is_told_from_another_change():
     assert all(row.rounded and row.other_dtype == "bfloat16" for row in rows)
     assert comparison["body.1.weight"].verdict == "equal"  # all ones
     assert any("by rounding alone" in note for note in comparison.notes)
+    assert "changed by rounding alone, float32 here, bfloat16 there" in str(comparison)
+    assert not any(row.state & State.FLAGGED for row in comparison.table().rows)
     with torch.no_grad():
         half.emb.weight[0, 0] += 1
     assert not nnmagic.compare(net, half)["emb.weight"].rounded

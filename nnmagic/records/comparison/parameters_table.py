@@ -45,11 +45,10 @@ class ComparedParameterRow(NamedTuple):
         record = self.record
         if record is None:
             return ""
-        flags = [record.verdict]
+        is_rounded = record.rounded and record.verdict == CHANGED
+        flags = [f"{record.verdict} by rounding alone" if is_rounded else record.verdict]
         if record.has_other_dtype:
             flags.append(f"{record.dtype} here, {record.other_dtype} there")
-        if record.rounded and record.verdict == CHANGED:
-            flags.append("by rounding alone")
         if record.unknown:
             flags.append(record.unknown)
         flags += [f"= {name}" for name in record.also]
@@ -125,4 +124,6 @@ def table_of(comparison: ParamsComparison) -> Table:
 def _state(record: ComparedParameter) -> int:
     if record.verdict in (EQUAL, UNKNOWN):
         return State.DIMMED
-    return State.FLAGGED if record.verdict == CHANGED else State.FLAGGED | State.STRONG
+    if record.verdict == CHANGED:
+        return 0 if record.rounded else State.FLAGGED
+    return State.FLAGGED | State.STRONG
