@@ -35,6 +35,18 @@ def test_a_port_is_aligned_by_the_order_of_its_layers(name):
     assert comparison.first_divergence is None
 
 
+def test_an_attention_that_is_one_layer_there_stands_beside_its_parts():
+    _, mine, library = traces("vit_of_torchvision")
+
+    found = {row.layer: row for row in mine.compare(library)}
+
+    for i in range(2):
+        attention = found[f"layers.{i}.attn"]
+        assert attention.other_layer == f"encoder.layers.encoder_layer_{i}.self_attention"
+        assert attention.verdict in ("equal", "within rounding")
+        assert found[f"layers.{i}.attn.query"].verdict == "only here"
+
+
 @pytest.mark.parametrize("name", PORTS)
 def test_a_map_of_five_patterns_at_most_is_offered_and_aligns_the_port(name):
     port, mine, library = traces(name)

@@ -1,6 +1,5 @@
 """Calls of two runs in pairs."""
 
-import copy
 import time
 
 import torch
@@ -138,7 +137,7 @@ def test_a_shorter_port_is_aligned_with_the_first_layers_of_that_number():
         return nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4))
 
     long = Named([(f"block{i}", block()) for i in range(4)])
-    short = Named([(f"layer{i}", copy.deepcopy(long.get_submodule(f"block{i}"))) for i in (0, 1)])
+    short = Named([(f"layer{i}", block()) for i in (0, 1)])  # of other weights
 
     found = pairs_of(short, long, torch.randn(3, 4))
 
