@@ -57,7 +57,7 @@ def suggested_rename(
         rule
         for name, twin in names.items()
         if twin is not None and twin != name
-        for rule in {*_generalised(name, twin)}
+        for rule in dict.fromkeys(_generalised(name, twin))
     )
     maps = {rule: _mapped(rule, names, leads_to) for rule, _ in rules.most_common(MOST_TRIED)}
     learned = {mine.layers[layer].name for layer in mine.parameters}
@@ -65,7 +65,7 @@ def suggested_rename(
     def worth(rule: tuple[str, str]) -> tuple[int, int]:
         """Return what the names that a pattern maps are worth, layers with parameters twice."""
         mapped = maps[rule]
-        return len(mapped) + len(mapped & learned), -len(rule[0])
+        return len(mapped) + len(mapped & learned), -_literal(rule)
 
     chosen: list[tuple[str, str]] = []
     while maps and len(chosen) < MOST_PATTERNS:
@@ -75,8 +75,13 @@ def suggested_rename(
             break
         chosen.append(best)
         maps = {rule: names - mapped for rule, names in maps.items()}
-    chosen.sort(key=lambda rule: len(rule[0].replace("*", "")), reverse=True)
+    chosen.sort(key=_literal, reverse=True)
     return dict(chosen)
+
+
+def _literal(rule: tuple[str, str]) -> int:
+    """Return how many characters of a pattern stand for themselves."""
+    return len(rule[0].replace("*", ""))
 
 
 def _names_of(mine: TraceLog, other: TraceLog, pairs: Sequence[MatchedCalls]) -> Names:
