@@ -171,8 +171,8 @@ class CardMaker:
         card = self.figure(values, title="a - b", caption=caption, kind=kind, axes=axes)
         drawn = card["picture"]
         assert drawn is not None
-        low, high, _ = limits(values[np.isfinite(values) & (values != 0)])
-        most = max(abs(low), abs(high))
+        changed = values[np.isfinite(values) & (values != 0)]
+        _, most, _ = limits(np.concatenate([changed, -changed]))
         full = shape[: len(axes)]
         drawn.update({"low": -most, "high": most, "diverging": True})
         drawn["steps"], drawn["full"] = list(picture.steps), list(full)

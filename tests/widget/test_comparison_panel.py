@@ -32,7 +32,7 @@ def conv_pair():
     net = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()).eval()
     other = copy.deepcopy(net)
     with torch.no_grad():
-        other[0].weight[2] *= -0.5
+        other[0].weight[2] *= -8
     return net, other, torch.rand(2, 3, 64, 64)
 
 
@@ -56,6 +56,24 @@ def test_the_difference_is_that_of_the_two_pictures_on_a_scale_centred_on_zero()
     assert scale["caption"] == a["picture"]["caption"]
     assert "16 of 32 channels" in scale["caption"]
     assert difference["shape"] == "(2, 32, 64, 64)"
+
+
+def test_a_difference_in_very_few_values_is_drawn_on_a_scale_of_their_own():
+    class Spot(nn.Module):
+        def __init__(self, by):
+            super().__init__()
+            self.by = by
+
+        def forward(self, x):
+            y = x.clone()
+            y[0, 7] += self.by
+            return y
+
+    x = torch.rand(4, 200)
+    panel, _ = panel_of(nnmagic.trace(Spot(0), x).compare(nnmagic.trace(Spot(1e-3), x)), "Spot")
+
+    ((_, _, difference),) = panel["figures"]
+    assert difference["picture"]["high"] == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_the_numbers_are_said_in_words_and_red_only_where_they_part():
