@@ -1,7 +1,6 @@
 """Seeing the steps of optimizers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -52,8 +51,10 @@ def optimizer_steps(*, before: Note | None = None, after: Note) -> Iterator[None
 
         return told
 
-    with ExitStack() as hooks:
-        if before is not None:
-            hooks.callback(register_optimizer_step_pre_hook(hook(before)).remove)
-        hooks.callback(register_optimizer_step_post_hook(hook(after)).remove)
+    hooks = [] if before is None else [register_optimizer_step_pre_hook(hook(before))]
+    try:
+        hooks.append(register_optimizer_step_post_hook(hook(after)))
         yield
+    finally:
+        for each in hooks:
+            each.remove()

@@ -13,6 +13,7 @@ from nnmagic.network.calls import RunningCall
 from nnmagic.recording.recorder import WrittenCall
 from nnmagic.records.attention import AttentionMap
 from nnmagic.records.call_log import TraceLog
+from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors import devices
 from nnmagic.tensors.attention import Attended, BegunMap, TooLargeError, working_out
 from nnmagic.tensors.writer import TensorWriter
@@ -80,6 +81,12 @@ class AttentionMaps:
         if not self.tensors.pictures.take(_picture_bytes(attention)):
             attention = replace(attention, picture=None)
         self.log.attention[call] = attention
+
+    def renumber(self, numbers: Renumbering) -> None:
+        """Go on with the new numbers of the calls; none waits to be read."""
+        self._waiting.clear()
+        calls = numbers.calls
+        self._series = {calls[old]: of for old, of in self._series.items() if old in calls}
 
     def drop(self, series: int) -> None:
         """Forget the maps of the iteration before: only those of the last one are drawn."""

@@ -174,6 +174,7 @@ class FunctionObserver(RunObserver):
         self.log = recorder.log
         self.mode = FunctionMode(self._inputs, self._function)
         self.attention = AttentionMaps(self.log, recorder.tensors)
+        recorder.holders.append(self.attention)
         self._aside: RunningCall[WrittenCall] | None = None
 
     @block
@@ -269,6 +270,7 @@ class FunctionObserver(RunObserver):
                 return
             if iteration.is_new:
                 self.attention.drop(iteration.series)
+                self.bounds.count(iteration.series)
         with self.lock:
             shape, tensors = inputs
             if parent is None:

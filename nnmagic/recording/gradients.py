@@ -1,14 +1,31 @@
 """The gradients of a run: of what the layers returned, and of the parameters."""
 
+from typing import Any
+
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from nnmagic.recording.learning import Learning
 from nnmagic.recording.updates import ParameterUpdates
 from nnmagic.records.call_log import TraceLog
+from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors.writer import TensorWriter
 from nnmagic.torch_private import is_in_transform, parameters_of
+
+
+class FollowedOutput:
+    """What a layer returned, whose gradient is noted when a backward comes by.
+
+    Attributes:
+        number: its number in the log; None once it was left out.
+        hook: what notes the gradient.
+    """
+
+    __slots__ = ("hook", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number: int | None = number
+        self.hook: Any = None
 
 
 class Gradients:
@@ -32,7 +49,7 @@ class Gradients:
         self.tensors = tensors
         self.loss_scale = learning.loss_scale
         self.parameters = ParameterUpdates(log, tensors, learning)
-        self._hooks: dict[int, RemovableHandle] = {}
+        self._hooks: dict[int, FollowedOutput] = {}
 
     def follow(self, tensor: torch.Tensor, index: int, series: int) -> None:
         """Note the gradient of a tensor of the log when a backward comes by.
@@ -47,17 +64,33 @@ class Gradients:
         if is_in_transform(tensor):
             return  # torch.func differentiates without hooks
 
+        followed = self._hooks[index] = FollowedOutput(index)
+
         def note(gradient: torch.Tensor) -> None:
             with self.log.lock:
-                unscaled = self.loss_scale.unscaled(gradient)
-                self.log.gradients[index] = self.tensors.write_alone(unscaled, series=series)
+                if followed.number is not None:
+                    unscaled = self.loss_scale.unscaled(gradient)
+                    written = self.tensors.write_alone(unscaled, series=series)
+                    self.log.gradients[followed.number] = written
 
-        self._hooks[index] = tensor.register_hook(note)
+        followed.hook = tensor.register_hook(note)
+
+    def renumber(self, numbers: Renumbering) -> None:
+        """Follow no more what was left out of the log, nor what went with its graph."""
+        hooks, self._hooks = self._hooks, {}
+        for old, followed in hooks.items():
+            followed.number = numbers.tensors.get(old)
+            is_gone = followed.hook.hooks_dict_ref() is None
+            if followed.number is None or is_gone:
+                followed.hook.remove()
+            else:
+                self._hooks[followed.number] = followed
+        self.parameters.renumber(numbers)
 
     def let_go(self) -> None:
         """Take all hooks away."""
         while self._hooks:
-            self._hooks.popitem()[1].remove()
+            self._hooks.popitem()[1].hook.remove()
         self.parameters.let_go()
 
     def conclude(self, networks: list[nn.Module | None], error: BaseException | None) -> None:

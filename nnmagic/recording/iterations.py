@@ -132,6 +132,7 @@ class Iterations:
         if number is None:
             number = numbers[self._owner, series] = self.log.begun[series]
             self.log.begun[series] += 1
+            self.log.recorded[series] += number % self.every == 0
         return Iteration(series, number, number % self.every > 0, is_new)
 
     def _methods_of(self, network: Network) -> dict[int, CodeType]:

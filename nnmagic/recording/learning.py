@@ -1,16 +1,19 @@
 """What a backward and a step belong to: the iteration that ran before, and its loss."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from math import nan
 from typing import Any
 
 import torch
 
+from nnmagic.contexts import block
 from nnmagic.network.naming import Network
+from nnmagic.network.watched_functions import backwards
 from nnmagic.recording.loss_scale import LossScale
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.measures import LOSS, Quantity
+from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode
 from nnmagic.tensors.writer import TensorWriter
@@ -42,6 +45,12 @@ class Learning:
         self._backwards = 0
         self._backwards_a_step: dict[int, Counter[int]] = {}
 
+    @block
+    def following(self) -> Iterator[None]:
+        """See every backward, and every scaled loss, for the length of the block."""
+        with self.loss_scale.following(), backwards(self.note_backward):
+            yield
+
     def began(self, network: Network, root: int | None) -> None:
         """Note that a root call begins, None for one that is not recorded."""
         if not torch.is_grad_enabled():
@@ -59,13 +68,12 @@ class Learning:
         roots = self._roots
         return max((roots[each] for each in networks if each in roots), default=(0, None))[1]
 
-    def note_backward(self, tensors: Any) -> None:
+    def note_backward(self, losses: tuple[torch.Tensor, ...]) -> None:
         """Note that a backward begins, and the loss that it is called on."""
         self._backwards += 1
         entry = None if self._last is None else self._roots.get(self._last)
         if entry is None or entry[1] is None or self._last is None:
             return
-        losses = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
         if len(losses) == 1 and losses[0].numel() == 1:
             scale = self.loss_scale.scale_of(losses[0])
             quantity = Quantity(self._last, "", LOSS)
@@ -105,6 +113,13 @@ class Learning:
                 self.tensors.read_later([each.clone() for each in held], add)
             else:
                 add(held, "")
+
+    def renumber(self, numbers: Renumbering) -> None:
+        """Go on with the new numbers of the last root calls."""
+        self._roots = {
+            network: (begun, None if root is None else numbers.calls.get(root))
+            for network, (begun, root) in self._roots.items()
+        }
 
     def notes(self) -> list[str]:
         """Return a line where an optimizer steps after several backwards."""

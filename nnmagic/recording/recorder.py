@@ -1,6 +1,6 @@
 """The recorder: writes the calls of a run into the columns of its log."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from nnmagic.recording.loss_rules import LossRules
 from nnmagic.recording.registration_rules import RegistrationRules
 from nnmagic.recording.root_calls import RootCall, RootCalls
 from nnmagic.records.call_log import FINISHED, STOPPED, Failure, TraceLog
+from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors.writer import TensorWriter
 from nnmagic.torch_private import is_compiled, parameters_of
 
@@ -69,6 +70,7 @@ class Recorder:
         roots: the last outermost calls.
         learning: tells which iteration a backward, or a step, belongs to.
         gradients: follows a backward; None notes no gradients.
+        holders: those who hold numbers of calls and tensors, and are told new ones.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class Recorder:
         self._judging = Judging(log, tensors)
         self._loss_rules = LossRules(log, tensors)
         self._registration = RegistrationRules(log)
+        self.holders: list[Any] = [tensors, self.roots, self.learning]
+        self.holders += [self.gradients] if self.gradients is not None else []
         self._torchs_own: dict[type[nn.Module], bool] = {}
         self._error: BaseException | None = None
         self._origin = 0
@@ -316,6 +320,26 @@ class Recorder:
             self.changes.note_written(step.parameters)
         if self.gradients is not None:
             self.gradients.parameters.stepped(step)
+
+    def thin(self, leave_out: Callable[[Iterable[int]], Renumbering | None]) -> None:
+        """Let iterations be left out of the log, while no call is in progress.
+
+        Args:
+            leave_out: does it, and returns the new numbers; gets those of the tensors that stay.
+        """
+        self.tensors.pending.read()
+        self._judging.conclude()
+        if self.gradients is not None:
+            self.gradients.parameters.flush()
+        self.tensors.pending.read()
+        numbers = leave_out(self.held)
+        for each in self.holders if numbers is not None else ():
+            each.renumber(numbers)
+
+    @property
+    def held(self) -> list[int]:
+        """The numbers of the tensors that stay in the log whatever is left out."""
+        return [] if self.gradients is None else self.gradients.parameters.held
 
     def blame(self, error: BaseException) -> None:
         """Name the layer that raised an exception on it, as a note."""

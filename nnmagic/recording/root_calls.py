@@ -10,6 +10,7 @@ from torch import nn
 
 from nnmagic.network.calls import RunningCall
 from nnmagic.records.call_log import TraceLog
+from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors.metadata import version_of
 from nnmagic.tensors.samples import restored
 from nnmagic.torch_private import tree_flatten, tree_unflatten
@@ -127,6 +128,11 @@ class RootCalls:
     def note(self, call: RunningCall[Any], root: RootCall) -> None:
         """Note a call that has no other around it."""
         self.last[call.network.index] = root
+
+    def renumber(self, numbers: Renumbering) -> None:
+        """Go on with the new numbers of the calls; the last ones are never left out."""
+        for each in self.last.values():
+            each.index = numbers.calls[each.index]
 
     def __call__(self) -> nn.Module | None:
         """Return the network that the run is about, None where it is gone."""

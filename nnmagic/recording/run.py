@@ -12,7 +12,6 @@ from nnmagic.network.layers import set_training
 from nnmagic.network.naming import Naming
 from nnmagic.network.optimizer_steps import optimizer_steps
 from nnmagic.network.preserve import preserved, random_state_kept
-from nnmagic.network.watched_functions import backwards
 from nnmagic.recording.functions import FunctionObserver
 from nnmagic.recording.lookout import Lookout
 from nnmagic.recording.recorder import Recorder
@@ -44,8 +43,8 @@ def recording(
         keep: what to keep of each tensor's values: `"none"`, `"sample"` or `"all"`.
         grad: whether to note the gradients of a backward in the block.
         ops: whether to record the tensor functions between the modules too.
-        watched: the networks that the block may change before it calls them; None where it begins
-            with its call.
+        watched: the networks that the block may change before it calls them; None where it is one
+            call, after which nothing is learned.
     """
     log = TraceLog(title)
     tensors = TensorWriter(log.tensors, keep)
@@ -59,8 +58,7 @@ def recording(
     try:
         with (
             optimizer_steps(before=recorder.stepping, after=recorder.stepped),
-            learning.loss_scale.following(),
-            backwards(learning.note_backward),
+            nullcontext() if watched is None else learning.following(),
             nullcontext() if training is None else training.followed(),
             observer.observing(),
         ):
@@ -76,6 +74,7 @@ def recording(
         recorder.conclude(ended_by)
         if training is not None and training.backwards:
             log.findings += exceeded(log)
+        observer.bounds.conclude()
         ended_by = None  # this frame is in its traceback
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.naming import Naming
+from nnmagic.recording.bounds import Bounds
 from nnmagic.recording.iterations import Iterations
 from nnmagic.recording.recorder import Recorder, WrittenCall
 from nnmagic.recording.training import Training
@@ -24,6 +25,7 @@ class RunObserver(CallObserver[WrittenCall]):
         self.recorder = recorder
         self.iterations = Iterations(recorder.log, every)
         self.training: Training | None = None
+        self.bounds = Bounds(recorder, every)
         # straight to the recorder, which spares a frame at both ends of each call
         self.began = recorder.began  # type: ignore[method-assign]
         self.ended = recorder.ended  # type: ignore[method-assign]
@@ -34,13 +36,16 @@ class RunObserver(CallObserver[WrittenCall]):
 
     def skips(self, call: RunningCall[WrittenCall]) -> bool:
         """Tell whether a root call is of an iteration that is not recorded."""
-        call.iteration = self.iterations.of_call(call)
+        call.iteration = iteration = self.iterations.of_call(call)
         if self.training is not None:
             self.training.root_called(call)
-        is_skipped = call.iteration.is_skipped
+        is_skipped = iteration.is_skipped
         if is_skipped and call.network.index == len(self.recorder.networks):
             self.recorder.meet(call.network)  # first called by a thread; later ones are numbered on
-        if is_skipped:
+        if not is_skipped:
+            if iteration.is_new:
+                self.bounds.make_room(iteration.series, is_busy=self.is_busy)
+        else:
             self.recorder.learning.began(call.network, None)
         return is_skipped
 

@@ -15,6 +15,7 @@ from nnmagic.network.optimizer_steps import OptimizerStep
 from nnmagic.recording.learning import Learning
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.measures import Quantity
+from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors.marks import marks_of
 from nnmagic.tensors.metadata import HiddenFromUserCode, is_lazy, metadata_of
 from nnmagic.tensors.writer import TensorWriter
@@ -221,6 +222,23 @@ class ParameterUpdates:
         )
         if norm is not None:
             self.learning.measure(root, followed.quantities("norm"), [norm], lambda norm: norm)
+
+    # Numbers.
+
+    def flush(self) -> None:
+        """Write what is known of the iteration at hand into the log."""
+        for followed in self._followed.values():
+            self._flush(followed)
+
+    @property
+    def held(self) -> list[int]:
+        """The numbers of the gradients in the log."""
+        return [each.number for each in self._followed.values() if each.number is not None]
+
+    def renumber(self, numbers: Renumbering) -> None:
+        """Go on with the new numbers of the gradients."""
+        for each in self._followed.values():
+            each.number = None if each.number is None else numbers.tensors[each.number]
 
     # The end.
 

@@ -82,9 +82,8 @@ class TraceLog:
     the order in which they were first seen. A tensor that passes from one layer to the next
     unchanged is one entry.
 
-    A recorder holds the lock while it writes. Another thread may read meanwhile, without the lock:
-    `len(log)` grows last, so that every call below it is in all columns. Where several columns must
-    agree on what has ended, it takes the lock.
+    A recorder holds the lock while it writes. Another thread that reads takes it too: calls that
+    are left out of a long run change the places of all others.
 
     Attributes:
         title: what it is of, e.g. `"NeuralNetwork on torch.rand(1, 28, 28)"`.
@@ -99,8 +98,10 @@ class TraceLog:
         inputs, outputs: for each call the numbers of the tensors.
         output_names: by layer and shape of its output, what the tensors in it are called there,
             of a layer that returned more than a tensor alone.
-        series, begun: what iterations are counted of, and how many of each began, also those that
-            are not recorded.
+        series, begun, recorded, stride: what iterations are counted of, how many of each began, how
+            many of those were recorded, and of which only every so-many-th is kept in a long run.
+        kept_numbers, left_out: of a log that calls were left out of, the numbers in the run of the
+            first calls; those of all later ones are by `left_out` greater than their places.
         roots, root_series, root_iteration: the calls that have no parent, and which iteration of
             which series each is of.
         failures: for each call that ended by an exception, why.
@@ -141,6 +142,10 @@ class TraceLog:
     ended: bytearray = field(default_factory=bytearray)
     series: list[Series] = field(default_factory=list)
     begun: "array[int]" = field(default_factory=INDICES)
+    recorded: "array[int]" = field(default_factory=INDICES)
+    stride: "array[int]" = field(default_factory=INDICES)
+    kept_numbers: "array[int]" = field(default_factory=partial(array, "q"))
+    left_out: int = 0
     roots: "array[int]" = field(default_factory=INDICES)
     root_series: "array[int]" = field(default_factory=INDICES)
     root_iteration: "array[int]" = field(default_factory=INDICES)
@@ -234,6 +239,8 @@ class TraceLog:
     def add_series(self, series: Series) -> int:
         """Append what iterations are counted of; return its number."""
         self.series.append(series)
+        self.recorded.append(0)
+        self.stride.append(1)
         self.begun.append(0)
         return len(self.begun) - 1
 
@@ -292,6 +299,24 @@ class TraceLog:
 
     # Reading.
 
+    def number_of(self, call: int) -> int:
+        """Return the number of a call in the run: more than its place where calls were left out."""
+        return self.kept_numbers[call] if call < len(self.kept_numbers) else call + self.left_out
+
+    def place_of_number(self, number: int) -> int:
+        """Return where the call of this number in the run stands.
+
+        Raises:
+            KeyError: if it was left out, or if there is none.
+        """
+        kept = self.kept_numbers
+        place = bisect_left(kept, number)
+        if place == len(kept):
+            place = number - self.left_out
+        if not 0 <= place < len(self) or self.number_of(place) != number:
+            raise KeyError(f"no call {number} is in the trace")
+        return place
+
     def is_function(self, call: int) -> bool:
         """Tell whether a call is one of a tensor function, not of a module."""
         return self.layer[call] in self.functions
@@ -314,7 +339,12 @@ class TraceLog:
 
     def iteration_of(self, call: int) -> int:
         """Return the iteration that a call is of."""
-        return self.root_iteration[bisect_left(self.roots, self.root_of(call))]
+        return self.series_and_iteration_of(call)[1]
+
+    def series_and_iteration_of(self, call: int) -> tuple[int, int]:
+        """Return the iteration that a call is of, and what it is counted of."""
+        place = bisect_left(self.roots, self.root_of(call))
+        return self.root_series[place], self.root_iteration[place]
 
     def gradient_of(self, call: int) -> int | None:
         """Return the gradient of the output tensor that a row is about, if there is one."""

@@ -40,6 +40,7 @@ class ShownIterations:
         self._recorded = {of: sorted(numbers) for of, numbers in recorded.items()}
         self._shown = self._chosen()
         self.root_series = self._series_of_calls()
+        self.notes += self._thinned()
         self.calls = sorted(log.nested(self.root_series), key=self.root_series.__getitem__)
 
     def _chosen(self) -> dict[int, int]:
@@ -73,6 +74,19 @@ class ShownIterations:
                 found[call] = of
         return found
 
+    def _thinned(self) -> list[str]:
+        """Say of which series of a long run not all recorded iterations are kept."""
+        log, alike = self.log, dict[tuple[int, int, int], list[int]]()
+        for of, numbers in self._recorded.items():
+            if log.stride[of] > 1 and self._is_network(of):
+                counts = len(numbers), log.recorded[of], log.stride[of]
+                alike.setdefault(counts, []).append(of)
+        return [
+            f"{_listed(self._names_of(members))}: {kept:,} of {recorded:,} recorded iterations are "
+            f"kept, one in {stride}, with the last and the first non-finite one"
+            for (kept, recorded, stride), members in alike.items()
+        ]
+
     def _is_network(self, of: int) -> bool:
         """Tell whether a series is one of calls, not of functions outside every module."""
         return self.log.series[of].training is not None
@@ -87,7 +101,7 @@ class ShownIterations:
         groups: dict[tuple[int, int, int], list[int]] = {}
         for of, number in self._shown.items():
             if log.begun[of] > 1 and self._is_network(of):
-                counts = number, len(self._recorded[of]), log.begun[of]
+                counts = number, log.recorded[of], log.begun[of]
                 groups.setdefault(counts, []).append(of)
         if len(groups) > MOST_NAMED:
             which = "the last iteration" if self.wanted is None else f"iteration {self.wanted}"

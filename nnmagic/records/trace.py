@@ -151,12 +151,14 @@ class Trace(Record):
         return f"<Trace of {self.log.title}: {units.plural(len(self.log), 'call')}>"
 
     def __len__(self) -> int:
-        """Return the number of calls."""
+        """Return the number of calls that are kept."""
         return len(self.log)
 
     def __iter__(self) -> Iterator[LayerCall]:
         """Yield the calls in the order in which they began."""
-        return self._calls(range(len(self.log)))
+        with self.log.lock:
+            calls = list(self._calls(range(len(self.log))))
+        return iter(calls)
 
     def _calls(self, calls: Sequence[int]) -> Iterator[LayerCall]:
         sources = Flow(self.log, range(len(self.log))).sources
@@ -171,11 +173,13 @@ class Trace(Record):
         Raises:
             KeyError: if no layer of that name ran, or if several networks have one.
         """
-        return self.call(self._calls_named(name)[-1])
+        with self.log.lock:
+            return self.call_at(self._calls_named(name)[-1])
 
     def calls(self, name: str) -> tuple[LayerCall, ...]:
         """Return all calls of a layer, named as for `trace[name]`; recomputations are none."""
-        return tuple(self._calls(self._calls_named(name)))
+        with self.log.lock:
+            return tuple(self._calls(self._calls_named(name)))
 
     def _calls_named(self, name: str) -> list[int]:
         log = self.log
@@ -190,14 +194,23 @@ class Trace(Record):
         calls = [call for call in range(len(log)) if log.layer[call] in found]
         return [call for call in calls if call not in log.recomputed] or calls
 
-    def call(self, call: int, sources: Sources | None = None) -> LayerCall:
+    def call(self, number: int) -> LayerCall:
         """Return the call of this number.
 
+        Raises:
+            KeyError: if there is none, or if it was left out of a long run.
+        """
+        with self.log.lock:
+            return self.call_at(self.log.place_of_number(number))
+
+    def call_at(self, place: int, sources: Sources | None = None) -> LayerCall:
+        """Return the call at a place in the columns.
+
         Args:
-            call: the number.
+            place: the place.
             sources: its sources; None has them found, which takes as long as the run is.
         """
-        return self._call(call, sources_of(self.log, call) if sources is None else sources)
+        return self._call(place, sources_of(self.log, place) if sources is None else sources)
 
     def _call(self, call: int, sources: Sources) -> LayerCall:
         log = self.log
@@ -206,7 +219,7 @@ class Trace(Record):
             network=log.networks[layer.network],
             iteration=log.iteration_of(call),
             step=log.step[call],
-            call=call,
+            call=log.number_of(call),
             layer=layer.name,
             type=layer.type,
             depth=log.depth[call],
@@ -217,7 +230,7 @@ class Trace(Record):
             failure=log.failures.get(call),
             recomputed=call in log.recomputed,
             inputs=tuple(map(log.tensors.record, log.inputs[call])),
-            sources=sources,
+            sources=tuple(None if each is None else log.number_of(each) for each in sources),
             outputs=tuple(map(log.tensors.record, log.outputs[call])),
             gradients=tuple(self._record(log.gradients.get(each)) for each in log.outputs[call]),
             parameter_gradients={
@@ -257,7 +270,7 @@ class Trace(Record):
     @property
     def failed(self) -> LayerCall | None:
         """The innermost call that raised an exception which nobody caught, or None."""
-        return None if self.log.raised is None else self.call(self.log.raised)
+        return None if self.log.raised is None else self.call_at(self.log.raised)
 
     @property
     def first_nonfinite(self) -> LayerCall | None:
@@ -265,8 +278,9 @@ class Trace(Record):
 
         An Inf that a later call swallows, as a softmax does that of a mask, is none.
         """
-        call = Origins(self.log).first
-        return None if call is None else self.call(call)
+        with self.log.lock:
+            call = Origins(self.log).first
+            return None if call is None else self.call_at(call)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -298,11 +312,13 @@ class Trace(Record):
             series: whether a seventh column names what the iterations are counted of, to tell
                 training from validation: `net (train)`, `net (eval)`.
         """
-        return History(self.log).frame(series=series)
+        with self.log.lock:
+            return History(self.log).frame(series=series)
 
     def table(self) -> Table:
         """Return the table of the shown iteration."""
-        return TraceTable(self.log, self.view, scores=self.default).table()
+        with self.log.lock:
+            return TraceTable(self.log, self.view, scores=self.default).table()
 
 
 def _listed(keys: Any) -> str:

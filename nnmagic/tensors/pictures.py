@@ -2,6 +2,7 @@
 
 from nnmagic.records.cuts import PICTURE_VALUES
 from nnmagic.records.tensor_log import TensorLog
+from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors.devices import PendingReads
 
 BUDGET = 32 << 20
@@ -87,6 +88,16 @@ class Pictures:
         for tensor in self._of_series.pop(series, ()):
             if self._forget(tensor):
                 self.log.drop_picture(tensor)
+
+    def renumber(self, numbers: Renumbering) -> None:
+        """Go on with the new numbers of the tensors; none waits to be read."""
+        self._waiting.clear()
+        tensors = numbers.tensors
+        self._bytes = {tensors[old]: size for old, size in self._bytes.items() if old in tensors}
+        self._of_series = {
+            series: [tensors[old] for old in numbers if old in tensors]
+            for series, numbers in self._of_series.items()
+        }
 
     def _forget(self, tensor: int) -> bool:
         """Give the room of a picture back; return whether there was one."""

@@ -13,6 +13,7 @@ import torch
 from nnmagic.records.cuts import PICTURE_VALUES, WHOLE, cuts_of, step_of
 from nnmagic.records.tensor import Metadata
 from nnmagic.records.tensor_log import UNKNOWN, TensorLog
+from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors import devices
 from nnmagic.tensors.device_measure import begin, begin_picture, is_dense
 from nnmagic.tensors.devices import PendingReads, Then
@@ -334,6 +335,16 @@ class TensorWriter:
             entry = self._returned.get(id(each))
             if entry is not None and entry[0]() is each and entry[1] == version_of(each):
                 self.log.same_as[index] = entry[2]
+
+    def renumber(self, numbers: Renumbering) -> None:
+        """Go on with the new numbers of the tensors in the log."""
+        for known in (self._seen, self._returned):
+            for key, (alive, version, index) in list(known.items()):
+                if index in numbers.tensors:
+                    known[key] = alive, version, numbers.tensors[index]
+                else:
+                    del known[key]
+        self.pictures.renumber(numbers)
 
     def forget_all(self) -> None:
         """Write every tensor again when it comes by."""

@@ -70,7 +70,7 @@ class PanelMaker(CardMaker):
             loading: what is loaded of a tensor, by side ("input", "output") and place.
             wrong: what is wrong with the call, a sentence each.
         """
-        log, record = trace.log, trace.call(call, sources=())
+        log, record = trace.log, trace.call_at(call, sources=())
         scored = log.main_output(call) if scores or record.type in SCORE_TYPES else None
         axes = Axes(log, call, details.batch_first)
         inputs, outputs = self._cards(

@@ -81,7 +81,9 @@ class Watcher(CallObserver[WrittenCall]):
     def _new_recorder(self, title: str, max_values: int | None = None) -> Recorder:
         counted = self.iterations.log
         log = TraceLog(title, TensorLog(self.lock), series=[*counted.series])
-        log.begun = counted.begun[:]
+        log.begun, log.recorded, log.stride = (
+            counts[:] for counts in (counted.begun, counted.recorded, counted.stride)
+        )
         tensors = TensorWriter(log.tensors, "sample")
         tensors.max_values = max_values
         return Recorder(log, tensors, eager=False)

@@ -399,10 +399,11 @@ def test_another_thread_sees_whole_calls_only():
         reads.set()
         while len(seen) < 5000:
             try:
-                if len(trace):
-                    seen.append(trace.call(len(trace) - 1))
-                    if len(seen) % 1000 == 1:
-                        str(trace)
+                with trace.log.lock:
+                    if len(trace):
+                        seen.append(trace.call_at(len(trace) - 1))
+                if len(seen) % 1000 == 1:
+                    str(trace)
             except Exception as error:  # noqa: BLE001 - the assertion shows it
                 errors.append(error)
                 return

@@ -1,7 +1,7 @@
 """Whether a record that came from a file hangs together, so that nothing that reads it fails."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from math import prod
 from typing import Any
 
@@ -86,7 +86,11 @@ def _check_log(log: TraceLog) -> None:
     _require(min((*log.step, *log.root_iteration), default=0) >= 0, "a step is below 0")
     networks = range(len(log.networks))
     _require(all(each.network in networks for each in log.layers + log.series), "a network lacks")
-    _require(len(log.begun) == len(log.series), "begun has another length")
+    for each in (log.begun, log.recorded, log.stride):
+        _require(len(each) == len(log.series), "a count of iterations has another length")
+    kept = log.kept_numbers
+    _require(len(kept) <= len(log) and log.left_out >= 0, "numbers of calls lack")
+    _require(all(a < b for a, b in pairwise((-1, *kept))), "numbers of calls are out of order")
     _require(len(log.roots) == len(log.root_series) == len(log.root_iteration), "roots differ")
     layers, shapes = range(len(log.layers)), range(len(log.shapes))
     named = (layer in layers and shape in shapes for layer, shape in log.output_names)
