@@ -1,6 +1,6 @@
 """The Python interface beside the magics: run and record, or describe without a run."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from os import PathLike
 from typing import Any, overload
 
@@ -149,6 +149,8 @@ def tracing(
     keep: str = "sample",
     grad: bool = False,
     ops: bool = False,
+    probe: Any = None,
+    log: Callable[..., object] | None = None,
 ) -> Iterator[Trace]:
     """Record every module call in the block, or those of the given networks only.
 
@@ -160,6 +162,11 @@ def tracing(
         grad: whether to note the gradients of a backward in the block, of what the layers return
             and of their parameters.
         ops: whether to record the tensor functions that a forward, or the block, calls itself.
+        probe: an input on which the network that learns is run again at each recorded iteration, in
+            eval mode and without gradients, as a network of its own, `NAME (probe)`; a tuple holds
+            the arguments, a dict the keyword arguments.
+        log: is called as `log(numbers, step=iteration)` for each recorded iteration, as `wandb.log`
+            and `trackio.log` are: `{"loss": 2.3, "0/mean": 0.1, "0/weight.grad_norm": 0.02}`.
 
     Yields:
         The trace, which fills as the block runs; it keeps what ran before an exception.
@@ -175,5 +182,8 @@ def tracing(
         lambda: [(type(module).__name__, module) for module in modules], only=bool(modules)
     )
     options: dict[str, Any] = {"every": every, "keep": keep, "grad": grad, "ops": ops}
+    options |= {"probe": probe}
+    if log is not None:
+        options["tell"] = lambda numbers, iteration: log(numbers, step=iteration)
     with recording("tracing", naming, watched=modules, **options) as recorder:
         yield Trace(log=recorder.log, root=recorder.roots)

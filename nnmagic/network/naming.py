@@ -29,17 +29,19 @@ class Network:
         index: its number among the networks of one run.
         label: what it is called, unique in the run.
         steps: how many outermost calls it has had.
+        is_probe: whether it stands for a network where that is run on a probe.
         unregistered: the layers that are called but not registered, by name, each with its place in
             a plain container, None for one that is in none.
     """
 
-    __slots__ = ("index", "label", "module", "names", "steps", "unregistered")
+    __slots__ = ("index", "is_probe", "label", "module", "names", "steps", "unregistered")
 
     def __init__(self, index: int, label: str, module: nn.Module | None) -> None:
         self.index = index
         self.label = label
         self.module = (lambda: None) if module is None else weakref.ref(module)
         self.steps = 0
+        self.is_probe = False
         self.unregistered: dict[str, HeldPlace | None] = {}
         named = {} if module is None else {"": module, **layers_of(module)}
         self.names = {id(m): (name, weakref.ref(m)) for name, m in named.items()}
@@ -133,9 +135,17 @@ class Naming:
         """Return the network that ran last of those that hold a layer, else as `network_of`."""
         for network in reversed(self.networks):
             entry = network.names.get(id(module))
-            if entry is not None and entry[1]() is module:
+            if entry is not None and entry[1]() is module and not network.is_probe:
                 return network
         return self.network_of(module)
+
+    def probe_of(self, network: Network) -> Network:
+        """Return what stands for a network in the rows of its probe, a new one."""
+        label = self._unique(f"{network.label} (probe)")
+        probe = Network(len(self.networks), label, network.module())
+        probe.is_probe = True
+        self.networks.append(probe)
+        return probe
 
     def outside(self, label: str) -> Network:
         """Return what stands for a network where something runs outside all modules."""

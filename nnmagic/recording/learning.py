@@ -58,10 +58,14 @@ class Learning:
         index = network.index
         self._begun += 1
         self._roots[index] = self._begun, root
-        if index not in self._learns:
-            self._learns[index] = _learns(network)
-        if self._learns[index] or self._last is None or not self._learns[self._last]:
+        if self.learns(network) or self._last is None or not self._learns[self._last]:
             self._last = index
+
+    def learns(self, network: Network) -> bool:
+        """Tell whether a network had parameters that want a gradient when it was asked of first."""
+        if network.index not in self._learns:
+            self._learns[network.index] = _learns(network)
+        return self._learns[network.index]
 
     def root_of(self, networks: Collection[int]) -> int | None:
         """Return the last root call of these networks, None where that is not recorded."""

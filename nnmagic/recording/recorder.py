@@ -105,6 +105,8 @@ class Recorder:
         """Note a network before its first call."""
         self.networks.append(network)
         self.log.networks.append(network.label)
+        if network.is_probe:
+            return
         if self.gradients is not None:
             self.gradients.parameters.follow_network(network)
         if self.changes is not None:
@@ -151,14 +153,15 @@ class Recorder:
             is_users = not self._torchs_own[type(module)]
             if is_users:
                 log.custom.add(layer)
-            if is_users or call.layer in network.unregistered:
+            is_odd = is_users or call.layer in network.unregistered
+            if is_odd and not network.is_probe:
                 self._registration.look_at(call, is_users=is_users)
         if parent is None:
             log.add_root(series, call.iteration.number)
         index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
         if call.recomputed:
             log.recomputed.add(index)
-        elif call.depth == 0:
+        elif call.depth == 0 and not network.is_probe:
             self.roots.note(call, RootCall(call, index, tensors))
             self.learning.began(network, index)
             if self.gradients is not None:
@@ -195,7 +198,7 @@ class Recorder:
             new = has_hooks(module)
         series, outermost = call.iteration.series, call.depth == 0
         tensors, indices = self.finish(number, series, output, new=new, outermost=outermost)
-        if self.gradients is not None:
+        if self.gradients is not None and not call.network.is_probe:
             self.gradients.parameters.follow(call.network, call.layer, module)
         if isinstance(module, nn.MultiheadAttention):
             self._judging.judge_attention(call, number, indices)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,9 @@ from nnmagic.network.optimizer_steps import optimizer_steps
 from nnmagic.network.preserve import preserved, random_state_kept
 from nnmagic.recording.functions import FunctionObserver
 from nnmagic.recording.lookout import Lookout
+from nnmagic.recording.probing import Probe
 from nnmagic.recording.recorder import Recorder
+from nnmagic.recording.reports import Reports, Tell
 from nnmagic.recording.run_observer import RunObserver
 from nnmagic.recording.training import Training
 from nnmagic.recording.training_rules import RULES
@@ -33,6 +36,8 @@ def recording(
     grad: bool = False,
     ops: bool = False,
     watched: Iterable[nn.Module] | None = None,
+    probe: Any = None,
+    tell: Tell | None = None,
 ) -> Iterator[Recorder]:
     """Record the module calls of the block; an exception goes on with a note that names its layer.
 
@@ -45,6 +50,8 @@ def recording(
         ops: whether to record the tensor functions between the modules too.
         watched: the networks that the block may change before it calls them; None where it is one
             call, after which nothing is learned.
+        probe: an input on which the network that learns is run at each recorded iteration.
+        tell: is told of each recorded iteration when it is over.
     """
     log = TraceLog(title)
     tensors = TensorWriter(log.tensors, keep)
@@ -54,6 +61,8 @@ def recording(
     if watched is not None:  # a call of one module is no loop that trains
         observer.training = Training(log, recorder.networks, RULES, Lookout(observer))
     training = observer.training
+    observer.probe = None if probe is None else Probe(probe, log)
+    observer.reports = None if tell is None else Reports(recorder, tell)
     ended_by = None
     try:
         with (
@@ -72,6 +81,10 @@ def recording(
         if training is not None:
             training.conclude()
         recorder.conclude(ended_by)
+        if observer.reports is not None:
+            observer.reports.conclude()
+        if observer.probe is not None and observer.probe.network is None:
+            log.say("the probe was not run: no network was called to learn")
         if training is not None and training.backwards:
             log.findings += exceeded(log)
         observer.bounds.conclude()
