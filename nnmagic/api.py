@@ -184,6 +184,6 @@ def tracing(
     options: dict[str, Any] = {"every": every, "keep": keep, "grad": grad, "ops": ops}
     options |= {"probe": probe}
     if log is not None:
-        options["tell"] = lambda numbers, iteration: log(numbers, step=iteration)
+        options["tell"] = lambda numbers, iteration: log(numbers(), step=iteration)
     with recording("tracing", naming, watched=modules, **options) as recorder:
         yield Trace(log=recorder.log, root=recorder.roots)

@@ -1,5 +1,6 @@
 """What a typed line is answered with: from its words to the record that it asks for."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,11 +15,13 @@ from nnmagic.inputs.search import InputError
 from nnmagic.inputs.specs import Input
 from nnmagic.magics.against import compared_with
 from nnmagic.magics.display import is_kernel
-from nnmagic.magics.expression import CellBody
+from nnmagic.magics.expression import CellBody, Expression
+from nnmagic.magics.progress import ProgressLine, is_terminal
 from nnmagic.magics.remedies import described, remedy, require_init
 from nnmagic.magics.request import Request
 from nnmagic.network.calls import CallCounter, observed
 from nnmagic.network.naming import Naming
+from nnmagic.network.preserve import random_state_kept
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.params import Params
@@ -280,6 +283,8 @@ def _check_trace_options(request: Request) -> None:
     options = request.options
     if options.every > 1:
         raise UsageError("--every works in the cell form only: %%nntrace")
+    if options.probe:
+        raise UsageError("--probe works in the cell form only: %%nntrace")
     if options.live and (options.ops or options.grad):
         raise UsageError("--live shows layers only; leave out --ops and --grad")
     if options.live and options.static:
@@ -324,18 +329,27 @@ def _recorded(
     naming: Naming,
     run: Callable[[], Any],
     watched: list[nn.Module] | None = None,
+    **more: Any,
 ) -> Trace:
     """Run under the recorder; on an exception show what there is, and let it go on."""
     __tracebackhide__ = True
     recorder = None
     try:
-        with recording(title, naming, watched=watched, **request.recorded()) as recorder:
+        with recording(title, naming, watched=watched, **request.recorded(), **more) as recorder:
             value = run()
     except BaseException:
         if recorder is not None and len(recorder.log):
             display(request.shown(Trace(log=recorder.log, root=recorder.roots)))
         raise
     return Trace(log=recorder.log, output=value, root=recorder.roots)
+
+
+def _probe_of(request: Request) -> Any:
+    """Return the input of `--probe`, drawn without a change of the session's random state."""
+    if not request.options.probe:
+        return None
+    with random_state_kept(seed=0):
+        return Expression(request.options.probe, request.shell, request.local).value()
 
 
 def run_cell(magic: Any, line: str, cell: str, shell: Any, local: dict[str, Any] | None) -> Any:
@@ -355,7 +369,18 @@ def run_cell(magic: Any, line: str, cell: str, shell: Any, local: dict[str, Any]
         if request.options.input_size or request.options.device:
             raise UsageError("a cell has its own inputs; leave out --input-size and --device")
         body = CellBody(cell, request.shell)
+        probe = _probe_of(request)
     naming = request.naming(names or body.names, only=bool(names))
-    trace = _recorded(request, "cell", naming, body.run, naming.named)
+    line_shown = ProgressLine(sys.stdout) if is_terminal() and not is_kernel(shell) else None
+
+    def run() -> Any:
+        __tracebackhide__ = True
+        try:
+            return body.run()
+        finally:
+            if line_shown is not None:
+                line_shown.close()
+
+    trace = _recorded(request, "cell", naming, run, naming.named, probe=probe, tell=line_shown)
     display(request.shown(trace))
     return None if body.silenced else trace.output

@@ -80,7 +80,7 @@ class NNMagics(Magics):
     @magic_arguments()
     @options(
         *("depth", "layers", "values", "step", "classes", "input_size", "dtype", "device"),
-        *("keep", "ops", "grad", "every", "static", "live", "output"),
+        *("keep", "ops", "grad", "every", "probe", "static", "live", "output"),
     )
     @kwds(usage="nntrace [options] [EXPRESSION]")
     @needs_local_scope

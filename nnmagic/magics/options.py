@@ -148,6 +148,13 @@ OPTIONS: dict[str, Option] = {
         help="in a cell, record the iterations 0, N, 2N, ... of each call expression in the code, "
         "apart for training and evaluation: --every 10 (default: 1)",
     ),
+    "probe": argument(
+        "--probe",
+        metavar="EXPR",
+        default="",
+        help="in a cell, run the network that learns again on this input, in eval mode and without "
+        "gradients, at each recorded iteration: --probe x_test[:64] (default: none)",
+    ),
     "step": argument(
         "--step",
         metavar="N",

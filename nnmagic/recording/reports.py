@@ -11,8 +11,8 @@ from nnmagic.records.shown_iterations import ShownIterations
 from nnmagic.records.tensor import STATISTICS
 from nnmagic.records.thinning import Renumbering
 
-Tell = Callable[[dict[str, float], int], None]
-"""Gets the numbers of an iteration by their names, and its number."""
+Tell = Callable[[Callable[[], dict[str, float]], int], None]
+"""Gets what returns the numbers of an iteration by their names, and the iteration's number."""
 
 
 class Reports:
@@ -50,7 +50,7 @@ class Reports:
         if self.recorder.gradients is not None:
             self.recorder.gradients.parameters.flush()
         try:
-            self.tell(self._numbers(), self._iteration)
+            self.tell(self._numbers, self._iteration)
         except Exception as error:  # noqa: BLE001 - a logger that fails does not end the training
             reason = f"not logged from iteration {self._iteration} on: {error!r}"
             warnings.warn(f"nnmagic: {reason}", stacklevel=2)

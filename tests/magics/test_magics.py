@@ -481,6 +481,44 @@ def test_braces_and_dollars_are_left_as_typed(session, net):
     assert len(trace) == 5
 
 
+LOOP = (
+    "optimizer = torch.optim.SGD(net.parameters(), 0.1)\n"
+    "for i in range(6):\n"
+    "    loss = net(torch.rand(2, 784)).square().mean()\n"
+    "    optimizer.zero_grad(); loss.backward(); optimizer.step()\n"
+)
+
+
+def test_a_cell_runs_the_network_on_a_probe(session, net):
+    twin = copy.deepcopy(net)
+    session.run(f"torch.manual_seed(3)\n{LOOP}")
+    plain, net_after = net.state_dict(), torch.get_rng_state()
+    session.shell.user_ns["net"] = twin
+    head = "%%nntrace net --probe torch.rand(3,784) -o t --every 2"
+
+    session.run(f"{head}\ntorch.manual_seed(3)\n{LOOP}")
+
+    rows = session["t"].history().query("network == 'net (probe)' and layer == '3'")
+    assert sorted(set(rows.iteration)) == [0, 2, 4]
+    assert session["t"]["net (probe):"].output_shape == (3, 10)
+    assert all(plain[name].equal(value) for name, value in twin.state_dict().items())
+    assert net_after.equal(torch.get_rng_state())
+
+
+def test_a_probe_is_for_a_cell(session, net):
+    assert "%%nntrace" in usage(session, "%nntrace net(torch.rand(2, 784)) --probe 1")
+
+
+def test_an_interrupted_loop_says_after_how_many_iterations(session, net):
+    with pytest.raises(KeyboardInterrupt):
+        session.run(f"%%nntrace net --grad -o t\n{LOOP}    if i == 4: raise KeyboardInterrupt")
+
+    assert "interrupted after 5 iterations" in shown(session)[0]
+    losses = session["t"].history().query("quantity == 'loss'")
+    assert losses.iteration.tolist() == [0, 1, 2, 3, 4]
+    assert not any(each._post_accumulate_grad_hooks for each in net.parameters())
+
+
 @pytest.mark.parametrize("magic", ["nntrace", "nnsummary", "nnparams"])
 def test_the_help_shows_every_option_with_an_example(session, magic):
     function = session.shell.find_line_magic(magic)
