@@ -18,6 +18,7 @@ from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.origins import Origins
 from nnmagic.records.flow import Flow, Sources, sources_of
 from nnmagic.records.history import History
+from nnmagic.records.plotting import figure_of
 from nnmagic.records.record import Record, data_frame, joint_norm
 from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
 from nnmagic.records.trace_table import TraceTable
@@ -314,6 +315,22 @@ class Trace(Record):
         """
         with self.log.lock:
             return History(self.log).frame(series=series)
+
+    def plot(self, *quantities: str, layers: str | Sequence[str] = ()) -> Any:
+        """Return a matplotlib figure of the history: the loss, and each layer's curves.
+
+        Args:
+            *quantities: what to draw, each on axes of its own, such as `"loss"`, `"std"` or
+                `"*.update_ratio"`; none draws what says most.
+            layers: a pattern (`fnmatch`) of the layers, or several; none draws all.
+
+        Raises:
+            ImportError: if matplotlib is missing; it comes with `nnmagic[plot]`.
+            ValueError: if nothing that was recorded matches.
+        """
+        with self.log.lock:
+            patterns = (layers,) if isinstance(layers, str) else layers
+            return figure_of(self.log, quantities, patterns)
 
     def table(self) -> Table:
         """Return the table of the shown iteration."""
