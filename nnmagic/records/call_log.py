@@ -178,6 +178,12 @@ class TraceLog:
         default_factory=dict, compare=False, repr=False, metadata={"live": True}
     )
 
+    def __post_init__(self) -> None:
+        for of in range(len(self.recorded), len(self.series)):  # a file of before there were counts
+            roots = zip(self.root_series, self.root_iteration, strict=False)
+            self.recorded.append(len({number for series, number in roots if series == of}))
+            self.stride.append(1)
+
     def __len__(self) -> int:
         return len(self.ended)
 
@@ -303,19 +309,12 @@ class TraceLog:
         """Return the number of a call in the run: more than its place where calls were left out."""
         return self.kept_numbers[call] if call < len(self.kept_numbers) else call + self.left_out
 
-    def place_of_number(self, number: int) -> int:
-        """Return where the call of this number in the run stands.
-
-        Raises:
-            KeyError: if it was left out, or if there is none.
-        """
+    def place_of_number(self, number: int) -> int | None:
+        """Return where the call of this number in the run stands; None where it was left out."""
         kept = self.kept_numbers
         place = bisect_left(kept, number)
-        if place == len(kept):
-            place = number - self.left_out
-        if not 0 <= place < len(self) or self.number_of(place) != number:
-            raise KeyError(f"no call {number} is in the trace")
-        return place
+        place = place if place < len(kept) else number - self.left_out
+        return place if 0 <= place < len(self) and self.number_of(place) == number else None
 
     def is_function(self, call: int) -> bool:
         """Tell whether a call is one of a tensor function, not of a module."""
@@ -335,14 +334,14 @@ class TraceLog:
 
     def series_of(self, call: int) -> int:
         """Return what the iteration is counted of that a call is of."""
-        return self.root_series[bisect_left(self.roots, self.root_of(call))]
+        return self.series_and_iteration_of(call)[0]
 
     def iteration_of(self, call: int) -> int:
         """Return the iteration that a call is of."""
         return self.series_and_iteration_of(call)[1]
 
     def series_and_iteration_of(self, call: int) -> tuple[int, int]:
-        """Return the iteration that a call is of, and what it is counted of."""
+        """Return what the iteration of a call is counted of, and which one it is."""
         place = bisect_left(self.roots, self.root_of(call))
         return self.root_series[place], self.root_iteration[place]
 

@@ -202,7 +202,10 @@ class Trace(Record):
             KeyError: if there is none, or if it was left out of a long run.
         """
         with self.log.lock:
-            return self.call_at(self.log.place_of_number(number))
+            place = self.log.place_of_number(number)
+            if place is None:
+                raise KeyError(f"no call {number} is in the trace")
+            return self.call_at(place)
 
     def call_at(self, place: int, sources: Sources | None = None) -> LayerCall:
         """Return the call at a place in the columns.
