@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nnmagic.records import exporting
 
 if TYPE_CHECKING:
-    from nnmagic.api import compare, summary, trace, tracing
+    from nnmagic.api import against, compare, summary, trace, tracing
     from nnmagic.records.comparison.comparison import Comparison
     from nnmagic.records.comparison.parameters import ParamsComparison
     from nnmagic.records.loading.file import load
@@ -29,6 +29,7 @@ HOMES = {
     "ParamsComparison": "records.comparison.parameters",
     "Summary": "records.summary",
     "Trace": "records.trace",
+    "against": "api",
     "compare": "api",
     "default_input": "tutorial",
     "default_network": "tutorial",
@@ -49,6 +50,7 @@ __all__ = [
     "ParamsComparison",
     "Summary",
     "Trace",
+    "against",
     "compare",
     "default_input",
     "default_network",

@@ -6,6 +6,9 @@ from typing import Any, overload
 
 from torch import nn
 
+from nnmagic.comparing.against import Against, How
+from nnmagic.comparing.other_sides import WORDS
+from nnmagic.comparing.watched_run import NetworkCall
 from nnmagic.contexts import block
 from nnmagic.inputs.alone import describe_alone
 from nnmagic.inputs.search import InputSearch, takes_no_input, work_out_input
@@ -140,6 +143,46 @@ def _run(side: Any) -> Trace:
     if not isinstance(side, Trace):
         raise TypeError(f"one side is a trace, the other a {type(side).__name__}; give two traces")
     return side
+
+
+def against(
+    what: str | nn.Module,
+    /,
+    *,
+    isolate: bool = False,
+    float64: bool = False,
+    rename: Renaming | None = None,
+) -> Callable[..., Comparison]:
+    """Return a function that calls a module and sets the run beside that of another side.
+
+    `nnmagic.against("bfloat16")(net, x)`: all arguments of the second call go to the module. The
+    other side is a copy of it, or a network that gets the same arguments; it sees the same random
+    numbers, and nothing of the user's changes. All values are compared, and none of them kept.
+
+    Args:
+        what: `"eval"`, `"train"`, `"float64"`, `"bfloat16"`, `"float16"`, `"compiled"`, `"items"`
+            (each item of the batch alone), or another network.
+        isolate: whether each layer of the other side also runs on this side's input, which tells
+            its own error.
+        float64: whether both sides run in float64 too: what vanishes there is rounding. Where a
+            call seems to err they do in any case.
+        rename: what the other side calls this side's layers, as for `Trace.compare`.
+
+    Raises:
+        ValueError: if there is no such word, or no other side of the network.
+    """
+    if isinstance(what, str) and what not in WORDS:
+        raise ValueError(f"against takes a network or one of {', '.join(WORDS)}, not {what!r}")
+    how = How(isolate=isolate, float64=float64, rename=rename)
+
+    def compared(module: nn.Module, /, *args: Any, **kwargs: Any) -> Comparison:
+        __tracebackhide__ = True
+        call = NetworkCall(network=module, layer="", method="", args=args, kwargs=kwargs)
+        title = what if isinstance(what, str) else type(what).__name__
+        other = Against(call, what, title, how)
+        return other.compared(trace(module, *args, **kwargs))
+
+    return compared
 
 
 @block

@@ -212,3 +212,8 @@ def pruned_name(hook: Any) -> str:
 def begins_before_optimizer(scheduler: Any) -> bool:
     """Tell whether a schedule makes its first step, and its optimizer has made none yet."""
     return scheduler._step_count == 1 and not getattr(scheduler.optimizer, "_opt_called", False)
+
+
+def call_through(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a module with its hooks, past what stands in the place of its compiled call."""
+    return module._call_impl(*args, **kwargs)

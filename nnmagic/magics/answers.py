@@ -266,8 +266,8 @@ def trace_of(request: Request) -> Trace:
         return trace.of_default_network()
     expression = request.python()
     naming = request.naming(expression.names)
-    _check_trace_options(request)
-    trace = _recorded(request, request.expression, naming, expression.value, naming.named)
+    check_trace_options(request)
+    trace = recorded(request, request.expression, naming, expression.value, naming.named)
     if len(trace):
         if request.options.input_size or request.options.device:
             trace.log.notes.append(_UNUSED)
@@ -279,7 +279,12 @@ def trace_of(request: Request) -> Trace:
     raise UsageError(_no_layer_ran(request, trace.output))
 
 
-def _check_trace_options(request: Request) -> None:
+def check_trace_options(request: Request) -> None:
+    """Look whether the options of a line fit each other.
+
+    Raises:
+        UsageError: if they do not.
+    """
     options = request.options
     if options.every > 1:
         raise UsageError("--every works in the cell form only: %%nntrace")
@@ -316,14 +321,14 @@ def _trace_alone(
         return network(*network_input.args, **network_input.kwargs)
 
     with own_run(network):
-        trace = _recorded(request, network_input.title(name), naming, run)
+        trace = recorded(request, network_input.title(name), naming, run)
     trace.log.notes.extend(network_input.notes)
     if trace.root is not None:
         trace.root.remake = lambda network: make(network).call
     return trace
 
 
-def _recorded(
+def recorded(
     request: Request,
     title: str,
     naming: Naming,
@@ -366,6 +371,8 @@ def run_cell(magic: Any, line: str, cell: str, shell: Any, local: dict[str, Any]
                 )
         if request.options.live:
             raise UsageError("--live works on a line only: %nntrace --live net")
+        if request.options.against:
+            raise UsageError("--against works on a line only: %nntrace --against eval net(x)")
         if request.options.input_size or request.options.device:
             raise UsageError("a cell has its own inputs; leave out --input-size and --device")
         body = CellBody(cell, request.shell)
@@ -381,6 +388,6 @@ def run_cell(magic: Any, line: str, cell: str, shell: Any, local: dict[str, Any]
             if line_shown is not None:
                 line_shown.close()
 
-    trace = _recorded(request, "cell", naming, run, naming.named, probe=probe, tell=line_shown)
+    trace = recorded(request, "cell", naming, run, naming.named, probe=probe, tell=line_shown)
     display(request.shown(trace))
     return None if body.silenced else trace.output

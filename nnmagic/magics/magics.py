@@ -80,7 +80,8 @@ class NNMagics(Magics):
     @magic_arguments()
     @options(
         *("depth", "layers", "values", "step", "classes", "input_size", "dtype", "device"),
-        *("keep", "ops", "grad", "every", "probe", "static", "live", "output"),
+        *("keep", "ops", "grad", "every", "probe", "against", "isolate", "float64"),
+        *("static", "live", "output"),
     )
     @kwds(usage="nntrace [options] [EXPRESSION]")
     @needs_local_scope
@@ -100,6 +101,8 @@ class NNMagics(Magics):
             t = %nntrace net(x)                 keep the record; t["conv1"].mean, t.to_frame()
             %nntrace net(x) --ops               with the functions between the layers
             %nntrace --grad loss_fn(net(x), y).backward()
+            %nntrace --against bfloat16 net(x)  where a copy in bfloat16 differs, and how far
+            %nntrace --against other net(x)     where another network parts from this one
             %nntrace --live net                 a widget that follows every later call
 
         As a cell magic it records all that runs in the cell, a training loop included, or the
@@ -113,5 +116,7 @@ class NNMagics(Magics):
         from nnmagic.magics import answers
 
         if cell is None:
-            return answers.run(answers.trace_of, self.nntrace, line, self.shell, local_ns)
+            from nnmagic.magics.trace_against import trace_or_comparison
+
+            return answers.run(trace_or_comparison, self.nntrace, line, self.shell, local_ns)
         return answers.run_cell(self.nntrace, line, cell, self.shell, local_ns)

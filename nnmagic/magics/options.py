@@ -207,6 +207,24 @@ OPTIONS: dict[str, Option] = {
         "a row for each tensor function that a forward calls itself, such as an "
         "addition or F.relu: --ops",
     ),
+    "against": argument(
+        "--against",
+        metavar="WHAT",
+        default="",
+        help="set the run beside that of another network, a trace or its file, or of a copy: eval, "
+        "train, float64, bfloat16, float16, compiled, or items (each item of the batch alone): "
+        "--against bfloat16 (default: nothing)",
+    ),
+    "isolate": _flag(
+        "--isolate",
+        "with --against: each layer of the other side also on this side's input, which tells its "
+        "own error: --isolate",
+    ),
+    "float64": _flag(
+        "--float64",
+        "with --against: both sides in float64 too, where a difference that is rounding vanishes: "
+        "--float64",
+    ),
     "static": _flag("--static", "show the static table only, no widget: --static"),
     "live": _flag(
         "--live",

@@ -35,7 +35,7 @@ def comparison_panel(
         panels: packs the panel.
     """
     compared, mine, other = row.call, comparison.mine, comparison.other
-    said = verdict_of(compared, row.terms)
+    said = verdict_of(compared)
     call, twin = compared.call, compared.other_call
     if call is not None and twin is not None:
         figures = _pairs(panels, mine, call, other, twin)

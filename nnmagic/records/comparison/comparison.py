@@ -6,14 +6,20 @@ from typing import Any
 
 from nnmagic.display import units
 from nnmagic.display.table import Table
-from nnmagic.records.call_log import TraceLog
+from nnmagic.records.call_log import FAILED, TraceLog
 from nnmagic.records.comparison.alignment import MatchedCalls, Renaming, aligned
 from nnmagic.records.comparison.differences import KeptValues, overlap_of, worst
 from nnmagic.records.comparison.rows import ComparedCall, error_of, parting, shape_of
 from nnmagic.records.comparison.suggestion import suggested_rename
 from nnmagic.records.comparison.table import ComparisonTable
-from nnmagic.records.comparison.tolerance import Tolerances
-from nnmagic.records.comparison.verdicts import ONLY_HERE, ONLY_THERE, Judge, Measured
+from nnmagic.records.comparison.tolerance import Tolerance, Tolerances
+from nnmagic.records.comparison.verdicts import (
+    FAILED_THERE,
+    ONLY_HERE,
+    ONLY_THERE,
+    Judge,
+    Measured,
+)
 from nnmagic.records.record import Record, data_frame
 
 FRAME_COLUMNS = (
@@ -48,14 +54,15 @@ class Comparison(Record):
         return Judge(self.mine, self.pairs, self.measured, self.tolerances, isolated=self.isolated)
 
     @property
-    def tolerances(self) -> list[float | None]:
+    def tolerances(self) -> list[Tolerance | None]:
         """For each pair the error that rounding explains; None for no pair and for integers."""
         tolerances = Tolerances(self.mine, self.other)
         return [None if a is None or b is None else tolerances.of(a, b) for a, b, _ in self.pairs]
 
-    def terms_of(self, row: ComparedCall) -> int:
-        """Return how many terms the longest sum in a call of this side has."""
-        return 1 if row.call is None else Tolerances(self.mine, self.other).terms[row.call]
+    def parting(self) -> str:
+        """Return where the two runs part, in a sentence; empty where they do not."""
+        first = self.first_divergence
+        return "" if first is None else parting(first)
 
     @property
     def suggested_rename(self) -> dict[str, str]:
@@ -80,7 +87,7 @@ class Comparison(Record):
         for place in range(len(self.pairs)):
             yield self._row(place, verdicts[place], tolerances[place])
 
-    def _row(self, place: int, verdict: str, tolerance: float | None) -> ComparedCall:
+    def _row(self, place: int, verdict: str, tolerance: Tolerance | None) -> ComparedCall:
         pair, measured = self.pairs[place], self.measured[place]
         log, call = (self.mine, pair.mine) if pair.mine is not None else (self.other, pair.other)
         assert call is not None
@@ -101,7 +108,8 @@ class Comparison(Record):
             max_abs=None if output is None else output.max_abs,
             max_at=None if output is None else output.max_at,
             cosine=None if output is None else output.cosine,
-            tolerance=tolerance,
+            tolerance=None if tolerance is None else tolerance.error,
+            bound="" if tolerance is None else str(tolerance),
             float64_error=measured.float64,
             gradient_error=error_of(measured.gradient),
             verdict=verdict,
@@ -126,16 +134,25 @@ class Comparison(Record):
             return None
         return self._row(judge.first, judge.verdicts[judge.first], self.tolerances[judge.first])
 
+    @property
+    def failed(self) -> ComparedCall | None:
+        """The innermost call that ended by an exception on the other side only, or None."""
+        rows = [row for row in self if row.verdict == FAILED_THERE]
+        return rows[-1] if rows else None
+
     def raise_if_different(self) -> None:
-        """Raise if the runs part, or if only one of them made a call.
+        """Raise if the runs part, or if only one of them made, or finished, a call.
 
         Raises:
             AssertionError: naming the first call that errs, or the calls of one side alone.
         """
         __tracebackhide__ = True
-        first = self.first_divergence
-        if first is not None:
-            raise AssertionError(parting(first, self.terms_of(first)))
+        sentence = self.parting()
+        if sentence:
+            raise AssertionError(sentence)
+        failed = self.failed
+        if failed is not None:
+            raise AssertionError(f"the other side failed in {failed.name}")
         rows = list(self)
         for verdict in (ONLY_HERE, ONLY_THERE):
             alone = [row.name for row in rows if row.verdict == verdict]
@@ -186,12 +203,17 @@ def kept_measured(mine: TraceLog, other: TraceLog, pair: MatchedCalls) -> Measur
         for x, y in outputs
         if x in mine.gradients and y in other.gradients
     ]
+    failed = other.ended[b] == FAILED and mine.ended[a] != FAILED
     return Measured(
         inputs=kept.differences(mine.inputs[a], other.inputs[b]),
+        failed=failed,
         output=worst(kept.difference(x, y) for x, y in outputs),
         gradient=worst(kept.difference(x, y) for x, y in graded),
-        other_shape=any(
-            overlap_of(metadata[0](x).shape, metadata[1](y).shape) is None for x, y in outputs
-        )
-        or bool(mine.outputs[a]) != bool(other.outputs[b]),
+        other_shape=not failed
+        and (
+            bool(mine.outputs[a]) != bool(other.outputs[b])
+            or any(
+                overlap_of(metadata[0](x).shape, metadata[1](y).shape) is None for x, y in outputs
+            )
+        ),
     )

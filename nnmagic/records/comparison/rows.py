@@ -7,7 +7,7 @@ from nnmagic.display import units
 from nnmagic.display.units import Shape
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.comparison.differences import Difference
-from nnmagic.records.comparison.verdicts import OTHER_SHAPE
+from nnmagic.records.comparison.verdicts import OTHER_SHAPE, PARTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +34,11 @@ class ComparedCall:
         max_at: its index.
         cosine: the cosine of the angle between the outputs.
         tolerance: the error that rounding explains.
+        bound: the same with its derivation.
         float64_error: the error of the outputs where both sides ran in float64.
         gradient_error: how far the gradients of the outputs lie apart.
         verdict: `"equal"`, `"within rounding"`, `"parts here"`, `"inherited"`, `"other shape"`,
-            `"only here"`, `"only in the other"` or `"not compared"`.
+            `"failed in the other"`, `"only here"`, `"only in the other"` or `"not compared"`.
     """
 
     network: str
@@ -56,6 +57,7 @@ class ComparedCall:
     max_at: tuple[int, ...] | None
     cosine: float | None
     tolerance: float | None
+    bound: str
     float64_error: float | None
     gradient_error: float | None
     verdict: str
@@ -67,29 +69,19 @@ class ComparedCall:
         return units.layer_with_type(units.layer_name(self.network, layer or ""), self.type)
 
 
-def parting(row: ComparedCall, terms: int) -> str:
-    """Return where two runs part, in a sentence.
-
-    Args:
-        row: the first call that errs.
-        terms: how many terms the longest sum in it has.
-    """
-    return f"the runs part in {row.name}: {_how_it_errs(row, terms)}"
+def parting(row: ComparedCall) -> str:
+    """Return where two runs part, in a sentence, given the first call that errs."""
+    return f"the runs part in {row.name}: {_how_it_errs(row)}"
 
 
-def verdict_of(row: ComparedCall, terms: int) -> str:
-    """Return the verdict on any row with its numbers: ``equal``, ``within rounding: ...``.
-
-    Args:
-        row: the call.
-        terms: how many terms the longest sum in it has.
-    """
+def verdict_of(row: ComparedCall) -> str:
+    """Return the verdict on any row with its numbers: ``equal``, ``within rounding: ...``."""
     if row.verdict != OTHER_SHAPE and not row.output_error and not row.own_error:
         return row.verdict
-    return f"{row.verdict}: {_how_it_errs(row, terms)}"
+    return f"{row.verdict}: {_how_it_errs(row)}"
 
 
-def _how_it_errs(row: ComparedCall, terms: int) -> str:
+def _how_it_errs(row: ComparedCall) -> str:
     if row.verdict == OTHER_SHAPE:
         shapes = units.shape(row.output_shape), units.shape(row.other_shape)
         return f"it gives {shapes[0]} here and {shapes[1]} there"
@@ -102,14 +94,13 @@ def _how_it_errs(row: ComparedCall, terms: int) -> str:
     if row.input_error:
         do = "agree to" if row.input_error <= (row.tolerance or 0.0) else "differ by"
         got = f"inputs {do} {_short(row.input_error)}, "
-    bound = ""
-    if row.tolerance is not None:
-        bound = f" (tolerance {_short(row.tolerance)}: 2 eps sqrt({terms:,}))"
+    bound = f" (tolerance {row.bound})" if row.bound else ""
     at = ""
     if row.max_abs is not None and row.max_at:
         by = "" if row.max_abs == inf else f", by {_short(row.max_abs)}"
         at = f"; most at {row.max_at}{by}"
-    return f"{got}{made}{bound}{at}"
+    is_random = row.verdict == PARTS and row.input_error == 0 and "Drop" in row.type
+    return f"{got}{made}{bound}{at}{'; it drops values at random' if is_random else ''}"
 
 
 def shape_of(log: TraceLog, call: int | None) -> Shape:

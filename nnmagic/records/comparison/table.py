@@ -10,9 +10,9 @@ from nnmagic.display import units
 from nnmagic.display.table import Column, Kind, RelativeError, Row, State, Table, TensorShape
 from nnmagic.records.columns import FLAGS
 from nnmagic.records.comparison.rows import ComparedCall, parting, verdict_of
-from nnmagic.records.comparison.tolerance import Tolerances
 from nnmagic.records.comparison.verdicts import (
     EQUAL,
+    FAILED_THERE,
     INHERITED,
     OTHER_SHAPE,
     PARTS,
@@ -31,14 +31,11 @@ class ComparedRow:
     Args:
         call: the pair.
         label: what the tree calls it.
-        terms: how many terms the longest sum in it has.
         parts: whether the two runs part in it.
     """
 
-    def __init__(
-        self, call: ComparedCall, label: str, terms: int = 1, *, parts: bool = False
-    ) -> None:
-        self.call, self.label, self.terms, self.parts = call, label, terms, parts
+    def __init__(self, call: ComparedCall, label: str, *, parts: bool = False) -> None:
+        self.call, self.label, self.parts = call, label, parts
 
     @property
     def type(self) -> str:
@@ -51,7 +48,7 @@ class ComparedRow:
         call = self.call
         if call.call is None:
             return TensorShape(call.other_shape)
-        is_other = call.other_call is not None and call.other_shape != call.output_shape
+        is_other = call.verdict == OTHER_SHAPE
         return TensorShape(
             call.output_shape, f"other {units.shape(call.other_shape)}" if is_other else ""
         )
@@ -67,7 +64,7 @@ class ComparedRow:
     @property
     def details(self) -> list[str]:
         """The verdict with its numbers."""
-        return [verdict_of(self.call, self.terms)]
+        return [verdict_of(self.call)]
 
     @property
     def flags(self) -> str:
@@ -162,6 +159,9 @@ class ComparisonTable:
         count = f"{units.plural(pairs, 'pair')} of calls"
         if first is not None:
             return f"{sides} · part in {first.name} · {count}"
+        failed = comparison.failed
+        if failed is not None:
+            return f"{sides} · the other side failed in {failed.name} · {count}"
         verdicts = Counter(call.verdict for call in self.calls)
         compared = {*verdicts} & {EQUAL, WITHIN_ROUNDING}
         if not compared:
@@ -172,7 +172,6 @@ class ComparisonTable:
     def _rows(self) -> tuple[list[Row], list[str]]:
         rows, names = list[Row](), list[str]()
         first = self.comparison.first_divergence
-        terms = Tolerances(self.comparison.mine, self.comparison.other).terms
         for line in self.trace.ordered():
             call = self.by_call.get(line.call)
             if call is None:
@@ -185,7 +184,7 @@ class ComparisonTable:
             rows.append(
                 Row(
                     label=f"{label} × {line.times}" if line.times else label,
-                    subject=ComparedRow(call, label, terms[line.call], parts=parts),
+                    subject=ComparedRow(call, label, parts=parts),
                     level=line.level,
                     name=name,
                     state=state,
@@ -206,7 +205,7 @@ class ComparisonTable:
 
     def _notes(self) -> list[str]:
         comparison, first = self.comparison, self.comparison.first_divergence
-        notes = [] if first is None else [parting(first, comparison.terms_of(first))]
+        notes = [] if first is None else [parting(first)]
         rename = comparison.suggested_rename
         if rename:
             by_order = sum(call.matched_by == "order" for call in self.calls)
@@ -226,11 +225,11 @@ class ComparisonTable:
         if items:
             notes.append(f"the batches differ: the first {max(items)} items were compared")
         if any(call.verdict == WITHIN_ROUNDING for call in self.calls):
-            notes.append("within rounding: at most 2 eps sqrt(terms of the longest sum) apart")
+            notes.append("within rounding: no further apart than the tolerance, or less in float64")
         return notes
 
 
 def _state(call: ComparedCall) -> int:
-    if call.verdict in (PARTS, OTHER_SHAPE):
+    if call.verdict in (PARTS, OTHER_SHAPE, FAILED_THERE):
         return State.FLAGGED
     return State.DIMMED if call.verdict == INHERITED else 0

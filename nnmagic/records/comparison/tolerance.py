@@ -1,9 +1,10 @@
 """How far rounding alone may take the two outputs of a call apart."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from math import prod, sqrt
+from typing import NamedTuple
 
 from nnmagic.records.call_log import TraceLog
 
@@ -16,6 +17,9 @@ EPSILONS = {
     "bfloat16": 2.0**-7,
 }
 """The distance from 1 to the next number of a dtype."""
+
+TINY = {"float16": 2.0**-14, "float64": 2.0**-1022, "complex128": 2.0**-1022}
+"""The least number with all bits, of the others 2**-126."""
 
 FLOAT8 = re.compile(r"float8_e\dm(\d)")
 
@@ -30,6 +34,10 @@ RECURRENT = re.compile(r"RNN|LSTM|GRU")
 POOLING_OVER_ITEMS = re.compile(r"(Batch|Instance|Group)Norm|\w*Pool")
 
 
+NARROWEST_SUM = EPSILONS["float32"]
+"""Narrower floats are added up in float32, and rounded once."""
+
+
 class Tolerances:
     """The largest relative errors of outputs that rounding explains.
 
@@ -37,6 +45,10 @@ class Tolerances:
     sqrt(K) eps / 2, relative to the sum of a healthy layer. Two sides err, and a factor of two is
     left for the rounding of inputs and weights: 2 eps sqrt(K). The worst case, K eps (Higham,
     Accuracy and Stability of Numerical Algorithms, 2002, section 3.1), would hide most faults.
+
+    Of dtypes narrower than float32 the sum is made in float32, and its result, the inputs and the
+    weights are rounded to the narrow eps: 2 eps + 2 eps32 sqrt(K). On the layers of 10 networks
+    with their own rounding alone at most 0.55 eps was seen in bfloat16 and float16.
 
     Args:
         mine: this run.
@@ -46,10 +58,12 @@ class Tolerances:
     def __init__(self, mine: TraceLog, other: TraceLog) -> None:
         self.mine, self.other = mine, other
 
-    def of(self, a: int, b: int) -> float | None:
+    def of(self, a: int, b: int) -> "Tolerance | None":
         """Return the tolerance of a pair of calls; None where no output is a float."""
-        eps = max((*epsilons(self.mine, a), *epsilons(self.other, b)), default=None)
-        return None if eps is None else 2 * eps * sqrt(self.terms[a])
+        dtypes = [*_floats(self.mine, a), *_floats(self.other, b)]
+        if not dtypes:
+            return None
+        return Tolerance(max(map(eps_of, dtypes)), self.terms[a], max(map(tiny_of, dtypes)))
 
     @cached_property
     def terms(self) -> Sequence[int]:
@@ -63,15 +77,48 @@ class Tolerances:
         return terms
 
 
-def epsilons(log: TraceLog, call: int) -> Iterable[float]:
-    """Yield the eps of each dtype of float that a call returned."""
-    for tensor in log.outputs[call]:
-        dtype = log.tensors.metadata_of(tensor).dtype
-        narrow = FLOAT8.match(dtype)
-        if narrow:
-            yield 2.0 ** -int(narrow[1])
-        elif dtype in EPSILONS:
-            yield EPSILONS[dtype]
+class Tolerance(NamedTuple):
+    """What rounding explains of the difference between two outputs.
+
+    Attributes:
+        eps: the distance from 1 to the next number of the coarser dtype.
+        terms: how many terms the longest sum has.
+        tiny: below this absolute value the dtype loses bits: so small a difference is none.
+    """
+
+    eps: float
+    terms: int
+    tiny: float
+
+    @property
+    def error(self) -> float:
+        """The largest relative error that rounding explains."""
+        if self.eps <= NARROWEST_SUM:
+            return 2 * self.eps * sqrt(self.terms)
+        return 2 * self.eps + 2 * NARROWEST_SUM * sqrt(self.terms)
+
+    def __str__(self) -> str:
+        """Return it with its derivation."""
+        sum_ = f"sqrt({self.terms:,})"
+        how = f"2 eps {sum_}" if self.eps <= NARROWEST_SUM else f"2 eps + 2 eps32 {sum_}"
+        return f"{self.error:.2g}: {how}"
+
+
+def _floats(log: TraceLog, call: int) -> list[str]:
+    dtypes = (log.tensors.metadata_of(tensor).dtype for tensor in log.outputs[call])
+    return [dtype for dtype in dtypes if dtype in EPSILONS or FLOAT8.match(dtype)]
+
+
+def eps_of(dtype: str) -> float:
+    """Return the distance from 1 to the next number of a dtype of floats."""
+    narrow = FLOAT8.match(dtype)
+    return 2.0 ** -int(narrow[1]) if narrow else EPSILONS[dtype]
+
+
+def tiny_of(dtype: str) -> float:
+    """Return the least number that a dtype of floats holds with all its bits."""
+    narrow = FLOAT8.match(dtype)
+    return 2.0**-6 if narrow else TINY.get(dtype, 2.0**-126)
 
 
 def own_terms(log: TraceLog, call: int) -> int:

@@ -7,6 +7,7 @@ from math import inf
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.comparison.alignment import MatchedCalls
 from nnmagic.records.comparison.differences import Difference
+from nnmagic.records.comparison.tolerance import Tolerance
 
 AMPLIFIED = 4
 """A call that turns an error of its inputs into one so many times larger errs itself."""
@@ -19,6 +20,7 @@ WITHIN_ROUNDING = "within rounding"
 PARTS = "parts here"
 INHERITED = "inherited"
 OTHER_SHAPE = "other shape"
+FAILED_THERE = "failed in the other"
 ONLY_HERE = "only here"
 ONLY_THERE = "only in the other"
 UNKNOWN = "not compared"
@@ -35,6 +37,7 @@ class Measured:
         float64: the error of the output where both sides ran in float64; None likewise.
         gradient: how far the gradients of their outputs lie apart; None where there are none.
         other_shape: whether the shapes differ by more than the number of items.
+        failed: whether the other side's call ended by an exception.
     """
 
     inputs: Difference | None = None
@@ -43,6 +46,7 @@ class Measured:
     float64: float | None = None
     gradient: Difference | None = None
     other_shape: bool = False
+    failed: bool = False
 
 
 class Judge:
@@ -70,7 +74,7 @@ class Judge:
         mine: TraceLog,
         pairs: Sequence[MatchedCalls],
         measured: Sequence[Measured],
-        tolerances: Sequence[float | None],
+        tolerances: Sequence[Tolerance | None],
         *,
         isolated: bool,
     ) -> None:
@@ -89,18 +93,16 @@ class Judge:
         for call, is_end in self._events():
             place = self.places[call]
             measured, parent = self.measured[place], self.mine.parent[call]
-            errors = measured.output if is_end else measured.inputs
             if not is_end:
                 before = got.get(parent, 0.0)
-                error = before if errors is None else errors.error
-                if parent in got and self._exceeds(self.places[parent], error, before):
+                if parent in got and self._exceeds(self.places[parent], measured.inputs, before):
                     found.setdefault(self.places[parent])
-                got[call] = error
+                got[call] = before if measured.inputs is None else measured.inputs.error
                 continue
-            has = got.pop(call)
-            error = inf if measured.other_shape else has if errors is None else errors.error
-            if self._exceeds(place, error, has):
+            has, made = got.pop(call), measured.output
+            if measured.other_shape or self._errs(place, has):
                 found.setdefault(place)
+            error = inf if measured.other_shape else has if made is None else made.error
             if not found:
                 self._ended_before.add(place)
             if parent in got:
@@ -123,43 +125,45 @@ class Judge:
             if event[0] in self.places and self.pairs[self.places[event[0]]].other is not None
         ]
 
-    def _exceeds(self, place: int, error: float, got: float) -> bool:
-        measured, tolerance = self.measured[place], self.tolerances[place]
-        if tolerance is None:
-            tolerance = 0.0
-        if measured.own is not None and not measured.other_shape:
-            return measured.own.error > tolerance
-        if not error > tolerance or not error > AMPLIFIED * got:
-            return False
-        return not self._is_rounding(measured)
+    def _errs(self, place: int, got: float) -> bool:
+        """Tell whether a call errs by what it returned, or by its own error where that is known."""
+        measured = self.measured[place]
+        if measured.own is None:
+            return self._exceeds(place, measured.output, got)
+        return self._is_above(place, measured.own)
 
-    def _is_rounding(self, measured: Measured) -> bool:
+    def _exceeds(self, place: int, made: Difference | None, got: float) -> bool:
+        if made is None or self.measured[place].own is not None or self._is_rounding(place):
+            return False
+        return made.error > AMPLIFIED * got and self._is_above(place, made)
+
+    def _is_above(self, place: int, made: Difference) -> bool:
+        tolerance = self.tolerances[place]
+        if tolerance is None:
+            return made.error > 0
+        return made.error > tolerance.error and made.max_abs > tolerance.tiny
+
+    def _is_rounding(self, place: int) -> bool:
         """Tell whether float64 makes the difference vanish."""
+        measured = self.measured[place]
         if measured.float64 is None or measured.output is None:
             return False
         return measured.float64 <= ROUNDING * measured.output.error
 
     def _verdict(self, place: int) -> str:
-        pair, measured, tolerance = self.pairs[place], self.measured[place], self.tolerances[place]
+        pair, measured = self.pairs[place], self.measured[place]
         if pair.other is None:
             return ONLY_HERE
         if pair.mine is None:
             return ONLY_THERE
         if place in self.errs[:1] or (self.isolated and place in self.errs):
             return OTHER_SHAPE if measured.other_shape else PARTS
-        if measured.other_shape:
-            return OTHER_SHAPE
+        if measured.failed or measured.other_shape:
+            return FAILED_THERE if measured.failed else OTHER_SHAPE
         if measured.output is None:
             return UNKNOWN
         if measured.output.error == 0:
             return EQUAL
-        if measured.output.error <= (tolerance or 0) or self._is_rounding(measured):
+        if not self._is_above(place, measured.output) or self._is_rounding(place):
             return WITHIN_ROUNDING
         return WITHIN_ROUNDING if place in self._ended_before else INHERITED
-
-
-def share_left(measured: Measured) -> float | None:
-    """Return what part of a difference is left where both sides run in float64."""
-    if measured.float64 is None or measured.output is None or not measured.output.error:
-        return None
-    return measured.float64 / measured.output.error

@@ -60,7 +60,7 @@ def test_the_errors_are_those_of_the_outputs():
     a, b = mine(X), other(X)
     root = comparison[""]
     assert root.output_error == pytest.approx(relative(a, b), rel=1e-6)
-    assert root.max_abs == pytest.approx(float((a - b).abs().max()), rel=1e-6)
+    assert root.max_abs == pytest.approx((a - b).abs().max().item(), rel=1e-6)
     assert (a - b).abs()[root.max_at] == (a - b).abs().max()
     assert root.cosine == pytest.approx(
         float(nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0)), rel=1e-5

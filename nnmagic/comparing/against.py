@@ -1,0 +1,286 @@
+"""A traced call set beside the same call of another side, with every value compared."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnmagic.comparing.lockstep import Apart, Lockstep
+from nnmagic.comparing.other_sides import (
+    MOST_ITEMS,
+    CannotCompareError,
+    call_of_other,
+    fresh,
+    in_dtype,
+    items_of,
+    other_side,
+    snapshot,
+    without_dropout,
+)
+from nnmagic.comparing.stepped_run import RandomState
+from nnmagic.comparing.watched_run import CallKey, NetworkCall
+from nnmagic.comparing.whole_values import differences
+from nnmagic.display.units import plural
+from nnmagic.network.naming import Naming
+from nnmagic.network.nested_values import tensors_in
+from nnmagic.network.preserve import preserved
+from nnmagic.recording.run import recording
+from nnmagic.records.call_log import TraceLog
+from nnmagic.records.comparison.alignment import Renaming, aligned
+from nnmagic.records.comparison.comparison import Comparison, kept_measured
+from nnmagic.records.comparison.tolerance import EPSILONS
+from nnmagic.records.comparison.verdicts import Measured
+from nnmagic.records.trace import Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How two sides are compared.
+
+    Attributes:
+        isolate: whether each layer of the other side also runs on this side's input.
+        float64: whether both sides run in float64 too; they do also where a call seems to err.
+        rename: what the other side calls this side's layers.
+        recorded: what both sides record, as `recording` takes it.
+    """
+
+    isolate: bool = False
+    float64: bool = False
+    rename: Renaming | None = None
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Against:
+    """A call of a network that is about to be traced, and what it is to be compared with.
+
+    It is made before the call, and keeps copies of the network's buffers and of the arguments as
+    they are then; parameters are shared.
+
+    Args:
+        mine: the call.
+        what: a word of `WORDS`, or another network.
+        title: what the other side is called.
+        how: how the two are compared.
+
+    Raises:
+        CannotCompareError: if there is no other side.
+    """
+
+    def __init__(self, mine: NetworkCall, what: str | nn.Module, title: str, how: How) -> None:
+        self.what, self.title, self.how = what, title, how
+        self.random = RandomState()
+        self.mine = snapshot(mine)
+        self.items = items_of(self.mine) if what == "items" else []
+        if self.items:
+            without_dropout(self.mine.network)
+        if isinstance(what, nn.Module):
+            self.other = call_of_other(self.mine, what)
+        elif self.items:
+            self.other = self.items[0]
+        else:
+            self.other = other_side(self.mine, what)
+
+    def compared(self, trace: Trace) -> Comparison:
+        """Run the other side, and return the comparison with the trace of the call."""
+        after = RandomState()
+        try:
+            if self.what == "compiled":
+                return self._with_compiled(trace)
+            return self._with_layers(trace)
+        finally:
+            after.set()
+
+    def _with_layers(self, trace: Trace) -> Comparison:
+        mine, notes = trace.log, list[str]()
+        other = self._traced(self.other, notes)
+        pairs = aligned(mine, other, self.how.rename)
+        comparison = Comparison(
+            mine=mine,
+            other=other,
+            pairs=pairs,
+            measured=tuple(kept_measured(mine, other, pair) for pair in pairs),
+        )
+        twins = Twins(comparison)
+        if self.items:
+            self.random.set()
+            run: Apart | Lockstep = Apart(
+                fresh(self.mine), list(map(fresh, self.items)), set(twins.of_other)
+            )
+        else:
+            run = self._lockstep(twins, self.mine, self.other)
+        notes += _said(run.error) if not notes else []
+        notes += [self._items_note()] if self.items else []
+        comparison = twins.with_whole(comparison, run)
+        if self.how.isolate and not self.items:
+            isolated = self._lockstep(twins, self.mine, self.other, isolated=True)
+            comparison = twins.with_own(comparison, isolated)
+        is_suspect = comparison.first_divergence is not None and _is_wide(mine, other)
+        if self.how.float64 or (is_suspect and not self.items):
+            comparison = self._in_float64(comparison, twins, notes)
+        return replace(comparison, notes=(*comparison.notes, *dict.fromkeys(notes)))
+
+    def _traced(self, call: NetworkCall, notes: list[str]) -> TraceLog:
+        """Return the record of the other side; where it fails, of what ran."""
+        self.random.set()
+        label = type(call.network).__name__
+        naming = Naming(lambda: [(label, call.network)])
+        recorder = None
+        try:
+            with (
+                preserved(call.network),
+                recording(self.title, naming, **self.how.recorded) as recorder,
+            ):
+                fresh(call)()
+        except Exception as error:  # noqa: BLE001 - the comparison shows how far it came
+            notes += [f"the other side failed: {type(error).__name__}: {_first_line(error)}"]
+        assert recorder is not None
+        return recorder.log
+
+    def _lockstep(
+        self, twins: "Twins", mine: NetworkCall, other: NetworkCall, *, isolated: bool = False
+    ) -> Lockstep:
+        self.random.set()
+        return Lockstep(fresh(mine), fresh(other), twins.of_other, isolated=isolated)
+
+    def _items_note(self) -> str:
+        first = "the first " if len(self.items) == MOST_ITEMS else ""
+        return f"{first}{plural(len(self.items), 'item')} ran alone; dropout is off on both sides"
+
+    def _in_float64(self, comparison: Comparison, twins: "Twins", notes: list[str]) -> Comparison:
+        """Run both sides in float64, and tell which differences vanish there."""
+        try:
+            mine, other = (in_dtype(each, torch.float64) for each in (self.mine, self.other))
+            run = self._lockstep(twins, mine, other)
+        except CannotCompareError as error:
+            notes.append(f"not run in float64: {error}")
+            return comparison
+        if run.error is not None and not notes:
+            notes.append(f"in float64 a side failed: {_first_line(run.error)}")
+        return twins.with_float64(comparison, run)
+
+    def _with_compiled(self, trace: Trace) -> Comparison:
+        """Compare what the network returns with what it does compiled; layers cannot be seen."""
+        mine, call = trace.log, self.other
+        self.random.set()
+        options: dict[str, Any] = {"fallback_random": True}  # the random numbers of eager mode
+        compiled = torch.compile(call.network.get_submodule(call.layer), options=options)
+        function = getattr(compiled, call.method) if call.method else compiled
+        with preserved(call.network):
+            output = function(*fresh(call).args, **call.kwargs)
+        returned = _Returned(output)
+        returned.__class__ = type(mine.layers[mine.layer[0]].type, (_Returned,), {})
+        label = mine.networks[0]
+        naming = Naming(lambda: [(label, returned)])
+        with recording(self.title, naming, **self.how.recorded) as recorder:
+            returned(*call.args, **call.kwargs)
+        root = mine.roots[-1]
+        pairs = tuple(
+            pair
+            for pair in aligned(mine, recorder.log, {mine.layer_of(root).name: ""})
+            if pair.other is not None
+        )
+        measured = Measured(
+            inputs=kept_measured(mine, recorder.log, pairs[0]).inputs,
+            output=differences(tensors_in(trace.output)[1], tensors_in(output)[1]),
+        )
+        note = "of a compiled network only what it returns can be compared"
+        return Comparison(
+            mine=mine, other=recorder.log, pairs=pairs, measured=(measured,), notes=(note,)
+        )
+
+
+class _Returned(nn.Module):
+    """Stands for a network whose layers cannot be seen: it returns what that has returned."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.output
+
+
+class Twins:
+    """Which call of this side stands for which of the other, by their keys.
+
+    Args:
+        comparison: the record, compared by the kept values.
+
+    Attributes:
+        of_other: by the other side's call this side's.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        mine, other = _keys(comparison.mine), _keys(comparison.other)
+        self._places: dict[int, CallKey] = {}
+        self.of_other: dict[CallKey, CallKey] = {}
+        for place, (a, b, _) in enumerate(comparison.pairs):
+            if a in mine and b in other:
+                self._places[place] = mine[a]
+                self.of_other[other[b]] = mine[a]
+
+    def with_whole(self, comparison: Comparison, run: Lockstep | Apart) -> Comparison:
+        """Return the comparison with the errors over all values in place of those of samples."""
+
+        def change(measured: Measured, key: CallKey) -> Measured:
+            inputs, outputs = run.inputs.get(key), run.outputs.get(key)
+            return replace(
+                measured, inputs=inputs or measured.inputs, output=outputs or measured.output
+            )
+
+        return self._changed(comparison, change)
+
+    def with_own(self, comparison: Comparison, run: Lockstep) -> Comparison:
+        """Return the comparison with the own errors of the layers."""
+        changed = self._changed(
+            comparison, lambda measured, key: replace(measured, own=run.own.get(key))
+        )
+        return replace(changed, isolated=True)
+
+    def with_float64(self, comparison: Comparison, run: Lockstep) -> Comparison:
+        """Return the comparison with the errors in float64."""
+
+        def change(measured: Measured, key: CallKey) -> Measured:
+            output = run.outputs.get(key)
+            return replace(measured, float64=None if output is None else output.error)
+
+        return self._changed(comparison, change)
+
+    def _changed(
+        self, comparison: Comparison, change: Callable[[Measured, CallKey], Measured]
+    ) -> Comparison:
+        measured = list(comparison.measured)
+        for place, key in self._places.items():
+            measured[place] = change(measured[place], key)
+        return replace(comparison, measured=tuple(measured))
+
+
+def _keys(log: TraceLog) -> dict[int, CallKey]:
+    """Return the key of each call of a module."""
+    seen, keys = Counter[str](), {}
+    for call in range(len(log)):
+        if not log.is_function(call) and call not in log.recomputed:
+            name = log.layer_of(call).name
+            keys[call] = CallKey(name, seen[name])
+            seen[name] += 1
+    return keys
+
+
+def _is_wide(*logs: TraceLog) -> bool:
+    """Tell whether all floats of these runs have at least the precision of float32."""
+    dtypes = {each.dtype for log in logs for each in log.tensors.metadata}
+    floats = {each for each in dtypes if "float" in each or "complex" in each}
+    return all(EPSILONS.get(each, 1.0) <= EPSILONS["float32"] for each in floats)
+
+
+def _said(error: BaseException | None) -> list[str]:
+    if error is None:
+        return []
+    return [f"compared up to where a side failed: {type(error).__name__}: {_first_line(error)}"]
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
