@@ -158,6 +158,7 @@ def against(
     `nnmagic.against("bfloat16")(net, x)`: all arguments of the second call go to the module. The
     other side is a copy of it, or a network that gets the same arguments; it sees the same random
     numbers, and nothing of the user's changes. All values are compared, and none of them kept.
+    Without an argument the run is in eval mode and without a graph, on an input that is worked out.
 
     Args:
         what: `"eval"`, `"train"`, `"float64"`, `"bfloat16"`, `"float16"`, `"compiled"`, `"items"`
@@ -177,8 +178,12 @@ def against(
 
     def compared(module: nn.Module, /, *args: Any, **kwargs: Any) -> Comparison:
         __tracebackhide__ = True
+        if not (args or kwargs or takes_no_input(module)):
+            found = work_out_input(module)
+            with own_run(module):
+                return compared(module, *found.args, **found.kwargs)
         call = NetworkCall(network=module, layer="", method="", args=args, kwargs=kwargs)
-        title = what if isinstance(what, str) else type(what).__name__
+        title = what if isinstance(what, str) else f"another {type(what).__name__}"
         other = Against(call, what, title, how)
         return other.compared(trace(module, *args, **kwargs))
 
