@@ -21,7 +21,7 @@ from nnmagic.comparing.other_sides import (
     without_dropout,
 )
 from nnmagic.comparing.stepped_run import RandomState
-from nnmagic.comparing.watched_run import CallKey, NetworkCall
+from nnmagic.comparing.watched_run import CallKey, NetworkCall, eagerly
 from nnmagic.comparing.whole_values import differences
 from nnmagic.display.units import plural
 from nnmagic.network.naming import Naming
@@ -89,7 +89,8 @@ class Against:
         try:
             if self.what == "compiled":
                 return self._with_compiled(trace)
-            return self._with_layers(trace)
+            with eagerly():
+                return self._with_layers(trace)
         finally:
             after.set()
 

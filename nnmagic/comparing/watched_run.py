@@ -63,7 +63,7 @@ class NetworkCall:
             args, kwargs = began(key, args, kwargs)
             return ended(key, call_through(module, args, kwargs))
 
-        with preserved(self.network), eagerly(), nothing_saved():
+        with preserved(self.network), nothing_saved():
             for name, module in self.network.named_modules():
                 module.__dict__["_compiled_call_impl"] = partial(call, module, name)
             return self()
@@ -71,7 +71,7 @@ class NetworkCall:
 
 @block
 def eagerly() -> Iterator[None]:
-    """Let compiled networks run eagerly, so that their layers can be seen."""
+    """Let compiled networks run eagerly in all threads, so that their layers can be seen."""
     if not dynamo_is_loaded():
         yield
         return

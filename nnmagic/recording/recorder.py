@@ -31,6 +31,7 @@ from nnmagic.recording.registration_rules import RegistrationRules
 from nnmagic.recording.root_calls import RootCall, RootCalls
 from nnmagic.records.call_log import FINISHED, STOPPED, Failure, TraceLog
 from nnmagic.records.thinning import Renumbering
+from nnmagic.tensors.metadata import is_lazy
 from nnmagic.tensors.writer import TensorWriter
 from nnmagic.torch_private import is_compiled, parameters_of
 
@@ -178,7 +179,9 @@ class Recorder:
         own = parameters_of(module) if is_initialised(module) else {}
         if own:
             self.log.parameters[layer] = {
-                name: tuple(each.shape) for name, each in own.items() if each is not None
+                name: () if is_lazy(each) else tuple(each.shape)
+                for name, each in own.items()
+                if each is not None
             }
         if type(module) in self._torchs_own and not is_compiled(module):
             return

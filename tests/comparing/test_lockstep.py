@@ -189,3 +189,21 @@ def test_odd_tensors_have_a_difference_or_none():
     assert difference(torch.full((2,), 1e30), torch.full((2,), 2e30)).error == pytest.approx(0.5)
     sparse = torch.eye(3).to_sparse()
     assert difference(sparse, torch.eye(3)).error == 0
+
+
+def test_what_is_compiled_runs_compiled_again_afterwards():
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    net, x = nn.Linear(2, 2), torch.rand(3, 2)
+    compiled = torch.compile(net, backend=backend)
+    with torch.no_grad():
+        comparison = nnmagic.against("eval", isolate=True)(compiled, x)
+        assert not graphs
+        compiled(x)
+
+    assert set(comparison.to_frame().verdict) == {"equal"}
+    assert len(graphs) == 1

@@ -12,7 +12,8 @@ from nnmagic.records.comparison.comparison import FRAME_COLUMNS
 PAGE = (Path(nnmagic.__file__).parents[1] / "docs" / "comparing.md").read_text()
 
 
-def test_the_examples_of_the_page_run_and_find_the_fault(capsys):
+def test_the_examples_of_the_page_run_and_find_the_fault(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     found = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(block, found)
@@ -31,6 +32,6 @@ def test_the_page_tells_every_verdict_and_every_column_that_is_measured():
     ]
     measured = FRAME_COLUMNS[FRAME_COLUMNS.index("input_error") : -1]
 
-    assert len(words) == 8
+    assert len(words) == 9
     assert [word for word in words if word not in PAGE] == []
     assert [name for name in measured if f"`{name}`" not in PAGE] == []

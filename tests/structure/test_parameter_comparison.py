@@ -250,7 +250,8 @@ def test_large_tensors_are_compared_in_pieces_to_the_last_value(dtype, turned):
     assert row.compared == a.numel()
 
 
-def test_a_cast_is_told_from_another_change():
+def test_a_cast_is_told_from_another_change(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     net = network()
     half = copy.deepcopy(net).bfloat16()
 
