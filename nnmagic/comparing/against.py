@@ -1,7 +1,8 @@
 """A traced call set beside the same call of another side, with every value compared."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,10 +28,15 @@ from nnmagic.display.units import plural
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in
 from nnmagic.network.preserve import preserved
+from nnmagic.recording.recorder import Recorder
 from nnmagic.recording.run import recording
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.comparison.alignment import Renaming, aligned
-from nnmagic.records.comparison.comparison import Comparison, kept_measured
+from nnmagic.records.comparison.alignment import MatchedCalls, Renaming, aligned
+from nnmagic.records.comparison.comparison import (
+    Comparison,
+    kept_measured,
+    shapes_measured,
+)
 from nnmagic.records.comparison.tolerance import EPSILONS
 from nnmagic.records.comparison.verdicts import Measured
 from nnmagic.records.trace import Trace
@@ -96,44 +102,50 @@ class Against:
 
     def _with_layers(self, trace: Trace) -> Comparison:
         mine, notes = trace.log, list[str]()
-        other = self._traced(self.other, notes)
-        pairs = aligned(mine, other, self.how.rename)
-        comparison = Comparison(
-            mine=mine,
-            other=other,
-            pairs=pairs,
-            measured=tuple(kept_measured(mine, other, pair) for pair in pairs),
-        )
-        twins = Twins(comparison)
-        if self.items:
-            self.random.set()
-            run: Apart | Lockstep = Apart(
-                fresh(self.mine), list(map(fresh, self.items)), set(twins.of_other)
-            )
+        if isinstance(self.what, str) and not self.items:
+            # a copy has the same layers: it need not run to tell which calls are the same
+            same = {key: key for key in _keys(mine).values()}
+            recorded = self._recording(self.other, mine.networks[0])
+            lockstep = self._lockstep(same, self.mine, self.other, around=recorded)
+            run: Apart | Lockstep = lockstep
+            other = lockstep.entered.log
+            pairs = aligned(mine, other)
+            twins = Twins(mine, other, pairs)
         else:
-            run = self._lockstep(twins, self.mine, self.other)
-        notes += _said(run.error) if not notes else []
-        notes += [self._items_note()] if self.items else []
-        comparison = twins.with_whole(comparison, run)
+            other = self._traced(self.other, notes)
+            pairs = aligned(mine, other, self.how.rename)
+            twins = Twins(mine, other, pairs)
+            if self.items:
+                self.random.set()
+                items = list(map(fresh, self.items))
+                run = Apart(fresh(self.mine), items, set(twins.of_other))
+                notes.append(self._items_note())
+            else:
+                run = self._lockstep(twins.of_other, self.mine, self.other)
+        if run.error is not None and not notes:
+            notes.append(f"a side failed: {type(run.error).__name__}: {_first_line(run.error)}")
+        comparison = Comparison(
+            mine=mine, other=other, pairs=pairs, measured=twins.measured(mine, other, pairs, run)
+        )
         if self.how.isolate and not self.items:
-            isolated = self._lockstep(twins, self.mine, self.other, isolated=True)
+            isolated = self._lockstep(twins.of_other, self.mine, self.other, isolated=True)
             comparison = twins.with_own(comparison, isolated)
         is_suspect = comparison.first_divergence is not None and _is_wide(mine, other)
         if self.how.float64 or (is_suspect and not self.items):
             comparison = self._in_float64(comparison, twins, notes)
-        return replace(comparison, notes=(*comparison.notes, *dict.fromkeys(notes)))
+        return replace(comparison, notes=tuple(dict.fromkeys(notes)))
+
+    def _recording(self, call: NetworkCall, label: str = "") -> AbstractContextManager[Recorder]:
+        label = label or type(call.network).__name__
+        naming = Naming(lambda: [(label, call.network)])
+        return recording(self.title, naming, **self.how.recorded)
 
     def _traced(self, call: NetworkCall, notes: list[str]) -> TraceLog:
         """Return the record of the other side; where it fails, of what ran."""
         self.random.set()
-        label = type(call.network).__name__
-        naming = Naming(lambda: [(label, call.network)])
         recorder = None
         try:
-            with (
-                preserved(call.network),
-                recording(self.title, naming, **self.how.recorded) as recorder,
-            ):
+            with preserved(call.network), self._recording(call) as recorder:
                 fresh(call)()
         except Exception as error:  # noqa: BLE001 - the comparison shows how far it came
             notes += [f"the other side failed: {type(error).__name__}: {_first_line(error)}"]
@@ -141,10 +153,17 @@ class Against:
         return recorder.log
 
     def _lockstep(
-        self, twins: "Twins", mine: NetworkCall, other: NetworkCall, *, isolated: bool = False
+        self,
+        twins: Mapping[CallKey, CallKey],
+        mine: NetworkCall,
+        other: NetworkCall,
+        *,
+        isolated: bool = False,
+        around: AbstractContextManager[Recorder | None] | None = None,
     ) -> Lockstep:
         self.random.set()
-        return Lockstep(fresh(mine), fresh(other), twins.of_other, isolated=isolated)
+        around = around or nullcontext()
+        return Lockstep(fresh(mine), fresh(other), twins, isolated=isolated, around=around)
 
     def _items_note(self) -> str:
         first = "the first " if len(self.items) == MOST_ITEMS else ""
@@ -154,7 +173,7 @@ class Against:
         """Run both sides in float64, and tell which differences vanish there."""
         try:
             mine, other = (in_dtype(each, torch.float64) for each in (self.mine, self.other))
-            run = self._lockstep(twins, mine, other)
+            run = self._lockstep(twins.of_other, mine, other)
         except CannotCompareError as error:
             notes.append(f"not run in float64: {error}")
             return comparison
@@ -208,31 +227,41 @@ class Twins:
     """Which call of this side stands for which of the other, by their keys.
 
     Args:
-        comparison: the record, compared by the kept values.
+        mine: this run.
+        other: the other run.
+        pairs: which calls are the same.
 
     Attributes:
         of_other: by the other side's call this side's.
     """
 
-    def __init__(self, comparison: Comparison) -> None:
-        mine, other = _keys(comparison.mine), _keys(comparison.other)
+    def __init__(self, mine: TraceLog, other: TraceLog, pairs: Sequence[MatchedCalls]) -> None:
+        left, right = _keys(mine), _keys(other)
         self._places: dict[int, CallKey] = {}
         self.of_other: dict[CallKey, CallKey] = {}
-        for place, (a, b, _) in enumerate(comparison.pairs):
-            if a in mine and b in other:
-                self._places[place] = mine[a]
-                self.of_other[other[b]] = mine[a]
+        for place, (a, b, _) in enumerate(pairs):
+            if a in left and b in right:
+                self._places[place] = left[a]
+                self.of_other[right[b]] = left[a]
 
-    def with_whole(self, comparison: Comparison, run: Lockstep | Apart) -> Comparison:
-        """Return the comparison with the errors over all values in place of those of samples."""
-
-        def change(measured: Measured, key: CallKey) -> Measured:
-            inputs, outputs = run.inputs.get(key), run.outputs.get(key)
-            return replace(
-                measured, inputs=inputs or measured.inputs, output=outputs or measured.output
-            )
-
-        return self._changed(comparison, change)
+    def measured(
+        self,
+        mine: TraceLog,
+        other: TraceLog,
+        pairs: Sequence[MatchedCalls],
+        run: Lockstep | Apart,
+    ) -> tuple[Measured, ...]:
+        """Return what a run in lockstep measured of each pair; else what the kept values tell."""
+        found = []
+        for place, pair in enumerate(pairs):
+            key = self._places.get(place)
+            if key is not None and run.outputs.get(key) is not None:
+                shapes = shapes_measured(mine, other, pair)
+                whole = replace(shapes, inputs=run.inputs.get(key), output=run.outputs[key])
+                found.append(whole)
+            else:
+                found.append(kept_measured(mine, other, pair))
+        return tuple(found)
 
     def with_own(self, comparison: Comparison, run: Lockstep) -> Comparison:
         """Return the comparison with the own errors of the layers."""
@@ -275,12 +304,6 @@ def _is_wide(*logs: TraceLog) -> bool:
     dtypes = {each.dtype for log in logs for each in log.tensors.metadata}
     floats = {each for each in dtypes if "float" in each or "complex" in each}
     return all(EPSILONS.get(each, 1.0) <= EPSILONS["float32"] for each in floats)
-
-
-def _said(error: BaseException | None) -> list[str]:
-    if error is None:
-        return []
-    return [f"compared up to where a side failed: {type(error).__name__}: {_first_line(error)}"]
 
 
 def _first_line(error: BaseException) -> str:

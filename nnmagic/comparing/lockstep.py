@@ -1,16 +1,19 @@
 """Two runs in lockstep: every pair of calls is compared whole, and nothing of it is kept."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
 from nnmagic.comparing.stepped_run import BEGAN, ENDED, RandomState, SteppedRun, Tensors
 from nnmagic.comparing.watched_run import CallKey, NetworkCall
-from nnmagic.comparing.whole_values import difference, differences, pairs
+from nnmagic.comparing.whole_values import Differences, difference, pairs
 from nnmagic.network.nested_values import tensors_in
 from nnmagic.records.comparison.differences import Difference, worst
 from nnmagic.torch_private import tree_flatten, tree_unflatten
+
+NOTHING = nullcontext()
 
 
 class Lockstep:
@@ -22,8 +25,10 @@ class Lockstep:
         twins: this side's call for each of the other side's.
         isolated: whether each layer of the other side gets this side's input, and its caller this
             side's output: what is measured then is the layer's own error.
+        around: entered for the other side's run; this side's thread has begun before.
 
     Attributes:
+        entered: what entering it gave.
         inputs: by this side's call how far what the two got lies apart.
         outputs: how far what they returned lies apart.
         own: how far it does where the other side is isolated; of a container with what its own code
@@ -38,17 +43,21 @@ class Lockstep:
         twins: Mapping[CallKey, CallKey],
         *,
         isolated: bool = False,
+        around: AbstractContextManager[Any] = NOTHING,
     ) -> None:
         self.twins, self.isolated = twins, isolated
         self.inputs: dict[CallKey, Difference | None] = {}
         self.outputs: dict[CallKey, Difference | None] = {}
         self.own: dict[CallKey, Difference | None] = {}
         self.error: BaseException | None = None
+        self.entered: Any = None
+        self._differences = Differences()
         self._running: list[CallKey] = []
         before = RandomState()
         self._mine = SteppedRun(mine, set(twins.values()))
         try:
-            other.watched(self._began, self._ended)
+            with around as self.entered:
+                other.watched(self._began, self._ended)
         except Exception as error:  # noqa: BLE001 - it is the user's code that fails; a line says so
             self.error = error
         finally:
@@ -64,14 +73,14 @@ class Lockstep:
             return args, kwargs
         theirs = self._mine.at(twin, BEGAN)
         if theirs is not None:
-            got = differences(theirs, tensors_in((args, kwargs))[1])
+            got = self._differences.worst(theirs, tensors_in((args, kwargs))[1])
             if self.isolated and self._running:
                 caller = self._running[-1]
                 self.own[caller] = worst([self.own.get(caller), got])
             elif not self.isolated:
                 self.inputs[twin] = got
             if self.isolated:
-                args, kwargs = replaced((args, kwargs), theirs)
+                args, kwargs = self._replaced((args, kwargs), theirs)
         self._running.append(twin)
         return args, kwargs
 
@@ -84,29 +93,19 @@ class Lockstep:
         theirs = self._mine.at(twin, ENDED)
         if theirs is None:
             return output
-        made = differences(theirs, tensors_in(output)[1])
+        made = self._differences.worst(theirs, tensors_in(output)[1])
         if not self.isolated:
             self.outputs[twin] = made
             return output
         self.own[twin] = worst([self.own.get(twin), made])
-        return replaced(output, theirs)
+        return self._replaced(output, theirs)
 
-
-def replaced(value: Any, tensors: Sequence[torch.Tensor]) -> Any:
-    """Return a value with copies of these in place of its tensors, in their dtypes and devices.
-
-    A tensor whose shape does not fit stays.
-    """
-    leaves, form = tree_flatten(value)
-    own = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    new = {id(old): _copy(fresh, old) for fresh, old in pairs(tensors, own)}
-    return tree_unflatten([new.get(id(leaf), leaf) for leaf in leaves], form)
-
-
-def _copy(fresh: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
-    if fresh.shape != old.shape:
-        return old
-    return fresh.detach().to(old.device, old.dtype, copy=True)
+    def _replaced(self, value: Any, tensors: Sequence[torch.Tensor]) -> Any:
+        """Return a value with copies of these in place of its tensors."""
+        leaves, form = tree_flatten(value)
+        own = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        new = {id(old): self._differences.copy(a, old) for a, old in pairs(tensors, own)}
+        return tree_unflatten([new.get(id(leaf), leaf) for leaf in leaves], form)
 
 
 class Apart:

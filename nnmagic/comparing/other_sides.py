@@ -53,7 +53,12 @@ def in_dtype(call: NetworkCall, dtype: torch.dtype) -> NetworkCall:
     Raises:
         CannotCompareError: if the network cannot be copied.
     """
-    network = _copied(call.network, {}).to(dtype)
+    converted = {
+        id(each): nn.Parameter(each.detach().to(dtype, copy=True), each.requires_grad)
+        for each in call.network.parameters()
+        if type(each) is nn.Parameter and each.is_floating_point()
+    }
+    network = _copied(call.network, converted).to(dtype)
     return _with_arguments(replace(call, network=network), lambda leaf: _floating(leaf, dtype))
 
 

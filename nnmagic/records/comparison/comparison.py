@@ -1,7 +1,7 @@
 """The record of two runs side by side."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nnmagic.display import units
@@ -197,23 +197,27 @@ def kept_measured(mine: TraceLog, other: TraceLog, pair: MatchedCalls) -> Measur
         return Measured()
     kept = KeptValues(mine.tensors, other.tensors)
     outputs = kept.pairs(mine.outputs[a], other.outputs[b])
-    metadata = mine.tensors.metadata_of, other.tensors.metadata_of
     graded = [
         (mine.gradients[x], other.gradients[y])
         for x, y in outputs
         if x in mine.gradients and y in other.gradients
     ]
-    failed = other.ended[b] == FAILED and mine.ended[a] != FAILED
-    return Measured(
+    return replace(
+        shapes_measured(mine, other, pair),
         inputs=kept.differences(mine.inputs[a], other.inputs[b]),
-        failed=failed,
         output=worst(kept.difference(x, y) for x, y in outputs),
         gradient=worst(kept.difference(x, y) for x, y in graded),
-        other_shape=not failed
-        and (
-            bool(mine.outputs[a]) != bool(other.outputs[b])
-            or any(
-                overlap_of(metadata[0](x).shape, metadata[1](y).shape) is None for x, y in outputs
-            )
-        ),
     )
+
+
+def shapes_measured(mine: TraceLog, other: TraceLog, pair: MatchedCalls) -> Measured:
+    """Return what the shapes alone tell of a pair, and how the calls ended."""
+    a, b = pair.mine, pair.other
+    if a is None or b is None:
+        return Measured()
+    if other.ended[b] == FAILED and mine.ended[a] != FAILED:
+        return Measured(failed=True)
+    outputs = KeptValues(mine.tensors, other.tensors).pairs(mine.outputs[a], other.outputs[b])
+    shapes = ((mine.tensors.metadata_of(x), other.tensors.metadata_of(y)) for x, y in outputs)
+    others = any(overlap_of(one.shape, two.shape) is None for one, two in shapes)
+    return Measured(other_shape=others or bool(mine.outputs[a]) != bool(other.outputs[b]))
