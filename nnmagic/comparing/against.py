@@ -188,8 +188,14 @@ class Against:
         options: dict[str, Any] = {"fallback_random": True}  # the random numbers of eager mode
         compiled = torch.compile(call.network.get_submodule(call.layer), options=options)
         function = getattr(compiled, call.method) if call.method else compiled
-        with preserved(call.network):
-            output = function(*fresh(call).args, **call.kwargs)
+        made = fresh(call)
+        try:
+            with preserved(call.network):
+                output = function(*made.args, **made.kwargs)
+        except Exception as error:  # noqa: BLE001 - a compiler refuses in its own ways
+            raise CannotCompareError(
+                f"it cannot be compiled ({type(error).__name__}: {_first_line(error)})"
+            ) from None
         returned = _Returned(output)
         returned.__class__ = type(mine.layers[mine.layer[0]].type, (_Returned,), {})
         label = mine.networks[0]

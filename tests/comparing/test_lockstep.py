@@ -155,9 +155,12 @@ def test_a_difference_that_is_rounding_vanishes_in_float64():
 
     kept = nnmagic.trace(net, x).compare(nnmagic.trace(other, x))
     checked = nnmagic.against(other)(net, x)
+    isolated = nnmagic.against(other, isolate=True)(net, x)
 
     assert kept.first_divergence is not None  # the bound alone cannot tell
     assert checked.first_divergence is None
+    assert isolated.first_divergence is None
+    assert isolated[""].own_error > isolated[""].tolerance
     assert checked[""].verdict == "within rounding"
     assert checked[""].float64_error < 1e-4 * checked[""].output_error
 

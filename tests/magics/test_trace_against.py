@@ -26,8 +26,6 @@ def run(session):
     "word", ["eval", "train", "float64", "bfloat16", "float16", "items", "compiled"]
 )
 def test_a_word_is_a_copy_so_changed(run, session, word):
-    if word == "compiled":
-        pytest.importorskip("torch._inductor")
     before = {key: value.clone() for key, value in session["net"].state_dict().items()}
 
     comparison = run(f"%nntrace --against {word} net(x)")
@@ -126,3 +124,16 @@ def test_a_network_that_cannot_be_copied_is_told(run, session):
 
     with pytest.raises(UsageError, match="one of a kind"):
         run("%nntrace --against bfloat16 locked(x)")
+
+
+def test_a_network_that_cannot_be_compiled_is_told(run, monkeypatch):
+    def refuse(network, options):
+        def called(x):
+            raise RuntimeError("no compiler here")
+
+        return called
+
+    monkeypatch.setattr(torch, "compile", refuse)
+
+    with pytest.raises(UsageError, match=r"cannot be compiled.*no compiler here"):
+        run("%nntrace --against compiled net(x)")

@@ -130,7 +130,7 @@ class Judge:
         measured = self.measured[place]
         if measured.own is None:
             return self._exceeds(place, measured.output, got)
-        return self._is_above(place, measured.own)
+        return self._is_above(place, measured.own) and not self._is_rounding(place)
 
     def _exceeds(self, place: int, made: Difference | None, got: float) -> bool:
         if made is None or self.measured[place].own is not None or self._is_rounding(place):
