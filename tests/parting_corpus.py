@@ -37,6 +37,13 @@ NETWORKS = {
         lambda: _images(32),
     ),
     "densenet": (lambda: torchvision.models.DenseNet(8, (2, 2, 2), 16, num_classes=10), _images),
+    "regnet": (
+        lambda: torchvision.models.RegNet(
+            torchvision.models.regnet.BlockParams([1, 2], [16, 32], [8, 8], [1.0, 1.0], [2, 2]),
+            num_classes=10,
+        ),
+        _images,
+    ),
     "convnext": (
         lambda: timm.create_model("convnext_atto", depths=(1, 1, 2, 1), dims=(16, 24, 32, 48)),
         _images,
@@ -63,7 +70,7 @@ NETWORKS = {
     ),
 }
 
-ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh)
+ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh, timm.layers.GELU)
 
 
 def made(name, seed=0):
@@ -113,8 +120,6 @@ def swapped_activation(net, rng):
         for name, each in net.named_modules()
         if "activation" in type(each).__name__.lower() or isinstance(each, ACTIVATIONS)
     ]
-    if not names:
-        return None
     name = rng.choice(names)
     other = nn.LeakyReLU(0.3) if rng.random() < 0.5 else nn.Softplus()
     net.set_submodule(name, other)
@@ -143,6 +148,8 @@ RESIDUAL = {
     "Block": bool,
     "MixerBlock": bool,
     "GPT2Block": bool,
+    "BertOutput": bool,
+    "ResBottleneckBlock": lambda block: block.proj is None,
     "LlamaDecoderLayer": bool,
 }
 """Blocks by their class, each with what tells whether it adds its input to its output."""
@@ -155,13 +162,13 @@ def missing_residual(net, rng):
         for name, each in net.named_modules()
         if RESIDUAL.get(type(each).__name__, lambda block: False)(each)
     ]
-    if not names:
-        return None
     name = rng.choice(names)
     block = net.get_submodule(name)
     forward = block.forward
 
     def without(x, *args, **kwargs):
+        if type(block).__name__ == "BertOutput":  # it normalises what it has added
+            return forward(x, torch.zeros_like(args[0]))
         y = forward(x, *args, **kwargs)
         return (y[0] - x, *y[1:]) if isinstance(y, tuple) else y - x
 
@@ -176,8 +183,6 @@ def other_eps(net, rng, eps=0.03):
         for name, each in net.named_modules()
         if hasattr(each, "eps") or hasattr(each, "variance_epsilon")
     ]
-    if not names:
-        return None
     name = rng.choice(names)
     layer = net.get_submodule(name)
     attribute = "eps" if hasattr(layer, "eps") else "variance_epsilon"
@@ -206,14 +211,11 @@ IN_BFLOAT16 = {
 
 
 def planted(name, fault, seed, **options):
-    """Return a network, the arguments of its call, a copy with the fault, and the fault's layer.
-
-    None where the network has no layer for it.
-    """
+    """Return a network, the arguments of its call, a copy with the fault, and the fault's layer."""
     net, args, kwargs = made(name, seed)
     wrong = copy.deepcopy(net)
     layer = FAULTS[fault](wrong, random.Random(seed), **options)
-    return None if layer is None else (net, args, kwargs, wrong, layer)
+    return net, args, kwargs, wrong, layer
 
 
 def own_error(net, args, kwargs, wrong, layer):
