@@ -1,7 +1,9 @@
 import math
 import pickle
 import random
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,12 +19,32 @@ def network():
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 3))
 
 
-def batches(count=12):
+ITERATIONS = 12
+MANY = 50
+
+
+def batches(count):
     source = torch.Generator().manual_seed(1)
     return [
         (torch.rand(5, 6, generator=source), torch.randint(3, (5,), generator=source))
         for _ in range(count)
     ]
+
+
+class StepsGradients:
+    """The gradients that each step gets, copied by the loop itself."""
+
+    def __init__(self, net):
+        self.net, self.copies = net, []
+
+    def before(self, _):
+        self.copies += [p.grad.clone() for p in self.net.parameters()]
+
+    def unscale(self, scale):
+        pass
+
+    def after(self):
+        pass
 
 
 class Truth:
@@ -38,6 +60,10 @@ class Truth:
         self.rows.append({"loss": loss, "norm": {}, "grad_norm": grads, "update_ratio": {}})
         self.rows[-1]["norm"] = {name: p.norm().item() for name, p in self.held.items()}
 
+    def unscale(self, scale):
+        norms = self.rows[-1]["grad_norm"]
+        self.rows[-1]["grad_norm"] = {name: norm / scale for name, norm in norms.items()}
+
     def after(self):
         for name, p in self.net.named_parameters():
             change = (p.detach().double() - self.held[name]).norm().item()
@@ -45,8 +71,8 @@ class Truth:
             self.rows[-1]["update_ratio"][name] = change / before if before else math.nan
 
 
-def plain_loop(net, optimizer, truth, *, clip=None):
-    for x, y in batches():
+def plain_loop(net, optimizer, truth, count=ITERATIONS, *, clip=None):
+    for x, y in batches(count):
         loss = F.cross_entropy(net(x), y)
         optimizer.zero_grad()
         loss.backward()
@@ -60,12 +86,12 @@ def plain_loop(net, optimizer, truth, *, clip=None):
             truth.after()
 
 
-def clipped_loop(net, optimizer, truth):
-    plain_loop(net, optimizer, truth, clip=0.1)
+def clipped_loop(net, optimizer, truth, count=ITERATIONS):
+    plain_loop(net, optimizer, truth, count, clip=0.1)
 
 
-def accumulating_loop(net, optimizer, truth):
-    for i, (x, y) in enumerate(batches()):
+def accumulating_loop(net, optimizer, truth, count=ITERATIONS):
+    for i, (x, y) in enumerate(batches(count)):
         loss = F.cross_entropy(net(x), y) / 4
         loss.backward()
         if i % 4 == 3:
@@ -77,9 +103,9 @@ def accumulating_loop(net, optimizer, truth):
                 truth.after()
 
 
-def scaled_loop(net, optimizer, truth, *, unscale=True):
+def scaled_loop(net, optimizer, truth, count=ITERATIONS, *, unscale=True):
     scaler = GradScaler("cpu", init_scale=1024.0, growth_interval=5)
-    for x, y in batches():
+    for x, y in batches(count):
         loss = F.cross_entropy(net(x), y)
         scale = scaler.get_scale()
         scaler.scale(loss).backward()
@@ -88,8 +114,7 @@ def scaled_loop(net, optimizer, truth, *, unscale=True):
             scale = 1.0
         if truth:
             truth.before(loss.item())
-            norms = truth.rows[-1]["grad_norm"]
-            truth.rows[-1]["grad_norm"] = {name: norm / scale for name, norm in norms.items()}
+            truth.unscale(scale)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
@@ -97,8 +122,8 @@ def scaled_loop(net, optimizer, truth, *, unscale=True):
             truth.after()
 
 
-def fused_scaled_loop(net, optimizer, truth):
-    scaled_loop(net, optimizer, truth, unscale=False)
+def fused_scaled_loop(net, optimizer, truth, count=ITERATIONS):
+    scaled_loop(net, optimizer, truth, count, unscale=False)
 
 
 OPTIMIZERS = {
@@ -140,34 +165,46 @@ def test_parameters_have_the_norms_that_the_loop_works_out_itself(loop, optimize
     assert losses[losses.iteration.isin(numbers)].value.tolist() == pytest.approx(
         [row["loss"] for row in truth.rows], rel=1e-6
     )
-    assert losses.iteration.tolist() == list(range(12))
+    assert losses.iteration.tolist() == list(range(ITERATIONS))
 
 
-@pytest.mark.parametrize("every", [1, 3])
+WATCHED = {
+    "each iteration": {"every": 1},
+    "one in three": {"every": 3},
+    "with a probe": {"every": 1, "probe": torch.linspace(-1, 1, 12).reshape(2, 6)},
+}
+
+
+def trained(loop, optimizer, watched=None):
+    """Return the gradients of each step, and what a loop leaves: all as tensors, in one list."""
+    net = network()
+    gradients, made = StepsGradients(net), OPTIMIZERS[optimizer](net.parameters())
+    torch.manual_seed(3)
+    random.seed(3)
+    np.random.seed(3)
+    with nullcontext() if watched is None else nnmagic.tracing(net, grad=True, **watched):
+        LOOPS[loop](net, made, gradients, MANY)
+    state = made.state_dict()["state"]
+    numbers = [random.getstate()[1], np.random.get_state()[1].tolist()]
+    return [
+        *gradients.copies,
+        *(p.detach() for p in net.parameters()),
+        *(p.grad for p in net.parameters() if p.grad is not None),
+        *(v for each in state.values() for v in each.values() if torch.is_tensor(v)),
+        torch.get_rng_state(),
+        *map(torch.tensor, numbers),
+    ]
+
+
 @pytest.mark.parametrize(("loop", "optimizer"), PAIRS)
-def test_a_loop_is_bit_identical_to_one_that_nothing_looks_at(loop, optimizer, every):
-    ends = []
-    for is_traced in (False, True):
-        net = network()
-        made = OPTIMIZERS[optimizer](net.parameters())
-        torch.manual_seed(3)
-        random.seed(3)
-        if is_traced:
-            with nnmagic.tracing(net, grad=True, every=every):
-                LOOPS[loop](net, made, None)
-        else:
-            LOOPS[loop](net, made, None)
-        state = made.state_dict()["state"]
-        tensors = [v for each in state.values() for v in each.values() if torch.is_tensor(v)]
-        ends.append(
-            (
-                [p.detach().clone() for p in net.parameters()] + tensors + [torch.get_rng_state()],
-                random.getstate(),
-            )
-        )
+def test_a_loop_is_bit_identical_to_one_that_nothing_looks_at(loop, optimizer):
+    plain = trained(loop, optimizer)
 
-    assert all(one.equal(other) for one, other in zip(ends[0][0], ends[1][0], strict=True))
-    assert ends[0][1] == ends[1][1]
+    steps = MANY // 4 if loop == "accumulating" else MANY
+    assert len(plain) > 4 * steps
+    for name, watched in WATCHED.items():
+        pairs = zip(plain, trained(loop, optimizer, watched), strict=True)
+        assert all(one.equal(other) for one, other in pairs), name
 
 
 def test_the_history_survives_a_file_and_a_pickle(tmp_path):
@@ -188,7 +225,7 @@ def test_no_hook_of_ours_is_left_anywhere():
     before = torch.autograd.backward.__code__, GradScaler.scale
 
     with pytest.raises(KeyboardInterrupt), nnmagic.tracing(net, grad=True) as t:
-        for i, (x, y) in enumerate(batches()):
+        for i, (x, y) in enumerate(batches(ITERATIONS)):
             output = net(x)
             F.cross_entropy(output, y).backward()
             optimizer.step()
