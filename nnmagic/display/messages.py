@@ -113,12 +113,16 @@ class HistogramContent(TypedDict):
 
 
 class PictureContent(TypedDict):
-    """A grid of values to draw, the number of its buffer in the message."""
+    """A grid of values to draw, the number of its buffer in the message.
+
+    `start` is the place in the tensor at which its sliders stand at first.
+    """
 
     kind: str
     buffer: int
     shape: list[int]
     steps: list[int]
+    start: list[int]
     full: list[int]
     axes: list[str]
     caption: str

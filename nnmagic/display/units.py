@@ -109,6 +109,11 @@ def _nested_shape(value: Any) -> str:
     return f"({inside},)" if len(value) == 1 else f"({inside})"
 
 
+def told_apart(mine: str, other: str) -> tuple[str, str]:
+    """Return what two sides are called, with a letter where both have one name."""
+    return (mine, other) if mine != other else (f"{mine} (a)", f"{other} (b)")
+
+
 def layer_name(network: str, layer: str) -> str:
     """Return what a sentence calls a layer; the network and bare numbers get the network's name."""
     if not layer:

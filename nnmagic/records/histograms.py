@@ -21,6 +21,13 @@ def values_of(sample: Sample) -> np.ndarray:
     return np.frombuffer(sample.data, dtype=sample.format).reshape(sample.shape)
 
 
+def exact_values_of(sample: Sample) -> np.ndarray:
+    """Return a sample's values in double precision, complex ones as they are, in its shape."""
+    is_complex = sample.format == "Zd"
+    values = np.frombuffer(sample.data, dtype=np.complex128 if is_complex else sample.format)
+    return values.astype(np.complex128 if is_complex else np.float64).reshape(sample.shape)
+
+
 def binned(values: np.ndarray, low: Any, high: Any, bins: int) -> np.ndarray:
     """Return how many values fall into each of the equal bins between two limits; NaN into none.
 

@@ -70,7 +70,7 @@ class TraceTable:
         names = [log.layer_of(line.call).name for line in lines]
         if view.layers and not any(map(view.matches, names)):
             self.notes.append(f"no layer matches {' '.join(view.layers)}")
-        scores = self.scores()
+        scores = self.scores
         scored = self.label(scores[0].root) if scores and len(self._roots()) > 1 else ""
         score_notes = self.score_reader.notes(scores, scored)
         measured = max(log.tensors.measured.values(), default=0)
@@ -242,9 +242,15 @@ class TraceTable:
         finished = units.plural(sum(end == FINISHED for end in log.ended), "call")
         return f"{log.title} {how} · {finished} finished"
 
+    @cached_property
     def scores(self) -> list[ItemScores]:
-        """Return what the outputs say, read as class scores where that is likely."""
+        """What an output says, read as class scores where that is likely."""
         return self.score_reader.read({root: self._last_leaf(root) for root in self._roots()})
+
+    @property
+    def scored(self) -> set[int | None]:
+        """The tensors that are read as class scores."""
+        return {self.log.main_output(each.root) for each in self.scores}
 
     def _last_leaf(self, call: int) -> int:
         while call in self.verdicts.last_child:

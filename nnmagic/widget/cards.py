@@ -68,7 +68,7 @@ class CardMaker:
         return {
             **measured,
             "title": title,
-            "caption": "",
+            "caption": "absolute values" if record.dtype.startswith("complex") else "",
             "place": place,
             "dtype": record.dtype,
             "device": record.device if record.device != "cpu" else "",
@@ -151,13 +151,22 @@ class CardMaker:
             picture.update({"low": low, "high": high, "diverging": diverging})
 
     def difference(
-        self, picture: Picture, shape: tuple[int, ...], *, axes: Sequence[str], caption: str
+        self,
+        picture: Picture,
+        shape: tuple[int, ...],
+        *,
+        title: str,
+        axes: Sequence[str],
+        caption: str,
     ) -> messages.TensorContent:
         """Return a difference of two tensors, to be drawn on a scale that is centred on zero.
+
+        It opens where the difference is largest.
 
         Args:
             picture: the values that are known of it.
             shape: the shape of the whole of it.
+            title: what it is called.
             axes: the names of its axes.
             caption: of what it is, where that is not all.
         """
@@ -168,7 +177,7 @@ class CardMaker:
         values = values_of(picture.sample)
         if values.size > 1 and (values == values.flat[0]).all():
             kind = "constant"
-        card = self.figure(values, title="a - b", caption=caption, kind=kind, axes=axes)
+        card = self.figure(values, title=title, caption=caption, kind=kind, axes=axes)
         drawn = card["picture"]
         assert drawn is not None
         changed = values[np.isfinite(values) & (values != 0)]
@@ -176,6 +185,7 @@ class CardMaker:
         full = shape[: len(axes)]
         drawn.update({"low": -most, "high": most, "diverging": True})
         drawn["steps"], drawn["full"] = list(picture.steps), list(full)
+        drawn["start"] = _largest_in(picture)
         drawn["caption"] = _caption_of(full, axes, picture)
         return {**card, "shape": units.shape(shape)}
 
@@ -219,6 +229,7 @@ class CardMaker:
             "buffer": len(self.buffers) - 1,
             "shape": list(values.shape),
             "steps": [1] * values.ndim,
+            "start": [0] * values.ndim,
             "full": list(values.shape),
             "axes": list(axes),
             "caption": "",
@@ -236,6 +247,13 @@ def kept_grid(record: TensorRecord, loading: Loading = NOTHING) -> Picture | Non
         return record.picture
     sample = sample or record.leading
     return None if sample is None else Picture(sample, (1,) * len(sample.shape))
+
+
+def _largest_in(picture: Picture) -> list[int]:
+    """Return where in the tensor a picture's largest absolute value stands, NaN and Inf first."""
+    values = np.abs(values_of(picture.sample))
+    at = np.unravel_index(np.where(np.isfinite(values), values, np.inf).argmax(), values.shape)
+    return [int(place) * step for place, step in zip(at, picture.steps, strict=True)]
 
 
 def _without_pooled(

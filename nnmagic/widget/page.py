@@ -127,7 +127,6 @@ class _Contents:
         rows = RowPanels(
             record,
             live=live,
-            has_scores=self._content.get("scores") is not None,
             classes=record.view.classes,
             points=max(LEAST_POINTS, min(POINTS, ALL_POINTS // max(1, len(sheet.rows)))),
         )

@@ -28,7 +28,6 @@ class RowPanels:
         record: a trace, a summary, the parameters or a comparison.
         live: what may be asked of a trace's network; None where it is gone.
         watcher: what records every later call of that network, if anything does.
-        has_scores: whether the outputs of the root calls are read as class scores.
         classes: the names of the classes.
         curves: the curves of a run, where they are there already.
         points: how many iterations a curve has at most.
@@ -43,7 +42,6 @@ class RowPanels:
         *,
         live: LiveNetwork | None = None,
         watcher: "Watcher | None" = None,
-        has_scores: bool = False,
         classes: Sequence[str] = (),
         curves: Curves | None = None,
         points: int = POINTS,
@@ -51,7 +49,6 @@ class RowPanels:
         self.record = record
         self.live = live
         self.watcher = watcher
-        self.has_scores = has_scores
         self.classes = classes
         self.curves = curves
         self.points = points
@@ -97,14 +94,11 @@ class RowPanels:
             if source is None
             else source.details(network, layer.name)
         )
-        main = log.main_output(call)
-        is_scores = self.has_scores and main is not None
-        is_scores = is_scores and log.main_output(log.root_of(call)) == main
         panel = panels.call_panel(
             record,
             call,
             details,
-            scores=is_scores,
+            scores=log.main_output(call) in subject.step.scored,
             classes=self.classes,
             loading=lambda *where: NOTHING if loader is None else loader.of(subject, *where),
             wrong=subject.wrong,

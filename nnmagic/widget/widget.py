@@ -318,7 +318,6 @@ class NetworkWidget(anywidget.AnyWidget):
             self.trace,
             live=self._live,
             watcher=self.watcher,
-            has_scores=self.sheet.content.get("scores") is not None,
             classes=self._view.classes,
             curves=self._curves,
         )

@@ -93,6 +93,51 @@ def test_the_numbers_are_said_in_words_and_red_only_where_they_part():
     assert "own error, on the same input" not in facts
 
 
+def test_its_pictures_open_where_the_two_lie_furthest_apart():
+    net, _, x = conv_pair()
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        other[0].bias[11] += 1
+        other[0].bias[5] += 0.5
+    panel, _ = panel_of(nnmagic.trace(net, x).compare(nnmagic.trace(other, x)), "0")
+
+    starts = [card["picture"]["start"] for card in panel["figures"][0]]
+    assert starts[0] == starts[1] == starts[2]
+    assert starts[0][:2] == [0, 11]
+
+
+def test_what_the_two_got_is_drawn_where_it_differs():
+    net, other, x = conv_pair()
+    comparison = nnmagic.trace(net, x).compare(nnmagic.trace(other, x))
+
+    titles = {
+        name: [card["title"] for row in panel_of(comparison, name)[0]["figures"] for card in row]
+        for name in ("0", "1")
+    }
+    assert titles["0"] == ["a: output", "b: output", "a - b"]
+    assert titles["1"] == [*titles["0"], "a: input", "b: input", "a - b"]
+
+
+def test_complex_numbers_differ_by_an_absolute_value():
+    x = torch.randn(4, 40, dtype=torch.complex64)
+    turned = nnmagic.trace(nn.Identity(), x).compare(nnmagic.trace(nn.Identity(), 1j * x))
+    panel, buffers = panel_of(turned, "Identity")
+
+    a, b, difference = panel["figures"][0]
+    assert a["caption"] == b["caption"] == "absolute values"
+    assert difference["title"] == "|a - b|"
+    assert values(difference, buffers) == pytest.approx((x - 1j * x).abs().numpy(), rel=1e-6)
+
+
+def test_two_runs_of_one_name_are_told_apart():
+    net, other, x = conv_pair()
+    panel, _ = panel_of(nnmagic.trace(net, x).compare(nnmagic.trace(other, x)), "0")
+
+    names = dict(panel["facts"])
+    assert names["a"].endswith(" (a)")
+    assert names["b"].endswith(" (b)")
+
+
 def test_a_call_of_one_side_shows_that_side_alone():
     x = torch.rand(4, 5)
     net = nn.Sequential(nn.Linear(5, 5), nn.Tanh())
@@ -123,7 +168,7 @@ def test_of_two_batches_the_items_that_both_have_are_drawn():
         nnmagic.trace(net, x).compare(nnmagic.trace(net, x[:3] * 2)), "Linear"
     )
 
-    ((_, _, difference),) = panel["figures"]
+    (_, _, difference), _ = panel["figures"]
     expected = (net(x[:3]) - net(x[:3] * 2)).detach().numpy()
     assert values(difference, buffers) == pytest.approx(expected, abs=1e-6)
     assert "3 items" in difference["caption"]

@@ -85,6 +85,20 @@ def test_scores_are_bars_with_the_names_of_the_classes():
     assert panel["inputs"][0]["picture"]["kind"] == "written"
 
 
+def test_only_what_is_read_as_scores_is_drawn_as_bars():
+    x = torch.rand(4, 8)
+    one, two = nn.Sequential(nn.Linear(8, 8)), nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+
+    with nnmagic.tracing() as trace:
+        one(x), two(x)
+    kinds = {}
+    for row in trace.table().rows:
+        panel = RowPanels(trace).panel(row.subject, PanelMaker())
+        kinds[row.name] = panel["outputs"][0]["picture"]["kind"]
+    assert kinds["Sequential"] == "bars"
+    assert kinds["Sequential#2"] == "matrix"
+
+
 def test_a_score_alone_is_no_bar():
     trace = nnmagic.trace(nn.Sequential(nn.Linear(4, 1)), torch.rand(20, 4))
 

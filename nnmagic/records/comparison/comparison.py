@@ -75,7 +75,13 @@ class Comparison(Record):
     def brief(self) -> str:
         """Return a few words that name the record."""
         calls = units.plural(len(self.pairs), "call")
-        return f"<Comparison of {self.mine.title} and {self.other.title}: {calls}>"
+        mine, other = self.titles
+        return f"<Comparison of {mine} and {other}: {calls}>"
+
+    @property
+    def titles(self) -> tuple[str, str]:
+        """What this side and the other one are called."""
+        return units.told_apart(self.mine.title, self.other.title)
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from nnmagic.display import units
 from nnmagic.display.table import Table
 from nnmagic.records.comparison.parameter_rows import (
     CHANGED,
@@ -45,7 +46,13 @@ class ParamsComparison(Record):
 
     def brief(self) -> str:
         """Return a few words that name the record."""
-        return f"<ParamsComparison of {self.title} and {self.other_title}: {self.summary}>"
+        mine, other = self.titles
+        return f"<ParamsComparison of {mine} and {other}: {self.summary}>"
+
+    @property
+    def titles(self) -> tuple[str, str]:
+        """What this side and the other one are called."""
+        return units.told_apart(self.title, self.other_title)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -107,7 +114,7 @@ class ParamsComparison(Record):
             names = [described(row) for row in self.rows if row.verdict == verdict]
             more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
             parts.append(f"{verdict}: {', '.join(names[:NAMED])}{more}")
-        raise AssertionError(f"{self.title} against {self.other_title}: {'; '.join(parts)}")
+        raise AssertionError(f"{' against '.join(self.titles)}: {'; '.join(parts)}")
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row a parameter."""
@@ -116,7 +123,7 @@ class ParamsComparison(Record):
     @property
     def heading(self) -> str:
         """The line above the table: the two sides, and the verdict."""
-        return f"{self.title} against {self.other_title} · {self.summary}"
+        return f"{' against '.join(self.titles)} · {self.summary}"
 
     def table(self) -> Table:
         """Return the table of the parameters below the layers that hold them, or sorted."""

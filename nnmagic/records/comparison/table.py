@@ -68,9 +68,8 @@ class ComparedRow:
 
     @property
     def flags(self) -> str:
-        """The verdict, and how the pair was found where its name does not tell."""
-        how = "matched by order" if self.call.matched_by == "order" else ""
-        return ", ".join(filter(None, [self.call.verdict, how]))
+        """The verdict."""
+        return self.call.verdict
 
 
 def _error(key: str, title: str, meaning: str, priority: int) -> Column:
@@ -124,6 +123,7 @@ class ComparisonTable:
         self.comparison = comparison
         self.calls = list(comparison)
         self.by_call = {each.call: each for each in self.calls if each.call is not None}
+        self.by_order = sum(call.matched_by == "order" for call in self.calls)
         self.trace = TraceTable(comparison.mine, comparison.view, scores=False)
 
     def table(self) -> Table:
@@ -154,9 +154,11 @@ class ComparisonTable:
     def heading(self) -> str:
         """Return what stands above the table: of what it is, and the verdict."""
         comparison, first = self.comparison, self.comparison.first_divergence
-        sides = f"{comparison.mine.title} against {comparison.other.title}"
+        sides = " against ".join(comparison.titles)
         pairs = sum(call.other_call is not None for call in self.by_call.values())
         count = f"{units.plural(pairs, 'pair')} of calls"
+        if self.by_order:
+            count += f", {self.by_order:,} matched by order"
         if first is not None:
             return f"{sides} · part in {first.name} · {count}"
         failed = comparison.failed
@@ -208,9 +210,8 @@ class ComparisonTable:
         notes = [] if first is None else [parting(first)]
         rename = comparison.suggested_rename
         if rename:
-            by_order = sum(call.matched_by == "order" for call in self.calls)
             notes.append(
-                f"{units.plural(by_order, 'pair')} matched by order; by name with "
+                f"{units.plural(self.by_order, 'pair')} matched by order; by name with "
                 f"rename={json.dumps(rename)}"
             )
         outputs = [each.output for each in comparison.measured if each.output is not None]

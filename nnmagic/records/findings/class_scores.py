@@ -1,7 +1,7 @@
 """The outputs of a run, read as class scores where that is likely."""
 
 from collections.abc import Sequence
-from math import exp, isfinite
+from math import exp, isclose, isfinite
 from typing import NamedTuple
 
 from nnmagic.records.call_log import FINISHED, TraceLog
@@ -12,7 +12,18 @@ BEST_CLASSES = 5
 ITEMS_SHOWN = 3
 LEAST_CHANCE = 0.0005
 
-SCORE_LAYERS = {"Linear", "LazyLinear", "Softmax", "LogSoftmax"}
+FLOATS = ("float", "bfloat")
+LINEAR = {"Linear", "LazyLinear"}
+SCORE_LAYERS = {*LINEAR, "Softmax", "LogSoftmax"}
+
+OTHER_LOSSES = {
+    *("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCELoss", "BCEWithLogitsLoss"),
+    *("CosineEmbeddingLoss", "TripletMarginLoss", "MultiLabelSoftMarginLoss", "GaussianNLLLoss"),
+}
+"""Losses of what no softmax makes probabilities of."""
+
+FEW_CLASSES = 10
+"""So many may be told apart by fewer numbers than there are classes."""
 
 
 class ItemScores(NamedTuple):
@@ -55,7 +66,7 @@ class ScoreReader:
         Args:
             ends: for each root call the last call inside it that calls no other.
         """
-        log = self.log
+        log, taken = self.log, self._taken(ends)
         for root, last in sorted(ends.items(), reverse=True):
             tensor = log.main_output(root)
             if root in log.recomputed or tensor is None or log.ended[root] != FINISHED:
@@ -64,15 +75,43 @@ class ScoreReader:
             leading = log.tensors.samples_of(tensor).leading
             # only the very tensor that the last layer returned has that layer's meaning
             last_type = log.layer_of(last).type if log.main_output(last) == tensor else ""
-            ends_in_scores = root != last and last_type in SCORE_LAYERS
-            if not (self.is_scores or self.view.classes or ends_in_scores):
-                continue
-            is_real = metadata.dtype.startswith(("float", "bfloat"))
+            is_real = metadata.dtype.startswith(FLOATS)
             match metadata.shape:
                 case int(items), int(classes) if items > 0 and classes > 1 and is_real:
-                    if leading is not None and leading.shape[1:] == (classes,):
+                    is_told = self.is_scores or bool(self.view.classes)
+                    is_likely = root != last and self._is_likely(root, tensor, last_type, taken)
+                    if leading is None or leading.shape[1:] != (classes,):
+                        continue
+                    if is_told or is_likely:
                         return self._read_items(root, leading, items, classes, last_type)
         return []
+
+    def _taken(self, ends: dict[int, int]) -> set[int]:
+        """Return what networks got, and losses that are not of classes."""
+        log = self.log
+        takers = (
+            root
+            for root, last in ends.items()
+            if root != last or log.layer_of(root).type in OTHER_LOSSES
+        )
+        return {log.tensors.first_entry(each) for root in takers for each in log.inputs[root]}
+
+    def _is_likely(self, root: int, tensor: int, last_type: str, taken: set[int]) -> bool:
+        """Tell whether the output of a root call is one of class scores, by what is around it.
+
+        What a Linear returned is none where another network or loss goes on with it, and where
+        there are as many numbers as the network got, or more, as a generator, a decoder and an
+        autoencoder give.
+        """
+        if last_type not in LINEAR:
+            return last_type in SCORE_LAYERS
+        metadata_of = self.log.tensors.metadata_of
+        got = [metadata_of(each) for each in self.log.inputs[root]]
+        floats = [each for each in got if each.shape and each.dtype.startswith(FLOATS)]
+        features = sum(each.numel // (each.shape[0] or 1) for each in floats)
+        classes = metadata_of(tensor).shape[-1] or 0
+        is_taken = self.log.tensors.first_entry(tensor) in taken
+        return not is_taken and not (classes > FEW_CLASSES and 0 < features <= classes)
 
     def notes(self, scores: Sequence[ItemScores], of: str = "") -> list[str]:
         """Return the lines that say what an output is, read as class scores.
@@ -88,9 +127,12 @@ class ScoreReader:
             which = of if item.items == 1 else f"{of}item {item.item + 1} "
             likely = [(name, p) for name, p in others if p >= LEAST_CHANCE]
             then = ", ".join(f"{name} {100 * p:.1f} %" for name, p in likely)
+            then = f", then {then}" if then else ""
+            said = f"{best} is the largest of {item.classes}"
+            if isclose(chance * item.classes, 1, rel_tol=1e-9):
+                said, then = f"all {item.classes} are equal", ""
             notes.append(
-                f"{which}read as class scores: {best} is the largest of {item.classes} "
-                f"({100 * chance:.1f} % {item.how})" + (f", then {then}" if then else "")
+                f"{which}read as class scores: {said} ({100 * chance:.1f} % {item.how}){then}"
             )
         if scores and scores[0].items > len(scores):
             notes.append(f"the first {len(scores)} of {scores[0].items} items are read")

@@ -7,7 +7,7 @@ export const TREE_PADDING = 32;
 const MOST_MEASURED = 2000;
 const WIDEST_WORDS = 30;
 /** How many characters a text may be cut to, and to how many where nothing is left that could leave. */
-const LEAST_TEXT = { text: 30, flags: 44, tree: 28 };
+const LEAST_TEXT = { text: 30, flags: 64, tree: 28 };
 const NARROWEST = 16;
 /** Columns up to this priority stay: before one of them leaves, texts get narrower. */
 const STAYS = 1;

@@ -46,7 +46,7 @@ export function answerKey(event, actions) {
  *   text: (value: number) => string, change: (value: number) => void}} options
  */
 export function slider({ label, max, value, id, text, change }) {
-  const said = inline("nm-slider-value");
+  const said = inline();
   const input = element("input", { type: "range", min: 0, max, "data-nm": id });
   const set = (shown) => {
     input.value = shown;

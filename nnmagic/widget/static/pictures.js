@@ -113,8 +113,7 @@ function legend(picture, ends, map) {
   const { kind, shape, values } = picture;
   const [low, high] = numbers(...ends);
   if (!values.some(Number.isFinite)) return [];
-  if (kind === "bars" && shape.at(-1) <= MOST_BAR_ROWS) return [];
-  if (kind === "bars") return [block("nm-limits", `${low} … ${high}`)];
+  if (kind === "bars") return shape.at(-1) > MOST_BAR_ROWS ? [block("nm-limits", `${low} … ${high}`)] : [];
   if (kind === "rgb") return [block("nm-limits", `${low} is black, ${high} is white`)];
   const bar = inline("nm-colorbar");
   bar.style.background = gradient(map);
@@ -230,13 +229,13 @@ function drawBars(context, picture, box, ends, color) {
  * @returns {{el: HTMLElement, draw: () => void}}
  */
 export function createPicture(picture, { id, label, memory, redraw }) {
-  const { shape, steps, full, axes, kind } = picture;
+  const { shape, steps, start, full, axes, kind } = picture;
   const ends = endsOfPicture(picture);
   const map = mapOf(picture);
   const table = pixelTable(map);
   const tileAxis = shape.length - tileAxisOf(kind);
-  memory.leading = shape.slice(0, shape.length - drawnAxes(picture)).map((length, axis) => min(memory.leading?.[axis] ?? 0, length - 1));
-  memory.first ??= 0;
+  memory.leading = shape.slice(0, shape.length - drawnAxes(picture)).map((length, axis) => min(memory.leading?.[axis] ?? floor(start[axis] / steps[axis]), length - 1));
+  memory.first ??= floor(start[tileAxis] / steps[tileAxis]) || 0;
   const says = element("output", { class: "nm-readout" });
   const canvas = element("canvas", { class: "nm-picture", tabindex: 0, role: "application", "aria-roledescription": "picture",
     "aria-label": `${label}; arrow keys read its values`, "data-nm": `${id}-canvas` });
@@ -262,7 +261,6 @@ export function createPicture(picture, { id, label, memory, redraw }) {
   el.append(...legend(picture, ends, map));
   const taking = pictureButtons(canvas, label, (text) => { says.textContent = text; });
   el.append(block("nm-line", inline("nm-odd-values", oddText(picture.values, ends)), taking), says);
-  point(null);
 
   /** Give the tiles a slider where they do not all fit. */
   function offerTiles() {
@@ -324,10 +322,7 @@ export function createPicture(picture, { id, label, memory, redraw }) {
     return { box, row, column, w, h, x: box.x + (column + 0.5) * w, y: box.y + (row + 0.5) * h };
   }
 
-  canvas.addEventListener("pointermove", (event) => {
-    const area = canvas.getBoundingClientRect();
-    point(cellAt(event.clientX - area.left, event.clientY - area.top));
-  });
+  canvas.addEventListener("pointermove", ({ offsetX, offsetY }) => point(cellAt(offsetX, offsetY)));
   for (const name of ["pointerleave", "blur"]) canvas.addEventListener(name, () => point(null));
   /** Go to the next cell, over the gap between tiles where there is one. */
   function move(x, y) {

@@ -62,6 +62,26 @@ def test_one_row_alone_is_where_they_part_and_what_inherits_is_dimmed():
     assert "1.1.0" in table.heading
 
 
+def test_the_heading_tells_two_runs_of_one_name_apart_and_counts_those_matched_by_order():
+    table = compared(changed()).table()
+    assert table.heading.startswith("Sequential (a) against Sequential (b) · ")
+    assert "by order" not in table.heading
+
+    class Ported(nn.Module):
+        def __init__(self, layers):
+            super().__init__()
+            self.one, self.two = layers
+
+        def forward(self, x):
+            return self.two(self.one(x))
+
+    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+    port = nnmagic.trace(net, X).compare(nnmagic.trace(Ported(net), X))
+    assert "Sequential against Ported · " in port.table().heading
+    assert "2 matched by order" in port.table().heading
+    assert "by order" not in " ".join(port.table().cells("flags"))
+
+
 def test_a_long_run_that_agrees_does_not_hide_where_they_part():
     net = nn.Sequential(*[nn.Linear(6, 6) for _ in range(700)]).eval()
     other = copy.deepcopy(net)

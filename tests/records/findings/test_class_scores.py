@@ -48,6 +48,46 @@ def test_what_the_last_linear_returned_is_read():
     assert len(read(nnmagic.trace(Net(lambda h: h), X))) == 3
 
 
+def test_what_another_network_goes_on_with_is_not_read():
+    gen, disc = (
+        nn.Sequential(nn.Linear(8, n), nn.Linear(n, 8), nn.ReLU(), nn.Linear(8, n)) for n in (8, 1)
+    )
+    x = torch.rand(3, 8)
+
+    with nnmagic.tracing() as trace:
+        disc(gen(x))
+    assert read(trace) == []
+    assert len(read(nnmagic.trace(gen, x))) == 3
+
+
+@pytest.mark.parametrize(("loss", "items"), [(nn.MSELoss(), 0), (nn.CrossEntropyLoss(), 3)])
+def test_a_loss_tells_whether_there_are_classes(loss, items):
+    net = Net(lambda h: h)
+
+    with nnmagic.tracing() as trace:
+        loss(net(X), torch.rand(3, 4).softmax(1))
+    assert len(read(trace)) == items
+
+
+@pytest.mark.parametrize(
+    ("got", "gave", "items"), [(2, 3, 3), (8, 16, 0), (64, 64, 0), (64, 63, 3)]
+)
+def test_more_than_a_network_got_is_read_as_a_few_classes_only(got, gave, items):
+    net = nn.Sequential(nn.Linear(got, 20), nn.ReLU(), nn.Linear(20, gave))
+
+    assert len(read(nnmagic.trace(net, torch.rand(3, got)))) == items
+
+
+def test_of_equal_scores_none_is_the_largest():
+    net = Net(lambda h: h)
+    nn.init.zeros_(net.fc.weight)
+    nn.init.zeros_(net.fc.bias)
+
+    for note in read(nnmagic.trace(net, X)):
+        assert "all 4 are equal (25.0 %" in note
+        assert "largest" not in note
+
+
 def test_names_of_classes_let_any_matrix_be_read():
     trace = nnmagic.trace(Net(OTHERS["a sum"]), X).show(classes=("a", "b", "c", "d"))
 
