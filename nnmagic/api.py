@@ -185,7 +185,9 @@ def against(
         call = NetworkCall(network=module, layer="", method="", args=args, kwargs=kwargs)
         title = what if isinstance(what, str) else f"another {type(what).__name__}"
         other = Against(call, what, title, how)
-        return other.compared(trace(module, *args, **kwargs))
+        with other.beside():
+            traced = trace(module, *args, **kwargs)
+        return other.compared(traced)
 
     return compared
 

@@ -1,15 +1,17 @@
 """A traced call set beside the same call of another side, with every value compared."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from nnmagic.comparing.lockstep import Apart, Lockstep
+from nnmagic.comparing.follower import Follower, RandomState
+from nnmagic.comparing.leader import followed, lead
+from nnmagic.comparing.lockstep import Beside, Found, Isolated, Item, worst_of
 from nnmagic.comparing.other_sides import (
     MOST_ITEMS,
     CannotCompareError,
@@ -21,9 +23,9 @@ from nnmagic.comparing.other_sides import (
     snapshot,
     without_dropout,
 )
-from nnmagic.comparing.stepped_run import RandomState
-from nnmagic.comparing.watched_run import CallKey, NetworkCall, eagerly
+from nnmagic.comparing.watched_run import CallKey, NetworkCall
 from nnmagic.comparing.whole_values import differences
+from nnmagic.contexts import block
 from nnmagic.display.units import plural
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in
@@ -78,6 +80,7 @@ class Against:
     def __init__(self, mine: NetworkCall, what: str | nn.Module, title: str, how: How) -> None:
         self.what, self.title, self.how = what, title, how
         self.random = RandomState()
+        self.called = mine.network
         self.mine = snapshot(mine)
         self.items = items_of(self.mine) if what == "items" else []
         if self.items:
@@ -88,56 +91,69 @@ class Against:
             self.other = self.items[0]
         else:
             self.other = other_side(self.mine, what)
+        self._runs: Runs | None = None
+
+    @block
+    def beside(self) -> Iterator[None]:
+        """Let the other side run beside the traced call, which is made in the block.
+
+        A copy can: its calls have the same names. Another network is recorded first, to tell which
+        calls are the same, and items run beside a batch without dropout: later, and a copy of this
+        side once more.
+        """
+        if not isinstance(self.what, str) or self.items or self.what == "compiled":
+            yield
+            return
+        self.random.set()
+        beside = Beside(fresh(self.other), None, self._recording(self.other))
+        isolated = Isolated(snapshot(self.other)) if self.how.isolate else None
+        self._runs = Runs([beside], isolated)
+        with followed(self.called, self._runs.followers):
+            yield
 
     def compared(self, trace: Trace) -> Comparison:
-        """Run the other side, and return the comparison with the trace of the call."""
+        """Return the comparison with the trace of the call that was made `beside` the other side.
+
+        What did not run there runs now.
+        """
         after = RandomState()
         try:
-            if self.what == "compiled":
-                return self._with_compiled(trace)
-            with eagerly():
-                return self._with_layers(trace)
+            return (
+                self._with_compiled(trace) if self.what == "compiled" else self._with_layers(trace)
+            )
         finally:
             after.set()
 
     def _with_layers(self, trace: Trace) -> Comparison:
-        mine, notes = trace.log, list[str]()
-        if isinstance(self.what, str) and not self.items:
-            # a copy has the same layers: it need not run to tell which calls are the same
-            same = {key: key for key in _keys(mine).values()}
-            recorded = self._recording(self.other, mine.networks[0])
-            lockstep = self._lockstep(same, self.mine, self.other, around=recorded)
-            run: Apart | Lockstep = lockstep
-            other = lockstep.entered.log
+        mine, runs, notes = trace.log, self._runs, list[str]()
+        if runs is not None:
+            other = runs.beside[0].entered.log
+            other.networks[:] = mine.networks[: len(other.networks)]
             pairs = aligned(mine, other)
             twins = Twins(mine, other, pairs)
         else:
             other = self._traced(self.other, notes)
             pairs = aligned(mine, other, self.how.rename)
             twins = Twins(mine, other, pairs)
-            if self.items:
-                self.random.set()
-                items = list(map(fresh, self.items))
-                run = Apart(fresh(self.mine), items, set(twins.of_other))
-                notes.append(self._items_note())
-            else:
-                run = self._lockstep(twins.of_other, self.mine, self.other)
-        if run.error is not None and not notes:
-            notes.append(f"a side failed: {type(run.error).__name__}: {_first_line(run.error)}")
+            runs = self._runs_later(twins.of_other, notes)
+        notes += [] if notes else runs.failures
+        if self.items:
+            notes.append(self._items_note())
         comparison = Comparison(
-            mine=mine, other=other, pairs=pairs, measured=twins.measured(mine, other, pairs, run)
+            mine=mine,
+            other=other,
+            pairs=pairs,
+            measured=twins.measured(mine, other, pairs, *worst_of(runs.beside)),
         )
-        if self.how.isolate and not self.items:
-            isolated = self._lockstep(twins.of_other, self.mine, self.other, isolated=True)
-            comparison = twins.with_own(comparison, isolated)
+        if runs.isolated is not None:
+            comparison = twins.with_own(comparison, runs.isolated)
         is_suspect = comparison.first_divergence is not None and _is_wide(mine, other)
         if self.how.float64 or (is_suspect and not self.items):
             comparison = self._in_float64(comparison, twins, notes)
         return replace(comparison, notes=tuple(dict.fromkeys(notes)))
 
-    def _recording(self, call: NetworkCall, label: str = "") -> AbstractContextManager[Recorder]:
-        label = label or type(call.network).__name__
-        naming = Naming(lambda: [(label, call.network)])
+    def _recording(self, call: NetworkCall) -> AbstractContextManager[Recorder]:
+        naming = Naming(lambda: [(type(call.network).__name__, call.network)])
         return recording(self.title, naming, **self.how.recorded)
 
     def _traced(self, call: NetworkCall, notes: list[str]) -> TraceLog:
@@ -148,22 +164,33 @@ class Against:
             with preserved(call.network), self._recording(call) as recorder:
                 fresh(call)()
         except Exception as error:  # noqa: BLE001 - the comparison shows how far it came
-            notes += [f"the other side failed: {type(error).__name__}: {_first_line(error)}"]
+            notes += [f"the other side failed: {_named(error)}"]
         assert recorder is not None
         return recorder.log
 
-    def _lockstep(
-        self,
-        twins: Mapping[CallKey, CallKey],
-        mine: NetworkCall,
-        other: NetworkCall,
-        *,
-        isolated: bool = False,
-        around: AbstractContextManager[Recorder | None] | None = None,
-    ) -> Lockstep:
+    def _runs_later(self, twins: dict[CallKey, CallKey], notes: list[str]) -> "Runs":
+        """Run the other side, or the items, beside a copy of this side.
+
+        The user's network can be in one run at a time.
+        """
         self.random.set()
-        around = around or nullcontext()
-        return Lockstep(fresh(mine), fresh(other), twins, isolated=isolated, around=around)
+        if self.items:
+            items = [Item(fresh(each), number, twins) for number, each in enumerate(self.items)]
+            self._lead(self.mine, items, notes)
+            return Runs(items)
+        beside = Beside(fresh(self.other), twins)
+        self._lead(self.mine, [beside], notes)
+        if not self.how.isolate:
+            return Runs([beside])
+        self.random.set()
+        isolated = Isolated(fresh(self.other), twins)
+        self._lead(self.mine, [isolated], notes)
+        return Runs([beside], isolated)
+
+    def _lead(self, call: NetworkCall, followers: Sequence[Follower], notes: list[str]) -> None:
+        error = lead(fresh(call), followers)
+        if error is not None:
+            notes.append(f"a copy of this side failed: {_named(error)}")
 
     def _items_note(self) -> str:
         first = "the first " if len(self.items) == MOST_ITEMS else ""
@@ -173,12 +200,15 @@ class Against:
         """Run both sides in float64, and tell which differences vanish there."""
         try:
             mine, other = (in_dtype(each, torch.float64) for each in (self.mine, self.other))
-            run = self._lockstep(twins.of_other, mine, other)
         except CannotCompareError as error:
             notes.append(f"not run in float64: {error}")
             return comparison
-        if run.error is not None and not notes:
-            notes.append(f"in float64 a side failed: {_first_line(run.error)}")
+        self.random.set()
+        run = Beside(fresh(other), twins.of_other)
+        failures = list[str]()
+        self._lead(mine, [run], failures)
+        failures += Runs([run]).failures
+        notes += [] if notes else [f"in float64 {each}" for each in failures]
         return twins.with_float64(comparison, run)
 
     def _with_compiled(self, trace: Trace) -> Comparison:
@@ -218,6 +248,36 @@ class Against:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Runs of the other side beside one of this side.
+
+    Attributes:
+        beside: those on inputs of their own: one, or one of each item.
+        isolated: the one each of whose layers gets this side's input.
+    """
+
+    beside: Sequence[Beside | Item]
+    isolated: Isolated | None = None
+
+    @property
+    def followers(self) -> list[Follower]:
+        """All of them."""
+        return [*self.beside, *filter(None, (self.isolated,))]
+
+    @property
+    def failures(self) -> list[str]:
+        """What ended them, a line each."""
+        names = ["the other side"] if len(self.beside) == 1 else []
+        names = names or [f"item {number}" for number in range(len(self.beside))]
+        names += ["the isolated side"]
+        return [
+            f"{name} failed: {_named(each.error)}"
+            for name, each in zip(names, self.followers, strict=False)
+            if each.error is not None
+        ]
+
+
 class _Returned(nn.Module):
     """Stands for a network whose layers cannot be seen: it returns what that has returned."""
 
@@ -255,28 +315,29 @@ class Twins:
         mine: TraceLog,
         other: TraceLog,
         pairs: Sequence[MatchedCalls],
-        run: Lockstep | Apart,
+        inputs: Found,
+        outputs: Found,
     ) -> tuple[Measured, ...]:
-        """Return what a run in lockstep measured of each pair; else what the kept values tell."""
+        """Return what runs in lockstep measured of each pair; else what the kept values tell."""
         found = []
         for place, pair in enumerate(pairs):
             key = self._places.get(place)
-            if key is not None and run.outputs.get(key) is not None:
+            if key is not None and outputs.get(key) is not None:
                 shapes = shapes_measured(mine, other, pair)
-                whole = replace(shapes, inputs=run.inputs.get(key), output=run.outputs[key])
+                whole = replace(shapes, inputs=inputs.get(key), output=outputs[key])
                 found.append(whole)
             else:
                 found.append(kept_measured(mine, other, pair))
         return tuple(found)
 
-    def with_own(self, comparison: Comparison, run: Lockstep) -> Comparison:
+    def with_own(self, comparison: Comparison, run: Isolated) -> Comparison:
         """Return the comparison with the own errors of the layers."""
         changed = self._changed(
             comparison, lambda measured, key: replace(measured, own=run.own.get(key))
         )
         return replace(changed, isolated=True)
 
-    def with_float64(self, comparison: Comparison, run: Lockstep) -> Comparison:
+    def with_float64(self, comparison: Comparison, run: Beside) -> Comparison:
         """Return the comparison with the errors in float64."""
 
         def change(measured: Measured, key: CallKey) -> Measured:
@@ -310,6 +371,10 @@ def _is_wide(*logs: TraceLog) -> bool:
     dtypes = {each.dtype for log in logs for each in log.tensors.metadata}
     floats = {each for each in dtypes if "float" in each or "complex" in each}
     return all(EPSILONS.get(each, 1.0) <= EPSILONS["float32"] for each in floats)
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_first_line(error)}"
 
 
 def _first_line(error: BaseException) -> str:

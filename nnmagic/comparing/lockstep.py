@@ -1,103 +1,84 @@
-"""Two runs in lockstep: every pair of calls is compared whole, and nothing of it is kept."""
+"""Runs in lockstep with a leading one: each pair of calls is compared whole, and none is kept."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
-from nnmagic.comparing.stepped_run import BEGAN, ENDED, RandomState, SteppedRun, Tensors
+from nnmagic.comparing.follower import Follower, Names, Tensors
 from nnmagic.comparing.watched_run import CallKey, NetworkCall
 from nnmagic.comparing.whole_values import Differences, difference, pairs
 from nnmagic.network.nested_values import tensors_in
 from nnmagic.records.comparison.differences import Difference, worst
 from nnmagic.torch_private import tree_flatten, tree_unflatten
 
-NOTHING = nullcontext()
+Found = dict[CallKey, Difference | None]
+"""By the leading run's call how far something of the two lies apart."""
 
 
-class Lockstep:
-    """Runs the other side, and this side a call ahead of it, and compares them.
-
-    Args:
-        mine: this side's call, of a copy of its network.
-        other: the other side's.
-        twins: this side's call for each of the other side's.
-        isolated: whether each layer of the other side gets this side's input, and its caller this
-            side's output: what is measured then is the layer's own error.
-        around: entered for the other side's run; this side's thread has begun before.
+class Beside(Follower):
+    """The other side on inputs of its own.
 
     Attributes:
-        entered: what entering it gave.
-        inputs: by this side's call how far what the two got lies apart.
+        inputs: how far what the two got lies apart.
         outputs: how far what they returned lies apart.
-        own: how far it does where the other side is isolated; of a container with what its own code
-            gave to the layers that it called.
-        error: the exception by which a side ended.
     """
 
     def __init__(
         self,
-        mine: NetworkCall,
-        other: NetworkCall,
-        twins: Mapping[CallKey, CallKey],
-        *,
-        isolated: bool = False,
-        around: AbstractContextManager[Any] = NOTHING,
+        call: NetworkCall,
+        twins: Names = None,
+        around: AbstractContextManager[Any] | None = None,
     ) -> None:
-        self.twins, self.isolated = twins, isolated
-        self.inputs: dict[CallKey, Difference | None] = {}
-        self.outputs: dict[CallKey, Difference | None] = {}
-        self.own: dict[CallKey, Difference | None] = {}
-        self.error: BaseException | None = None
-        self.entered: Any = None
+        self.inputs: Found = {}
+        self.outputs: Found = {}
         self._differences = Differences()
-        self._running: list[CallKey] = []
-        before = RandomState()
-        self._mine = SteppedRun(mine, set(twins.values()))
-        try:
-            with around as self.entered:
-                other.watched(self._began, self._ended)
-        except Exception as error:  # noqa: BLE001 - it is the user's code that fails; a line says so
-            self.error = error
-        finally:
-            self._mine.close()
-            before.set()
-        self.error = self.error or self._mine.error
+        super().__init__(call, twins, around)
 
-    def _began(
-        self, key: CallKey, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def began(
+        self, key: CallKey, args: tuple[Any, ...], kwargs: dict[str, Any], theirs: Tensors
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        twin = self.twins.get(key)
-        if twin is None:
-            return args, kwargs
-        theirs = self._mine.at(twin, BEGAN)
-        if theirs is not None:
-            got = self._differences.worst(theirs, tensors_in((args, kwargs))[1])
-            if self.isolated and self._running:
-                caller = self._running[-1]
-                self.own[caller] = worst([self.own.get(caller), got])
-            elif not self.isolated:
-                self.inputs[twin] = got
-            if self.isolated:
-                args, kwargs = self._replaced((args, kwargs), theirs)
-        self._running.append(twin)
+        """Compare the inputs."""
+        self.inputs[key] = self._differences.worst(theirs, tensors_in((args, kwargs))[1])
         return args, kwargs
 
-    def _ended(self, key: CallKey, output: Any) -> Any:
-        twin = self.twins.get(key)
-        if twin is None:
-            return output
-        while self._running and self._running.pop() != twin:
-            pass
-        theirs = self._mine.at(twin, ENDED)
-        if theirs is None:
-            return output
+    def ended(self, key: CallKey, output: Any, theirs: Tensors) -> Any:
+        """Compare the outputs."""
+        self.outputs[key] = self._differences.worst(theirs, tensors_in(output)[1])
+        return output
+
+
+class Isolated(Follower):
+    """The other side, each of its layers on the leading run's input.
+
+    Its caller gets the leading run's output: what is measured is the layer's own error.
+
+    Attributes:
+        own: how far what the two returned lies apart; of a container with what its own code gave to
+            the layers that it called.
+    """
+
+    def __init__(self, call: NetworkCall, twins: Names = None) -> None:
+        self.own: Found = {}
+        self._differences = Differences()
+        super().__init__(call, twins)
+
+    def began(
+        self, key: CallKey, args: tuple[Any, ...], kwargs: dict[str, Any], theirs: Tensors
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Compare what the caller's own code made of its inputs, and take the leading run's."""
+        if self.running:
+            caller = self.running[-1]
+            got = self._differences.worst(theirs, tensors_in((args, kwargs))[1])
+            self.own[caller] = worst([self.own.get(caller), got])
+        args, kwargs = self._replaced((args, kwargs), theirs)
+        return args, kwargs
+
+    def ended(self, key: CallKey, output: Any, theirs: Tensors) -> Any:
+        """Compare the outputs, and give the caller the leading run's."""
         made = self._differences.worst(theirs, tensors_in(output)[1])
-        if not self.isolated:
-            self.outputs[twin] = made
-            return output
-        self.own[twin] = worst([self.own.get(twin), made])
+        self.own[key] = worst([self.own.get(key), made])
         return self._replaced(output, theirs)
 
     def _replaced(self, value: Any, tensors: Sequence[torch.Tensor]) -> Any:
@@ -108,61 +89,45 @@ class Lockstep:
         return tree_unflatten([new.get(id(leaf), leaf) for leaf in leaves], form)
 
 
-class Apart:
-    """Runs each item of a batch alone, and the batch a call ahead of them, and compares them.
+class Item(Follower):
+    """One item of a batch alone.
 
     Args:
-        batch: the call on the whole batch.
-        items: the call on each item.
-        wanted: the calls to compare, which have the same names on both sides.
+        call: the call on the item.
+        number: which item it is.
+        twins: as of `Follower`.
 
     Attributes:
-        inputs, outputs, error: as of `Lockstep`.
+        inputs: how far what it got lies from the item's rows in what the batch's call got.
+        outputs: how far what it returned does.
     """
 
-    def __init__(
-        self, batch: NetworkCall, items: Sequence[NetworkCall], wanted: set[CallKey]
-    ) -> None:
-        self.inputs: dict[CallKey, Difference | None] = {}
-        self.outputs: dict[CallKey, Difference | None] = {}
-        self.error: BaseException | None = None
-        before = RandomState()
-        self._wanted = wanted
-        self._items = [SteppedRun(item, wanted) for item in items]
-        try:
-            batch.watched(self._began, self._ended)
-        except Exception as error:  # noqa: BLE001 - it is the user's code that fails; a line says so
-            self.error = error
-        finally:
-            for item in self._items:
-                item.close()
-            before.set()
-        errors = (item.error for item in self._items)
-        self.error = self.error or next(filter(None, errors), None)
+    def __init__(self, call: NetworkCall, number: int, twins: Names) -> None:
+        self.inputs: Found = {}
+        self.outputs: Found = {}
+        self._number = number
+        super().__init__(call, twins)
 
-    def _began(
-        self, key: CallKey, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def began(
+        self, key: CallKey, args: tuple[Any, ...], kwargs: dict[str, Any], theirs: Tensors
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if key in self._wanted:
-            self.inputs[key] = self._against_items(key, BEGAN, tensors_in((args, kwargs))[1])
+        """Compare the inputs."""
+        self.inputs[key] = self._difference(theirs, tensors_in((args, kwargs))[1])
         return args, kwargs
 
-    def _ended(self, key: CallKey, output: Any) -> Any:
-        if key in self._wanted:
-            self.outputs[key] = self._against_items(key, ENDED, tensors_in(output)[1])
+    def ended(self, key: CallKey, output: Any, theirs: Tensors) -> Any:
+        """Compare the outputs."""
+        self.outputs[key] = self._difference(theirs, tensors_in(output)[1])
         return output
 
-    def _against_items(self, key: CallKey, kind: str, whole: Tensors) -> Difference | None:
-        found = []
-        for number, run in enumerate(self._items):
-            alone = run.at(key, kind)
-            if alone is not None and len(alone) == len(whole):
-                found += [
-                    difference(rows, b)
-                    for a, b in zip(whole, alone, strict=True)
-                    for rows in _rows(a, b, number)
-                ]
-        return worst(found)
+    def _difference(self, batch: Tensors, alone: Tensors) -> Difference | None:
+        if len(batch) != len(alone):
+            return None
+        return worst(
+            difference(rows, item)
+            for whole, item in zip(batch, alone, strict=True)
+            for rows in _rows(whole, item, self._number)
+        )
 
 
 def _rows(whole: torch.Tensor, alone: torch.Tensor, number: int) -> list[torch.Tensor]:
@@ -170,3 +135,13 @@ def _rows(whole: torch.Tensor, alone: torch.Tensor, number: int) -> list[torch.T
     if not alone.ndim or whole.shape[1:] != alone.shape[1:] or len(alone) >= len(whole):
         return []
     return [whole[number * len(alone) : (number + 1) * len(alone)]]
+
+
+def worst_of(runs: Sequence[Beside | Item]) -> tuple[Found, Found]:
+    """Return the worst differences of inputs and of outputs of several runs, by the calls."""
+    return _worst([each.inputs for each in runs]), _worst([each.outputs for each in runs])
+
+
+def _worst(found: Sequence[Found]) -> Found:
+    keys = dict.fromkeys(key for each in found for key in each)
+    return {key: worst(each.get(key) for each in found) for key in keys}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import torch
@@ -55,9 +56,11 @@ class NetworkCall:
 
     def watched(self, began: Began, ended: Ended) -> Any:
         """Make the call, each layer's call through these; the network is put back afterwards."""
-        seen = Counter[str]()
+        seen, thread = Counter[str](), get_ident()
 
         def call(module: nn.Module, name: str, *args: Any, **kwargs: Any) -> Any:
+            if get_ident() != thread:  # by a copy whose forward is a closure over this network
+                return call_through(module, args, kwargs)
             key = CallKey(name, seen[name])
             seen[name] += 1
             args, kwargs = began(key, args, kwargs)

@@ -1,24 +1,23 @@
 """How far two tensors lie apart, over all their values."""
 
 from collections.abc import Sequence
-from math import inf, isfinite, prod
+from math import inf
 from typing import Any
 from weakref import ref
 
 import numpy as np
 import torch
 
-from nnmagic.records.comparison.differences import (
-    Difference,
-    difference_of_arrays,
-    overlap_of,
-    worst,
-)
+from nnmagic.records.comparison.differences import Difference, Overlap, overlap_of, worst
+from nnmagic.tensors.differences import difference_of
 from nnmagic.tensors.metadata import shape_of, version_of
 from nnmagic.tensors.values import why_unreadable
 
 COPY = Difference(0.0, 0.0)
 """That of a tensor and its copy in another dtype."""
+
+LEAST_NORM = 1e-15
+"""Below it the squares under a norm may have underflowed."""
 
 MOST_SEEN = 1000
 """How many pairs of tensors are remembered, by weak references."""
@@ -27,24 +26,37 @@ MOST_SEEN = 1000
 def difference(a: torch.Tensor, b: torch.Tensor) -> Difference | None:
     """Return how far two tensors lie apart; None if their shapes do not fit, or one is unreadable.
 
-    Of another number of items in the first axis those are compared that both have. The difference
-    is taken in the wider dtype, in float32 at least.
+    Of another number of items in the first axis those are compared that both have.
     """
-    overlap = overlap_of(shape_of(a), shape_of(b))
-    if overlap is None or why_unreadable(a) or why_unreadable(b):
+    shapes = shape_of(a), shape_of(b)
+    overlap = overlap_of(*shapes)
+    if overlap is None:
         return None
-    with torch.no_grad():
-        a, b = _dense(a), _dense(b)
-        b = b.to(a.device)
-        if overlap.items is not None:
-            a, b = a[: overlap.items], b[: overlap.items]
-        wide = _wide(torch.promote_types(a.dtype, b.dtype))
-        a, b = a.to(wide), b.to(wide)
-        found = _of_finite(a, b) or difference_of_arrays(_array(a), _array(b))
-    error, max_abs, at, cosine = found
-    numel = prod(overlap.shape)
-    places = np.unravel_index(at, overlap.shape) if numel else ()
-    return Difference(error, max_abs, tuple(map(int, places)), cosine, numel, numel, overlap.items)
+    try:
+        with torch.no_grad():
+            if shapes[0] != shapes[1]:
+                a, b = _of_both(a, overlap), _of_both(b, overlap)
+            found = None if a.is_cpu or a.is_meta else _on_device(a, b)
+            return (found or difference_of(a, b))._replace(items=overlap.items)
+    except ValueError:
+        return None
+
+
+def _of_both(tensor: torch.Tensor, overlap: Overlap) -> torch.Tensor:
+    """Return the part of a tensor that two have in common.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    reason = why_unreadable(tensor)
+    if reason:
+        raise ValueError(reason)
+    tensor = tensor.detach()
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    tensor = tensor if tensor.layout is torch.strided else tensor.to_dense()
+    cut = tensor if overlap.items is None else tensor[: overlap.items]
+    return cut.reshape(overlap.shape)
 
 
 class Differences:
@@ -109,37 +121,23 @@ def pairs(
     return found
 
 
-def _of_finite(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float, int, float | None] | None:
-    """Return what `difference_of_arrays` does; None where a value, or a square, is not finite."""
-    if not a.numel() or a.is_complex():
+def _on_device(a: torch.Tensor, b: torch.Tensor) -> Difference | None:
+    """Return how far two tensors of floats lie apart, without a copy in the host's memory.
+
+    None where a sum of squares is out of range, as it is with a NaN or an Inf.
+    """
+    numel = a.numel()
+    is_plain = a.layout is b.layout is torch.strided and type(a) is type(b) is torch.Tensor
+    if not (numel and is_plain and a.is_floating_point() and b.is_floating_point()):
         return None
-    if torch.equal(a, b):
-        norm = float(torch.linalg.vector_norm(a))
-        return (0.0, 0.0, 0, 1.0 if norm else None) if isfinite(norm) else None
+    wide = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    a, b = a.detach().to(wide), b.detach().to(a.device, wide)
     apart = (a - b).abs_()
     gap, length, others = (float(torch.linalg.vector_norm(each)) for each in (apart, a, b))
-    if not isfinite(gap + length + others):
+    at = int(apart.argmax())
+    max_abs = float(apart.reshape(-1)[at])
+    if not all(LEAST_NORM < each < inf for each in (gap, length, others) if each or max_abs):
         return None
-    # torch's argmax takes ten times as long on the CPU
-    at = int(apart.contiguous().numpy().argmax() if apart.is_cpu else apart.argmax())
-    cosine = None
-    if length and others:
-        cosine = (length**2 + others**2 - gap**2) / (2 * length * others)
-    return gap / others if others else inf, float(apart.reshape(-1)[at]), at, cosine
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    if dtype.is_complex or dtype in (torch.float32, torch.float64):
-        return dtype
-    return torch.float32 if dtype.is_floating_point else torch.float64
-
-
-def _dense(tensor: torch.Tensor) -> torch.Tensor:
-    tensor = tensor.detach()
-    if tensor.is_quantized:
-        return tensor.dequantize()
-    return tensor if tensor.layout is torch.strided else tensor.to_dense()
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.resolve_conj().resolve_neg().cpu().numpy()
+    cosine = (length**2 + others**2 - gap**2) / (2 * length * others) if length else None
+    places = tuple(map(int, np.unravel_index(at, a.shape)))
+    return Difference(gap / others if gap else 0.0, max_abs, places, cosine, numel, numel)

@@ -151,4 +151,6 @@ def _compared_call(
         recorded={"keep": options.keep, "ops": options.ops},
     )
     other = Against(mine, what, options.against, how)
-    return other.compared(recorded(request, title, naming, call, naming.named))
+    with other.beside():
+        trace = recorded(request, title, naming, call, naming.named)
+    return other.compared(trace)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from threading import RLock, get_ident
 from types import CodeType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -240,7 +240,11 @@ class CallCounter:
             self.calls += 1
 
 
-Observer = CallObserver[Any] | CallCounter
+class Observer(Protocol):
+    """Sees the module calls; a call that it returns names its observer, who is told of its end."""
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any:
+        """Note that a call begins; return what is to be told to `leave` or `fail`, or None."""
 
 
 def _observed_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from nnmagic.records.comparison.differences import Difference
+from nnmagic.tensors.difference_kernel import apart
 from nnmagic.tensors.metadata import hidden_from_user_code
 from nnmagic.tensors.statistics import PIECE
 from nnmagic.tensors.values import Values, read, why_unreadable
@@ -28,6 +29,9 @@ def difference_of(a: torch.Tensor, b: torch.Tensor) -> Difference:
     """
     one, two = _dense(a), _dense(b)
     shape = tuple(one.shape)
+    found = _of_floats(one, two)
+    if found is not None:
+        return found
     if all(_are_same(x, y) for _, x, y in _pieces(one, two)):
         has_direction = any(_array(x).any() for _, x, _ in _pieces(one, two))
         nowhere = tuple([0] * len(shape))
@@ -37,6 +41,37 @@ def difference_of(a: torch.Tensor, b: torch.Tensor) -> Difference:
     for start, x, y in _pieces(one, two):
         sums.add(start, _array(x).ravel(), _array(y).ravel())
     return sums.difference(shape)
+
+
+def _of_floats(a: Values, b: Values) -> Difference | None:
+    """Return how far two arrays of floats lie apart; None where the kernel refuses a piece."""
+    gaps, lengths, others = [0.0], [0.0], [0.0]
+    largest, at = -1.0, 0
+    for start, x, y in _pieces(a, b):
+        x, y = _array(x), _array(y)
+        if x.dtype != y.dtype and x.dtype.kind == y.dtype.kind == "f":
+            x, y = _wide(x), _wide(y)
+        found = apart(np.ascontiguousarray(x), np.ascontiguousarray(y))
+        if found is None:
+            return None
+        gaps.append(found.gap)
+        lengths.append(found.length)
+        others.append(found.other)
+        if found.largest > largest:
+            largest, at = found.largest, start + found.at
+    gap, length, other = hypot(*gaps), hypot(*lengths), hypot(*others)
+    if gap and not other:
+        return None
+    product = (length**2 + other**2 - gap**2) / 2
+    shape = tuple(a.shape)
+    return Difference(
+        gap / other if gap else 0.0,
+        largest,
+        tuple(map(int, np.unravel_index(at, shape))),
+        product / (length * other) if length and other else None,
+        prod(shape),
+        prod(shape),
+    )
 
 
 def is_rounded(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -31,7 +31,7 @@ LEAST_SQUARE = 2.0**-664
 """Mean square below which squares may be subnormal doubles, which have lost digits."""
 
 
-def _literal(value: float) -> str:
+def literal(value: float) -> str:
     """Return a double in LLVM's notation, e.g. `0x3ff0000000000000` for 1.0."""
     return f"0x{pack('>d', value).hex()}"
 
@@ -86,14 +86,14 @@ end:
   %distance = fdiv double %total.next, %number
   %mean = fadd double %center, %distance
   %mean.square = fdiv double %squares.next, %number
-  %is.finite = fcmp olt double %mean.square, {_literal(inf)}
+  %is.finite = fcmp olt double %mean.square, {literal(inf)}
   br i1 %is.finite, label %finite, label %refuse
 finite:
   %squared.distance = fmul double %distance, %distance
   %variance = fsub double %mean.square, %squared.distance
-  %least = fmul double %mean.square, {_literal(LEAST_SHARE)}
+  %least = fmul double %mean.square, {literal(LEAST_SHARE)}
   %has.digits = fcmp ogt double %variance, %least
-  %is.normal = fcmp ogt double %mean.square, {_literal(LEAST_SQUARE)}
+  %is.normal = fcmp ogt double %mean.square, {literal(LEAST_SQUARE)}
   %is.exact = and i1 %has.digits, %is.normal
   %low.wide = WIDEN %low.next to double
   %high.wide = WIDEN %high.next to double
@@ -143,7 +143,7 @@ class Kernel(NamedTuple):
         engine: LLVM's object that owns the machine code.
     """
 
-    measure: Callable[[int | bytes, int, Any], int]
+    measure: Callable[..., int]
     engine: Any
 
 
