@@ -103,6 +103,23 @@ local_tensor: Callable[[Any], torch.Tensor] = attrgetter("_local_tensor")
 """The part of a DTensor that this process holds; `to_local` would run DTensor's own code."""
 
 
+def distributed_tensors() -> Any:
+    """Return the class of DTensors, nothing where there can be none yet: it is slow to import."""
+    return getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", ())
+
+
+def async_results() -> Any:
+    """Return the class of the results of collectives that are under way, nothing likewise."""
+    module = sys.modules.get("torch.distributed._functional_collectives")
+    return getattr(module, "AsyncCollectiveTensor", ())
+
+
+def pipeline_stages() -> Any:
+    """Return the class of the stages of a pipeline, nothing where there can be none yet."""
+    module = sys.modules.get("torch.distributed.pipelining.stage")
+    return getattr(module, "_PipelineStageBase", ())
+
+
 def hook_first(parameter: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> RemovableHandle:
     """Have a hook called when a gradient was accumulated, before hooks that may clear it.
 

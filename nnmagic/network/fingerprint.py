@@ -15,6 +15,7 @@ from nnmagic.network.naming import Network
 from nnmagic.tensors import devices
 from nnmagic.tensors.marks import Marks, marks_of
 from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code, version_of
+from nnmagic.tensors.shards import part_here
 from nnmagic.tensors.values import as_numpy
 from nnmagic.torch_private import DisableTorchFunction, buffers_of, parameters_of
 
@@ -167,6 +168,7 @@ def _copied(values: Any) -> tuple[str, tuple[int, ...], bytes | int]:
 
 
 def _value(buffer: Tensor) -> Any:
+    buffer = part_here(buffer)
     if buffer.layout is not torch.strided or buffer.is_meta:
         return _identity(buffer)  # torch cannot compare sparse tensors
     try:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from nnmagic.display.units import Shape
-from nnmagic.tensors.metadata import PLAIN, shape_of
+from nnmagic.tensors.metadata import shape_of
+from nnmagic.tensors.shards import PLAIN
 
 LEAVES = frozenset((type(None), bool, int, float, complex, str, bytes))
 """What holds no tensor: a list of a million of them is passed over quickly."""

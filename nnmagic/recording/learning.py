@@ -16,6 +16,7 @@ from nnmagic.records.measures import LOSS, Quantity
 from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode
+from nnmagic.tensors.shards import is_partial, part_here
 from nnmagic.tensors.writer import TensorWriter
 from nnmagic.torch_private import parameters_of
 
@@ -78,10 +79,15 @@ class Learning:
         entry = None if self._last is None else self._roots.get(self._last)
         if entry is None or entry[1] is None or self._last is None:
             return
-        if len(losses) == 1 and losses[0].numel() == 1:
+        if len(losses) == 1 and losses[0].numel() == 1 and not is_partial(losses[0]):
             scale = self.loss_scale.scale_of(losses[0])
             quantity = Quantity(self._last, "", LOSS)
             self.measure(entry[1], [quantity], losses, lambda loss: loss / scale)
+
+    @property
+    def awaits_step(self) -> bool:
+        """Whether no optimizer has made a step since the last backward."""
+        return self._backwards > 0
 
     def note_step(self, optimizer: Any) -> None:
         """Count the backwards that an optimizer's step came after."""
@@ -112,7 +118,7 @@ class Learning:
                 self.log.measures.add(root, quantity, value)
 
         with torch.no_grad(), HiddenFromUserCode():
-            held = [each.detach() for each in tensors]
+            held = [part_here(each).detach() for each in tensors]
             if any(map(devices.on_accelerator, held)) or self.log.tensors.read_pending is not None:
                 self.tensors.read_later([each.clone() for each in held], add)
             else:

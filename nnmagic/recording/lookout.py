@@ -7,6 +7,7 @@ import torch
 from nnmagic.network.calls import RunningCall
 from nnmagic.network.layers import named_parameters
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
+from nnmagic.tensors.shards import part_here
 
 BACKWARDS = 2
 """For so many backwards a lookout is kept; without one a call costs nothing."""
@@ -90,6 +91,6 @@ class Lookout:
 
 def _address(tensor: torch.Tensor) -> int:
     try:
-        return tensor.untyped_storage().data_ptr()
+        return part_here(tensor).untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):
         return id(tensor)  # one without a storage, such as a sparse one

@@ -18,6 +18,7 @@ from nnmagic.records.finding import Finding
 from nnmagic.records.findings.nonfinite import is_softmax
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode
+from nnmagic.tensors.shards import is_spread, part_here
 from nnmagic.tensors.values import why_unreadable
 from nnmagic.tensors.writer import TensorWriter
 
@@ -195,6 +196,8 @@ class LossRules:
         if get_ident() != self._thread or not len(self.log):
             return
         output, target = given["input"], given["target"]
+        if is_spread(output) or is_spread(target):
+            return  # what is here may be a part of each item, and the classes elsewhere
         if function in VALUE_RULES and not why_unreadable(target):
             add = partial(self._finding, "batches of one class", function)
             with HiddenFromUserCode():
@@ -216,13 +219,13 @@ class LossRules:
                 if text:
                     self._finding("each output against each target", function)(text)
             elif output.dim() and output.numel() and output.shape[_classes(output)] > 1:
-                self._look_at_values(function, output.detach())
+                self._look_at_values(function, part_here(output).detach())
 
     def _returned(self, function: str, loss: Any) -> None:
         started, self._started = self._started, None
         if started is not None and isinstance(loss, torch.Tensor) and loss.requires_grad:
             with HiddenFromUserCode(), torch.no_grad():
-                started(loss.detach())
+                started(part_here(loss).detach())
 
     def _start(self, scores: torch.Tensor) -> Callable[[torch.Tensor], None] | None:
         """Return what holds the first loss of a network that trains against that of a guess."""

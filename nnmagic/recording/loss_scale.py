@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from nnmagic.contexts import block
 from nnmagic.network.nested_values import tensors_in
 from nnmagic.tensors.metadata import hidden_from_user_code
+from nnmagic.tensors.shards import part_here
 from nnmagic.torch_private import graph_task
 
 MOST_FOLLOWED = 64
@@ -76,4 +77,4 @@ class LossScale:
         if graph_task() != self._backward or self._scale == 1:
             return gradient
         with torch.no_grad(), hidden_from_user_code(gradient):
-            return gradient / self._scale
+            return part_here(gradient) / self._scale

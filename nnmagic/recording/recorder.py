@@ -24,6 +24,7 @@ from nnmagic.network.nested_values import (
 from nnmagic.network.optimizer_steps import OptimizerStep
 from nnmagic.network.places import CallingPlaces, raising_line
 from nnmagic.recording.gradients import Gradients
+from nnmagic.recording.held import HeldByRank
 from nnmagic.recording.judging import Judging
 from nnmagic.recording.learning import Learning
 from nnmagic.recording.loss_rules import LossRules
@@ -92,6 +93,7 @@ class Recorder:
         self.roots = RootCalls(log)
         self.learning = Learning(log, tensors)
         self.gradients = Gradients(log, tensors, self.learning) if grad else None
+        self._rank = HeldByRank(log, tensors, self.learning)
         self._judging = Judging(log, tensors)
         self._loss_rules = LossRules(log, tensors)
         self._registration = RegistrationRules(log)
@@ -104,6 +106,8 @@ class Recorder:
 
     def meet(self, network: Network) -> None:
         """Note a network before its first call."""
+        if not network.is_probe:
+            self._rank.meet(network)
         self.networks.append(network)
         self.log.networks.append(network.label)
         if network.is_probe:
@@ -316,6 +320,7 @@ class Recorder:
         if self.changes is not None:
             self.changes.note_written(step.parameters)
         self._registration.stepped(step.parameters)
+        self._rank.stepping(step, self.networks)
         if self.gradients is not None:
             self.gradients.parameters.stepping(step)
 
@@ -385,6 +390,7 @@ class Recorder:
         self._registration.conclude()
         if self.gradients is not None:
             self.gradients.conclude([each.module() for each in self.networks], error)
+        self._rank.conclude(self.networks)
         self.tensors.finish()
         self._judging.conclude()
         self._loss_rules.conclude()

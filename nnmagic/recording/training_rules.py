@@ -12,6 +12,7 @@ from nnmagic.network.layers import modules_of
 from nnmagic.recording.training import Found, Rules, Step, TrainedParameter, Training
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode
+from nnmagic.tensors.shards import is_spread, part_here
 from nnmagic.torch_private import BatchNorm
 
 DROPOUTS = (
@@ -106,7 +107,7 @@ def loss_below_zero(training: Training, tensors: Sequence[torch.Tensor]) -> Iter
         inputs = [each for each, _ in node.next_functions if each is not None]
         node = inputs[0] if len(inputs) == 1 else None
     what = "" if node is None else NEVER_NEGATIVE.get(node.name(), "")
-    if not what or loss.numel() != 1 or devices.on_accelerator(loss):
+    if not what or loss.numel() != 1 or devices.on_accelerator(loss) or is_spread(loss):
         return
     with HiddenFromUserCode():
         value = float(loss.detach())
@@ -162,7 +163,8 @@ def gradients_below_eps(training: Training, step: Step) -> Iterator[Found]:
         if gradient is None or gradient.dim() < 2 or devices.is_capturing(gradient):
             continue
         with torch.no_grad(), HiddenFromUserCode():
-            size = float(gradient.norm()) / gradient.numel() ** 0.5
+            held = part_here(gradient)
+            size = float(held.norm()) / max(1, held.numel()) ** 0.5
         is_small = 0 < size < ABOVE_EPS * eps[id(parameter)]
         fact.below_eps = fact.below_eps + 1 if is_small else 0
         if fact.below_eps >= LOOKED_AT:

@@ -18,6 +18,7 @@ from nnmagic.records.measures import Quantity
 from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors.marks import marks_of
 from nnmagic.tensors.metadata import HiddenFromUserCode, is_lazy, metadata_of
+from nnmagic.tensors.shards import part_here
 from nnmagic.tensors.writer import TensorWriter
 from nnmagic.torch_private import hook_first, parameters_of, remove_hook
 
@@ -190,7 +191,7 @@ class ParameterUpdates:
             unscaled = self.learning.loss_scale.unscaled(gradient)
             if scale is not None:
                 with torch.no_grad(), HiddenFromUserCode():
-                    unscaled = gradient / scale
+                    unscaled = part_here(gradient) / scale
             followed.number = self.tensors.write_alone(unscaled, written=number)
             followed.mark = _mark_of(parameter)
 
@@ -199,7 +200,7 @@ class ParameterUpdates:
     ) -> None:
         try:
             with torch.no_grad(), HiddenFromUserCode():
-                norms = [_norm(before), _norm(now.detach() - before)]
+                norms = [_norm(before), _norm(part_here(now).detach() - before)]
         except Exception:  # noqa: BLE001 - an observer observes: a subclass may refuse
             return
         if None not in norms:
@@ -273,9 +274,8 @@ class ParameterUpdates:
 
     def notes(self) -> list[str]:
         """Return lines on what came between the backwards and the steps."""
-        clipped = (
-            "gradients were changed before the step, as by clipping: shown as the step got them"
-        )
+        how = "as by clipping" if self.log.rank is None else "as by the reduction over the ranks"
+        clipped = f"gradients were changed before the step, {how}: shown as the step got them"
         return [*self.learning.notes(), *([clipped] if self._changed else [])]
 
 
@@ -292,7 +292,7 @@ def _copy(parameter: torch.Tensor) -> torch.Tensor | None:
     """Return a copy of a parameter's values, None of one that refuses."""
     try:
         with torch.no_grad(), HiddenFromUserCode():
-            return parameter.detach().clone()
+            return part_here(parameter).detach().clone()
     except Exception:  # noqa: BLE001 - an observer observes: a subclass may refuse
         return None
 
@@ -301,7 +301,7 @@ def _norm(tensor: torch.Tensor) -> torch.Tensor | None:
     """Return the Euclidean norm of a tensor, a tensor of one value; None of one that refuses."""
     try:
         with torch.no_grad(), HiddenFromUserCode():
-            held = tensor.detach()
+            held = part_here(tensor).detach()
             is_short = held.dtype in (torch.float16, torch.bfloat16)
             return torch.linalg.vector_norm(held, dtype=torch.float32 if is_short else None)
     except Exception:  # noqa: BLE001 - an observer observes: a subclass may refuse

@@ -12,6 +12,7 @@ from nnmagic.display import units
 from nnmagic.display.units import Shape
 from nnmagic.records.attention import AttentionMap
 from nnmagic.records.finding import Finding
+from nnmagic.records.held import HeldTensor
 from nnmagic.records.measures import Measures
 from nnmagic.records.record import joint_norm
 from nnmagic.records.tensor_log import TensorLog
@@ -120,6 +121,9 @@ class TraceLog:
         gradients: for each tensor that got a gradient, the number of that.
         parameter_gradients: for each layer the gradients of its own parameters, by their names.
         measures: the loss and, with gradients, what steps did to parameters, by root call.
+        rank, world_size: which of how many processes it is of; None outside a process group.
+        held_before, held: what that process held when each network was called first, and at the
+            end; empty outside a process group.
     """
 
     title: str
@@ -165,6 +169,10 @@ class TraceLog:
     gradients: dict[int, int] = field(default_factory=dict)
     parameter_gradients: dict[int, dict[str, int | None]] = field(default_factory=dict)
     measures: Measures = field(default_factory=Measures)
+    rank: int | None = None
+    world_size: int | None = None
+    held_before: list[HeldTensor] = field(default_factory=list)
+    held: list[HeldTensor] = field(default_factory=list)
     layers_seen: dict[tuple[int, str, str], int] = field(
         default_factory=dict, compare=False, repr=False, metadata={"live": True}
     )

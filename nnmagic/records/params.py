@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from math import isfinite, isinf, isnan
+from math import isfinite, isinf, isnan, prod
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from nnmagic.display import units
@@ -40,9 +40,10 @@ class ParameterRecord(TensorColumns):
 
     Attributes:
         name: the name in `named_parameters()`, or the key of the mapping.
-        tensor: its shape, dtype, device and statistics, and its leading rows.
+        tensor: its shape, dtype, device and statistics, and its leading rows; of a DTensor those of
+            the part that this process holds.
         percent: its share of all values, in 0..100; None for a lazy one, which has no shape yet.
-        bytes: `numel * element_size`; None for a lazy one.
+        bytes: `numel * element_size` of what this process holds; None for a lazy one.
         trainable: whether it requires a gradient.
         tied_to: the name under which the same tensor stands earlier, or None.
         has_grad: whether it has a gradient; None without `--grad`.
@@ -61,8 +62,8 @@ class ParameterRecord(TensorColumns):
 
     @property
     def count(self) -> int | None:
-        """How many values it has; None for a lazy one."""
-        return None if self.tensor.unknown == LAZY else self.tensor.numel
+        """How many values it has, of a DTensor over all processes; None for a lazy one."""
+        return None if self.shape is None else prod(self.shape)
 
     @property
     def size(self) -> str:
@@ -76,8 +77,9 @@ class ParameterRecord(TensorColumns):
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """Its shape; None for a lazy one."""
-        return None if self.tensor.unknown == LAZY else self.tensor.shape
+        """Its shape, of a DTensor that over all processes; None for a lazy one."""
+        tensor = self.tensor
+        return None if tensor.unknown == LAZY else tensor.global_shape or tensor.shape
 
     @property
     def main(self) -> TensorRecord:
@@ -295,6 +297,7 @@ class Params(Record):
             "Inf in the gradient": isinf(norm),
             "no gradient": self.lacks_gradient(row),
             "all zeros": tensor.zeros == 1,
+            f"{tensor.shape} here, {', '.join(tensor.placements or ())}": tensor.placements,
             f"no values: {tensor.unknown}": tensor.unknown,
         }
         return [text for text, applies in flags.items() if applies]

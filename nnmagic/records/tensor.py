@@ -81,7 +81,8 @@ class TensorRecord:
     """One tensor at one moment: its metadata, its statistics, and samples of its values.
 
     Attributes:
-        shape: the tensor's shape.
+        shape: the tensor's shape; of a DTensor that of the part that this process holds, which all
+            numbers are of.
         dtype: its dtype without the prefix, `"float32"`.
         device: `"cpu"`, `"cuda:0"`.
         numel: how many values it has.
@@ -98,6 +99,12 @@ class TensorRecord:
         picture: values to draw a large tensor by, or None.
         measured: how many of the values, spread evenly, the numbers are over; None is all.
         unknown: why the numbers are None, where they are.
+        digest: 64 bits that tell whether the bytes are those of another tensor, signed; None where
+            no process group is there, whose processes would compare them.
+        global_shape: of a DTensor its shape over all processes, else None.
+        placements: of a DTensor how it lies on each axis of its mesh: `("Shard(0)",)`.
+        mesh: of a DTensor where this process is on each axis of its mesh, and how many there are:
+            `((1, 4),)`.
     """
 
     shape: tuple[int, ...]
@@ -117,6 +124,10 @@ class TensorRecord:
     picture: Picture | None = None
     measured: int | None = None
     unknown: str = ""
+    digest: int | None = None
+    global_shape: tuple[int, ...] | None = None
+    placements: tuple[str, ...] | None = None
+    mesh: tuple[tuple[int, int], ...] | None = None
 
     @property
     def values(self) -> Any:
@@ -152,6 +163,8 @@ class TensorRecord:
     def caption(self) -> str:
         """The shape and the dtype, and how much of the tensor is kept."""
         text = f"{self.shape} {self.dtype}"
+        if self.placements is not None:
+            text = f"{self.shape} of {self.global_shape} {self.dtype}, {', '.join(self.placements)}"
         if self.leading is not None and self.leading.numel < self.numel:
             return f"{text}, {self.leading.numel:,} of {self.numel:,} values kept"
         return text
@@ -257,12 +270,15 @@ def norm(numbers: Statistics, numel: int) -> float:
 
 
 class Metadata(NamedTuple):
-    """What tensors of one kind share."""
+    """What tensors of one kind share; meanings as in `TensorRecord`."""
 
     shape: tuple[int | None, ...]
     dtype: str
     device: str
     numel: int
+    global_shape: tuple[int, ...] | None = None
+    placements: tuple[str, ...] | None = None
+    mesh: tuple[tuple[int, int], ...] | None = None
 
 
 def tensor_record(
@@ -271,6 +287,7 @@ def tensor_record(
     samples: Samples,
     unknown: str,
     measured: int | None = None,
+    digest: int | None = None,
 ) -> TensorRecord:
     """Return the record of a tensor, what is unknown as None."""
     statistics: dict[str, Any] = {
@@ -278,6 +295,5 @@ def tensor_record(
     }
     for name in ("nan", "inf", "negative_inf"):
         statistics[name] = None if statistics[name] is None else int(statistics[name])
-    return TensorRecord(
-        **metadata._asdict(), **statistics, **samples._asdict(), unknown=unknown, measured=measured
-    )
+    how: dict[str, Any] = {"unknown": unknown, "measured": measured, "digest": digest}
+    return TensorRecord(**metadata._asdict(), **statistics, **samples._asdict(), **how)

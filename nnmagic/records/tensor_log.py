@@ -47,6 +47,8 @@ class TensorLog:
         unknown: why a tensor has no statistics.
         same_as: where a tensor that was there was written again, the entry before; that it has
             not changed meanwhile, only its values may tell.
+        digests: for each tensor the digest of its bytes, 0 where there is none; the last ones may
+            be missing, and all of them outside a process group.
     """
 
     lock: AbstractContextManager[Any] = field(default_factory=RLock, metadata={"live": True})
@@ -58,6 +60,7 @@ class TensorLog:
     unknown: dict[int, str] = field(default_factory=dict)
     same_as: dict[int, int] = field(default_factory=dict)
     statistics: "array[float]" = field(default_factory=lambda: array("d"))
+    digests: "array[int]" = field(default_factory=partial(array, "q"))
     _metadata_seen: dict[Metadata, int] = field(default_factory=dict, metadata={"live": True})
 
     def __len__(self) -> int:
@@ -114,6 +117,11 @@ class TensorLog:
         self.samples[tensor] = samples
         if unknown:
             self.unknown[tensor] = unknown
+
+    def set_digest(self, tensor: int, digest: int | None) -> None:
+        """Set the digest of a tensor that is there."""
+        self.digests.extend([0] * (tensor + 1 - len(self.digests)))
+        self.digests[tensor] = digest or 0
 
     def set_picture(self, tensor: int, picture: Picture | None) -> None:
         """Set the values to draw a tensor by."""
@@ -181,6 +189,11 @@ class TensorLog:
             return samples_of_whole(self.whole_of(tensor, samples), with_picture=True)
         return samples or Samples(None, None)  # None where an interrupt came before the values
 
+    def digest_of(self, tensor: int) -> int | None:
+        """Return the digest of a tensor's bytes, None where there is none."""
+        self._complete()
+        return self.digests[tensor] or None if tensor < len(self.digests) else None
+
     def whole_of(self, tensor: int, values: bytes) -> Sample:
         """Return the sample of all values of a float32 or float64 tensor, kept as bytes."""
         metadata = self.metadata_of(tensor)
@@ -199,4 +212,5 @@ class TensorLog:
             self.samples_of(tensor),
             self.unknown.get(tensor, ""),
             self.measured.get(tensor),
+            self.digest_of(tensor),
         )

@@ -170,6 +170,9 @@ def _renumber_tensors(log: TensorLog, tensors: dict[int, int]) -> None:
     log.statistics = statistics
     log.metadata_index = array("l", [log.metadata_index[tensor] for tensor in tensors])
     log.samples = [log.samples[tensor] for tensor in tensors]
+    if log.digests:
+        digests = [log.digest_of(tensor) or 0 for tensor in tensors]
+        log.digests = array("q", digests)
     log.measured = dict(_mapped(log.measured, tensors))
     log.unknown = dict(_mapped(log.unknown, tensors))
     log.same_as = {

@@ -17,6 +17,7 @@ from nnmagic.records.finding import Finding
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.origins import Origins
 from nnmagic.records.flow import Flow, Sources, sources_of
+from nnmagic.records.held import HeldTensor
 from nnmagic.records.history import History
 from nnmagic.records.plotting import figure_of
 from nnmagic.records.record import Record, data_frame, joint_norm
@@ -270,6 +271,26 @@ class Trace(Record):
     def of_default_network(self) -> "Trace":
         """Return the same trace, its output to be read as class scores."""
         return replace(self, default=True)
+
+    @property
+    def rank(self) -> int | None:
+        """Which process of a `torch.distributed` job this is of; None outside a process group."""
+        return self.log.rank
+
+    @property
+    def world_size(self) -> int | None:
+        """How many processes that job has."""
+        return self.log.world_size
+
+    @property
+    def held_before(self) -> list[HeldTensor]:
+        """Its parameters and buffers when each network was called first."""
+        return self.log.held_before
+
+    @property
+    def held(self) -> list[HeldTensor]:
+        """The parameters, buffers and reduced gradients of that process at the end of the run."""
+        return self.log.held
 
     @property
     def failed(self) -> LayerCall | None:

@@ -28,7 +28,8 @@ from nnmagic.structure.parameter_counts import Counts
 from nnmagic.structure.real_run import describe_run
 from nnmagic.structure.shape_run import FASTPATH_OFF, MetaRequest, ShapeRun, casts
 from nnmagic.structure.training_memory import training_step
-from nnmagic.tensors.metadata import PLAIN, storage_bytes
+from nnmagic.tensors.metadata import storage_bytes
+from nnmagic.tensors.shards import PLAIN
 
 MOST_BYTES = 1 << 30
 """A network of more parameters and buffers is run for real only where that is asked for."""

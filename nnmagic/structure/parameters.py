@@ -96,7 +96,7 @@ def _rows(
         yield ParameterRecord(
             name=name,
             tensor=record,
-            percent=None if lazy else 100 * record.numel / total if total else 0.0,
+            percent=None if lazy else 100 * tensor.numel() / total if total else 0.0,
             bytes=None if lazy else bytes_of(tensor),
             trainable=tensor.requires_grad,
             tied_to=None if first[key] == name else first[key],
@@ -118,6 +118,6 @@ def parameter_record(
     if is_lazy(tensor):
         device, dtype = str(tensor.device), str(tensor.dtype).removeprefix("torch.")
         return TensorRecord(shape=(), dtype=dtype, device=device, numel=0, unknown=LAZY)
-    measured = measure(tensor, whole_rows=rows, max_values=at_most)
-    subsampled = at_most if at_most is not None and tensor.numel() > at_most else None
-    return tensor_record(metadata_of(tensor), *measured, subsampled)
+    measured, metadata = measure(tensor, whole_rows=rows, max_values=at_most), metadata_of(tensor)
+    subsampled = at_most if at_most is not None and metadata.numel > at_most else None
+    return tensor_record(metadata, *measured, subsampled)

@@ -11,14 +11,8 @@ from nnmagic.records.tensor import Picture
 from nnmagic.tensors.device_statistics import pieces, statistics_of_sums, sums_of, widest
 from nnmagic.tensors.measure import Measured, measure, measure_subsample
 from nnmagic.tensors.samples import evenly_spaced, sample, samples_cut
-from nnmagic.tensors.values import (
-    DenseValues,
-    Values,
-    in_memory_order,
-    part_here,
-    read,
-    why_unreadable,
-)
+from nnmagic.tensors.shards import part_here
+from nnmagic.tensors.values import DenseValues, Values, in_memory_order, read, why_unreadable
 
 COPIED = 4096
 """A tensor of at most this many values is copied on its device, and measured once it is read."""

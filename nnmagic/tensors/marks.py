@@ -13,7 +13,8 @@ from torch import Tensor
 
 from nnmagic.tensors import devices
 from nnmagic.tensors.kernel import machine_code
-from nnmagic.tensors.metadata import PLAIN, HiddenFromUserCode, is_lazy, version_of
+from nnmagic.tensors.metadata import HiddenFromUserCode, is_lazy, version_of
+from nnmagic.tensors.shards import PLAIN, part_here
 from nnmagic.tensors.values import as_numpy, in_memory_order, storage_was_freed
 from nnmagic.torch_private import DisableTorchFunction, is_functional, raw_version
 
@@ -184,6 +185,7 @@ def _mark_of(tensor: Tensor) -> tuple[int, int, Any]:
 
 def _parts(tensor: Any) -> Iterator[Tensor]:
     """Yield the plain tensors that hold the values of a tensor."""
+    tensor = part_here(tensor)
     kind = type(tensor)
     if kind in PLAIN or kind.__torch_dispatch__ is Tensor.__torch_dispatch__:
         yield tensor

@@ -10,6 +10,7 @@ from nnmagic.records.cuts import cuts_of
 from nnmagic.records.tensor import NOTHING_KNOWN, Picture, Sample, Samples, Statistics
 from nnmagic.tensors.metadata import hidden_from_user_code
 from nnmagic.tensors.samples import evenly_spaced, real_sample, sample, samples_of
+from nnmagic.tensors.shards import part_here
 from nnmagic.tensors.statistics import statistics_of
 from nnmagic.tensors.values import DenseValues, as_array, read, why_unreadable
 
@@ -40,8 +41,8 @@ def measure(
 
     This is the one place that lets no error out: a tensor that refuses to be read has no numbers,
     and a reason. Zeros that a sparse tensor does not store count; a nested tensor has the values of
-    its components, a quantised one those that it stands for. A DTensor is measured where this
-    process holds all of it.
+    its components, a quantised one those that it stands for, and a DTensor those of the part that
+    this process holds.
 
     Args:
         tensor: any tensor.
@@ -56,7 +57,7 @@ def measure(
             if reason:
                 return not_measured(reason)
             reading = read(tensor)
-            if max_values is not None and tensor.numel() > max_values:
+            if max_values is not None and part_here(tensor).numel() > max_values:
                 return measure_subsample(reading, max_values, whole_rows)
             kept = samples_of(reading, keep, whole_rows=whole_rows, picture_values=picture_values)
             return Measured(_statistics_of(reading), kept)

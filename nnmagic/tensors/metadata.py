@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nnmagic.records.tensor import Metadata
+from nnmagic.tensors.shards import PLAIN, is_spread, mesh_of, part_here, placements_of
 from nnmagic.torch_private import (
     DisableFuncTorch,
     DisableTorchDispatch,
@@ -19,8 +20,6 @@ from nnmagic.torch_private import (
     storage_id,
     transform_level,
 )
-
-PLAIN = (torch.Tensor, nn.Parameter)
 
 
 class HiddenFromUserCode:
@@ -72,6 +71,8 @@ def parts_of(tensor: torch.Tensor) -> list[torch.Tensor]:
     """
     if type(tensor) in PLAIN or tensor.is_nested:
         return [tensor]
+    if is_spread(tensor):
+        return [part_here(tensor)]
     try:
         names, _ = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
         return [part for name in names for part in parts_of(getattr(tensor, name))]
@@ -112,7 +113,7 @@ def storage_of(tensor: torch.Tensor) -> tuple[int, int]:
 
 
 def shape_of(tensor: torch.Tensor) -> tuple[int | None, ...]:
-    """Return a tensor's shape, `()` where it does not tell.
+    """Return a tensor's shape, of a DTensor that of its part here, `()` where it does not tell.
 
     An axis without one size, such as the ragged one of a nested tensor, has the size None.
     """
@@ -120,14 +121,22 @@ def shape_of(tensor: torch.Tensor) -> tuple[int | None, ...]:
 
 
 def metadata_of(tensor: torch.Tensor) -> Metadata:
-    """Return a tensor's shape, dtype, device and number of values.
+    """Return a tensor's shape, dtype, device and number of values, of a DTensor of its part here.
 
     A tensor that does not tell is said to be of type `"unknown"`.
     """
     try:
         with hidden_from_user_code(tensor):
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            return Metadata(_sizes(tensor), dtype, str(tensor.device), tensor.numel())
+            held = part_here(tensor)
+            dtype = str(held.dtype).removeprefix("torch.")
+            metadata = Metadata(_sizes(held), dtype, str(held.device), held.numel())
+            if is_spread(tensor):
+                metadata = metadata._replace(
+                    global_shape=tuple(tensor.shape),
+                    placements=placements_of(tensor),
+                    mesh=mesh_of(tensor),
+                )
+            return metadata
     except Exception:  # noqa: BLE001 - a subclass may refuse to be read
         return Metadata((), "unknown", "unknown", 0)
 

@@ -1,7 +1,6 @@
 """The values of any tensor as NumPy arrays."""
 
 import dis
-import sys
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import torch
 
 from nnmagic import torch_private as private
 from nnmagic.display.units import with_article
-from nnmagic.tensors.metadata import PLAIN
+from nnmagic.tensors.shards import PLAIN, part_here
 from nnmagic.tensors.statistics import PIECE
 
 NATIVE_NAMES = "float32 float64 bool uint8 uint16 uint32 uint64 int8 int16 int32 int64"
@@ -49,6 +48,7 @@ class DenseValues(NamedTuple):
 
 def why_unreadable(tensor: torch.Tensor) -> str:
     """Return why the values of a tensor cannot be read, or an empty text."""
+    tensor = part_here(tensor)
     kind = type(tensor)
     if tensor.is_meta:
         return "on the meta device"
@@ -58,8 +58,6 @@ def why_unreadable(tensor: torch.Tensor) -> str:
         return "inside a torch.func transform"
     if kind in PLAIN:
         return "its storage was freed" if storage_was_freed(tensor) else ""
-    if _is_distributed(tensor):
-        return _spread_over(tensor)
     if _refuses(kind):
         return f"{with_article(kind.__name__)} refuses every function"
     if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ and not tensor.is_nested:
@@ -87,30 +85,11 @@ def _refuses(kind: Any) -> bool:
     return all(not each.opname.startswith("RETURN") for each in dis.get_instructions(function))
 
 
-def _is_distributed(tensor: torch.Tensor) -> bool:
-    module = sys.modules.get("torch.distributed.tensor")  # slow to import, and then none exists
-    return module is not None and isinstance(tensor, module.DTensor)
-
-
-def _spread_over(tensor: Any) -> str:
-    """Return how a DTensor is spread over devices, empty where this process holds all of it."""
-    sizes = tensor.device_mesh.shape
-    return ", ".join(
-        f"{placement!r} over {size} devices"
-        for placement, size in zip(tensor.placements, sizes, strict=True)
-        if size > 1 and not placement.is_replicate()
-    )
-
-
-def part_here(tensor: Any) -> torch.Tensor:
-    """Return the part of a readable tensor that this process holds: all of it."""
-    if type(tensor) not in PLAIN and _is_distributed(tensor):
-        return private.local_tensor(tensor)
-    return tensor
-
-
 def read(tensor: Any) -> DenseValues:
-    """Return where the values of a readable tensor are, without a copy if that can be had."""
+    """Return where the values of a readable tensor are, without a copy if that can be had.
+
+    Of a DTensor they are those of the part that is here.
+    """
     tensor = part_here(tensor)
     if tensor.is_nested:
         parts = [part.reshape(-1) for part in _components(tensor)]

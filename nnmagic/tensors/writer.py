@@ -3,6 +3,7 @@
 import weakref
 from array import array
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from ctypes import c_char
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors import devices
 from nnmagic.tensors.device_measure import begin, begin_picture, is_dense
 from nnmagic.tensors.devices import PendingReads, Then
+from nnmagic.tensors.digest import begin_digest, digest_of, whole_digest
 from nnmagic.tensors.kernel import MOST, kernel_of
 from nnmagic.tensors.measure import measure, not_measured, picture_of, reason_of
 from nnmagic.tensors.metadata import (
@@ -26,6 +28,7 @@ from nnmagic.tensors.metadata import (
     version_of,
 )
 from nnmagic.tensors.pictures import Pictures
+from nnmagic.tensors.shards import part_here
 from nnmagic.torch_private import BelowAutograd, DisableAutocast, is_functional, raw_version
 
 SCORES = 4096
@@ -91,6 +94,7 @@ class TensorWriter:
 
     Attributes:
         max_values: how many values of a tensor are measured, spread evenly; None is all.
+        digests: whether the digest of each tensor that is measured in full is noted too.
         pending: what waits on accelerators to be read.
         pictures: keeps the values to draw tensors by within a budget.
     """
@@ -99,6 +103,7 @@ class TensorWriter:
         self.log = log
         self.keep = keep
         self.max_values: int | None = None
+        self.digests = False
         self.pending = PendingReads()
         self._seen: dict[int, tuple[Callable[[], Any], int, int]] = {}
         self._returned: dict[int, tuple[Callable[[], Any], int, int]] = {}
@@ -145,6 +150,8 @@ class TensorWriter:
         index = None
         if not observed and written is None:
             index = self._write_floats(tensor, rows, series, screen=screen)
+            if self.digests and index is not None:
+                self._note_digest(index, tensor)
         if index is None:
             index = self.write_alone(tensor, rows, series, written, screen=screen)
         if before is not None and index != before:
@@ -184,7 +191,27 @@ class TensorWriter:
         }
         if not self._begin_on_device(index, tensor, options):
             log.set(index, *measure(tensor, **options))
+        if self.digests:
+            self._note_digest(index, tensor)
         return index
+
+    def _note_digest(self, index: int, tensor: torch.Tensor) -> None:
+        """Note the digest of a tensor, once it is read where a device has to sum it up."""
+        if index in self.log.measured:
+            return
+        with suppress(Exception), hidden_from_user_code(tensor):
+            held = part_here(tensor)
+            if not devices.on_accelerator(held):
+                self.log.set_digest(index, digest_of(held))
+            elif not devices.is_capturing(held) and is_dense(held):
+                with DisableAutocast(), BelowAutograd():
+                    total, size = begin_digest(held), held.nbytes
+
+                def finish(copies: list[torch.Tensor], reason: str) -> None:
+                    digest = None if reason else whole_digest(int(copies[0]), size)
+                    self.log.set_digest(index, digest)
+
+                self.read_later([total], finish)
 
     def _room_for(self, index: int, series: int | None, *, screen: bool) -> int:
         """Return how many values to draw a tensor by, and note that so many are kept."""

@@ -401,7 +401,7 @@ def test_a_distributed_tensor_of_which_all_is_here_is_measured():
             assert (found.shape, found.values) == ((6, 4), plain.tolist())
 
 
-def test_a_distributed_tensor_of_which_a_part_is_here_is_blank_with_the_reason():
+def test_of_a_distributed_tensor_the_part_that_is_here_is_measured():
     plain = torch.randn(6, 4)
     with devices("fake", FakeStore(), 2) as mesh:
         found = [
@@ -409,9 +409,15 @@ def test_a_distributed_tensor_of_which_a_part_is_here_is_blank_with_the_reason()
             for placement in (Shard(0), Partial(), Replicate())
         ]
 
-    assert [each.shape for each in found] == [(12, 4), (6, 4), (6, 4)]
-    assert [each.mean is None for each in found] == [True, True, False]
-    assert found[0].unknown == "Shard(dim=0) over 2 devices"
+    for each in found:
+        check(each, exact(plain))
+        assert (each.shape, each.mesh) == ((6, 4), ((0, 2),))
+    assert [each.global_shape for each in found] == [(12, 4), (6, 4), (6, 4)]
+    assert [each.placements for each in found] == [
+        ("Shard(0)",),
+        ("Partial(sum)",),
+        ("Replicate()",),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from nnmagic.tensors.metadata import (
 def test_a_tensor_says_its_form():
     tensor = torch.zeros(2, 3, dtype=torch.bfloat16)
 
-    assert metadata_of(tensor) == ((2, 3), "bfloat16", "cpu", 6)
-    assert metadata_of(torch.empty(4, device="meta")) == ((4,), "float32", "meta", 4)
-    assert metadata_of(torch.tensor(True)) == ((), "bool", "cpu", 1)
+    assert metadata_of(tensor)[:4] == ((2, 3), "bfloat16", "cpu", 6)
+    assert metadata_of(torch.empty(4, device="meta"))[:4] == ((4,), "float32", "meta", 4)
+    assert metadata_of(torch.tensor(True))[:4] == ((), "bool", "cpu", 1)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -28,7 +28,7 @@ def test_the_ragged_axis_of_a_nested_tensor_has_no_size(layout):
 
     found = metadata_of(torch.nested.nested_tensor(parts, layout=layout))
 
-    assert found == ((2, None, 5), "float32", "cpu", 25)
+    assert found[:4] == ((2, None, 5), "float32", "cpu", 25)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -46,7 +46,7 @@ class Hostile(torch.Tensor):
 
 
 def test_a_tensor_that_does_not_tell_is_unknown():
-    assert metadata_of(torch.ones(2).as_subclass(Hostile)) == ((), "unknown", "unknown", 0)
+    assert metadata_of(torch.ones(2).as_subclass(Hostile))[:4] == ((), "unknown", "unknown", 0)
     assert shape_of(nn.LazyLinear(3).weight) == ()
 
 

@@ -9,6 +9,7 @@ from nnmagic.records.call_log import STOPPED, TraceLog
 from nnmagic.records.comparison.comparison import Comparison
 from nnmagic.records.comparison.parameter_rows import VERDICTS
 from nnmagic.records.comparison.parameters import ParamsComparison
+from nnmagic.records.held import BUFFER, GRADIENT, PARAMETER
 from nnmagic.records.loading.unpacking import LARGEST
 from nnmagic.records.params import Params
 from nnmagic.records.summary import Summary
@@ -98,6 +99,7 @@ def _check_log(log: TraceLog) -> None:
     _require(log.raised is None or log.raised in log.failures, "the failure lacks")
     _check_parents(log)
     _check_measures(log)
+    _check_held(log)
     tensors = len(log.tensors)
     own = chain.from_iterable(each.values() for each in log.parameter_gradients.values())
     gradients = [each for each in chain(log.gradients.values(), own) if each is not None]
@@ -117,6 +119,17 @@ def _check_measures(log: TraceLog) -> None:
     _require(all(each.network in networks for each in measures.quantities), "a network lacks")
 
 
+def _check_held(log: TraceLog) -> None:
+    if log.rank is None or log.world_size is None:
+        lone = log.rank is None and log.world_size is None and not log.held and not log.held_before
+        _require(lone, "the rank lacks")
+    else:
+        _require(0 <= log.rank < log.world_size, "the rank is none of the ranks")
+    for each in chain(log.held_before, log.held):
+        _require(each.kind in (PARAMETER, BUFFER, GRADIENT), "a kind of tensor is unknown")
+        _check_sizes(each.shape)
+
+
 def _check_parents(log: TraceLog) -> None:
     roots = [call for call, parent in enumerate(log.parent) if parent < 0]
     _require(roots == [*log.roots], "the roots are others")
@@ -131,6 +144,7 @@ def _check_tensors(log: TensorLog) -> None:
     _require(len(log.column("min")) == count and len(log.statistics) == WIDTH * count, "statistics")
     _require(all(0 <= each < len(log.metadata) for each in log.metadata_index), "metadata lacks")
     _require(all(0 <= old < new < count for new, old in log.same_as.items()), "a tensor lacks")
+    _require(len(log.digests) <= count, "digests has another length")
     numbers = (*log.measured, *log.unknown)
     _require(all(0 <= each < count for each in numbers), "a tensor lacks")
     for metadata in log.metadata:
