@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnmagic.comparing.follower import Follower, RandomState
+from nnmagic.comparing.follower import Follower
 from nnmagic.comparing.leader import followed, lead
 from nnmagic.comparing.lockstep import Beside, Found, Isolated, Item, worst_of
 from nnmagic.comparing.other_sides import (
@@ -30,6 +30,7 @@ from nnmagic.display.units import plural
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in
 from nnmagic.network.preserve import preserved
+from nnmagic.network.random_state import RandomState
 from nnmagic.recording.recorder import Recorder
 from nnmagic.recording.run import recording
 from nnmagic.records.call_log import TraceLog

@@ -1,6 +1,5 @@
 """A run in a thread of its own beside a leading one: it waits for what that gets and returns."""
 
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -11,6 +10,7 @@ import torch
 
 from nnmagic.comparing.watched_run import CallKey, NetworkCall
 from nnmagic.contexts import block
+from nnmagic.network.random_state import RandomState
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -175,26 +175,6 @@ class Follower(ABC):
         while len(self._held) > held:  # of calls inside, which has none here
             self._held.popitem()
         return output if theirs is None else self.ended(twin, output, theirs)
-
-
-class RandomState:
-    """The state of torch's generators, and of Python's, as it is now."""
-
-    def __init__(self) -> None:
-        self._python = random.getstate()
-        self._cpu = torch.default_generator.get_state()
-        self._devices = [(generator, generator.get_state()) for generator in _device_generators()]
-
-    def set(self) -> None:
-        """Put it back."""
-        random.setstate(self._python)
-        torch.default_generator.set_state(self._cpu)
-        for generator, state in self._devices:
-            generator.set_state(state)
-
-
-def _device_generators() -> tuple[torch.Generator, ...]:
-    return torch.cuda.default_generators if torch.cuda.is_initialized() else ()
 
 
 def modes_here() -> Callable[[], Any]:

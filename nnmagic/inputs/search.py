@@ -23,7 +23,8 @@ from nnmagic.network.failures import first_line, mismatch
 from nnmagic.network.layers import Layers, device_of, dtype_of, set_training
 from nnmagic.network.naming import Naming
 from nnmagic.network.places import raising_line
-from nnmagic.network.preserve import preserved, random_state_kept
+from nnmagic.network.preserve import preserved
+from nnmagic.network.random_state import random_state_kept
 from nnmagic.structure.meta import is_for_want_of_values, networks_on_meta, on_meta
 from nnmagic.structure.meta_cache import META_CACHE, MetaMode
 from nnmagic.structure.meta_values import known_values

@@ -21,7 +21,7 @@ from nnmagic.magics.remedies import described, remedy, require_init
 from nnmagic.magics.request import Request
 from nnmagic.network.calls import CallCounter, observed
 from nnmagic.network.naming import Naming
-from nnmagic.network.preserve import random_state_kept
+from nnmagic.network.random_state import random_state_kept
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.params import Params

@@ -1,6 +1,5 @@
-"""Putting a network, and the random state, back after a run."""
+"""Putting a network back after a run."""
 
-import random
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -114,20 +113,3 @@ def _contents_of(layers: Layers) -> Contents:
 def _another(lazy: Any) -> torch.Tensor:
     """Return an uninitialized tensor for a run to fill: it becomes a full one in place."""
     return type(lazy)(requires_grad=lazy.requires_grad, device=lazy.device, dtype=lazy.dtype)
-
-
-@block
-def random_state_kept(seed: int | None = None) -> Iterator[None]:
-    """Put the random state of torch's CPU generator and of Python back after the block.
-
-    Args:
-        seed: what torch's generator starts from in the block; None leaves it as it is.
-    """
-    python, torchs = random.getstate(), torch.default_generator.get_state()
-    try:
-        if seed is not None:
-            torch.default_generator.manual_seed(seed)
-        yield
-    finally:
-        random.setstate(python)
-        torch.default_generator.set_state(torchs)

@@ -12,7 +12,8 @@ from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import set_training
 from nnmagic.network.naming import Naming
 from nnmagic.network.optimizer_steps import optimizer_steps
-from nnmagic.network.preserve import preserved, random_state_kept
+from nnmagic.network.preserve import preserved
+from nnmagic.network.random_state import random_state_kept
 from nnmagic.recording.functions import FunctionObserver
 from nnmagic.recording.lookout import Lookout
 from nnmagic.recording.probing import Probe

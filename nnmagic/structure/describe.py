@@ -21,7 +21,8 @@ from nnmagic.network.layers import (
 )
 from nnmagic.network.nested_values import tensors_of_call
 from nnmagic.network.places import raising_line
-from nnmagic.network.preserve import preserved, random_state_kept, values_kept
+from nnmagic.network.preserve import preserved, values_kept
+from nnmagic.network.random_state import random_state_kept
 from nnmagic.records.summary import Summary
 from nnmagic.structure.meta import FakeTensors, is_for_want_of_values, takes_fake_tensors
 from nnmagic.structure.parameter_counts import Counts

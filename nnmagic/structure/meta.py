@@ -13,7 +13,8 @@ from nnmagic import torch_private as private
 from nnmagic.contexts import block
 from nnmagic.network.failures import first_line
 from nnmagic.network.layers import ATOMS, Layers, modules_of, named_parameters
-from nnmagic.network.preserve import preserved, random_state_kept
+from nnmagic.network.preserve import preserved
+from nnmagic.network.random_state import random_state_kept
 from nnmagic.structure.leftovers import nothing_left
 from nnmagic.structure.meta_rules import FLOATS, META
 from nnmagic.structure.packed import are_packed, holds_packed, packed_on_meta

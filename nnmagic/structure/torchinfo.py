@@ -14,7 +14,8 @@ from nnmagic.contexts import block
 from nnmagic.display.units import Shape
 from nnmagic.network.failures import first_line
 from nnmagic.network.layers import set_training
-from nnmagic.network.preserve import preserved, random_state_kept
+from nnmagic.network.preserve import preserved
+from nnmagic.network.random_state import random_state_kept
 from nnmagic.records.summary import Summary
 from nnmagic.records.summary_rows import LayerShape
 from nnmagic.structure.shape_observer import config_of
