@@ -18,6 +18,7 @@ from safetensors.numpy import save as save_arrays
 from torch import nn
 
 import nnmagic
+from nnmagic.structure.parameter_comparison import compare_parameters
 from nnmagic.records.saving.file import checksum
 
 
@@ -72,14 +73,19 @@ RECORDS = {
     "learned": learned,
     "empty": lambda: nnmagic.trace(nn.Identity(), torch.zeros(0, 3)),
     "comparison": parted,
+    "parameters": lambda: compare_parameters(
+        nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3)),
+        {"0.weight": torch.rand(3, 4), "0.bias": torch.rand(2), "1.x": torch.ones(3)},
+        titles=("a", "b"),
+    ),
     "summary": lambda: nnmagic.summary(Odd(), torch.rand(2, 4)),
     "params": lambda: nnmagic.params(Odd()),
     "state": lambda: nnmagic.params({"a.b": torch.rand(3), "n": torch.tensor(float("nan"))}),
 }
 
 
-MUTATED = ["default", "odd", "learned", "comparison", "summary", "params"]
-"""Those of which broken files are made: 1,200 in all."""
+MUTATED = ["default", "odd", "learned", "comparison", "parameters", "summary", "params"]
+"""Those of which broken files are made: 1,400 in all."""
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import nn
 
 import nnmagic
+from nnmagic.structure.parameter_comparison import compare_parameters
 
 FOLDER = Path(__file__).parent / "format_1"
 
@@ -33,10 +34,11 @@ def records():
         "summary": nnmagic.summary(net, x),
         "params": nnmagic.params(net),
         "comparison": comparison,
+        "paramscomparison": compare_parameters(net, other, titles=("net", "other")),
     }
 
 
-@pytest.fixture(params=["trace", "summary", "params", "comparison"])
+@pytest.fixture(params=["trace", "summary", "params", "comparison", "paramscomparison"])
 def name(request):
     return request.param
 
@@ -48,16 +50,16 @@ def test_a_file_of_the_first_version_is_read_and_shown(name):
 
     with safe_open(path, framework="np") as file:
         assert file.metadata()["nnmagic"] == "1"
-    assert type(record).__name__ == name.capitalize()
+    assert type(record).__name__.lower() == name
     assert str(record)
     assert record._repr_html_()
-    assert len(record.to_frame()) == {"params": 2, "comparison": 4}.get(name, 3)
+    assert len(record.to_frame()) == {"params": 2, "paramscomparison": 2, "comparison": 4}.get(name, 3)
 
 
 def test_what_the_files_say_is_what_was_saved():
-    trace, summary, params, comparison = (
+    trace, summary, params, comparison, parameters = (
         nnmagic.load(FOLDER / f"{name}.safetensors")
-        for name in ("trace", "summary", "params", "comparison")
+        for name in ("trace", "summary", "params", "comparison", "paramscomparison")
     )
 
     assert trace["0"].outputs[0].values == [[3, -1, 2]]
@@ -68,6 +70,10 @@ def test_what_the_files_say_is_what_was_saved():
     assert params["0.weight"].values == [[1, 1], [1, -1]]
     assert comparison.first_divergence.layer == "0"
     assert comparison.first_divergence.max_abs == 3
+    assert [(row.name, row.verdict, row.max_abs) for row in parameters] == [
+        ("0.weight", "changed", 1),
+        ("0.bias", "equal", 0),
+    ]
     assert [row.verdict for row in comparison][-1] == "only in the other"
 
 
