@@ -6,9 +6,9 @@ from math import inf, prod, sqrt
 
 import torch
 
+from nnmagic.records.tally import Tally
 from nnmagic.records.tensor import Statistics
 from nnmagic.tensors import devices
-from nnmagic.tensors.statistics import Tally
 
 LOWEST = -(1 << 63)
 """The least int64."""

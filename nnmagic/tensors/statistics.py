@@ -1,12 +1,12 @@
 """The statistics of many values, a piece at a time, exact to ten digits."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from math import frexp, hypot, inf, isfinite, nan, sqrt
+from math import frexp, inf, sqrt
 from typing import Any
 
 import numpy as np
 
+from nnmagic.records.tally import Tally
 from nnmagic.records.tensor import Statistics
 from nnmagic.tensors.kernel import statistics_of_floats
 
@@ -17,87 +17,27 @@ SMALL = 1 << 53
 """Integers up to this one are exact in float64."""
 
 
-@dataclass(slots=True)
-class Tally:
-    """The statistics of the values seen so far.
-
-    Attributes:
-        zeros: how many values are zero.
-        nan: how many are NaN.
-        infinite: how many are +Inf or -Inf.
-        negative_inf: how many of those are -Inf.
-        finite: how many are finite; the rest is over these.
-        low: the least.
-        high: the greatest.
-        mean: the mean.
-        std: the standard deviation, correction 0.
-    """
-
-    zeros: int = 0
-    nan: int = 0
-    infinite: int = 0
-    negative_inf: int = 0
-    finite: int = 0
-    low: float = inf
-    high: float = -inf
-    mean: float = 0.0
-    std: float = 0.0
-
-    def add(self, values: np.ndarray, *, fast: bool) -> None:
-        """Count values, at least one."""
-        compiled = statistics_of_floats(values) if fast else None
-        if compiled is not None:
-            low, high, mean, std, share = compiled[:5]
-            size = values.size
-            spread = std * sqrt((size - 1) / size) if size > 1 else 0.0
-            self.merge(size, round(share * size), low, high, mean, spread)
-            return
-        low, high = np.minimum.reduce(values).item(), np.maximum.reduce(values).item()
-        if not (-inf < low and high < inf):  # NaN makes both NaN
-            finite = values[np.isfinite(values)]
-            nan = int(np.count_nonzero(np.isnan(values)))
-            self.nan += nan
-            self.infinite += values.size - finite.size - nan
-            self.negative_inf += int(np.count_nonzero(values == -inf))
-            if finite.size:
-                self.add(finite, fast=fast)
-            return
-        zeros = int(np.count_nonzero(values == 0)) if low <= 0 <= high else 0
-        self.merge(values.size, zeros, low, high, *moments(values, low, high))
-
-    def merge(
-        self, number: int, zeros: int, low: float, high: float, mean: float, std: float
-    ) -> None:
-        """Take in the statistics of more finite values.
-
-        Source: T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm
-        for computing sample variances", 1979; with standard deviations in place of sums of
-        squares, which would overflow.
-        """
-        if not number:
-            return
-        together = self.finite + number
-        before, now = self.finite / together, number / together
-        apart = mean / 2 - self.mean / 2  # the difference itself may overflow
-        between = apart * (2 * sqrt(before * now))
-        self.std = hypot(self.std * sqrt(before), std * sqrt(now), between)
-        self.mean = self.mean * before + mean * now
-        self.finite = together
-        self.zeros += zeros
-        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
-
-    def statistics(self, repeats: int = 1) -> Statistics:
-        """Return the statistics of all values, each of which stands so many times in its tensor."""
-        numel = self.finite + self.nan + self.infinite
-        zeros = self.zeros / numel if numel else nan
-        counts = self.nan * repeats, self.infinite * repeats, self.negative_inf * repeats
-        if not self.finite:
-            return Statistics(nan, nan, nan, nan, zeros, *counts)
-        std, number = nan, self.finite * repeats
-        if number > 1:
-            std = self.std * sqrt(number / (number - 1))
-        std = std if isfinite(std) else nan  # beyond the greatest double
-        return Statistics(self.low, self.high, self.mean, std, zeros, *counts)
+def count(tally: Tally, values: np.ndarray, *, fast: bool) -> None:
+    """Count values, at least one, into a tally."""
+    compiled = statistics_of_floats(values) if fast else None
+    if compiled is not None:
+        low, high, mean, std, share = compiled[:5]
+        size = values.size
+        spread = std * sqrt((size - 1) / size) if size > 1 else 0.0
+        tally.merge(size, round(share * size), low, high, mean, spread)
+        return
+    low, high = np.minimum.reduce(values).item(), np.maximum.reduce(values).item()
+    if not (-inf < low and high < inf):  # NaN makes both NaN
+        finite = values[np.isfinite(values)]
+        nan = int(np.count_nonzero(np.isnan(values)))
+        tally.nan += nan
+        tally.infinite += values.size - finite.size - nan
+        tally.negative_inf += int(np.count_nonzero(values == -inf))
+        if finite.size:
+            count(tally, finite, fast=fast)
+        return
+    zeros = int(np.count_nonzero(values == 0)) if low <= 0 <= high else 0
+    tally.merge(values.size, zeros, low, high, *moments(values, low, high))
 
 
 def statistics_of(
@@ -113,7 +53,7 @@ def statistics_of(
     """
     tally = Tally()
     for piece in pieces:
-        tally.add(piece, fast=fast)
+        count(tally, piece, fast=fast)
     tally.merge(zeros, zeros, 0.0, 0.0, 0.0, 0.0)
     return tally.statistics(repeats)
 
