@@ -17,6 +17,8 @@ class Finding:
         number: the measured number that the rule is about, None where it is exact.
         bound: the number that it is held against.
         source: where the bound comes from; `""` where the rule is exact.
+        rank: of several ranks that are held against each other the one that is off, of more than
+            one the lowest; None where that cannot be said, as of two that part.
     """
 
     rule: str
@@ -28,9 +30,10 @@ class Finding:
     number: float | None = None
     bound: float | None = None
     source: str = ""
+    rank: int | None = None
 
     @property
-    def rank(self) -> tuple[int, int]:
+    def order(self) -> tuple[int, int]:
         """Where it stands among others: causes before what follows from them, notes last."""
         if self.level == "note":
             return 3, 0

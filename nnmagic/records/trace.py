@@ -317,7 +317,7 @@ class Trace(Record):
         found = Findings(self.log, parents).found
         first = {(each.rule, each.network, each.layer): each for each in reversed(found)}
         once = (each for each in found if first[each.rule, each.network, each.layer] is each)
-        return tuple(sorted(once, key=lambda each: each.rank))
+        return tuple(sorted(once, key=lambda each: each.order))
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row a call, in the order in which they began."""

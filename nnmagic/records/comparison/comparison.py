@@ -89,12 +89,13 @@ class Comparison(Record):
 
     def __iter__(self) -> Iterator[ComparedCall]:
         """Yield the rows."""
-        verdicts, tolerances = self.judge().verdicts, self.tolerances
+        judge = self.judge()
         for place in range(len(self.pairs)):
-            yield self._row(place, verdicts[place], tolerances[place])
+            yield self.row(place, judge)
 
-    def _row(self, place: int, verdict: str, tolerance: Tolerance | None) -> ComparedCall:
-        pair, measured = self.pairs[place], self.measured[place]
+    def row(self, place: int, judge: Judge) -> ComparedCall:
+        """Return the row at a place, with what the judge says of it."""
+        pair, measured, tolerance = self.pairs[place], self.measured[place], judge.tolerances[place]
         log, call = (self.mine, pair.mine) if pair.mine is not None else (self.other, pair.other)
         assert call is not None
         layer, output = log.layer_of(call), measured.output
@@ -118,7 +119,7 @@ class Comparison(Record):
             bound="" if tolerance is None else str(tolerance),
             float64_error=measured.float64,
             gradient_error=error_of(measured.gradient),
-            verdict=verdict,
+            verdict=judge.verdicts[place],
         )
 
     def __getitem__(self, name: str) -> ComparedCall:
@@ -136,9 +137,7 @@ class Comparison(Record):
     def first_divergence(self) -> ComparedCall | None:
         """The first call that errs, None where none does."""
         judge = self.judge()
-        if judge.first is None:
-            return None
-        return self._row(judge.first, judge.verdicts[judge.first], self.tolerances[judge.first])
+        return None if judge.first is None else self.row(judge.first, judge)
 
     @property
     def failed(self) -> ComparedCall | None:
