@@ -53,6 +53,9 @@ BatchNorm: TypeAlias = _BatchNorm  # and of all batch norms
 MODULE_CALL = cast(FunctionType, nn.Module._wrapped_call_impl)
 """The function behind `nn.Module.__call__`."""
 
+FORWARD_CODE = nn.Module._call_impl.__code__
+"""What runs a forward with its hooks."""
+
 
 def saved_by_torch(module: nn.Module) -> dict[str, Any]:
     """Return what a layer of torch's own saves in a way of its own, as a quantised one does."""
@@ -234,3 +237,17 @@ def begins_before_optimizer(scheduler: Any) -> bool:
 def call_through(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a module with its hooks, past what stands in the place of its compiled call."""
     return module._call_impl(*args, **kwargs)
+
+
+# Several processes.
+
+
+def default_store() -> Any:
+    """Return the store at which the processes of a job met.
+
+    Raises:
+        ValueError: where there is no process group.
+    """
+    from torch.distributed.distributed_c10d import _get_default_store  # some builds have none
+
+    return _get_default_store()

@@ -1,6 +1,7 @@
 """What a new torch may have renamed: each private name, held against a public fact."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -344,3 +345,29 @@ def test_no_other_file_uses_a_private_name_of_torch(path):
             PRIVATE.findall(re.sub(r'""".*?"""|`[^`]*`|#.*', "", path.read_text(), flags=re.S))
             == []
         )
+
+
+def test_a_forward_runs_in_one_function():
+    class Asks(nn.Module):
+        def forward(self):
+            frame, found = sys._getframe(), False
+            while frame is not None:
+                found |= frame.f_code is private.FORWARD_CODE
+                frame = frame.f_back
+            return found
+
+    assert Asks()() is True
+    assert Asks().forward() is False
+
+
+def test_a_job_has_a_store():
+    store = torch.distributed.HashStore()
+    with pytest.raises(ValueError, match="process group"):
+        private.default_store()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        private.default_store().set("key", "value")
+
+        assert private.default_store().get("key") == b"value"
+    finally:
+        torch.distributed.destroy_process_group()

@@ -76,6 +76,10 @@ class Samples(NamedTuple):
     picture: Picture | None = None
 
 
+NO_VALUES = Samples(None, None)
+"""Those of a tensor of which none are kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorRecord:
     """One tensor at one moment: its metadata, its statistics, and samples of its values.

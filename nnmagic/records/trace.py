@@ -27,6 +27,9 @@ from nnmagic.records.trace_table import TraceTable
 READER = "nnmagic.records.loading.file"
 """What reads the file of a trace; by its name, for it makes traces."""
 
+GATHERER = "nnmagic.recording.gathering"
+"""What sends a trace to another rank; by its name, for records know no torch."""
+
 FRAME_COLUMNS = (
     *(
         "network",
@@ -63,6 +66,7 @@ class LayerCall(TensorColumns):
         type: the class name.
         depth: how many other calls were in progress.
         place: the file and line, or the source line, of the code that called it.
+        rank: which process of a `torch.distributed` job made it; None outside a process group.
         failed: whether it ended by an exception, caught or not.
         failure: why, or None.
         recomputed: whether it ran again in a backward, as the layers of a checkpoint do.
@@ -83,6 +87,7 @@ class LayerCall(TensorColumns):
     type: str
     depth: int
     place: str
+    rank: int | None = None
     input_shape: Shape = field(hash=False)
     output_shape: Shape = field(hash=False)
     failed: bool
@@ -229,6 +234,7 @@ class Trace(Record):
             type=layer.type,
             depth=log.depth[call],
             place=log.places[log.place[call]],
+            rank=log.rank,
             input_shape=log.shapes[log.input_shape[call]],
             output_shape=log.shapes[log.output_shape[call]],
             failed=log.ended[call] == FAILED,
@@ -267,6 +273,28 @@ class Trace(Record):
         load: Any = import_module(READER).load_trace
         run: Trace = other if isinstance(other, Trace) else load(other)
         return compare(self.log, run.log, rename)
+
+    def gather(self, group: Any = None, dst: int = 0, timeout: float = 60.0) -> "Trace | None":
+        """Return the traces of all ranks of a `torch.distributed` job as one, None but on one rank.
+
+        Each rank calls it after the run, as many times as the others. The trace that comes back
+        has a column `rank`, and says which ranks agree and where they part, as one of
+        `nnmagic.load` of several files does. It takes no collective, and nothing waits for longer
+        than the timeout.
+
+        Args:
+            group: the process group; None is that of all ranks.
+            dst: the rank in the job that gets the trace.
+            timeout: seconds.
+
+        Raises:
+            RuntimeError: outside a process group, or within a forward.
+            TimeoutError: if a rank does not answer in time; the text names it.
+            ValueError: if `dst` is not in the group, or the timeout is not positive.
+        """
+        collect: Any = import_module(GATHERER).gather
+        joint: Trace | None = collect(self, group, dst, timeout)
+        return joint
 
     def of_default_network(self) -> "Trace":
         """Return the same trace, its output to be read as class scores."""
@@ -321,7 +349,8 @@ class Trace(Record):
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row a call, in the order in which they began."""
-        columns = FRAME_COLUMNS + (GRADIENT_COLUMNS if self.log.graded else ())
+        columns: tuple[str, ...] = () if self.log.rank is None else ("rank",)
+        columns += FRAME_COLUMNS + (GRADIENT_COLUMNS if self.log.graded else ())
         return data_frame(list(self), columns)
 
     def history(self, *, series: bool = False) -> Any:

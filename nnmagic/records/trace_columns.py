@@ -71,10 +71,13 @@ class CallRow:
         log = self.step.log
         if self.output is None:
             return "no tensor"
-        own = log.tensors.metadata_of(self.output)[1:3]
+        metadata = log.tensors.metadata_of(self.output)
         common = self.step.common_metadata
-        odd = " ".join(mine for mine, most in zip(own, common, strict=True) if mine != most)
-        return TensorShape(log.shapes[log.output_shape[self.call]], odd)
+        pairs = zip(metadata[1:3], common, strict=True)
+        words = [mine for mine, most in pairs if mine != most]
+        if metadata.placements is not None:
+            words += [f"of {units.shape(metadata.global_shape)},", ", ".join(metadata.placements)]
+        return TensorShape(log.shapes[log.output_shape[self.call]], " ".join(words))
 
     @property
     def gradient(self) -> tuple[float | None, float | None]:

@@ -1,6 +1,7 @@
 """The panel of a row of any record: of a call, of a layer's structure, or of a parameter."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nnmagic.display.messages import PanelContent
@@ -85,7 +86,9 @@ class RowPanels:
     def _call_panel(
         self, record: Trace, subject: Any, panels: PanelMaker, loader: Loader | None
     ) -> PanelContent:
-        live, log, call = self.live, record.log, subject.call
+        live, log, call = self.live, subject.step.log, subject.call
+        if log is not record.log:  # a row of another rank
+            record = replace(record, log=log)
         layer = log.layer_of(call)
         network = log.networks[layer.network]
         source = live or self.watcher

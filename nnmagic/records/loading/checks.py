@@ -99,7 +99,7 @@ def _check_log(log: TraceLog) -> None:
     _require(log.raised is None or log.raised in log.failures, "the failure lacks")
     _check_parents(log)
     _check_measures(log)
-    _check_held(log)
+    check_held(log)
     tensors = len(log.tensors)
     own = chain.from_iterable(each.values() for each in log.parameter_gradients.values())
     gradients = [each for each in chain(log.gradients.values(), own) if each is not None]
@@ -119,7 +119,8 @@ def _check_measures(log: TraceLog) -> None:
     _require(all(each.network in networks for each in measures.quantities), "a network lacks")
 
 
-def _check_held(log: TraceLog) -> None:
+def check_held(log: TraceLog) -> None:
+    """Look whether a run knows its rank, and what that holds."""
     if log.rank is None or log.world_size is None:
         lone = log.rank is None and log.world_size is None and not log.held and not log.held_before
         _require(lone, "the rank lacks")

@@ -10,7 +10,7 @@ import numpy as np
 
 from nnmagic.display.units import Shape
 from nnmagic.records.saving.packing import COMPLEX, PAIRS, Column, saved_fields
-from nnmagic.records.tensor import Sample, Samples
+from nnmagic.records.tensor import NO_VALUES, Sample, Samples
 from nnmagic.records.tensor_log import TensorLog
 
 MOST_LEVELS = 64
@@ -114,12 +114,20 @@ class Unpacker:
         known = self._fields(TensorLog, packed, path)
         seen = {metadata: i for i, metadata in enumerate(known.get("metadata", ()))}
         log = TensorLog(**known, _metadata_seen=seen)
-        for number, each in enumerate(samples):
-            if isinstance(each, str):
-                log.samples.append(self._sample(each, path).data)
-            else:
-                log.samples.append(self.unpack(Samples, each, f"{path}.samples.{number}"))
+        log.samples += self.samples(samples, path)
         return log
+
+    def samples(self, packed: list[Any], path: str) -> list[Samples | bytes | None]:
+        """Return the values that are kept of each tensor, of some all values as bytes."""
+        found: list[Samples | bytes | None] = []
+        for number, each in enumerate(packed):
+            if each is None:
+                found.append(NO_VALUES)
+            elif isinstance(each, str):
+                found.append(self._sample(each, path).data)
+            else:
+                found.append(self.unpack(Samples, each, f"{path}.samples.{number}"))
+        return found
 
 
 def _expect(kind: type, packed: Any, path: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
-from nnmagic.records.tensor import Sample
+from nnmagic.records.tensor import NO_VALUES, Sample
 from nnmagic.records.tensor_log import WIDTH, TensorLog
 
 COMPLEX = ".complex"
@@ -77,7 +77,7 @@ class Packer:
             each: Any = log.samples_of(number)
             if isinstance(held, bytes):
                 each = log.whole_of(number, held)
-            samples.append(self.pack(each, f"{before}.{number}"))
+            samples.append(None if each == NO_VALUES else self.pack(each, f"{before}.{number}"))
         names = [name for name in saved_fields(TensorLog) if name != "samples"]
         packed = {name: self.pack(getattr(log, name), f"{before}.{name}") for name in names}
         self.arrays[packed["statistics"]].shape = -1, WIDTH  # a row a tensor

@@ -18,8 +18,8 @@ from safetensors.numpy import save as save_arrays
 from torch import nn
 
 import nnmagic
-from nnmagic.structure.parameter_comparison import compare_parameters
 from nnmagic.records.saving.file import checksum
+from nnmagic.structure.parameter_comparison import compare_parameters
 
 
 class Odd(nn.Module):

@@ -53,7 +53,9 @@ def test_a_file_of_the_first_version_is_read_and_shown(name):
     assert type(record).__name__.lower() == name
     assert str(record)
     assert record._repr_html_()
-    assert len(record.to_frame()) == {"params": 2, "paramscomparison": 2, "comparison": 4}.get(name, 3)
+    assert len(record.to_frame()) == {"params": 2, "paramscomparison": 2, "comparison": 4}.get(
+        name, 3
+    )
 
 
 def test_what_the_files_say_is_what_was_saved():
