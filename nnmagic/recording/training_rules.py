@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 from typing import Any
 
 import torch
@@ -36,8 +37,8 @@ NEVER_NEGATIVE = {
 LOOKED_AT = 3
 """The losses of so many backwards are looked at: a sign is wrong from the first one on."""
 
-ABOVE_EPS = 10
-"""A gradient's RMS must be so many times Adam's eps."""
+ABOVE_EPS, HALF = 10, 0.5
+"""A gradient's RMS must be so many times Adam's eps; below it, half of a step's length is lost."""
 
 IN_A_ROW = 2
 """So many calls without gradients, and without a step between them, are a validation."""
@@ -76,9 +77,10 @@ def steps_in_eval_mode(training: Training, step: Step) -> Iterator[Found]:
 
 def validation_in_train_mode(training: Training, number: int) -> Iterator[Found]:
     """Calls in a row without gradients of a network that trains, with Dropout or BatchNorm on."""
-    last, network = training.without[number], training.log.networks[number]
+    last = training.without[number]
     if last.in_a_row < IN_A_ROW or training.log.series[last.series].training is not True:
         return
+    network = training.log.networks[number]
     if any(fact.steps for fact in training.parameters.values() if fact.network == network):
         noisy = [each for each in _mode_layers(training, network) if each.training]
         if noisy:
@@ -156,7 +158,7 @@ def gradients_below_eps(training: Training, step: Step) -> Iterator[Found]:
     if optimizer is None or "Adam" not in step.optimizer.name or number & (number - 1):
         return
     eps = {id(p): group["eps"] for group in optimizer.param_groups for p in group["params"]}
-    small: list[TrainedParameter] = []
+    small, smallest = list[TrainedParameter](), (inf, 0.0)
     for fact in step.parameters:
         parameter = fact.alive()
         gradient = None if parameter is None else parameter.grad
@@ -169,18 +171,20 @@ def gradients_below_eps(training: Training, step: Step) -> Iterator[Found]:
         fact.below_eps = fact.below_eps + 1 if is_small else 0
         if fact.below_eps >= LOOKED_AT:
             small.append(fact)
-            smallest = size, eps[id(parameter)]
+            smallest = min(smallest, (size, eps[id(parameter)]))
     for network, facts in _by_network(small).items():
+        lost = smallest[1] / sum(smallest)
         yield Found(
             network=network,
             layer=facts[0].layer,
             number=smallest[0],
             bound=ABOVE_EPS * smallest[1],
             source="Wortsman 2023 (2309.14322): RMS of the gradient below 10 eps",
+            level="finding" if lost > HALF else "note",
             text=(
-                f"the gradient of {_listed(facts)} has an RMS of {smallest[0]:.1g}, and "
-                f"{step.optimizer.name} an eps of {smallest[1]:.1g}, which takes most of its "
-                "steps away: lower eps"
+                f"the gradient's RMS is down to {smallest[0]:.1g} ({_listed(facts)}), and eps of "
+                f"{step.optimizer.name} is {smallest[1]:.1g}, which takes {lost:.0%} of a step "
+                "away: lower eps"
             ),
         )
 

@@ -28,6 +28,8 @@ CHANNELS, SMALLEST = (1, 3, 4), 8
 MOST_TEXTS = 5
 """How many findings of one rule a display tells one by one."""
 
+LEFT_OUT = ", and no step used it, as a GradScaler leaves it out"
+
 LARGEST_HALF = 65_504
 SIGNIFICANT_BITS = {"float16": 10, "bfloat16": 7}
 """How many bits of the significand are stored."""
@@ -138,7 +140,7 @@ class Findings:
 
     def _look_for_bad_gradients(self) -> str:
         """Flag the calls that got a gradient with NaN or Inf, and those whose parameters did."""
-        log, found = self.log, set[str]()
+        log, found, moved = self.log, set[str](), self._moved()
         for call in self.parent:
             output = log.gradient_of(call)
             own = log.parameter_gradients.get(log.layer[call], {})
@@ -149,9 +151,23 @@ class Findings:
                 if names:
                     text = f"{what} in the gradient of {', '.join(names)}"
                     self._flag(call, text)
-                    self._find(f"{what} in a gradient", call, f"{log.place_of(call)}: {text}")
+                    is_used = moved is None or log.series_and_iteration_of(call) in moved
+                    self._find(
+                        f"{what} in a gradient",
+                        call,
+                        f"{log.place_of(call)}: {text}{'' if is_used else LEFT_OUT}",
+                        level="finding" if is_used else "note",
+                    )
                     found.add(what)
         return max(found, default="")
+
+    def _moved(self) -> set[tuple[int, int]] | None:
+        """Return the iterations whose steps changed a parameter; None where none is known to."""
+        log, measures = self.log, self.log.measures
+        ratios = {i for i, q in enumerate(measures.quantities) if q.name.endswith("update_ratio")}
+        steps = zip(measures.root, measures.quantity, measures.value, strict=True)
+        moved = {root for root, of, value in steps if of in ratios and value != 0}
+        return {log.series_and_iteration_of(root) for root in moved} or None
 
     def _is_raw(self, tensor: int) -> bool:
         """Tell whether all kept values are whole numbers, as those of a picture's file are."""
