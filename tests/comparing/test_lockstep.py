@@ -136,6 +136,63 @@ def test_a_leak_between_items_is_found():
         nnmagic.against("items")(norm.eval(), x[:1])
 
 
+class Attending(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 2, **options)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+class Made(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+LEAKS = {
+    "attention over the batch": Attending(),
+    "a softmax over the batch": nn.Softmax(0),
+    "the batch's mean": Made(lambda x: x - x.mean((0, 1))),
+    "a sum along the batch": Made(lambda x: x.cumsum(0)),
+    "a view that mixes": Made(lambda x: x.view(4, -1, 6).transpose(0, 1)),
+    "statistics of the batch": nn.BatchNorm1d(4).train(),
+    "the next item": Made(lambda x: x.roll(1, 0)),
+}
+SEALED = {
+    "attention within items": Attending(batch_first=True),
+    "a softmax over features": nn.Softmax(-1),
+    "statistics that are kept": nn.BatchNorm1d(4).eval(),
+    "a normalisation of items": nn.LayerNorm(6),
+    "a linear layer": nn.Linear(6, 2),
+    "a convolution": nn.Conv1d(4, 2, 3),
+}
+
+
+@pytest.mark.parametrize(("name", "net"), [*LEAKS.items(), *SEALED.items()])
+def test_a_leak_is_found_where_an_output_has_a_gradient_of_another_items_input(name, net):
+    x = torch.rand(3, 4, 6, requires_grad=True)
+    last = net(x)[-1]
+    (gradient,) = torch.autograd.grad((last * torch.rand_like(last)).sum(), x)
+
+    comparison = nnmagic.against("items")(net, x.detach())
+
+    is_leak = bool((gradient[:-1] != 0).any())
+    assert is_leak == (name in LEAKS)
+    assert (comparison.first_divergence is not None) == is_leak
+
+
+def test_a_leak_of_what_has_no_gradient_is_found():
+    words = nn.Sequential(Made(lambda ids: ids - ids.min(0).values), nn.Embedding(9, 4))
+    ids = torch.tensor([[3, 1], [2, 4], [5, 5]])
+
+    assert nnmagic.against("items")(words, ids).first_divergence.layer == "0"
+
+
 def test_a_difference_that_is_rounding_vanishes_in_float64():
     class Cancelling(nn.Module):
         """Loses all but a few digits, so that rounding looks like a fault."""
