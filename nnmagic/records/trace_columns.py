@@ -188,16 +188,15 @@ COLUMNS = (
     MIN_AND_MAX,
     HISTOGRAM,
     ZEROS,
-    FLAGS,
     Column(
         "course",
         "histogram",
         "the mean of its output over the iterations, from the first to the last",
         title="iterations",
         cells=course_cells,
-        priority=4,
-        extra=True,
+        priority=7,
     ),
+    FLAGS,
 )
 """The columns of a trace: a new one goes here."""
 

@@ -448,4 +448,9 @@ def test_a_row_of_a_loop_has_the_course_of_its_mean_over_the_iterations():
     assert layer.counts == (1, 12, 23, 34, 45, 56, 67, 78, 89, 100)
     assert layer.zero is None
     assert "course" not in {column.key for column in once.table().columns}
-    assert "iterations  " not in str(loop)
+    text = table_text(loop.table())
+    assert "▁▁▂▃▄▄▅▆▇█" in text
+    assert "▁▁▂▃▄▄▅▆▇█" in loop._repr_html_()
+    width = max(map(len, text.splitlines()[1:4]))
+    assert "no room" not in table_text(loop.table(), width + 1)
+    assert " no room for: iterations\n" in table_text(loop.table(), width - 1)
