@@ -46,8 +46,9 @@ class NNMagics(Magics):
         """
         __tracebackhide__ = True
         from nnmagic.magics import answers
+        from nnmagic.magics.summaries import summary_of
 
-        return answers.run(answers.summary_of, self.nnsummary, line, self.shell, local_ns)
+        return answers.run(summary_of, self.nnsummary, line, self.shell, local_ns)
 
     @no_var_expand
     @magic_arguments()
