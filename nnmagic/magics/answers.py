@@ -27,6 +27,7 @@ from nnmagic.records.record import VALUES_SHOWN, Record
 from nnmagic.records.trace import Trace
 from nnmagic.structure.describe import ValuesNeededError
 from nnmagic.structure.parameters import params
+from nnmagic.structure.plan_request import PlanError
 
 
 @block
@@ -35,7 +36,7 @@ def usage(magic: str) -> Iterator[None]:
     __tracebackhide__ = True
     try:
         yield
-    except (UsageError, InputError, ValuesNeededError) as error:
+    except (UsageError, InputError, ValuesNeededError, PlanError) as error:
         more = "; type --real to run it for real" if isinstance(error, ValuesNeededError) else ""
         raise UsageError(f"{magic}: {error}{more}") from None
 

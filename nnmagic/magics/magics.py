@@ -23,7 +23,7 @@ class NNMagics(Magics):
     @magic_arguments()
     @options(
         *("depth", "layers", "sort_layers", "top", "input_size", "dtype", "device", "optimizer"),
-        *("real", "engine", "static", "output"),
+        *("plan", "real", "engine", "static", "output"),
     )
     @kwds(usage="nnsummary [options] [EXPRESSION]")
     @needs_local_scope
@@ -42,6 +42,7 @@ class NNMagics(Magics):
             %nnsummary loss_fn(net(x), y)       all that runs in it
             %nnsummary --real net(x)            for real, whatever could be had on shapes alone
             %nnsummary net --optimizer adam     and the memory of a training step
+            %nnsummary --plan fsdp=8,tp=4 net   and that of each of 32 ranks
             s = %nnsummary net                  keep the record; s.to_frame(), s.total_flops
         """
         __tracebackhide__ = True

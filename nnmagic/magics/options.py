@@ -19,6 +19,9 @@ def _whole(text: str, least: int) -> int:
     return int(text)
 
 
+PLANNED = ("fsdp", "tp")
+"""In which ways a network can be cut over ranks."""
+
 _count = partial(_whole, least=0)
 _positive = partial(_whole, least=1)
 
@@ -37,6 +40,21 @@ def _dtype(text: str) -> torch.dtype:
     if not isinstance(dtype, torch.dtype):
         raise argparse.ArgumentTypeError(f"takes a dtype such as float16 or int64, not {text!r}")
     return dtype
+
+
+def _plan(text: str) -> dict[str, int]:
+    wanted = "takes over how many ranks to cut, such as fsdp=8,tp=4"
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, number = (each.strip() for each in part.partition("="))
+        if name not in PLANNED:
+            raise argparse.ArgumentTypeError(f"{wanted}; {name!r} is none of {', '.join(PLANNED)}")
+        if name in sizes:
+            raise argparse.ArgumentTypeError(f"{wanted}; {name} is there twice")
+        if not (number.isdecimal() and int(number)):
+            raise argparse.ArgumentTypeError(f"{wanted}; {name} is 1 or more, not {number!r}")
+        sizes[name] = int(number)
+    return sizes
 
 
 def _device(text: str) -> torch.device:
@@ -139,6 +157,14 @@ OPTIONS: dict[str, Option] = {
         default="",
         help="tell the memory of a training step with this class of torch.optim, in lower "
         "case, or momentum for SGD with momentum: --optimizer adam (default: none)",
+    ),
+    "plan": argument(
+        "--plan",
+        metavar="SIZES",
+        type=_plan,
+        help="tell what each rank of a training on many would hold, sharded by FSDP2 and cut by "
+        "tensor parallelism, with --optimizer its state too, with --dtype for the network in that "
+        "dtype: --plan fsdp=8,tp=4 (default: none)",
     ),
     "every": argument(
         "--every",

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+import torch
 from IPython.core.error import UsageError
 from torch import nn
 
@@ -13,6 +14,7 @@ from nnmagic.magics.line import split_line
 from nnmagic.magics.options import class_names, takes_value, view_of
 from nnmagic.network.naming import Naming, name_bound_to
 from nnmagic.records.record import Record
+from nnmagic.structure.plan_request import PlanRequest
 from nnmagic.tutorial import default_input, default_network
 
 DEFAULT_TEXT = "torch.rand(1, 28, 28)"
@@ -29,6 +31,8 @@ class Request:
         expression: the Python that is left, e.g. `"net(x)"`.
         silenced: whether the line ends in a semicolon.
         view: the display options, for `Record.show`.
+        plan: how the network is to be cut over ranks; None where that is not asked for.
+        input_dtypes: the dtypes of inputs of the sizes that are given.
     """
 
     def __init__(self, magic: Any, line: str, shell: Any, local: dict[str, Any] | None) -> None:
@@ -40,8 +44,20 @@ class Request:
         self.options: argparse.Namespace = magic.parser.parse_args(split.options)
         names = class_names(getattr(self.options, "classes", None), self.look_up)
         self.view = view_of(self.options, names)
-        if getattr(self.options, "dtype", None) and not self.options.input_size:
+        self.plan = self._plan()
+        is_of_input = self.plan is None or self.plan.dtype is None
+        self.input_dtypes = (getattr(self.options, "dtype", None) or ()) if is_of_input else ()
+        if self.input_dtypes and not self.options.input_size:
             raise UsageError("--dtype needs --input-size")
+
+    def _plan(self) -> PlanRequest | None:
+        """Return the plan that is asked for; a floating-point dtype is the network's there."""
+        sizes = getattr(self.options, "plan", None)
+        if sizes is None:
+            return None
+        dtypes: list[torch.dtype] = self.options.dtype or []
+        dtype = dtypes[0] if len(dtypes) == 1 and dtypes[0].is_floating_point else None
+        return PlanRequest(**sizes, dtype=dtype)
 
     def look_up(self, name: str) -> Any:
         """Return what a name is bound to, None where it is not."""
@@ -77,7 +93,7 @@ class Request:
         options = self.options
         if not options.input_size:
             return InputSearch(network)
-        sizes, dtypes = options.input_size, options.dtype or ()
+        sizes, dtypes = options.input_size, self.input_dtypes
         return InputSearch(network, candidates_of_sizes(network, sizes, dtypes))
 
     def default_network(self) -> nn.Module:

@@ -9,16 +9,29 @@ from IPython.display import display
 from torch import nn
 
 from nnmagic.inputs.alone import describe_alone
+from nnmagic.inputs.search import InputError
 from nnmagic.inputs.specs import Input
 from nnmagic.magics.answers import UNUSED, no_layer_ran
 from nnmagic.magics.remedies import require_init
 from nnmagic.magics.request import Request
 from nnmagic.network.calls import CallCounter, observed
 from nnmagic.records.summary import Summary
-from nnmagic.structure.describe import describe, from_run, show_nothing
+from nnmagic.structure.describe import (
+    ValuesNeededError,
+    describe,
+    from_run,
+    planned_only,
+    show_nothing,
+)
 from nnmagic.structure.real_run import describe_run
 from nnmagic.structure.shape_run import MetaRequest
 from nnmagic.structure.torchinfo import PeerError, compared, torchinfo_summary
+
+YOUR_BATCH = (
+    "saved for backward is of this input on each rank; for your own batch type its call, such as "
+    "net(x), or its size, such as --input-size 8,2048"
+)
+"""What a line says of a plan on an input that is worked out, which is as small as can be."""
 
 
 def summary_of(request: Request) -> Summary:
@@ -30,6 +43,8 @@ def summary_of(request: Request) -> Summary:
         raise UsageError("torchinfo always runs the network; leave out --real")
     if options.optimizer and (options.real or by_torchinfo):
         raise UsageError("--optimizer needs the meta device; leave out --real and --engine")
+    if request.plan is not None and (options.real or by_torchinfo):
+        raise UsageError("--plan needs the meta device; leave out --real and --engine")
 
     def show(partial: Summary) -> None:
         display(request.shown(partial))
@@ -44,10 +59,10 @@ def summary_of(request: Request) -> Summary:
     if isinstance(value, MetaRequest):
         return _summary_of_call(request, value, show)
     if summary.rows:
-        if by_torchinfo or options.optimizer:
+        if by_torchinfo or options.optimizer or request.plan is not None:
             raise UsageError(
-                f"{request.expression!r} is more than one call of a network, which --optimizer and "
-                f"--engine need; type one, such as net(x)"
+                f"{request.expression!r} is more than one call of a network; --optimizer, --plan "
+                f"and --engine need one, such as net(x)"
             )
         notes = () if options.real else (f"{request.expression} was evaluated for real",)
         unused = (UNUSED,) if options.input_size or options.device else ()
@@ -89,6 +104,7 @@ def _evaluated(request: Request, failed: Callable[[Summary], None]) -> tuple[Sum
             naming=naming,
             title=request.expression,
             optimizer=request.options.optimizer,
+            plan=request.plan,
         )
 
     naming = request.naming(expression.names)
@@ -101,7 +117,14 @@ def _summary_of_call(
     __tracebackhide__ = True
     if request.options.engine == "torchinfo":
         return _cross_checked(meta)
-    return from_run(meta) if request.options.real else describe(meta, failed=failed)
+    if request.options.real:
+        return from_run(meta)
+    try:
+        return describe(meta, failed=failed)
+    except ValuesNeededError as error:
+        if request.plan is None:
+            raise
+        return planned_only(meta, lacking=str(error))
 
 
 def _summary_alone(
@@ -112,20 +135,27 @@ def _summary_alone(
     options, request_of = request.options, _alone(request, network, title)
     if options.engine == "torchinfo":
         return _cross_checked(request_of(request.input_for(network)))
-    return describe_alone(
-        request.search(network),
-        request_of,
-        device=options.device,
-        real=options.real,
-        failed=failed,
-    )
+    try:
+        return describe_alone(
+            request.search(network),
+            request_of,
+            device=options.device,
+            real=options.real,
+            failed=failed,
+        )
+    except (InputError, ValuesNeededError) as error:
+        if request.plan is None:
+            raise
+        return planned_only(request_of(Input(args=())), lacking=str(error))
 
 
 def _alone(request: Request, network: nn.Module, title: str) -> Callable[[Input], MetaRequest]:
     """Return what gives the request for a network's structure on an input of nnmagic's own."""
     names = request.python().names if request.expression else ()
+    is_planned = request.plan is not None and not request.options.input_size
 
     def request_of(network_input: Input) -> MetaRequest:
+        batch = (YOUR_BATCH,) if is_planned and network_input.text else ()
         return MetaRequest(
             network=network,
             args=network_input.args,
@@ -134,7 +164,8 @@ def _alone(request: Request, network: nn.Module, title: str) -> Callable[[Input]
             title=network_input.title(title),
             own_input=True,
             optimizer=request.options.optimizer,
-            notes=network_input.notes,
+            plan=request.plan,
+            notes=(*network_input.notes, *batch),
         )
 
     return request_of

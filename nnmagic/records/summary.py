@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from nnmagic.display import units
 from nnmagic.display.table import Cell, Column, Row, State, Table, TensorShape
+from nnmagic.records.plan import Plan
 from nnmagic.records.record import Record, data_frame, filtered, ranked
 from nnmagic.records.summary_rows import LayerShape, TrainingStep
 from nnmagic.records.summary_tree import LayerRow, tree
@@ -105,7 +106,8 @@ class Summary(Record):
         least_flops: those of them that are known.
         uncounted: operations with products in them that have no formula, and how many there were.
         forms: how those weights are held that are no plain parameters.
-        training: the memory of a training step, where an optimizer was named.
+        training: the memory of a training step, where an optimizer was named and no plan.
+        plan: what each rank of a training on many would hold, where that was asked for.
         failure: what went wrong, if the run failed.
         notes: lines about the input and the run.
         engine: where the figures are from, if not from a run for shapes: `"real run"`, or another
@@ -127,6 +129,7 @@ class Summary(Record):
     uncounted: tuple[tuple[str, int], ...] = ()
     forms: tuple[WeightForm, ...] = ()
     training: TrainingStep | None = None
+    plan: Plan | None = None
     failure: str = ""
     notes: tuple[str, ...] = ()
     engine: str = ""
@@ -265,6 +268,7 @@ class Summary(Record):
         """Return the lines that say what all layers have together."""
         least = "" if self.total_flops is not None else "at least "
         flops = self.least_flops if least else self.total_flops
+        is_run = any(row.call is not None for row in self.rows)
         activations = 2 * self.output_bytes
         together = self.input_bytes + activations + self.param_bytes + self.packed_bytes
         packed = f"packed weights {units.size(self.packed_bytes)}, " if self.packed_bytes else ""
@@ -283,14 +287,19 @@ class Summary(Record):
         if logical != self.total_params:
             values = "unknown" if logical is None else f"{logical:,}"
             lines.append(f"logical parameters, as the layers use them: {values}")
-        lines.append(
-            f"memory: input {units.size(self.input_bytes)}, "
+        of_run = (
+            f"input {units.size(self.input_bytes)}, "
             f"forward/backward pass {units.size(activations)}, "
+        )
+        lines.append(
+            f"memory: {of_run if is_run else ''}"
             f"parameters {units.size(self.param_bytes)}, buffers {units.size(self.buffer_bytes)}, "
             f"{packed}together {units.size(together + self.buffer_bytes)}"
         )
         if self.training is not None:
             lines.extend(self.training.lines(self.param_bytes, self.buffer_bytes))
+        if self.plan is not None:
+            lines.extend(self.plan.lines())
         lines.extend(form_lines(self.forms))
         if self.uncounted:
             listed = ", ".join(f"{name} × {times}" for name, times in self.uncounted)

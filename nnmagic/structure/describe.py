@@ -26,6 +26,7 @@ from nnmagic.network.random_state import random_state_kept
 from nnmagic.records.summary import Summary
 from nnmagic.structure.meta import FakeTensors, is_for_want_of_values, takes_fake_tensors
 from nnmagic.structure.parameter_counts import Counts
+from nnmagic.structure.planning.plan import plan_of
 from nnmagic.structure.real_run import describe_run
 from nnmagic.structure.shape_run import FASTPATH_OFF, MetaRequest, ShapeRun, casts
 from nnmagic.structure.training_memory import training_step
@@ -232,7 +233,9 @@ def _put_back(request: MetaRequest) -> Iterator[None]:
 
 
 def with_training_step(summary: Summary, request: MetaRequest) -> Summary:
-    """Add the memory of a training step, where the request names an optimizer."""
+    """Add the memory of a training step, where the request names an optimizer, or a plan of it."""
+    if request.plan is not None:
+        return replace(summary, plan=plan_of(request, summary.rows))
     if not request.optimizer:
         return summary
     step = training_step(
@@ -244,6 +247,22 @@ def with_training_step(summary: Summary, request: MetaRequest) -> Summary:
         train=request.own_input,
     )
     return replace(summary, training=step)
+
+
+def planned_only(request: MetaRequest, lacking: str) -> Summary:
+    """Return the layers of a network that no call could be made of, and the plan that is asked for.
+
+    Args:
+        request: what was asked for.
+        lacking: why there is no call.
+
+    Raises:
+        PlanError: as `plan_of`.
+    """
+    counts = Counts(layers := Layers(request.network))
+    summary = ShapeRun(request, layers, counts, None, by_rule=True).summary()
+    plan = plan_of(request, lacking=lacking)
+    return replace(summary, plan=plan, total_flops=None, least_flops=None)
 
 
 class HeldOutput(StringIO):

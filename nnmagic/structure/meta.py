@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -38,6 +38,19 @@ NUMBERS = FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int3
 """The dtypes of ordinary tensors that are not complex, which may be conjugated."""
 
 
+class TensorMaker(Protocol):
+    """Makes tensors without values.
+
+    Attributes:
+        mode: in which a forward makes its own.
+    """
+
+    mode: Any
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return what stands for a tensor."""
+
+
 class FakeTensors:
     """Makes torch's fake tensors: tensors without values that name a real device as their own.
 
@@ -49,7 +62,7 @@ class FakeTensors:
 
     def __init__(self, device: torch.device) -> None:
         self.device = torch.device("cpu") if device.type == "meta" else device
-        self.mode = private.FakeTensorMode(allow_non_fake_inputs=True)
+        self.mode: Any = private.FakeTensorMode(allow_non_fake_inputs=True)
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a fake tensor of the same shape, strides and dtype."""
@@ -76,14 +89,14 @@ def takes_fake_tensors(network: nn.Module) -> bool:
     ) and (not any(map(is_lazy, parameters)))
 
 
-def on_meta(value: Any, fakes: FakeTensors | None = None) -> Any:
+def on_meta(value: Any, fakes: TensorMaker | None = None) -> Any:
     """Return the value with every tensor in it replaced by one on the meta device.
 
     The new tensors have the same shapes, strides and dtypes.
 
     Args:
         value: a tensor, or any nesting of tuples, lists, dictionaries and dataclasses.
-        fakes: makes fake tensors instead; None for the meta device.
+        fakes: makes other tensors instead, such as fake ones; None for the meta device.
     """
     return _mapped(value, _MetaTensors(fakes, anew=True))
 
@@ -114,11 +127,11 @@ class _MetaTensors:
     """Gives every tensor one meta tensor, always the same, so that tied tensors stay tied.
 
     Args:
-        fakes: makes fake tensors instead; None for the meta device.
+        fakes: makes other tensors instead, such as fake ones; None for the meta device.
         anew: whether one that is on meta already gets another one too.
     """
 
-    def __init__(self, fakes: FakeTensors | None, *, anew: bool = False) -> None:
+    def __init__(self, fakes: TensorMaker | None, *, anew: bool = False) -> None:
         self._fakes = fakes
         self._anew = anew
         self._made_of: dict[int, torch.Tensor] = {}
@@ -162,7 +175,7 @@ class _MetaTensors:
 
 @block
 def networks_on_meta(
-    network: nn.Module, fakes: FakeTensors | None = None, layers: Layers | None = None
+    network: nn.Module, fakes: TensorMaker | None = None, layers: Layers | None = None
 ) -> Iterator[list[str]]:
     """Give the network meta tensors for the length of the block, and put everything back.
 

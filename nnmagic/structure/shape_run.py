@@ -21,6 +21,7 @@ from nnmagic.structure.meta import FakeTensors, networks_on_meta, on_meta, takes
 from nnmagic.structure.meta_cache import META_CACHE, MetaMode
 from nnmagic.structure.meta_values import known_values
 from nnmagic.structure.parameter_counts import Counts
+from nnmagic.structure.plan_request import PlanRequest
 from nnmagic.structure.shape_observer import ShapeObserver, hidden_note
 from nnmagic.structure.unregistered_layers import unregistered_lines
 from nnmagic.tensors.metadata import bytes_of
@@ -40,6 +41,7 @@ class MetaRequest:
         own_input: whether nnmagic made the arguments, so that the run is in eval mode.
         optimizer: the name of an optimizer, to work out the memory of a training step with it: in
             train mode on an input of nnmagic's own, else in the network's own modes.
+        plan: how the network is to be cut over ranks, to work out that memory of each rank instead.
         notes: lines to show below the table.
     """
 
@@ -51,6 +53,7 @@ class MetaRequest:
     method: Callable[..., Any] | None = None
     own_input: bool = False
     optimizer: str = ""
+    plan: PlanRequest | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -45,6 +45,18 @@ class SavedTensors:
         """How many bytes the storages have."""
         return sum(kept.untyped_storage().nbytes() for kept in self._kept.values())
 
+    def has(self, tensor: torch.Tensor) -> bool:
+        """Tell whether a tensor's storage is kept already, or left out."""
+        if tensor.layout is not torch.strided:
+            return False
+        storage = storage_id(tensor)
+        return storage in self._kept or storage in self._apart
+
+    def leave_out(self, tensor: torch.Tensor) -> None:
+        """Leave out the storage of a tensor that lives as long as the run."""
+        self._apart.add(storage_id(tensor))
+        self._holders.append([tensor])
+
     def _pack(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         if tensor.layout is torch.strided:
             storage = storage_id(tensor)
