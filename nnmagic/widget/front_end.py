@@ -6,9 +6,9 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 MODULES = (
-    *("format", "rows", "dom", "session", "colors", "histogram", "curves", "written", "pictures"),
-    *("lanes", "columns", "known", "row", "grid", "copying", "popup", "splitter", "panel", "input"),
-    "widget",
+    *("format", "rows", "dom", "session", "colors", "chart", "histogram", "curves", "written"),
+    *("pictures", "lanes", "columns", "known", "row", "grid", "copying", "popup", "splitter"),
+    *("panel", "input", "widget"),
 )
 
 

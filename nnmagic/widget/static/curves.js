@@ -1,7 +1,7 @@
 // Curves over the iterations of a run: one cursor goes over all of them, and a click shows its iteration.
 import { clamped, max, min, numbers, round, withCommas } from "./format.js";
-import { answerKey, block, element } from "./dom.js";
-import { HEIGHT, WIDTH, chart, path } from "./histogram.js";
+import { block, element } from "./dom.js";
+import { HEIGHT, WIDTH, chart, path } from "./chart.js";
 
 /**
  * Where the points of a curve lie.
@@ -36,20 +36,17 @@ function curveFigure(curve, id, { point, choose }) {
   const band = linePath([...iterations, ...iterations.toReversed()], [...curve.high, ...curve.low.toReversed()], scales);
   const odd = iterations.filter((_, i) => values[i] === null).map((at) => `M${scales.x(at)} 0v8`).join("");
   const cursor = path("nm-zero", "");
-  const svg = chart("curve", `${curve.title} over the iterations; arrow keys read it, Enter shows the iteration`, id,
-    path("nm-hist-marked", band), path("nm-curve-mark", curve.mark === null ? "" : `M0 ${scales.y(curve.mark)}H${WIDTH}`),
-    path("nm-curve", linePath(iterations, values, scales)), path("nm-curve-odd", odd), cursor);
+  const svg = chart({
+    kind: "curve",
+    label: `${curve.title} over the iterations; arrow keys read it, Enter shows the iteration`,
+    id,
+    point: (share) => point(round(iterations[0] + share * (iterations.at(-1) - iterations[0]))),
+    move: (by) => point(iterations[clamped(at + by, 0, iterations.length - 1)]),
+    choose: () => choose(iterations[at]),
+  }, path("nm-hist-marked", band), path("nm-curve-mark", curve.mark === null ? "" : `M0 ${scales.y(curve.mark)}H${WIDTH}`),
+  path("nm-curve", linePath(iterations, values, scales)), path("nm-curve-odd", odd), cursor);
   const says = element("output", { class: "nm-readout nm-quiet" });
   let at = 0;
-
-  svg.addEventListener("pointermove", (event) => {
-    const area = svg.getBoundingClientRect();
-    const share = (event.clientX - area.left) / area.width;
-    point(round(iterations[0] + share * (iterations.at(-1) - iterations[0])));
-  });
-  svg.addEventListener("click", () => choose(iterations[at]));
-  const move = (by) => point(iterations[clamped(at + by, 0, iterations.length - 1)]);
-  svg.addEventListener("keydown", (event) => answerKey(event, { ArrowLeft: () => move(-1), ArrowRight: () => move(1), Enter: () => choose(iterations[at]) }));
   const range = numbers(...scales.ends).join(" … ");
   return {
     el: block("", element("b", {}, curve.title), ` ${range}${curve.mark === null ? "" : `; dashed: ${curve.mark}`}`, svg, says),

@@ -1,7 +1,7 @@
 // Elements of the page: made, labelled, and listening to keys.
 
-export const PATIENCE_MS = 5000;
-export const NO_ANSWER = "no answer yet: the kernel is busy, or gone";
+const PATIENCE_MS = 5000;
+const NO_ANSWER = "no answer yet: the kernel is busy, or gone";
 
 /**
  * Make an element; strings become text nodes, so nothing from a network is ever read as markup.
@@ -27,6 +27,31 @@ export const inline = (look, ...children) => element("span", { class: look || nu
 export const part = (role, look, ...children) => element("div", { role, class: look }, ...children);
 export const pressable = (label, name, click, attributes = {}) =>
   element("button", { type: "button", "data-nm": name, click, ...attributes }, label);
+
+/**
+ * A line that says what is waited for, and after a while that no answer came.
+ * @param {string} look @param {() => void} unanswered
+ */
+export function waiting(look, unanswered = () => {}) {
+  const el = part("status", look);
+  let timer = 0;
+  const stop = (text) => {
+    clearTimeout(timer);
+    if (text !== undefined) el.textContent = text;
+  };
+  return {
+    el,
+    /** Wait no longer, or as long as it takes; a text stands there from now on. */
+    stop,
+    start(text) {
+      stop(text);
+      timer = setTimeout(() => {
+        stop(NO_ANSWER);
+        unanswered();
+      }, PATIENCE_MS);
+    },
+  };
+}
 
 /**
  * Do what a key asks for, and keep the notebook from hearing it.

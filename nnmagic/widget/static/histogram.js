@@ -1,8 +1,8 @@
 // Histograms: each on an axis of its own, or on one where the ranges are alike; and small ones.
 import { clamped, floor, max, min, numbers, round, withCommas } from "./format.js";
-import { answerKey, block, element, inline } from "./dom.js";
+import { HEIGHT, WIDTH, chart, path } from "./chart.js";
+import { block, element, inline } from "./dom.js";
 
-export const [WIDTH, HEIGHT] = [320, 64];
 const ALIKE = 5;
 
 /**
@@ -52,12 +52,6 @@ export function binText({ counts, low, high }, bin) {
   return `${from} … ${to}: ${withCommas(counts[bin])} of ${withCommas(all)} (${((100 * counts[bin]) / max(1, all)).toFixed(1)} %)`;
 }
 
-export const path = (look, d) => element("path", { class: look, d, "vector-effect": "non-scaling-stroke" });
-
-/** @returns {SVGElement} what the pointer and the arrow keys read */
-export const chart = (kind, label, id, ...paths) => element("svg", { class: "nm-hist", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", tabindex: 0,
-  role: "application", "aria-roledescription": kind, "aria-label": label, "data-nm": id }, ...paths);
-
 /**
  * A histogram whose counts are read by the pointer or the arrow keys.
  * @param {{name: string, counts: number[], low: number, high: number, of: string}} histogram
@@ -80,7 +74,16 @@ export function histogramFigure(histogram, { limits, isLog, id }) {
   const top = (n) => HEIGHT - (n ? max(1.5, heightOf(n, most, isLog) * (HEIGHT - 4)) : 0);
   const outline = bins.map((n, bin) => `L${edge(bin).toFixed(1)} ${top(n).toFixed(1)}L${edge(bin + 1).toFixed(1)} ${top(n).toFixed(1)}`);
   const marked = path("nm-hist-marked", "");
-  const svg = chart("histogram", `histogram of ${name}, ${of}; arrow keys read its counts`, id, path("nm-hist-bars", `M${x(left).toFixed(1)} ${HEIGHT}${outline.join("")}L${x(right).toFixed(1)} ${HEIGHT}z`), marked);
+  const svg = chart({
+    kind: "histogram",
+    label: `histogram of ${name}, ${of}; arrow keys read its counts`,
+    id,
+    point(share) {
+      const value = low + share * (high - low);
+      show(value < left || value > right ? null : min(bins.length - 1, floor(((value - left) / (right - left)) * bins.length)));
+    },
+    move: (by) => show(clamped((at ?? (by > 0 ? -1 : bins.length)) + by, 0, bins.length - 1)),
+  }, path("nm-hist-bars", `M${x(left).toFixed(1)} ${HEIGHT}${outline.join("")}L${x(right).toFixed(1)} ${HEIGHT}z`), marked);
   const axis = block("nm-limits nm-axis", ...numbers(low, high).map((text) => inline("", text)));
   if (low < 0 && high > 0) {
     svg.append(path("nm-zero", `M${x(0)} 0V${HEIGHT}`));
@@ -94,21 +97,14 @@ export function histogramFigure(histogram, { limits, isLog, id }) {
   const says = element("output", { class: "nm-readout nm-quiet" }, of);
   let at = null;
 
-  function point(bin) {
+  function show(bin) {
     at = bin;
     const isIn = bin !== null && bin >= 0 && bin < bins.length;
     says.textContent = isIn ? (isOne ? `all are ${numbers(middle)[0]}` : binText(histogram, bin)) : of;
     marked.setAttribute("d", isIn ? `M${edge(bin)} ${HEIGHT}V0H${edge(bin + 1)}V${HEIGHT}z` : "");
   }
 
-  svg.addEventListener("pointermove", (event) => {
-    const area = svg.getBoundingClientRect();
-    const value = low + ((event.clientX - area.left) / area.width) * (high - low);
-    point(value < left || value > right ? null : min(bins.length - 1, floor(((value - left) / (right - left)) * bins.length)));
-  });
-  for (const event of ["pointerleave", "blur"]) svg.addEventListener(event, () => point(null));
-  const move = (by) => point(clamped((at ?? (by > 0 ? -1 : bins.length)) + by, 0, bins.length - 1));
-  svg.addEventListener("keydown", (event) => answerKey(event, { ArrowLeft: () => move(-1), ArrowRight: () => move(1) }));
+  for (const event of ["pointerleave", "blur"]) svg.addEventListener(event, () => show(null));
   return block("", element("b", {}, name), svg, axis, says);
 }
 

@@ -1,7 +1,7 @@
 // What goes in and what comes out: run again on another input, the scores or the output's structure.
 import { fixed, max, min, withCommas } from "./format.js";
 import { typed } from "./rows.js";
-import { NO_ANSWER, PATIENCE_MS, block, element, inline, part, pressable, slider } from "./dom.js";
+import { block, element, inline, part, pressable, slider, waiting } from "./dom.js";
 
 const SIDE = 28;
 const NAMES = { same: "the same input", noise: "noise", picture: "a Fashion-MNIST picture", variable: "a variable of the notebook" };
@@ -22,14 +22,13 @@ export function createInput({ send }) {
     variable: element("label", {}, "name ", name),
   };
   const button = element("button", { type: "submit", class: "nm-run", "data-nm": "run" }, "Run again");
-  const status = part("status", "nm-quiet");
+  const status = waiting("nm-quiet", offer);
   const alert = part("alert", "nm-alert");
   const choices = inline("nm-group", button, element("label", {}, "on ", source), extras.noise, extras.variable);
-  const form = element("form", { submit: run }, block("nm-line", choices, status), extras.picture);
+  const form = element("form", { submit: run }, block("nm-line", choices, status.el), extras.picture);
   const el = element("div", { role: "group", class: "nm-input", "aria-label": "input and output" }, form, alert, block("nm-line", how, items.el), list);
   let chosen = 0;
   let areAsked = false;
-  let timer = 0;
 
   function choose() {
     for (const [kind, extra] of Object.entries(extras)) extra.hidden = source.value !== kind;
@@ -52,17 +51,16 @@ export function createInput({ send }) {
       if (!message.name) return name.focus();
     }
     alert.replaceChildren();
-    status.textContent = "running …";
     button.disabled = true;
     send(message);
-    timer = setTimeout(settle, PATIENCE_MS, NO_ANSWER);
+    status.start("running …");
   }
 
-  function settle(text = "") {
-    clearTimeout(timer);
+  /** Let the button be pressed if it may. @returns {string} why not */
+  function offer() {
     const reason = current?.run && !current.run.enabled ? current.run.reason : "";
     button.disabled = Boolean(reason);
-    status.textContent = text || reason;
+    return reason;
   }
 
   function bar([label, share]) {
@@ -85,7 +83,6 @@ export function createInput({ send }) {
 
   return {
     el,
-    clear: () => clearTimeout(timer),
     /** Show what a table says of its input and output. */
     show(table) {
       current = table;
@@ -98,17 +95,17 @@ export function createInput({ send }) {
         }
         choose();
       }
-      settle();
+      status.stop(offer());
       showScores();
       el.hidden = !table.run && !table.scores && !table.structure;
     },
     error(lines) {
-      settle();
+      status.stop(offer());
       el.hidden = false;
       alert.replaceChildren(...lines.map((line) => block("", line)));
     },
     /** Wait as long as it takes for a run that the kernel has begun. */
-    settle: () => clearTimeout(timer),
+    settle: status.stop,
     forget: () => alert.replaceChildren(),
     pictures(labels, bytes) {
       const values = typed(bytes, Uint8Array);

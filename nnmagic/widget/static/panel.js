@@ -1,7 +1,7 @@
 // The layer panel: before and after of one layer, its numbers, its parameters.
 import { count, numbers, percent, plural } from "./format.js";
 import { typed } from "./rows.js";
-import { NO_ANSWER, PATIENCE_MS, block, element, part, pressable } from "./dom.js";
+import { block, element, inline, pressable, waiting } from "./dom.js";
 import { commonLimits, histogramFigure, smallHistogram } from "./histogram.js";
 import { createCurves } from "./curves.js";
 import { createPicture } from "./pictures.js";
@@ -23,15 +23,14 @@ export function statisticTexts({ min, max, mean, std, zeros, nan, inf, norm }) {
 export function createPanel({ uid, send, close, iteration }) {
   const title = element("strong", { class: "nm-panel-title", id: `${uid}-panel` });
   const body = block("");
-  const status = part("status", "nm-status");
+  const status = waiting("nm-status");
   const closer = pressable("✕", "close-panel", close, { "aria-label": "close the panel", title: "close (Escape)" });
   const shapes = inline("nm-shapes");
   const el = element("section", { class: "nm-panel", role: "region", "aria-labelledby": title.id, tabindex: "-1", hidden: true, "data-nm": "panel" },
-    block("nm-panel-head", inline("nm-line", title, shapes), closer), status, body);
+    block("nm-panel-head", inline("nm-line", title, shapes), closer), status.el, body);
   let pictures = [];
   let isLog = false;
   let memory = {};
-  let timer = 0;
   let early = 0;
   let shownKey = null;
   let isHeld = false;
@@ -43,12 +42,6 @@ export function createPanel({ uid, send, close, iteration }) {
       if (isHeld) send({ ask: "panel" });
       isHeld = false;
     });
-  }
-
-  function wait(text) {
-    clearTimeout(timer);
-    status.textContent = text;
-    timer = setTimeout(() => { status.textContent = NO_ANSWER; }, PATIENCE_MS);
   }
 
   /** A picture of values, or the values written out; what is chosen in it is remembered by its place, or by one that it shares. */
@@ -72,7 +65,7 @@ export function createPanel({ uid, send, close, iteration }) {
     const loader = (label, name, isNew) => pressable(label, `${name}-${place}`, (event) => {
       event.currentTarget.disabled = true;
       send({ ask: "all", tensor: side, index: record.place, new: isNew });
-      wait("loading all values …");
+      status.start("loading all values …");
     });
     if (record.loadable) card.append(loader(`Load all ${plural(record.numel, "value")}`, "all", false));
     if (record.offers_new_run) card.append(loader("new run, eval mode", "new", true));
@@ -132,9 +125,8 @@ export function createPanel({ uid, send, close, iteration }) {
   function fill(panel, buffers) {
     const focused = el.querySelector(":focus")?.dataset.nm;
     const top = el.scrollTop;
-    clearTimeout(timer);
     clearTimeout(early);
-    status.textContent = "";
+    status.stop("");
     pictures = [];
     title.textContent = [panel.title, panel.type].filter(Boolean).join(" · ");
     shapes.textContent = panel.shapes;
@@ -182,24 +174,21 @@ export function createPanel({ uid, send, close, iteration }) {
       }
       shownKey = key;
       el.hidden = false;
-      wait("loading …");
+      status.start("loading …");
     },
     show(panel, buffers) {
       if (!isHeld) fill(panel, buffers);
     },
     hide() {
-      clearTimeout(timer);
+      status.stop();
       el.hidden = true;
       shownKey = null;
       empty();
     },
     /** Wait as long as it takes for what the kernel does, or for nothing where there is a text. */
-    settle(text) {
-      clearTimeout(timer);
-      if (text !== undefined) status.textContent = text;
-    },
+    settle: status.stop,
     clear() {
-      clearTimeout(timer);
+      status.stop();
       clearTimeout(early);
     },
   };

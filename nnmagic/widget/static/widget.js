@@ -315,7 +315,7 @@ function render({ model, el }) {
     cancelAnimationFrame(frame);
     clearTimeout(stepTimer);
     panel.clear();
-    input.clear();
+    input.settle();
     root.remove();
   };
 }
