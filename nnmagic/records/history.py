@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnmagic.display.table import Histogram
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.histograms import binned, values_of
 from nnmagic.records.measures import LOSS
@@ -85,11 +84,15 @@ class History:
         self.log = log
         self.layers: list[tuple[int, str]] = []
         self.quantities = [*STATISTICS, *(GRADIENTS if log.graded else ())]
+        self._of_tensors = frozenset(self.quantities)
         self._layer_index: dict[tuple[int, str], int] = {}
+        self._layers_of_log = [self._index(each.network, each.name) for each in log.layers]
         log.tensors.column("min")  # reads what waits on accelerators
-        self._statistics = np.array(log.tensors.statistics).reshape(-1, WIDTH)
         self._place = {root: place for place, root in enumerate(log.roots)}
-        self._calls, self._outputs = self._rows_of_calls()
+
+    @cached_property
+    def _statistics(self) -> np.ndarray:
+        return np.array(self.log.tensors.statistics).reshape(-1, WIDTH)
 
     def _index(self, network: int, layer: str) -> int:
         key = network, layer
@@ -98,10 +101,20 @@ class History:
             self.layers.append(key)
         return index
 
-    def _rows_of_calls(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the calls with a tensor, as (root's place, layer, call), and those tensors."""
+    @property
+    def _calls(self) -> np.ndarray:
+        """The calls with a tensor, as (root's place, layer, call)."""
+        return self._calls_and_outputs[0]
+
+    @property
+    def _outputs(self) -> np.ndarray:
+        """Those tensors."""
+        return self._calls_and_outputs[1]
+
+    @cached_property
+    def _calls_and_outputs(self) -> tuple[np.ndarray, np.ndarray]:
         log, root_of = self.log, [0] * len(self.log)
-        layers = [self._index(each.network, each.name) for each in log.layers]
+        layers = self._layers_of_log
         calls, outputs = [], []
         for call, parent in enumerate(log.parent[: len(log)]):
             root = root_of[call] = call if parent < 0 else root_of[parent]
@@ -115,9 +128,7 @@ class History:
     def rows(self) -> _Rows:
         """All numbers, in the order of the root calls that they belong to."""
         parts = [self._of_outputs(), self._of_measures()]
-        rows = _Rows(*map(np.concatenate, zip(*parts, strict=True)))
-        order = np.argsort(rows.root, kind="stable")
-        return _Rows(*(column[order] for column in rows))
+        return _in_order(_Rows(*map(np.concatenate, zip(*parts, strict=True))))
 
     def _of_outputs(self) -> _Rows:
         log, columns = self.log, [Statistics._fields.index(name) for name in STATISTICS]
@@ -144,7 +155,7 @@ class History:
         found[has, 1:] = self._statistics[gradients[has]][:, mean : mean + 2]
         return found
 
-    def _of_measures(self) -> _Rows:
+    def _of_measures(self, wanted: Sequence[str] | None = None) -> _Rows:
         log = self.log
         measures = log.measures
         layers, names = [], []
@@ -155,8 +166,14 @@ class History:
             names.append(self.quantities.index(name))
         count = len(measures)
         quantity = np.array(measures.quantity[:count], dtype=np.int64)
-        value = np.array(measures.value[:count])
-        root = np.array([self._place[each] for each in measures.root[:count]], dtype=np.int64)
+        if wanted is None:
+            kept = np.arange(count)
+        else:
+            is_wanted = np.array([each.name in wanted for each in measures.quantities], dtype=bool)
+            kept = np.flatnonzero(is_wanted[quantity])
+        quantity, count = quantity[kept], len(kept)
+        value = np.array(measures.value)[kept]
+        root = np.searchsorted(np.array(log.roots), np.array(measures.root)[kept])
         is_loss = np.array([each.name == LOSS for each in measures.quantities], dtype=bool)
         groups = np.stack([*self._iteration_of(root), quantity])
         # of each group the last row, which is the first one from behind
@@ -185,7 +202,10 @@ class History:
         Args:
             quantities: the names of those that are wanted; None is all.
         """
-        rows = self.rows
+        if quantities is None or self._of_tensors.intersection(quantities):
+            rows = self.rows
+        else:  # those of no tensor are quick to find
+            rows = _in_order(self._of_measures(quantities))
         series, iterations = self._iteration_of(rows.root)
         wanted = np.array([quantities is None or each in quantities for each in self.quantities])
         chosen = np.flatnonzero(wanted[rows.quantity]) if len(rows.root) else np.zeros(0, np.int64)
@@ -204,13 +224,16 @@ class History:
                 of, network, name, self.quantities[quantity], numbers[is_last], values[is_last]
             )
 
-    def distributions(self, series: int, layer: str) -> Distributions:
-        """Return the histograms of a layer's output over the iterations of a series."""
-        log = self.log
+    def outputs(self, series: int, layer: str) -> dict[int, int]:
+        """Return the tensor that a layer returned, by the iteration of a series."""
         of, iterations = self._iteration_of(self._calls[:, 0])
         named = np.array([name == layer for _, name in self.layers], dtype=bool)
         found = np.flatnonzero((of == series) & named[self._calls[:, 1]])
-        last = {int(iterations[each]): int(self._outputs[each]) for each in found}
+        return {int(iterations[each]): int(self._outputs[each]) for each in found}
+
+    def distributions(self, series: int, layer: str) -> Distributions:
+        """Return the histograms of a layer's output over the iterations of a series."""
+        log, last = self.log, self.outputs(series, layer)
         limits = self._statistics[list(last.values())][:, :2].reshape(-1, 2)
         counts, sizes, numel = [], [], []
         for tensor, (low, high) in zip(last.values(), limits.tolist(), strict=True):
@@ -256,13 +279,6 @@ class History:
         return pd.DataFrame(columns)
 
 
-def course_of(values: np.ndarray) -> Histogram:
-    """Return a curve as ten bars, the least value the lowest, and none where it is unknown."""
-    places = np.linspace(0, len(values) - 1, Histogram.BINS).round().astype(int)
-    chosen = values[places]
-    finite = np.isfinite(chosen)
-    if not finite.any():
-        return Histogram((0,) * Histogram.BINS, 0.0, 0.0)
-    low, high = chosen[finite].min(), chosen[finite].max()
-    heights = 1 + 99 * (chosen - low) / (high - low or 1)
-    return Histogram(tuple(np.where(finite, heights, 0).round().astype(int).tolist()), 0.0, 0.0)
+def _in_order(rows: _Rows) -> _Rows:
+    order = np.argsort(rows.root, kind="stable")
+    return _Rows(*(column[order] for column in rows))

@@ -67,7 +67,7 @@ class ShownIterations:
         log, found = self.log, dict[int, int]()
         roots = zip(log.roots, log.root_series, log.root_iteration, strict=False)
         chosen = {root: of for root, of, number in roots if self._shown.get(of) == number}
-        for call in range(len(log)):
+        for call in range(min(chosen, default=len(log)), len(log)):
             parent = log.parent[call]
             of = chosen.get(call) if parent < 0 else found.get(parent)
             if of is not None:

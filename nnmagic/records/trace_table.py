@@ -9,12 +9,12 @@ from nnmagic.display.messages import ScoresContent
 from nnmagic.display.table import Column, Histogram, Lanes, Row, State, Table, with_ancestors
 from nnmagic.records import call_log
 from nnmagic.records.call_log import FINISHED, Failure, TraceLog
+from nnmagic.records.courses import Course, courses_of
 from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.verdicts import Verdicts
 from nnmagic.records.flow import Flow, is_complete
 from nnmagic.records.folding import Line, folded
-from nnmagic.records.history import History, course_of
 from nnmagic.records.lanes import assigned
 from nnmagic.records.record import View, filtered
 from nnmagic.records.shown_iterations import ShownIterations
@@ -110,10 +110,9 @@ class TraceTable:
         return tuple(column for column in COLUMNS if column.key not in left)
 
     @cached_property
-    def courses(self) -> dict[tuple[int, int, str], Histogram]:
+    def courses(self) -> dict[Course, Histogram]:
         """The mean of each layer over the iterations, by series, network and layer."""
-        curves = History(self.log).curves(["mean"])
-        return {(each.series, each.network, each.layer): course_of(each.values) for each in curves}
+        return courses_of(self.log)
 
     def _rows(self, lines: Sequence[Line]) -> list[Row]:
         log, verdicts, several = self.log, self.verdicts, len(self.log.networks) > 1

@@ -1,5 +1,7 @@
 """Which calls of a run made NaN or Inf, and which only passed it on."""
 
+import numpy as np
+
 from nnmagic.records.call_log import FINISHED, TraceLog
 from nnmagic.records.findings.nonfinite import is_softmax, is_wrong_input
 
@@ -133,8 +135,11 @@ class Origins:
 
 def _nonfinite_tensors(log: TraceLog) -> tuple[set[int], set[int]]:
     """Return the tensors that hold NaN, and those that hold NaN or Inf."""
-    nan = {i for i, count in enumerate(log.tensors.column("nan")) if count > 0}
-    return nan, nan | {i for i, count in enumerate(log.tensors.column("inf")) if count > 0}
+    nan, inf = (
+        set(np.flatnonzero(np.array(log.tensors.column(name)) > 0).tolist())
+        for name in ("nan", "inf")
+    )
+    return nan, nan | inf
 
 
 def _roots(log: TraceLog) -> list[int]:

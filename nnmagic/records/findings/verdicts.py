@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from nnmagic.display import units
 from nnmagic.display.table import with_ancestors
 from nnmagic.records.call_log import FINISHED, STOPPED, TraceLog
@@ -50,7 +52,7 @@ class Verdicts:
     def _dead(self) -> set[int]:
         """Return the calls that made a tensor of zeros only, where no weights of theirs do that."""
         log = self.log
-        zeros = {i for i, share in enumerate(log.tensors.column("zeros")) if share == 1}
+        zeros = set(np.flatnonzero(np.array(log.tensors.column("zeros")) == 1).tolist())
         if not zeros:
             return set()
         outputs = {call: log.main_output(call) for call in self.parent}
