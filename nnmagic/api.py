@@ -1,6 +1,7 @@
 """The Python interface beside the magics: run and record, or describe without a run."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from os import PathLike
 from typing import Any, overload
 
@@ -14,6 +15,7 @@ from nnmagic.inputs.alone import describe_alone
 from nnmagic.inputs.search import InputSearch, takes_no_input, work_out_input
 from nnmagic.inputs.specs import Input
 from nnmagic.network.naming import Naming
+from nnmagic.recording.reports import Reports
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.comparison.alignment import Renaming
 from nnmagic.records.comparison.comparison import Comparison
@@ -234,6 +236,8 @@ def tracing(
     options: dict[str, Any] = {"every": every, "keep": keep, "grad": grad, "ops": ops}
     options |= {"probe": probe}
     if log is not None:
-        options["tell"] = lambda numbers, iteration: log(numbers(), step=iteration)
+        options["follow"] = partial(
+            Reports, tell=lambda numbers, iteration: log(numbers(), step=iteration)
+        )
     with recording("tracing", naming, watched=modules, **options) as recorder:
         yield Trace(log=recorder.log, root=recorder.roots)

@@ -33,12 +33,9 @@ class ColumnContent(TypedDict, total=False):
 
 
 class StepsContent(TypedDict):
-    """The recorded iterations: first, last, how far apart, how many, and the one that is shown."""
+    """The recorded iterations of the place in the code that has most, and the one that is shown."""
 
-    first: int
-    last: int
-    every: int
-    count: int
+    iterations: list[int]
     shown: int
 
 
@@ -63,6 +60,31 @@ class RunContent(TypedDict):
     enabled: bool
     reason: str
     sources: list[str]
+
+
+class CurveContent(TypedDict, total=False):
+    """A quantity of a layer over the iterations of a run; None where it is unknown.
+
+    `low` and `high` are the ends of a band around it, if there is one, and `mark` a value that is
+    drawn as a line across.
+    """
+
+    title: str
+    iterations: list[int]
+    values: list[float | None]
+    low: list[float | None]
+    high: list[float | None]
+    is_log: bool
+    mark: float | None
+
+
+class FindingContent(TypedDict):
+    """A finding: `name` is that of the row that it is about, whether it is in the table or not."""
+
+    text: str
+    level: str
+    name: str
+    iteration: int
 
 
 class SheetContent(TypedDict, total=False):
@@ -98,6 +120,8 @@ class SheetContent(TypedDict, total=False):
     columns: list[ColumnContent]
     message: dict[str, str]
     steps: StepsContent | None
+    losses: list[CurveContent]
+    findings: list[FindingContent]
     scores: ScoresContent | None
     structure: str
     run: RunContent | None
@@ -172,22 +196,6 @@ class ParameterContent(MeasuredContent):
     gradient_norm: float | None
 
 
-class CurveContent(TypedDict):
-    """A quantity of a layer over the iterations of a run; None where it is unknown.
-
-    `low` and `high` are the ends of a band around it, if there is one, and `mark` a value that is
-    drawn as a line across.
-    """
-
-    title: str
-    iterations: list[int]
-    values: list[float | None]
-    low: list[float | None]
-    high: list[float | None]
-    is_log: bool
-    mark: float | None
-
-
 class PanelContent(TypedDict):
     """The panel of a row.
 
@@ -211,16 +219,33 @@ class PanelContent(TypedDict):
     facts: list[tuple[str, str]]
 
 
+class PointContent(TypedDict):
+    """The iteration that a running loop has come to, as a point of each curve.
+
+    `curves` are the curves' titles and looks. In the buffer of the number `values` are float32,
+    (rows, curves), in those of `low` and `high` (rows,) the ends of the band around the first
+    curve; NaN where a row has none.
+    """
+
+    iteration: int
+    curves: list[CurveContent]
+    values: int
+    low: int
+    high: int
+
+
 class PageMessage(SheetContent, total=False):
-    """To the page: `tell` is values, panel, pictures, error or begun.
+    """To the page: `tell` is values, point, panel, pictures, error or begun.
 
     "values" has new cells for the same rows: what a `SheetContent` has, but columns by their keys,
-    and in place of bytes the number of a buffer. "panel" has the `panel` of the row of a `key`, or
+    and in place of bytes the number of a buffer. "point" has the `point` that a loop has come to.
+    "panel" has the `panel` of the row of a `key`, or
     None where there is none, "pictures" the `labels` of pictures and the number of their `buffer`,
     "error" `lines`. "begun" says at once that what the page asked for, and takes its time, began.
     """
 
     tell: str
+    point: PointContent
     key: str
     panel: PanelContent | None
     buffer: int

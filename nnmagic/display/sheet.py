@@ -33,7 +33,7 @@ CELLS = ("values", "bounds", "first", "second", "zero", "edges", "strings", "ind
 
 CHANGING = (
     *("heading", "notes", "state", "message", "scores", "structure", "steps"),
-    *("first", "failed"),
+    *("losses", "findings", "first", "failed"),
 )
 """What besides can differ between sheets with the same rows."""
 

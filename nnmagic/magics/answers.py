@@ -1,6 +1,5 @@
 """What a typed line is answered with: from its words to the record that it asks for."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,13 +12,10 @@ from nnmagic.inputs.search import InputError
 from nnmagic.inputs.specs import Input
 from nnmagic.magics.against import compared_with
 from nnmagic.magics.display import is_kernel
-from nnmagic.magics.expression import CellBody, Expression
-from nnmagic.magics.progress import ProgressLine, is_terminal
 from nnmagic.magics.remedies import described, remedy, require_init
 from nnmagic.magics.request import Request
 from nnmagic.network.calls import CallCounter, observed
 from nnmagic.network.naming import Naming
-from nnmagic.network.random_state import random_state_kept
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.params import Params
@@ -190,9 +186,20 @@ def recorded(
     naming: Naming,
     run: Callable[[], Any],
     watched: list[nn.Module] | None = None,
+    show: Callable[[Trace], None] | None = None,
     **more: Any,
 ) -> Trace:
-    """Run under the recorder; on an exception show what there is, and let it go on."""
+    """Run under the recorder; on an exception show what there is, and let it go on.
+
+    Args:
+        request: the line.
+        title: what the record says it is of.
+        naming: names networks and layers.
+        run: what is run.
+        watched: the networks that may change before they are called; None where it is one call.
+        show: shows a trace; None displays it.
+        **more: what else `recording` takes.
+    """
     __tracebackhide__ = True
     recorder = None
     try:
@@ -200,50 +207,7 @@ def recorded(
             value = run()
     except BaseException:
         if recorder is not None and len(recorder.log):
-            display(request.shown(Trace(log=recorder.log, root=recorder.roots)))
+            trace = Trace(log=recorder.log, root=recorder.roots)
+            (show or (lambda trace: display(request.shown(trace))))(trace)
         raise
     return Trace(log=recorder.log, output=value, root=recorder.roots)
-
-
-def _probe_of(request: Request) -> Any:
-    """Return the input of `--probe`, drawn without a change of the session's random state."""
-    if not request.options.probe:
-        return None
-    with random_state_kept(seed=0):
-        return Expression(request.options.probe, request.shell, request.local).value()
-
-
-def run_cell(magic: Any, line: str, cell: str, shell: Any, local: dict[str, Any] | None) -> Any:
-    """Run a cell under %%nntrace, show its trace and return its last value."""
-    __tracebackhide__ = True
-    with usage("%%nntrace"):
-        request = Request(magic, line, shell, local)
-        names = tuple(request.expression.replace(",", " ").split())
-        for name in names:
-            if not isinstance(request.look_up(name), nn.Module):
-                raise UsageError(
-                    f"{name!r} is not the name of a network; type names such as net, "
-                    f"or nothing to record everything that runs"
-                )
-        if request.options.live:
-            raise UsageError("--live works on a line only: %nntrace --live net")
-        if request.options.against:
-            raise UsageError("--against works on a line only: %nntrace --against eval net(x)")
-        if request.options.input_size or request.options.device:
-            raise UsageError("a cell has its own inputs; leave out --input-size and --device")
-        body = CellBody(cell, request.shell)
-        probe = _probe_of(request)
-    naming = request.naming(names or body.names, only=bool(names))
-    line_shown = ProgressLine(sys.stdout) if is_terminal() and not is_kernel(shell) else None
-
-    def run() -> Any:
-        __tracebackhide__ = True
-        try:
-            return body.run()
-        finally:
-            if line_shown is not None:
-                line_shown.close()
-
-    trace = recorded(request, "cell", naming, run, naming.named, probe=probe, tell=line_shown)
-    display(request.shown(trace))
-    return None if body.silenced else trace.output

@@ -115,10 +115,10 @@ class NNMagics(Magics):
                 train(net, x, y)
         """
         __tracebackhide__ = True
-        from nnmagic.magics import answers
+        from nnmagic.magics import answers, traced_cell
 
         if cell is None:
             from nnmagic.magics.trace_against import trace_or_comparison
 
             return answers.run(trace_or_comparison, self.nntrace, line, self.shell, local_ns)
-        return answers.run_cell(self.nntrace, line, cell, self.shell, local_ns)
+        return traced_cell.run_cell(self.nntrace, line, cell, self.shell, local_ns)

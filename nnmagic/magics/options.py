@@ -254,7 +254,8 @@ OPTIONS: dict[str, Option] = {
     "static": _flag("--static", "show the static table only, no widget: --static"),
     "live": _flag(
         "--live",
-        "show a widget that follows every later call of the network until it is closed: --live",
+        "show a widget that follows every later call of the network until it is closed; a cell's "
+        "widget follows its loop, with --live from the first iteration on: --live",
     ),
 }
 

@@ -111,12 +111,16 @@ class Request:
         """Return what a run is to record."""
         return {name: getattr(self.options, name) for name in ("every", "keep", "grad", "ops")}
 
-    def shown(self, record: Record) -> Record:
-        """Return the record with the display options of the line, stored where it asks for it."""
+    def viewed(self, record: Record) -> Record:
+        """Return the record with the display options of the line."""
         try:
-            record = record.show(**self.view)
+            return record.show(**self.view)
         except ValueError as error:
             raise UsageError(str(error)) from None
+
+    def shown(self, record: Record) -> Record:
+        """Return the record with the display options of the line, stored where it asks for it."""
+        record = self.viewed(record)
         if self.options.output:
             self.shell.user_ns[self.options.output] = record
         return record

@@ -4,6 +4,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Callable
 from math import isnan
+from typing import Protocol
 
 from nnmagic.recording.iterations import Iteration
 from nnmagic.recording.recorder import Recorder
@@ -11,8 +12,23 @@ from nnmagic.records.shown_iterations import ShownIterations
 from nnmagic.records.tensor import STATISTICS
 from nnmagic.records.thinning import Renumbering
 
-Tell = Callable[[Callable[[], dict[str, float]], int], None]
+Tell = Callable[[Callable[[], dict[str, float]], int], object]
 """Gets what returns the numbers of an iteration by their names, and the iteration's number."""
+
+
+class Follower(Protocol):
+    """What follows the iterations of a run while it is recorded."""
+
+    def begins(self, iteration: Iteration, *, learns: bool) -> None:
+        """Note that a root call of an iteration begins.
+
+        Args:
+            iteration: the iteration.
+            learns: whether it is of a network that learns, with gradients enabled.
+        """
+
+    def conclude(self) -> None:
+        """Note that the run is over."""
 
 
 class Reports:

@@ -1,6 +1,6 @@
 """Recording a run: for the length of a block, or of one call of a module."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,7 +18,7 @@ from nnmagic.recording.functions import FunctionObserver
 from nnmagic.recording.lookout import Lookout
 from nnmagic.recording.probing import Probe
 from nnmagic.recording.recorder import Recorder
-from nnmagic.recording.reports import Reports, Tell
+from nnmagic.recording.reports import Follower
 from nnmagic.recording.run_observer import RunObserver
 from nnmagic.recording.training import Training
 from nnmagic.recording.training_rules import RULES
@@ -38,7 +38,7 @@ def recording(
     ops: bool = False,
     watched: Iterable[nn.Module] | None = None,
     probe: Any = None,
-    tell: Tell | None = None,
+    follow: Callable[[Recorder], Follower] | None = None,
 ) -> Iterator[Recorder]:
     """Record the module calls of the block; an exception goes on with a note that names its layer.
 
@@ -52,7 +52,7 @@ def recording(
         watched: the networks that the block may change before it calls them; None where it is one
             call, after which nothing is learned.
         probe: an input on which the network that learns is run at each recorded iteration.
-        tell: is told of each recorded iteration when it is over.
+        follow: makes what follows the iterations, such as `Reports`; None follows none.
     """
     log = TraceLog(title)
     tensors = TensorWriter(log.tensors, keep)
@@ -63,7 +63,7 @@ def recording(
         observer.training = Training(log, recorder.networks, RULES, Lookout(observer))
     training = observer.training
     observer.probe = None if probe is None else Probe(probe, log)
-    observer.reports = None if tell is None else Reports(recorder, tell)
+    observer.follower = None if follow is None else follow(recorder)
     ended_by = None
     try:
         with (
@@ -82,8 +82,8 @@ def recording(
         if training is not None:
             training.conclude()
         recorder.conclude(ended_by)
-        if observer.reports is not None:
-            observer.reports.conclude()
+        if observer.follower is not None:
+            observer.follower.conclude()
         if observer.probe is not None and observer.probe.network is None:
             log.say("the probe was not run: no network was called to learn")
         if training is not None and training.backwards:

@@ -11,7 +11,7 @@ from nnmagic.recording.bounds import Bounds
 from nnmagic.recording.iterations import Iterations
 from nnmagic.recording.probing import Probe
 from nnmagic.recording.recorder import Recorder, WrittenCall
-from nnmagic.recording.reports import Reports
+from nnmagic.recording.reports import Follower
 from nnmagic.recording.training import Training
 
 
@@ -28,7 +28,7 @@ class RunObserver(CallObserver[WrittenCall]):
         bounds: keep the log small.
         training: asks the rules on a run that trains; None asks none.
         probe: runs the network on an input at each recorded iteration; None runs none.
-        reports: tell of each recorded iteration; None tells nobody.
+        follower: follows the iterations; None follows none.
     """
 
     def __init__(self, recorder: Recorder, naming: Naming, every: int = 1) -> None:
@@ -38,7 +38,7 @@ class RunObserver(CallObserver[WrittenCall]):
         self.training: Training | None = None
         self.bounds = Bounds(recorder, every)
         self.probe: Probe | None = None
-        self.reports: Reports | None = None
+        self.follower: Follower | None = None
         # straight to the recorder, which spares a frame at both ends of each call
         self.began = recorder.began  # type: ignore[method-assign]
         self.ended = recorder.ended  # type: ignore[method-assign]
@@ -69,7 +69,7 @@ class RunObserver(CallObserver[WrittenCall]):
         is_skipped = iteration.is_skipped
         if is_skipped and call.network.index == len(self.recorder.networks):
             self.recorder.meet(call.network)  # first called by a thread; later ones are numbered on
-        if self.reports is not None or self.probe is not None:
+        if self.follower is not None or self.probe is not None:
             self._begin_followed(call)
         if not is_skipped:
             if iteration.is_new:
@@ -83,8 +83,8 @@ class RunObserver(CallObserver[WrittenCall]):
         iteration, recorder, network = call.iteration, self.recorder, call.network
         series = recorder.log.series[iteration.series]
         learns = series.grad and recorder.learning.learns(network)
-        if self.reports is not None:
-            self.reports.begins(iteration, learns=learns)
+        if self.follower is not None:
+            self.follower.begins(iteration, learns=learns)
         is_due = learns and iteration.is_new and not iteration.is_skipped and not self.is_busy
         if self.probe is not None and is_due and self.probe.is_due(iteration):
             if network.index == len(recorder.networks):

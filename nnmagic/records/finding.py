@@ -1,5 +1,6 @@
 """A finding: a fact about a run that raises nothing, but is wrong or worth knowing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -40,3 +41,11 @@ class Finding:
         if self.rule.endswith("in a gradient"):
             return 2, 0
         return (0, 0) if self.bound is None else (1, self.iteration)
+
+
+def once_each(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the first finding of each rule on each layer: causes first, notes last."""
+    first: dict[tuple[str, str, str], Finding] = {}
+    for each in findings:
+        first.setdefault((each.rule, each.network, each.layer), each)
+    return sorted(first.values(), key=lambda each: each.order)

@@ -142,7 +142,7 @@ class ShownIterations:
     def _told_apart(self, name: str, of: int, rivals: Iterable[int]) -> str:
         series = self.log.series[of]
         others = [self.log.series[each] for each in rivals if each != of]
-        same = [each for each in others if each[:3] == series[:3]]
+        same = [each for each in others if _looks_the_same(each, series)]
         if len(same) < len(others):
             place = _place(series, others)
             is_source = place == f"“{series.source}”" and series.source.startswith(f"{name}(")
@@ -156,18 +156,23 @@ class ShownIterations:
     def content(self) -> StepsContent:
         """Return what a page needs to let the reader choose an iteration."""
         numbers = max(self._recorded.values(), key=len, default=[0])
-        return {
-            "first": numbers[0],
-            "last": numbers[-1],
-            "every": numbers[1] - numbers[0] if len(numbers) > 1 else 1,
-            "count": len(numbers) if self._recorded else 0,
-            "shown": numbers[-1] if self.wanted not in numbers else self.wanted or 0,
-        }
+        shown = numbers[-1] if self.wanted not in numbers else self.wanted or 0
+        return {"iterations": numbers, "shown": shown}
+
+
+def _is_in_notebook(series: Series) -> bool:
+    return series.place.startswith("“")
+
+
+def _looks_the_same(one: Series, other: Series) -> bool:
+    """Tell whether two series are shown by the same place: in a notebook by the same source."""
+    in_notebook = _is_in_notebook(one) and _is_in_notebook(other)
+    return one[:3] == other[:3] or (in_notebook and one.source == other.source)
 
 
 def _place(series: Series, others: Iterable[Series]) -> str:
     """Return how the place of a series is shown beside others: in a notebook by its source."""
-    if series.source and series.place.startswith("“"):
+    if series.source and _is_in_notebook(series):
         return f"“{series.source}”"
     sources = {each.source for each in others if each.place == series.place}
     is_shared = bool(sources - {series.source})

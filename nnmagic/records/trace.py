@@ -13,7 +13,7 @@ from nnmagic.display.units import Shape
 from nnmagic.records.call_log import FAILED, Failure, TraceLog
 from nnmagic.records.comparison.alignment import Renaming
 from nnmagic.records.comparison.comparison import Comparison, compare
-from nnmagic.records.finding import Finding
+from nnmagic.records.finding import Finding, once_each
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.origins import Origins
 from nnmagic.records.flow import Flow, Sources, sources_of
@@ -342,10 +342,7 @@ class Trace(Record):
         First what is exact, then what has a bound, then what follows from others, then notes.
         """
         parents = {call: p if p >= 0 else None for call, p in enumerate(self.log.parent)}
-        found = Findings(self.log, parents).found
-        first = {(each.rule, each.network, each.layer): each for each in reversed(found)}
-        once = (each for each in found if first[each.rule, each.network, each.layer] is each)
-        return tuple(sorted(once, key=lambda each: each.order))
+        return tuple(once_each(Findings(self.log, parents).found))
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row a call, in the order in which they began."""

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from nnmagic.display import units
-from nnmagic.display.messages import ScoresContent
+from nnmagic.display.messages import FindingContent, ScoresContent
 from nnmagic.display.table import Column, Histogram, Lanes, Row, State, Table, with_ancestors
 from nnmagic.records import call_log
 from nnmagic.records.call_log import FINISHED, Failure, TraceLog
 from nnmagic.records.courses import Course, courses_of
+from nnmagic.records.drawn_curves import losses_of
+from nnmagic.records.finding import once_each
 from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
-from nnmagic.records.findings.misleading import Findings
+from nnmagic.records.findings.misleading import MOST_TEXTS, Findings
 from nnmagic.records.findings.verdicts import Verdicts
 from nnmagic.records.flow import Flow, is_complete
 from nnmagic.records.folding import Line, folded
@@ -90,7 +92,7 @@ class TraceTable:
                 *log.notes,
                 *([f"{sampled}, so as not to slow the run down"] if measured else []),
             ),
-            static_notes=tuple(score_notes),
+            static_notes=(*score_notes, *self.findings.notes),
             details=lambda row: row.details(view.values_shown),
             show_details=view.values is not None,
             open_levels=view.open_depth,
@@ -98,6 +100,8 @@ class TraceTable:
             total=len(self.calls),
             beside={
                 "steps": self.shown.content(),
+                "losses": losses_of(log),
+                "findings": self._findings_content(),
                 "scores": _scores_content(scores, scored),
                 "structure": self._structure(),
             },
@@ -105,7 +109,9 @@ class TraceTable:
 
     def _columns(self) -> tuple[Column, ...]:
         left = set[str]() if self.log.graded else {*GRADIENT_COLUMNS}
-        if self.shown.content()["count"] < 2:
+        if not self.log.parameter_gradients:  # they are read when the run is over
+            left.add("own_gradient")
+        if len(self.shown.content()["iterations"]) < 2:
             left.add("course")
         return tuple(column for column in COLUMNS if column.key not in left)
 
@@ -115,7 +121,7 @@ class TraceTable:
         return courses_of(self.log)
 
     def _rows(self, lines: Sequence[Line]) -> list[Row]:
-        log, verdicts, several = self.log, self.verdicts, len(self.log.networks) > 1
+        log, verdicts = self.log, self.verdicts
         first = verdicts.origins.first
         layers, layer_of = log.layers, log.layer
         homes = Counter(layer[1] for layer in {layers[layer_of[call]][:2] for call in self.calls})
@@ -124,7 +130,7 @@ class TraceTable:
             layer = layers[layer_of[call]]
             label, network = self.label(call), log.networks[layer.network]
             whole = f"{network}:{layer.name}"
-            name = whole if several and layer.name else layer.name or network
+            name = self._name(network, layer.name)
             ended = log.ended[call]
             state = State.FLAGGED if call in verdicts.flagged else 0
             state |= State.MANY_CALLS if times else 0
@@ -145,6 +151,25 @@ class TraceTable:
                 )
             )
         return rows
+
+    def _name(self, network: str, layer: str) -> str:
+        """Return the full name of a layer, by which its row is found."""
+        return f"{network}:{layer}" if layer and len(self.log.networks) > 1 else layer or network
+
+    def _findings_content(self) -> list[FindingContent]:
+        """Return what is wrong with the run, the causes first, and of each rule the first few."""
+        found = once_each(self.findings.found)
+        counts, contents = Counter[str](), list[FindingContent]()
+        for each in found:
+            counts[each.rule] += 1
+            if counts[each.rule] <= MOST_TEXTS:
+                name = self._name(each.network, each.layer)
+                contents.append(_finding_content(each.text, each.level, name, each.iteration))
+        for rule, count in counts.items():
+            if count > MOST_TEXTS:
+                text = f"{rule}: {count - MOST_TEXTS:,} more in trace.findings"
+                contents.append(_finding_content(text))
+        return contents
 
     def lanes(self, rows: Sequence[tuple[int, bool]]) -> list[Lanes]:
         """Return the lanes of rows, each given by its call and whether it stands for many.
@@ -267,6 +292,12 @@ class TraceTable:
 
     def _roots(self) -> list[int]:
         return [call for call in self.calls if self.parent[call] is None]
+
+
+def _finding_content(
+    text: str, level: str = "note", name: str = "", iteration: int = 0
+) -> FindingContent:
+    return {"text": text, "level": level, "name": name, "iteration": iteration}
 
 
 def _scores_content(scores: Sequence[ItemScores], scored: str) -> ScoresContent | None:

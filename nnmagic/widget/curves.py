@@ -5,18 +5,20 @@ import numpy as np
 from nnmagic.display import units
 from nnmagic.display.messages import CurveContent, PanelContent
 from nnmagic.records.call_log import TraceLog
+from nnmagic.records.drawn_curves import (
+    NORMS,
+    POINTS,
+    chosen_of,
+    drawn,
+    middle_of,
+    moves,
+    numbers_of,
+)
 from nnmagic.records.history import Curve, Distributions, History
 from nnmagic.widget.panel import PanelMaker
 
-POINTS = 200
-"""How many iterations a curve has in a page; more of them would not be told apart."""
-
-USUAL_UPDATE = 1e-3
-"""By how much of its norm a parameter changes in a step of many loops that learn well."""
-
-PLAIN = ("loss", "zeros")
-NORMS = ("grad_norm", ".grad_norm", ".update_ratio")
-"""Quantities of many orders of magnitude: their curves are logarithmic."""
+SHOWN = ("loss", "mean", "zeros")
+"""The quantities that are drawn first; then come the norms."""
 
 
 class Curves:
@@ -46,7 +48,10 @@ class Curves:
         """
         series, layer = self.log.series_of(call), self.log.layer_of(call)
         curves = self._of.get((series, layer.network, layer.name), {})
-        panel["curves"] = contents_of(curves, self.points)
+        norms = [name for name in curves if name.endswith(NORMS)]
+        shown = [curves[name] for name in (*SHOWN, *norms) if name in curves]
+        outputs = self.history.outputs(series, layer.name)
+        panel["curves"] = [self._drawn(each, outputs) for each in shown if moves(each.values)]
         distributions = self.history.distributions(series, layer.name)
         if len(distributions.iterations) > 1:
             values, caption = heat_map(distributions, self.points)
@@ -59,50 +64,16 @@ class Curves:
             )
             panel["figures"].append([figure])
 
-
-def contents_of(curves: dict[str, Curve], points: int = POINTS) -> list[CurveContent]:
-    """Return the curves that are drawn of a layer, those left out that have one value only."""
-    found = []
-    mean, std = curves.get("mean"), curves.get("std")
-    for name in [*PLAIN[:1], "mean", *PLAIN[1:], *(n for n in curves if n.endswith(NORMS))]:
-        curve = curves.get(name)
-        if curve is None or not _moves(curve.values):
-            continue
-        chosen = chosen_of(curve.values, points)
-        content: CurveContent = {
-            "title": name.replace("grad_norm", "gradient norm").replace(
-                "update_ratio", "update ratio"
-            ),
-            "iterations": curve.iterations[chosen].tolist(),
-            "values": numbers_of(curve.values[chosen]),
-            "low": [],
-            "high": [],
-            "is_log": name.endswith(NORMS),
-            "mark": USUAL_UPDATE if name.endswith(".update_ratio") else None,
-        }
-        if name == "mean" and std is not None and mean is not None:
-            content["title"] = "mean ± std"
-            content["low"] = numbers_of(mean.values[chosen] - std.values[chosen])
-            content["high"] = numbers_of(mean.values[chosen] + std.values[chosen])
-        found.append(content)
-    return found
-
-
-def _moves(values: np.ndarray) -> bool:
-    """Tell whether a curve would say more than one number does."""
-    finite = values[np.isfinite(values)]
-    return len(values) > 1 and len(finite) > 0 and (len(finite) < len(values) or np.ptp(finite) > 0)
-
-
-def chosen_of(values: np.ndarray, points: int) -> np.ndarray:
-    """Return which points are drawn: spread evenly, and the first that is not finite."""
-    spread = np.linspace(0, len(values) - 1, min(len(values), points)).round().astype(int)
-    return np.union1d(spread, np.flatnonzero(~np.isfinite(values))[:1])
-
-
-def numbers_of(values: np.ndarray) -> list[float | None]:
-    """Return numbers for JSON, four digits each; None for one that is not finite."""
-    return [float(f"{each:.4g}") if np.isfinite(each) else None for each in values.tolist()]
+    def _drawn(self, curve: Curve, outputs: dict[int, int]) -> CurveContent:
+        """Return a curve, that of a mean with the band in which most values lie."""
+        content = drawn(curve, self.points)
+        if curve.quantity == "mean":
+            tensors = [outputs[iteration] for iteration in content["iterations"]]
+            kept = [self.log.tensors.samples_of(tensor).spread for tensor in tensors]
+            ends = np.array([middle_of(each) for each in kept], dtype=np.float64)
+            if np.isfinite(ends).any():
+                content["low"], content["high"] = map(numbers_of, ends.T)
+        return content
 
 
 def heat_map(distributions: Distributions, points: int = POINTS) -> tuple[np.ndarray, str]:

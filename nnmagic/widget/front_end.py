@@ -8,7 +8,7 @@ STATIC = Path(__file__).parent / "static"
 MODULES = (
     *("format", "rows", "dom", "session", "colors", "chart", "histogram", "curves", "written"),
     *("pictures", "lanes", "columns", "known", "row", "grid", "copying", "popup", "splitter"),
-    *("panel", "input", "widget"),
+    *("panel", "input", "points", "iterations", "findings", "widget"),
 )
 
 

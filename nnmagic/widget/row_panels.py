@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from nnmagic.display.messages import PanelContent
 from nnmagic.records.comparison.comparison import Comparison
 from nnmagic.records.comparison.parameters import ParamsComparison
+from nnmagic.records.drawn_curves import POINTS
 from nnmagic.records.params import Params
 from nnmagic.records.record import Record
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
 from nnmagic.widget.attention import add_attention
 from nnmagic.widget.comparison_panel import comparison_panel
-from nnmagic.widget.curves import POINTS, Curves
+from nnmagic.widget.curves import Curves
 from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.loading import NOTHING, Loader
 from nnmagic.widget.panel import LayerDetails, PanelMaker

@@ -1,6 +1,6 @@
 """The notebook widget: shows a record, answers the browser, and follows a network live."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,9 +11,9 @@ import traitlets
 from IPython.display import display
 
 from nnmagic.contexts import block
-from nnmagic.display.messages import AskMessage
+from nnmagic.display.messages import AskMessage, PointContent
 from nnmagic.display.sheet import Sheet, sheet_of
-from nnmagic.display.table import Column, Table
+from nnmagic.display.table import Column, Row, Table
 from nnmagic.records.record import Record, View
 from nnmagic.records.trace import Trace
 from nnmagic.widget.curves import Curves
@@ -27,6 +27,8 @@ from nnmagic.widget.static_output import StaticOutput, bundle_of
 if TYPE_CHECKING:
     from nnmagic.widget.watching import Watcher
 
+PointMaker = Callable[[Sequence[Row]], tuple[PointContent, list[bytes]]]
+
 MOST_OPEN = 20
 """How many widgets are alive at a time; an older one closes to its static table."""
 
@@ -38,6 +40,7 @@ class NetworkWidget(anywidget.AnyWidget):
         record: a trace, a summary or the parameters.
         live_of: gives what may be asked of a trace's network; None allows nothing.
         watcher: what records every later call of a network into this widget; None follows nothing.
+        running: whether the record is that of a loop that still runs.
         table: the record's table, where it is there already.
 
     Attributes:
@@ -48,6 +51,7 @@ class NetworkWidget(anywidget.AnyWidget):
         step: the iteration that is shown.
         search: what is searched for in names and types.
         live: whether the widget follows a network.
+        running: whether the loop that it shows still runs: the kernel cannot answer the page.
         paused: whether it has stopped to do so for a while.
         watcher: what records the calls of that network, or None.
         sheet: the arrays of the rows that the page shows now; `content` is what was sent when the
@@ -61,6 +65,7 @@ class NetworkWidget(anywidget.AnyWidget):
     search = traitlets.Unicode("").tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)
     live = traitlets.Bool(False).tag(sync=True)
+    running = traitlets.Bool(False).tag(sync=True)
     paused = traitlets.Bool(False).tag(sync=True)
     trace = traitlets.Any()
     sheet: Sheet
@@ -74,6 +79,7 @@ class NetworkWidget(anywidget.AnyWidget):
         *,
         live_of: Callable[[Trace], LiveNetwork] | None = None,
         watcher: "Watcher | None" = None,
+        running: bool = False,
         table: Table | None = None,
     ) -> None:
         self._live_of = live_of
@@ -89,7 +95,7 @@ class NetworkWidget(anywidget.AnyWidget):
         self._following = False
         self._loader: Loader | None = None
         self._curves: Curves | None = None
-        super().__init__(trace=record, live=watcher is not None)
+        super().__init__(trace=record, live=watcher is not None, running=running)
         self.on_msg(self._answer)
         self.opened[id(self)] = self
         for widget in self.open_ones()[:-MOST_OPEN]:
@@ -197,21 +203,23 @@ class NetworkWidget(anywidget.AnyWidget):
 
     @traitlets.observe("trace")
     def _show(self, change: Any) -> None:
-        record = change["new"]
-        if isinstance(record, Record) and not self._following:
-            self._view = record.view
-            self._loader = Loader(record)
-            self._live = None
-            if isinstance(record, Trace) and self._live_of is not None:
-                self._live = self._live_of(record)
-            table, self._table = self._table, None
-            self._draw(table)
-            self._tell_panel()
+        if isinstance(change["new"], Record) and not self._following:
+            self._show_whole(change["new"])
+
+    def _show_whole(self, record: Record) -> None:
+        self._view = record.view
+        self._loader = Loader(record)
+        self._live = self._curves = None
+        if isinstance(record, Trace) and self._live_of is not None:
+            self._live = self._live_of(record)
+        table, self._table = self._table, None
+        self._draw(table)
+        self._tell_panel()
 
     @traitlets.observe("step")
     def _show_step(self, change: Any) -> None:
-        steps = self.content.get("steps") or {}
-        if isinstance(self.trace, Trace) and change["new"] != steps.get("shown"):
+        steps = self.sheet.content.get("steps")
+        if isinstance(self.trace, Trace) and steps and change["new"] != steps["shown"]:
             self._view = replace(self._view, step=change["new"])
             self._draw()
             self._tell_panel()
@@ -228,8 +236,13 @@ class NetworkWidget(anywidget.AnyWidget):
             steps = self.sheet.content.get("steps")
             self.step = 0 if steps is None else steps["shown"]
 
-    def follow(self, trace: Trace) -> None:
-        """Show a later call of the network: only numbers are sent where the rows are the same."""
+    def follow(self, trace: Trace, point_of: PointMaker | None = None) -> None:
+        """Show what a run has come to: only numbers are sent where the rows are the same.
+
+        Args:
+            trace: a later call of the network, or a loop that runs.
+            point_of: gives a loop's last iteration as a point of each curve.
+        """
         counts = None if self.watcher is None else self.watcher.counts()
         table = with_parameters(replace(trace, view=self._view).table(), counts)
         sheet = sheet_of(table, static=self.static_output.mark, run=self.sheet.content["run"])
@@ -240,18 +253,37 @@ class NetworkWidget(anywidget.AnyWidget):
                 sheet.content["run"] = self._live.offer()
         self.sheet = sheet
         self._loader = Loader(trace)
-        self._following = True  # what is shown is sent below, in one message
-        try:
-            self.trace = trace
-        finally:
-            self._following = False
+        self._set_trace(trace)
         if is_same:
             self.send(*self.sheet.numbers())
         else:
             self.content = dict(sheet.content)
+        if point_of is not None:
+            point, buffers = point_of(table.rows)
+            self.send({"tell": "point", "point": point}, buffers)
         self._tell_panel()
         if not self._is_answered and self.static_output.is_due:
             self.update_static()  # there may be no page in which the widget can live
+
+    def _set_trace(self, trace: Record) -> None:
+        """Set the trait alone: what is shown is sent in few messages."""
+        self._following = True
+        try:
+            self.trace = trace
+        finally:
+            self._following = False
+
+    def become(self, trace: Record, live_of: Callable[[Trace], LiveNetwork]) -> None:
+        """Show the record of a loop that was followed until now, which is over.
+
+        Args:
+            trace: the record.
+            live_of: as for a new widget.
+        """
+        self._live_of, self.running = live_of, False
+        self._set_trace(trace)
+        self._show_whole(trace)
+        self.static_output.update(self._viewed(), live=False)
 
     # What the browser asks.
 

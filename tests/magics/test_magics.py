@@ -640,3 +640,16 @@ def test_a_line_or_cell_that_fails_outside_its_layers_is_headed_so(session):
         assert "failed outside the layers" in " ".join(text.split())
         assert "IndexError: Target 2 is out of bounds" in text
         assert "call .backward() inside" not in text
+
+
+def test_one_expression_in_two_loops_is_told_apart_by_the_mode(session, net):
+    session.run(
+        "%%nntrace net -o t\n"
+        "x = torch.rand(2, 1, 28, 28)\n"
+        "y = net(x)\n"
+        "_ = net.eval()\n"
+        "z = net(x)\n"
+    )
+    names = [row.label for row in session["t"].table().rows if row.level == 0]
+
+    assert names == ["net (train)", "net (eval)"]

@@ -40,6 +40,7 @@ def test_curves_have_one_cursor_and_show_the_iteration_that_is_clicked(lab, tmp_
         box = curves.first.bounding_box()
         curves.first.hover(position={"x": box["width"] / 2, "y": 20})
         found["hovered"] = said.all_inner_texts()
+        found["in the rows"] = control(widget, "grid").evaluate("e => e.style.cssText")
         curves.first.click(position={"x": box["width"] / 2, "y": 20})
         expect(widget.locator(".nm-heading")).to_contain_text("iteration 10 of 21")
         expect(said.first).to_contain_text("iteration 10:")
@@ -53,11 +54,13 @@ def test_curves_have_one_cursor_and_show_the_iteration_that_is_clicked(lab, tmp_
 
     found, means = visit(lab, notebook_of(tmp_path, LOAD, NETWORK, LOOP), look, width=1300)
 
-    assert found["names"][0].startswith("mean ± std")
+    assert found["names"][0].startswith("loss")  # above the table, with the same cursor
+    assert found["names"][1].startswith("mean, and the middle 90 %")
     assert any(name.startswith("weight.update ratio") for name in found["names"])
     for when, iteration in (("at first", 20), ("hovered", 10)):
         assert len(found[when]) == len(found["names"])
         assert {text.split(":")[0] for text in found[when]} == {f"iteration {iteration}"}
-        assert found[when][0].endswith(units.numbers(means[iteration])[0])
+        assert found[when][1].endswith(units.numbers(means[iteration])[0])
     assert found["mean"].startswith(units.numbers(means[10])[0])
+    assert "--nm-at: 0.5" in found["in the rows"]
     assert found["slider"] == "12"

@@ -5,8 +5,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import nnmagic
+from nnmagic.records.drawn_curves import POINTS, chosen_of
 from nnmagic.records.history import Distributions
-from nnmagic.widget.curves import POINTS, chosen_of, heat_map
+from nnmagic.widget.curves import heat_map
 from nnmagic.widget.packing import pictures_in
 from nnmagic.widget.panel import PanelMaker
 from nnmagic.widget.row_panels import RowPanels
@@ -16,20 +17,22 @@ ITERATIONS = 12
 
 @pytest.fixture(scope="module")
 def trained():
-    """A run of a loop that trains, with the losses and the weights that it had."""
+    """A run of a loop that trains, with its losses, gradients and first outputs."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     optimizer = torch.optim.SGD(net.parameters(), 0.5)
-    losses, norms = [], []
+    losses, norms, first = [], [], []
     with nnmagic.tracing(grad=True) as trace:
         for _ in range(ITERATIONS):
-            loss = F.cross_entropy(net(torch.randn(16, 4)), torch.arange(16) % 3)
+            x = torch.randn(16, 4)
+            first.append(F.linear(x, net[0].weight, net[0].bias).detach().numpy())
+            loss = F.cross_entropy(net(x), torch.arange(16) % 3)
             optimizer.zero_grad()
             loss.backward()
             norms.append(net[0].weight.grad.norm().item())
             losses.append(loss.item())
             optimizer.step()
-    return trace, losses, norms
+    return trace, losses, norms, first
 
 
 def panel_of(trace, name):
@@ -39,21 +42,32 @@ def panel_of(trace, name):
 
 
 def test_a_panel_has_the_curves_of_its_layer_over_the_iterations(trained):
-    trace, losses, norms = trained
+    trace, losses, norms, first = trained
 
     root, layer = (panel_of(trace, name)[0]["curves"] for name in ("Sequential", "0"))
 
-    assert [each["title"] for each in root][:2] == ["loss", "mean ± std"]
+    assert [each["title"] for each in root][:2] == ["loss", "mean, and the middle 90 %"]
     assert root[0]["values"] == pytest.approx(losses, rel=1e-3)
     curves = {each["title"]: each for each in layer}
     assert curves["weight.gradient norm"]["values"] == pytest.approx(norms, rel=1e-3)
     assert curves["weight.update ratio"]["mark"] == 1e-3
-    mean = curves["mean ± std"]
+    mean = curves["mean, and the middle 90 %"]
     assert mean["iterations"] == list(range(ITERATIONS))
-    calls = trace.calls("0")
-    assert mean["values"] == pytest.approx([call.main.mean for call in calls], rel=1e-3)
-    high = [call.main.mean + call.main.std for call in calls]
-    assert mean["high"] == pytest.approx(high, rel=1e-3)
+    assert mean["values"] == pytest.approx([each.mean() for each in first], rel=1e-3, abs=1e-6)
+    for side, part in (("low", 0.05), ("high", 0.95)):
+        ends = [np.quantile(each, part, method="nearest") for each in first]
+        assert mean[side] == pytest.approx(ends, rel=1e-3)
+
+
+def test_a_mean_of_which_no_values_are_kept_has_no_band():
+    net = nn.Flatten()
+    with nnmagic.tracing(keep="none") as trace:
+        for scale in (1.0, 2.0):
+            net(torch.full((2, 3), scale))
+
+    (curve,) = panel_of(trace, "Flatten")[0]["curves"]
+
+    assert curve["low"] == curve["high"] == []
 
 
 def test_a_map_shows_how_the_distribution_moves(trained):

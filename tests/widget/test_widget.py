@@ -86,7 +86,7 @@ def test_the_iteration_that_is_asked_for_is_shown(page, net):
 
     page.set(widget, step=0)
 
-    assert widget.content["steps"] == {"first": 0, "last": 2, "every": 1, "count": 3, "shown": 0}
+    assert widget.content["steps"] == {"iterations": [0, 1, 2], "shown": 0}
     assert "iteration 0" in widget.content["heading"]
 
 

@@ -1,6 +1,6 @@
 // Curves over the iterations of a run: one cursor goes over all of them, and a click shows its iteration.
 import { clamped, max, min, numbers, round, withCommas } from "./format.js";
-import { block, element } from "./dom.js";
+import { block, element, inline } from "./dom.js";
 import { HEIGHT, WIDTH, chart, path } from "./chart.js";
 
 /**
@@ -30,45 +30,68 @@ export function linePath(iterations, values, { x, y }) {
   }).join("");
 }
 
-function curveFigure(curve, id, { point, choose }) {
-  const { iterations, values } = curve;
-  const scales = scalesOf(curve);
-  const band = linePath([...iterations, ...iterations.toReversed()], [...curve.high, ...curve.low.toReversed()], scales);
-  const odd = iterations.filter((_, i) => values[i] === null).map((at) => `M${scales.x(at)} 0v8`).join("");
-  const cursor = path("nm-zero", "");
+/** @returns {number} the place of an iteration in a list of ascending ones, or of the next one that is there */
+export const placeIn = (iterations, iteration) => {
+  const place = iterations.findIndex((each) => each >= iteration);
+  return place < 0 ? iterations.length - 1 : place;
+};
+
+function curveFigure(title, id, cursor) {
+  let [curve, scales, at] = [null, null, 0];
+  const [band, mark, line, odd, bar] = ["curve-band", "curve-mark", "curve", "curve-odd", "zero"].map((look) => path(`nm-${look}`, ""));
   const svg = chart({
     kind: "curve",
-    label: `${curve.title} over the iterations; arrow keys read it, Enter shows the iteration`,
+    label: `${title} over the iterations; arrow keys read it, Enter shows the iteration`,
     id,
-    point: (share) => point(round(iterations[0] + share * (iterations.at(-1) - iterations[0]))),
-    move: (by) => point(iterations[clamped(at + by, 0, iterations.length - 1)]),
-    choose: () => choose(iterations[at]),
-  }, path("nm-hist-marked", band), path("nm-curve-mark", curve.mark === null ? "" : `M0 ${scales.y(curve.mark)}H${WIDTH}`),
-  path("nm-curve", linePath(iterations, values, scales)), path("nm-curve-odd", odd), cursor);
+    point: (share) => cursor.point(round(curve.iterations[0] + share * (curve.iterations.at(-1) - curve.iterations[0]))),
+    move: (by) => cursor.point(curve.iterations[clamped(at + by, 0, curve.iterations.length - 1)]),
+    choose: () => cursor.choose(curve.iterations[at]),
+  }, band, mark, line, odd, bar);
+  const range = inline();
   const says = element("output", { class: "nm-readout nm-quiet" });
-  let at = 0;
-  const range = numbers(...scales.ends).join(" … ");
   return {
-    el: block("", element("b", {}, curve.title), ` ${range}${curve.mark === null ? "" : `; dashed: ${curve.mark}`}`, svg, says),
+    title,
+    el: block("nm-figure", element("b", {}, title), " ", range, svg, says),
+    draw(shown) {
+      curve = shown;
+      scales = scalesOf(curve);
+      const { iterations, values, low, high } = curve;
+      band.setAttribute("d", linePath([...iterations, ...iterations.toReversed()], [...high, ...low.toReversed()], scales));
+      mark.setAttribute("d", curve.mark === null ? "" : `M0 ${scales.y(curve.mark)}H${WIDTH}`);
+      line.setAttribute("d", linePath(iterations, values, scales));
+      odd.setAttribute("d", iterations.filter((_, i) => values[i] === null).map((each) => `M${scales.x(each)} 0v8`).join(""));
+      range.textContent = `${numbers(...scales.ends).join(" … ")}${curve.mark === null ? "" : `; dashed: ${curve.mark}`}`;
+    },
     /** Put the cursor at an iteration, or at the next one that is drawn. */
     point(iteration) {
-      at = clamped(iterations.findIndex((each) => each >= iteration), 0, iterations.length - 1);
-      cursor.setAttribute("d", `M${scales.x(iterations[at])} 0V${HEIGHT}`);
+      const { iterations, values } = curve;
+      at = placeIn(iterations, iteration);
+      bar.setAttribute("d", `M${scales.x(iterations[at])} 0V${HEIGHT}`);
       says.textContent = `iteration ${withCommas(iterations[at])}: ${values[at] === null ? "not finite, or unknown" : numbers(values[at])[0]}`;
     },
   };
 }
 
 /**
- * @param {object[]} curves
- * @param {{id: string, at: number, choose: (iteration: number) => void}} options at: the iteration that shows
- * @returns {HTMLElement}
+ * Curves side by side, drawn anew in their places as they grow.
+ * @param {{id: string, cursor: {at: () => number, point: (iteration: number|null) => void, choose: (iteration: number) => void}}} options
+ *   cursor: at: the iteration that all curves of the widget point at; point: moves it, null: back to the iteration that shows
  */
-export function createCurves(curves, { id, at, choose }) {
+export function createCurves({ id, cursor }) {
+  let figures = [];
+  const el = element("div", { class: "nm-sides", pointerleave: () => cursor.point(null) });
   const point = (iteration) => { for (const figure of figures) figure.point(iteration); };
-  const figures = curves.map((curve, i) => curveFigure(curve, `${id}-${i}`, { point, choose }));
-  const el = block("nm-sides", ...figures.map((figure) => figure.el));
-  el.addEventListener("pointerleave", () => point(at));
-  point(at);
-  return el;
+  return {
+    el,
+    point,
+    /** @param {object[]} curves what is drawn from now on */
+    show(curves) {
+      if (curves.map(({ title }) => title).join() !== figures.map(({ title }) => title).join()) {
+        figures = curves.map(({ title }, i) => curveFigure(title, `${id}-${i}`, cursor));
+        el.replaceChildren(...figures.map((figure) => figure.el));
+      }
+      for (const [i, figure] of figures.entries()) figure.draw(curves[i]);
+      point(cursor.at());
+    },
+  };
 }

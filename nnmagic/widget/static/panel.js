@@ -16,11 +16,8 @@ export function statisticTexts({ min, max, mean, std, zeros, nan, inf, norm }) {
   return [...numbers(min, max, mean, std), of(zeros, percent), of(nan, count), of(inf, count), ...numbers(norm)];
 }
 
-/**
- * @param {{uid: string, send: (message: object) => void, close: () => void, iteration: () => object}} options
- *   iteration: returns the iteration that shows, and what shows another
- */
-export function createPanel({ uid, send, close, iteration }) {
+/** @param {{uid: string, send: (message: object) => void, close: () => void, cursor: object}} options cursor: as for `createCurves` */
+export function createPanel({ uid, send, close, cursor }) {
   const title = element("strong", { class: "nm-panel-title", id: `${uid}-panel` });
   const body = block("");
   const status = waiting("nm-status");
@@ -28,6 +25,9 @@ export function createPanel({ uid, send, close, iteration }) {
   const shapes = inline("nm-shapes");
   const el = element("section", { class: "nm-panel", role: "region", "aria-labelledby": title.id, tabindex: "-1", hidden: true, "data-nm": "panel" },
     block("nm-panel-head", inline("nm-line", title, shapes), closer), status.el, body);
+  const curves = createCurves({ id: `${uid}-curve`, cursor });
+  const heading = block("nm-part", "over the iterations");
+  const following = block("");
   let pictures = [];
   let isLog = false;
   let memory = {};
@@ -143,7 +143,9 @@ export function createPanel({ uid, send, close, iteration }) {
     }
     parts.push(...distributions(tensors));
     if (tensors.length) parts.push(statistics(tensors));
-    if (panel.curves.length) parts.push(block("nm-part", "over the iterations"), createCurves(panel.curves, { id: `${uid}-curve`, ...iteration() }));
+    curves.show(panel.curves);
+    heading.hidden = false;
+    if (panel.curves.length) parts.push(heading, curves.el);
     if (panel.parameters.length) {
       parts.push(block("nm-part", "weights as they are now"), element("ul", {}, ...panel.parameters.map((record) => parameter(record, buffers))));
     }
@@ -162,6 +164,7 @@ export function createPanel({ uid, send, close, iteration }) {
   return {
     el,
     draw,
+    point: curves.point,
     /** Say that the panel of a layer is on its way, and show at once what is known; one that is quick does not flicker. */
     load(key, name, known) {
       if (key !== shownKey) {
@@ -175,6 +178,15 @@ export function createPanel({ uid, send, close, iteration }) {
       shownKey = key;
       el.hidden = false;
       status.start("loading …");
+    },
+    /** Show what the page knows by itself: a list, and the curves as far as they go. */
+    follow(list, lines) {
+      clearTimeout(early);
+      status.stop("");
+      following.replaceChildren(list);
+      if (curves.el.parentNode !== body || following.parentNode !== body) body.replaceChildren(following, heading, curves.el);
+      curves.show(lines);
+      heading.hidden = !lines.length;
     },
     show(panel, buffers) {
       if (!isHeld) fill(panel, buffers);

@@ -29,8 +29,8 @@ export function makeRow(columns, lanes) {
   const [mark, label] = [inline(), inline("nm-label")];
   const name = part("rowheader", "nm-cell nm-k-tree", fold, mark, label);
   const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": max(1, columns.filter(({ kind }) => kind !== "lanes").length) });
-  const cells = columns.map(({ kind, bounds }) => {
-    const cell = part("gridcell", `nm-cell nm-k-${kind}`);
+  const cells = columns.map(({ key, kind, bounds }) => {
+    const cell = part("gridcell", `nm-cell nm-k-${kind} nm-c-${key}`);
     if (kind === "lanes") return { cell, paths: lanes.drawIn(cell) };
     if (kind !== "histogram" && !bounds) return { cell, said: cell };
     const [path, said] = [element("path"), inline()];

@@ -68,7 +68,7 @@ export function withValues(table, message, buffers) {
     message.columns?.[column.key] ? withFields(column, message.columns[column.key], buffers) : column,
   );
   if (Number.isInteger(message.state)) changed.state = typed(buffers[message.state], Uint8Array);
-  for (const key of ["heading", "notes", "message", "scores", "structure", "steps", "first", "failed"]) {
+  for (const key of ["heading", "notes", "message", "scores", "structure", "steps", "losses", "findings", "first", "failed"]) {
     if (message[key] !== undefined) changed[key] = message[key];
   }
   return changed;

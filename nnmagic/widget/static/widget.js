@@ -2,6 +2,10 @@
 import { plural, withCommas } from "./format.js";
 import { countsAsRow, decoded, fullName, isFlagged, keyOf, rowOf, withValues } from "./rows.js";
 import { answerKey, block, element, inline, part, pressable, slider } from "./dom.js";
+import { createCurves, placeIn } from "./curves.js";
+import { createFindings } from "./findings.js";
+import { createIterations } from "./iterations.js";
+import { createPoints } from "./points.js";
 import { asMarkdown, asText, asTsv, copyText } from "./copying.js";
 import { createPopup } from "./popup.js";
 import { createSplitter } from "./splitter.js";
@@ -23,6 +27,8 @@ function render({ model, el }) {
   let isPaused = model.get("paused");
   let isAsked = false;
   let frame = 0;
+  let pointed = null;
+  let points = createPoints();
   let stepTimer = 0;
 
   const send = (message) => {
@@ -35,14 +41,31 @@ function render({ model, el }) {
     model.save_changes();
   };
 
+  /** Whether the widget follows a network, or a loop that runs. */
+  const isFollowing = () => model.get("live") || model.get("running");
+
   const choose = (key) => {
     remember("opened", "yes");
     hint.hidden = true;
     set("selected", key);
   };
-  const grid = createGrid({ uid, live: () => model.get("live"), choose, changed: showCount });
-  const panel = createPanel({ uid, send, close: closePanel, iteration });
+  /** The iteration that shows, or at which all curves point for a while. */
+  const cursor = {
+    at: () => pointed ?? table.steps?.shown,
+    point(iteration) {
+      pointed = iteration;
+      for (const each of [losses, panel]) each.point(cursor.at());
+      grid.point(shareOf(cursor.at()));
+    },
+    choose: (iteration) => { if (canStep()) askStep(iteration, 0); },
+  };
+  const grid = createGrid({ uid, live: isFollowing, choose, changed: showCount });
+  const panel = createPanel({ uid, send, close: closePanel, cursor });
   const input = createInput({ send });
+  const losses = createCurves({ id: `${uid}-loss`, cursor });
+  losses.el.classList.add("nm-losses");
+  const findings = createFindings(goToFinding);
+  const iterations = createIterations(askStep);
   const heading = block("nm-heading");
   const notes = block("nm-notes");
   const search = element("input", { type: "search", "aria-label": "search names and types", placeholder: "search ( / )", spellcheck: "false", "data-nm": "search",
@@ -60,20 +83,20 @@ function render({ model, el }) {
   const columns = createPopup({ label: "columns", name: "columns", id: `${uid}-columns`, role: "group", items: columnItems, signal });
   const copying = createPopup({ label: "copy", name: "copy", id: `${uid}-copy`, role: "menu", items: copyItems, signal });
   const hint = block("nm-quiet", "click a row, or press Enter on it, to open it");
-  const step = slider({ label: "iteration", max: 1, value: 0, id: "step", text: stepText, change: askStep });
   const badge = inline("nm-badge");
   const pause = pressable("pause", "pause", () => {
     setPaused(!isPaused);
     send({ ask: isPaused ? "pause" : "resume" });
   });
-  const live = element("span", { class: "nm-group", hidden: true }, badge, pause, pressable("close", "close", () => send({ ask: "close" })));
+  const closer = pressable("close", "close", () => send({ ask: "close" }));
+  const live = element("span", { class: "nm-group", hidden: true }, badge, pause, closer);
   const pauseNote = part("status", "nm-quiet");
   const said = part("status", "nm-quiet nm-said");
   const toolbar = element("div", { class: "nm-toolbar", role: "group", "aria-label": "toolbar" }, search, counted,
-    flagged, first, failed, depth.el, grouped, columns.el, copying.el, step.el, live);
+    flagged, first, failed, depth.el, grouped, columns.el, copying.el, iterations.el, live);
   const main = block("nm-main");
   main.append(grid.el, createSplitter(main, grid.el.id), panel.el, block("nm-rest", hint, grid.noRoom, input.el, notes));
-  const root = element("div", { class: "nnmagic", "data-lm-suppress-shortcuts": "true" }, heading, toolbar, pauseNote, said, main);
+  const root = element("div", { class: "nnmagic", "data-lm-suppress-shortcuts": "true" }, heading, findings.el, losses.el, toolbar, pauseNote, said, main);
   // The static tree of the same record is hidden while this view lives, also where it comes later.
   const hiding = element("style");
   root.append(hiding);
@@ -85,12 +108,6 @@ function render({ model, el }) {
     grid.show(table);
     depth.input.max = Math.max(1, table.deepest);
     depth.set(Math.min(table.deepest, table.opened));
-    const { steps } = table;
-    step.el.hidden = !(steps?.count > 1);
-    if (steps) {
-      Object.assign(step.input, { min: steps.first, max: steps.last, step: steps.every || 1 });
-      step.set(model.get("step") ?? steps.last);
-    }
     showFacts();
     const copy = `[data-nnmagic="${CSS.escape(table.static)}"]`;
     hiding.textContent = table.static && `:is(${copy},.jp-OutputArea-child:has(${copy}):not(:has(.nnmagic))){display:none!important}`;
@@ -112,7 +129,12 @@ function render({ model, el }) {
     grouped.hidden = !table.flat || table.deepest === 0;
     grouped.setAttribute("aria-pressed", grid.isGrouped());
     grid.el.hidden = table.count === 0;
-    toolbar.hidden = table.count === 0 && !model.get("live");
+    toolbar.hidden = table.count === 0 && !isFollowing();
+    findings.show(table.findings ?? [], table.steps?.iterations.length > 1);
+    losses.show(table.losses ?? []);
+    losses.el.hidden = !table.losses?.length;
+    iterations.show(canStep() ? table.steps : null);
+    grid.point(shareOf(cursor.at()));
     input.show(table);
   }
 
@@ -130,21 +152,22 @@ function render({ model, el }) {
     }
   }
 
-  function stepText(value) {
-    const { first, every, count } = table?.steps ?? { first: 0, every: 1, count: 1 };
-    const place = Math.round((value - first) / (every || 1)) + 1;
-    return value === place - 1 ? `${value} of ${count}` : `${value} (${place} of ${count})`;
+  /** Whether the kernel could answer. */
+  const canStep = () => table.steps && !model.get("running");
+
+  /** Where an iteration lies between the first one and the last, 0..1. */
+  function shareOf(iteration) {
+    const { iterations: all } = table.steps ?? { iterations: [] };
+    return all.length > 1 ? placeIn(all, iteration) / (all.length - 1) : 1;
   }
 
-  function askStep(value, wait = 120) {
+  function askStep(value, wait) {
     isAsked = true;
+    cursor.point(value);
+    iterations.expect(value);
+    pointed = null;
     clearTimeout(stepTimer);
     stepTimer = setTimeout(() => set("step", value), wait);
-  }
-
-  /** The iteration that shows, and what shows another. */
-  function iteration() {
-    return { at: model.get("step"), choose: (value) => { if (table.steps) askStep(value, 0); } };
   }
 
   const focusGrid = () => grid.el.focus({ preventScroll: true });
@@ -160,16 +183,31 @@ function render({ model, el }) {
     focusGrid();
   }
 
+  /** Show the layer of a finding, as it was in its iteration. */
+  function goToFinding({ name, iteration }) {
+    const row = table.state.findIndex((_, each) => fullName(table, each) === name);
+    if (canStep()) askStep(iterations.nearest(iteration), 0);
+    if (row >= 0) goTo(row);
+  }
+
   function showSelected(reveals = true) {
     const key = model.get("selected");
     const row = grid.select(key);
     if (key === null || key === undefined) panel.hide();
     else {
       panel.load(key, row >= 0 ? fullName(table, row) : key, row >= 0 ? [knownList(table, row)] : []);
+      followPanel();
       if (reveals && row >= 0) grid.reveal(row);
     }
     main.classList.toggle("nm-has-panel", !panel.el.hidden);
     grid.draw();
+  }
+
+  /** Show in the panel what the page itself knows, while the kernel is busy with a loop. */
+  function followPanel() {
+    const key = model.get("selected");
+    const row = rowOf(table, key);
+    if (model.get("running") && row >= 0) panel.follow(knownList(table, row), points.curves(table, row));
   }
 
   function setPaused(value) {
@@ -181,26 +219,33 @@ function render({ model, el }) {
   }
 
   function showLive() {
-    const isLive = model.get("live");
+    const isLive = isFollowing();
     live.hidden = !isLive;
+    closer.hidden = model.get("running");
     badge.textContent = isPaused ? "○ paused" : "● live";
     pause.textContent = isPaused ? "resume" : "pause";
-    pauseNote.textContent = isLive && isPaused ? "paused: drawing stopped; recording stops when the running cell ends" : "";
+    pauseNote.textContent = isLive && isPaused ? "paused: drawing stopped; the running cell goes on" : "";
   }
 
   /** Whether what comes is drawn: while paused only a step or a run that the user asked for. */
-  const isDrawn = () => !isPaused || !model.get("live") || isAsked;
+  const isDrawn = () => !isPaused || !isFollowing() || isAsked;
   /** The rows may be older than their numbers. */
   const askLatest = () => { if (model.get("live")) send({ ask: "latest" }); };
 
-  function takeValues(message, buffers) {
-    table = withValues(table, message, buffers);
-    if (frame) return;
-    frame = requestAnimationFrame(() => {
+  /** Draw new numbers, several messages at once. */
+  function refresh() {
+    frame ||= requestAnimationFrame(() => {
       frame = 0;
       grid.refresh(table);
       showFacts();
+      followPanel();
     });
+  }
+
+  function onRunning() {
+    points = createPoints();
+    isPaused = false;
+    showLive();
   }
 
   function onMessage(message, buffers) {
@@ -213,7 +258,13 @@ function render({ model, el }) {
       isAsked = false;
       panel.settle("");
       input.error(message.lines);
-    } else if (message.tell === "values" && isDrawn()) takeValues(message, buffers);
+    } else if (message.tell === "values" && isDrawn()) {
+      table = withValues(table, message, buffers);
+      refresh();
+    } else if (message.tell === "point" && isDrawn()) {
+      points.add(table, message.point, buffers);
+      refresh();
+    }
   }
 
   function onContent() {
@@ -285,8 +336,8 @@ function render({ model, el }) {
       const text = model.get("search") ?? "";
       if (text !== grid.filter.search) setSearch(text);
     },
-    "change:step": () => step.set(model.get("step")),
     "change:live": showLive,
+    "change:running": onRunning,
     "change:paused": () => setPaused(model.get("paused")),
   };
   for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
@@ -314,6 +365,7 @@ function render({ model, el }) {
     themes.disconnect();
     cancelAnimationFrame(frame);
     clearTimeout(stepTimer);
+    iterations.stop();
     panel.clear();
     input.settle();
     root.remove();

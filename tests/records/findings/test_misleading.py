@@ -27,7 +27,9 @@ def found(trace):
 def notes(trace):
     findings = table_of(trace).findings
     assert set(findings.notes) <= set(trace.drawn(text=False).notes)
-    assert set(findings.notes) <= set(sheet_of(trace.table()).content["notes"])
+    content = sheet_of(trace.table()).content
+    assert set(findings.notes) <= {each["text"] for each in content["findings"]}
+    assert not set(findings.notes) & set(content["notes"])  # a page says them above the table
     return findings.notes
 
 
