@@ -304,7 +304,7 @@ def _scores_content(scores: Sequence[ItemScores], scored: str) -> ScoresContent 
     if not scores:
         return None
     return {
-        "how": ", ".join(filter(None, [scored, scores[0].how])),
+        "how": f"{f'{scored}: ' if scored else ''}read as class scores, {scores[0].how}",
         "items": scores[0].items,
         "rows": [{"item": each.item, "best": list(each.best)} for each in scores],
     }

@@ -25,7 +25,7 @@ from nnmagic.widget.weight_pictures import WeightPicture
 
 BINS = 32
 
-COUNTED = ("channel", "head", "row", "column", "position", "feature", "query", "box")
+COUNTED = ("channel", "head", "row", "column", "position", "feature", "query", "box", "id")
 """Axes whose name is what they count."""
 
 ONE_OF = {"batch": "item"}
@@ -309,9 +309,12 @@ def _caption_of(full: Sequence[int], axes: Sequence[str], picture: Picture) -> s
             parts.append(
                 f"{ONE_OF.get(name, name)} 1 of {size}" if part == 1 else _first(part, size, name)
             )
-    steps = [step for step in picture.steps if step > 1]
-    if steps:
-        parts.append(f"every {' × '.join(map(_ordinal, steps))} value")
+    sparse = {name: step for name, step in zip(axes, picture.steps, strict=True) if step > 1}
+    if sparse:
+        along = " × ".join(map(_ordinal, sparse.values()))
+        name = next(iter(sparse)) if len(sparse) == 1 else ""
+        value = name if name in COUNTED else f"value along {name}" if name else "value"
+        parts.append(f"every {along} {value}")
     parts.append(f"{picture.sample.numel:,} of {numel:,} values")
     return ", ".join(parts)
 

@@ -115,7 +115,7 @@ def test_nan_is_flagged_where_it_arises_and_dimmed_after():
     assert state[2] & State.FLAGGED
     assert state[2] & State.FIRST
     assert state[3] & State.DIMMED
-    assert texts(sheet, "flags")[2].startswith("2 NaN, made here from values in -2.000 … -1.500")
+    assert texts(sheet, "flags")[2].startswith("2 NaN, made here from -2.000 … -1.500")
 
 
 def test_a_failed_call_shows_why_in_place_of_its_values():

@@ -201,7 +201,7 @@ def test_after_inf_everything_inherits():
 
     table = nnmagic.trace(net, torch.zeros(1, 2)).drawn(text=True)
 
-    assert table.cells("flags")[1] == "2 Inf, made here from values in 0.000 … 0.000"
+    assert table.cells("flags")[1] == "2 Inf, made here from 0.000 … 0.000"
     assert table.cells("flags")[2].endswith("inherited")
 
 

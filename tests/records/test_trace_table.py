@@ -64,7 +64,7 @@ def test_nan_is_told_by_who_made_it_and_who_inherited_it():
     assert flags == {
         "Sequential": "2 NaN, made inside",
         "0": "",
-        "1": "1 NaN, made here from values in -2.000 … 3.000",
+        "1": "1 NaN, made here from -2.000 … 3.000",
         "2": "2 NaN, inherited",
     }
     assert [bool(row.state & State.DIMMED) for row in table.rows] == [False, False, False, True]

@@ -372,3 +372,17 @@ def test_files_of_traces_are_compared_as_runs(tmp_path):
     assert type(comparison) is nnmagic.Comparison
     with pytest.raises(TypeError, match="give two traces"):
         nnmagic.compare(tmp_path / "run.safetensors", network())
+
+
+def test_the_display_says_what_missing_means_and_shows_no_difference_as_0():
+    comparison = nnmagic.compare(nnmagic.params(network()), nnmagic.params(differing_state()))
+    table = comparison.table()
+
+    mine, other = comparison.titles
+    assert table.notes[0] == (
+        f"missing: in {other}, not in {mine}; unexpected: in {mine}, not in {other}"
+    )
+    line = next(line for line in str(comparison).splitlines() if "body.2.weight" in line)
+    assert "0.000" not in line
+    assert " 0 " in line
+    assert "missing" not in " ".join(nnmagic.compare(network(), changed()).table().notes)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.widget.live_network import details_of
+from nnmagic.widget.live_network import LiveNetwork, details_of
 from nnmagic.widget.loading import Loading
 from nnmagic.widget.panel import LayerDetails, PanelMaker
 from nnmagic.widget.row_panels import RowPanels
@@ -74,6 +74,23 @@ def test_attention_weights_are_drawn_by_heads():
     assert [tensor["title"] for tensor in panel["inputs"]] == ["query, key, value"]
 
 
+@pytest.mark.parametrize(
+    ("layer", "given", "said"),
+    [
+        (nn.Embedding(300, 7), torch.tensor([3]), "every 3rd id, 700 of 2,100 values"),
+        (nn.Linear(784, 100), torch.rand(1, 784), "every 7th value along in, "),
+        (nn.Linear(784, 300), torch.rand(1, 784), "every 3rd × 7th value, "),
+    ],
+)
+def test_a_sparse_picture_says_along_which_axis(layer, given, said):
+    trace = nnmagic.trace(layer, given)
+    (row,) = trace.table().rows
+
+    panel = RowPanels(trace, live=LiveNetwork(trace)).panel(row.subject, PanelMaker())
+
+    assert panel["parameters"][0]["picture"]["caption"].startswith(said)
+
+
 def test_scores_are_bars_with_the_names_of_the_classes():
     trace = nnmagic.trace(nn.Sequential(nn.Linear(4, 3)), torch.rand(1, 4))
 
@@ -97,6 +114,9 @@ def test_only_what_is_read_as_scores_is_drawn_as_bars():
         kinds[row.name] = panel["outputs"][0]["picture"]["kind"]
     assert kinds["Sequential"] == "bars"
     assert kinds["Sequential#2"] == "matrix"
+    assert (
+        trace.table().beside["scores"]["how"] == "Sequential: read as class scores, after softmax"
+    )
 
 
 def test_a_score_alone_is_no_bar():
@@ -192,7 +212,7 @@ def test_a_call_that_made_nan_tells_of_what():
     panel = RowPanels(trace).panel(subject, PanelMaker())
 
     assert panel["wrong"] == [
-        "1 NaN, made here from values in -2.000 … 1.000",
+        "1 NaN, made here from -2.000 … 1.000",
         "in its own code: --ops shows where",
     ]
 

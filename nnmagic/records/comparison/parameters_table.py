@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from nnmagic.display import units
-from nnmagic.display.table import Column, Row, State, Table, TensorShape
+from nnmagic.display.table import Column, Kind, Row, State, Table, TensorShape
 from nnmagic.records.columns import FLAGS
-from nnmagic.records.comparison.parameter_rows import CHANGED, MISSING, ComparedParameter
+from nnmagic.records.comparison.parameter_rows import (
+    CHANGED,
+    MISSING,
+    UNEXPECTED,
+    ComparedParameter,
+)
 from nnmagic.records.comparison.verdicts import EQUAL, OTHER_SHAPE, UNKNOWN
 from nnmagic.records.parameter_tree import tree_of
 from nnmagic.records.record import ranked
@@ -67,20 +72,22 @@ class ComparedParameterRow(NamedTuple):
         return lines
 
 
-def _number(key: str, title: str, meaning: str, priority: int) -> Column:
+def _number(key: str, kind: Kind, title: str, meaning: str, priority: int) -> Column:
     def cell(row: ComparedParameterRow) -> float | str | None:
         value = "" if row.record is None else getattr(row.record, key)
         return "" if value is None else value
 
-    return Column(key, "number", meaning, title=title, cell=cell, priority=priority)
+    return Column(key, kind, meaning, title=title, cell=cell, priority=priority)
 
 
 COLUMNS = (
     Column("shape", "shape", "the shape of the tensor", narrowest=22, always=True),
     Column("other", "text", "what the other side calls it", title="other side", priority=3),
-    _number("error", "error", "||a - b|| / ||b||, a this side's values and b the other's", 1),
-    _number("max_abs", "max |a - b|", "the largest absolute difference", 2),
-    _number("cosine", "cosine", "of the angle between the two", 4),
+    _number(
+        "error", "error", "error", "||a - b|| / ||b||, a this side's values and b the other's", 1
+    ),
+    _number("max_abs", "error", "max |a - b|", "the largest absolute difference", 2),
+    _number("cosine", "number", "cosine", "of the angle between the two", 4),
     FLAGS,
 )
 """The columns of parameters side by side: a new one goes here."""
@@ -88,7 +95,7 @@ COLUMNS = (
 
 def table_of(comparison: ParamsComparison) -> Table:
     """Return the table of the parameters below the layers that hold them, or sorted."""
-    view, notes = comparison.view, list(comparison.notes)
+    view, notes = comparison.view, [*_meanings(comparison), *comparison.notes]
     names = [row.name for row in comparison.rows]
     if view.layers and not any(map(view.matches, names)):
         notes.append(f"no parameter matches {' '.join(view.layers)}")
@@ -119,6 +126,16 @@ def table_of(comparison: ParamsComparison) -> Table:
         noun="parameter",
         total=len(comparison.rows),
     )
+
+
+def _meanings(comparison: ParamsComparison) -> list[str]:
+    """Return what missing and unexpected mean, where there is such a parameter."""
+    mine, other = comparison.titles
+    alone = {MISSING: f"in {other}, not in {mine}", UNEXPECTED: f"in {mine}, not in {other}"}
+    said = [
+        f"{verdict}: {where}" for verdict, where in alone.items() if verdict in comparison.counts
+    ]
+    return ["; ".join(said)] if said else []
 
 
 def _state(record: ComparedParameter) -> int:

@@ -164,7 +164,7 @@ class Verdicts:
         if why:
             return f"made here: {why}"
         limits = nonfinite.inputs_range(self.log, call)
-        return f"made here from values in {' … '.join(limits)}" if limits else "made here"
+        return f"made here from {' … '.join(limits)}" if limits else "made here"
 
     def _first_received(self, call: int) -> str:
         """Return the line on a root call that received NaN or Inf."""

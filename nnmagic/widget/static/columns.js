@@ -7,8 +7,10 @@ export const TREE_PADDING = 32;
 const MOST_MEASURED = 2000;
 const WIDEST_WORDS = 30;
 /** How many characters a text may be cut to, and to how many where nothing is left that could leave. */
-const LEAST_TEXT = { text: 30, flags: 64, tree: 28 };
+const LEAST_TEXT = { text: 30, flags: 44, tree: 28 };
 const NARROWEST = 16;
+/** Up to so many characters a flag is shown whole, and columns leave for it. */
+const WHOLE_FLAG = 64;
 /** Columns up to this priority stay: before one of them leaves, texts get narrower. */
 const STAYS = 1;
 
@@ -55,7 +57,7 @@ export function measured(column, live, rows) {
   if (strings) for (const row of rows) longest = max(longest, strings[index[row]].length);
   const said = strings ? longest + mark : parts.reduce((sum, own) => sum + own);
   const full = max(said, title.length + 2);
-  return { column, parts, full, least: strings ? min(full, max(narrowest ?? LEAST_TEXT[kind], title.length + 2)) : full };
+  return { column, parts, full, least: strings && !(mark && full <= WHOLE_FLAG) ? min(full, max(narrowest ?? LEAST_TEXT[kind], title.length + 2)) : full };
 }
 
 /**

@@ -112,14 +112,16 @@ function endsOfPicture(picture) {
 function legend(picture, ends, map) {
   const { kind, shape, values } = picture;
   const [low, high] = numbers(...ends);
-  if (!values.some(Number.isFinite)) return [];
-  if (kind === "bars") return shape.at(-1) > MOST_BAR_ROWS ? [block("nm-limits", `${low} … ${high}`)] : [];
-  if (kind === "rgb") return [block("nm-limits", `${low} is black, ${high} is white`)];
+  if (!values.some(Number.isFinite) || (kind === "bars" && shape.at(-1) <= MOST_BAR_ROWS)) return [];
+  const line = (...said) => [block("nm-limits", ...said)];
+  if (kind === "bars") return line(`${low} … ${high}`);
+  if (kind === "rgb") return line(`${low} is black, ${high} is white`);
+  if (kind === "kernels") return line(`${low} … ${high} in red, green and blue`);
   const bar = inline("nm-colorbar");
   bar.style.background = gradient(map);
-  if (kind !== "mask") return kind === "kernels" ? [block("nm-limits", `${low} … ${high} in red, green and blue`)] : [block("nm-limits", low, bar, high)];
+  if (kind !== "mask") return line(low, bar, high);
   const trues = values.reduce((sum, value) => sum + (value ? 1 : 0), 0);
-  return [block("nm-limits", "False", bar, `True: ${withCommas(trues)} of ${withCommas(values.length)}`)];
+  return line("False", bar, `True: ${withCommas(trues)} of ${withCommas(values.length)}`);
 }
 
 /** Which odd values there are, and how many, as a legend. */
@@ -132,7 +134,7 @@ function oddText(values, ends) {
     if (odd) counts[odd] = (counts[odd] ?? 0) + 1;
   }
   const found = Object.keys(words).filter((odd) => counts[odd]);
-  return found.map((odd) => `${GLYPHS[odd]} ${words[odd]}: ${withCommas(counts[odd])}`).join(" · ");
+  return found.map((odd) => `${GLYPHS[odd]} ${words[odd]}: ${withCommas(counts[odd])}`.replaceAll(" ", "\u00a0")).join(" · ");
 }
 
 function drawText(context, text, x, y, textAlign = "left", font = FONT, most = 999) {
@@ -255,7 +257,7 @@ export function createPicture(picture, { id, label, memory, redraw }) {
   };
   const leading = memory.leading.map((value, axis) => shape[axis] > 1 && addSlider(axis, `axis-${axis}`, {
     value,
-    text: (i) => `${i * steps[axis]} of ${full[axis]}`,
+    text: (i) => `[${i * steps[axis]}] of ${full[axis]}`,
     change: (i) => { memory.leading[axis] = i; redraw(); },
   }));
   el.append(...legend(picture, ends, map));
