@@ -7,10 +7,11 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     RowwiseParallel,
+    loss_parallel,
     parallelize_module,
 )
 from torch.nn.parallel import DistributedDataParallel
@@ -125,6 +126,70 @@ def tensor_parallel(rank, world, folder):
         return parallelize_module(net, mesh, plan)
 
     return compared(make, lambda net: train(net, 0, own=False), rank)
+
+
+class Reader(nn.Module):
+    """Attends to ids and guesses the next one of 8."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(8, 8)
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+        self.head = nn.Linear(8, 8)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        return self.head(self.block(x + self.attend(x, x, x)[0])).flatten(0, 1)
+
+
+def guess(net, rank):
+    """Train on ids of a rank's own; return the losses, bit by bit."""
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
+    generator = torch.Generator().manual_seed(rank)
+    torch.manual_seed(rank)
+    losses = []
+    for _ in range(STEPS):
+        ids = torch.randint(8, (2, 5), generator=generator)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(ids), ids.flatten())
+        loss.backward()
+        optimizer.step()
+        losses.append(here(loss).item().hex())
+    return losses
+
+
+def fsdp_attention(rank, world, folder):
+    """Attention of torch's own, whose weights are in shards before each call and after it."""
+    mesh = init_device_mesh("cpu", (world,))
+
+    def make():
+        torch.manual_seed(0)
+        net = Reader()
+        for each in (net.attend, net.block, net.head):
+            fully_shard(each, mesh=mesh)
+        return fully_shard(net, mesh=mesh)
+
+    return compared(make, lambda net: guess(net, rank), rank)
+
+
+def parallel_loss(rank, world, folder):
+    """Scores and a loss that are DTensors, and a layer's part that a collective is filling."""
+    mesh = init_device_mesh("cpu", (world,))
+
+    def make():
+        torch.manual_seed(0)
+        plan = {
+            "embed": RowwiseParallel(input_layouts=Replicate()),
+            "head": ColwiseParallel(output_layouts=Shard(-1), use_local_output=False),
+        }
+        return parallelize_module(Reader(), mesh, plan)
+
+    def run(net):
+        with loss_parallel():
+            return guess(net, 0)
+
+    return compared(make, run, rank)
 
 
 def pipeline(rank, world, folder):

@@ -11,6 +11,7 @@ import torch
 from nnmagic.records.comparison.differences import Difference, Overlap, overlap_of, worst
 from nnmagic.tensors.differences import difference_of
 from nnmagic.tensors.metadata import shape_of, version_of
+from nnmagic.tensors.shards import part_here
 from nnmagic.tensors.values import why_unreadable
 
 COPY = Difference(0.0, 0.0)
@@ -51,7 +52,7 @@ def _of_both(tensor: torch.Tensor, overlap: Overlap) -> torch.Tensor:
     reason = why_unreadable(tensor)
     if reason:
         raise ValueError(reason)
-    tensor = tensor.detach()
+    tensor = part_here(tensor).detach()
     if tensor.is_quantized:
         tensor = tensor.dequantize()
     tensor = tensor if tensor.layout is torch.strided else tensor.to_dense()

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from inspect import signature
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnmagic.network.layers import named_parameters
 from nnmagic.tensors.attention import Attended
+from nnmagic.tensors.shards import is_whole
 
 
 def attended_by_function(
@@ -20,8 +23,13 @@ def attended_by_function(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Attended:
-    """Return what a call of `torch.nn.functional.scaled_dot_product_attention` attends by."""
+) -> Attended | None:
+    """Return what a call of `torch.nn.functional.scaled_dot_product_attention` attends by.
+
+    None where a part of that is elsewhere.
+    """
+    if not all(map(is_whole, (query, key, attn_mask))):
+        return None
     return Attended(
         query=_first(query),
         key=_first(key),
@@ -46,8 +54,10 @@ def attended_by_layer(
     """Return what a call of a layer of torch's own attends by; None of any other layer.
 
     That is a `MultiheadAttention`, or a `TransformerEncoderLayer` on its fused path, on which it
-    calls none.
+    calls none. None too where a part of what it gets, or of its weights, is elsewhere.
     """
+    if not all(map(is_whole, chain(args, kwargs.values(), named_parameters(layer).values()))):
+        return None
     forward = getattr(type(layer), "forward", None)
     if isinstance(layer, nn.MultiheadAttention) and forward is nn.MultiheadAttention.forward:
         given = signature(forward).bind(layer, *args, **kwargs).arguments

@@ -18,6 +18,7 @@ from nnmagic.records.findings.nonfinite import makes_nonfinite, nonfinite_in
 from nnmagic.tensors import devices
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code, version_of
+from nnmagic.tensors.shards import is_whole
 from nnmagic.tensors.values import why_unreadable
 from nnmagic.tensors.writer import TensorWriter
 from nnmagic.torch_private import buffers_of, parameters_of
@@ -172,7 +173,7 @@ class Judging:
             with suppress(Exception), HiddenFromUserCode():  # an observer observes
                 given = signature(type(call.module).forward).bind(None, *call.args, **call.kwargs)
                 masks = [given.arguments.get(name) for name in ("key_padding_mask", "attn_mask")]
-                if text := without_keys(*masks):
+                if all(map(is_whole, masks)) and (text := without_keys(*masks)):
                     self.log.masked[number] = text
 
     def conclude(self) -> None:

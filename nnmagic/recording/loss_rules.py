@@ -18,7 +18,7 @@ from nnmagic.records.finding import Finding
 from nnmagic.records.findings.nonfinite import is_softmax
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode
-from nnmagic.tensors.shards import is_spread, part_here
+from nnmagic.tensors.shards import is_whole, part_here
 from nnmagic.tensors.values import why_unreadable
 from nnmagic.tensors.writer import TensorWriter
 
@@ -196,7 +196,7 @@ class LossRules:
         if get_ident() != self._thread or not len(self.log):
             return
         output, target = given["input"], given["target"]
-        if is_spread(output) or is_spread(target):
+        if not (is_whole(output) and is_whole(target)):
             return  # what is here may be a part of each item, and the classes elsewhere
         if function in VALUE_RULES and not why_unreadable(target):
             add = partial(self._finding, "batches of one class", function)

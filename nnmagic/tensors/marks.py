@@ -171,6 +171,7 @@ def _mark_of(tensor: Tensor) -> tuple[int, int, Any]:
     version, address = version_of(tensor), 0
     try:
         with HiddenFromUserCode():
+            tensor = part_here(tensor)
             if tensor.is_meta or is_lazy(tensor):
                 return version, 0, NO_VALUES
             with suppress(RuntimeError, NotImplementedError):  # it has no memory of its own

@@ -30,6 +30,15 @@ def is_spread(tensor: torch.Tensor) -> bool:
     return type(tensor) not in PLAIN and isinstance(tensor, distributed_tensors())
 
 
+def is_whole(value: Any) -> bool:
+    """Tell whether a tensor's values are here, and in its own memory.
+
+    Those of a DTensor, and of what a collective is about to fill, are in another tensor's: an
+    operation that their own code does not see would read where there is nothing.
+    """
+    return type(value) in PLAIN or not isinstance(value, (distributed_tensors(), async_results()))
+
+
 def is_partial(tensor: Any) -> bool:
     """Tell whether a tensor is a DTensor of which a process has not the whole values."""
     return is_spread(tensor) and not all(each.is_replicate() for each in tensor.placements)

@@ -9,6 +9,7 @@ from torch import nn
 from nnmagic.records.tensor import Picture
 from nnmagic.tensors.metadata import hidden_from_user_code, is_lazy
 from nnmagic.tensors.samples import sample
+from nnmagic.tensors.shards import part_here
 from nnmagic.tensors.values import why_unreadable
 from nnmagic.torch_private import parameters_of
 
@@ -93,6 +94,7 @@ def weight_axes(rank: int, module: nn.Module | None = None) -> tuple[str, ...]:
 
 
 def _drawn(name: str, weight: torch.Tensor, module: nn.Module) -> WeightPicture | None:
+    weight = part_here(weight)
     rank = weight.dim()
     if why_unreadable(weight) or weight.layout is not torch.strided or weight.is_nested:
         return None

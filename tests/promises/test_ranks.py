@@ -3,7 +3,9 @@
 import pytest
 from ranks import run_ranks
 
-PROGRAMS = ("ddp", "fsdp", "tensor_parallel", "pipeline", "shards", "unused")
+TRAINED = ("ddp", "fsdp", "fsdp_attention", "tensor_parallel", "parallel_loss", "pipeline")
+
+PROGRAMS = (*TRAINED, "shards", "unused")
 
 
 def told_by(world, folder):
@@ -16,7 +18,7 @@ def told(request, tmp_path_factory):
     return told_by(request.param, tmp_path_factory.mktemp("ranks"))
 
 
-@pytest.mark.parametrize("name", ["ddp", "fsdp", "tensor_parallel", "pipeline"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_losses_and_parameters_are_to_the_bit_those_of_an_untraced_run(told, name):
     for each in told[name]:
         assert each.get("error") is None
