@@ -194,7 +194,7 @@ COLUMNS = (
         "the mean of its output over the iterations, from the first to the last",
         title="iterations",
         cells=course_cells,
-        priority=7,
+        priority=3,
     ),
     FLAGS,
 )

@@ -644,11 +644,7 @@ def test_a_line_or_cell_that_fails_outside_its_layers_is_headed_so(session):
 
 def test_one_expression_in_two_loops_is_told_apart_by_the_mode(session, net):
     session.run(
-        "%%nntrace net -o t\n"
-        "x = torch.rand(2, 1, 28, 28)\n"
-        "y = net(x)\n"
-        "_ = net.eval()\n"
-        "z = net(x)\n"
+        "%%nntrace net -o t\nx = torch.rand(2, 1, 28, 28)\ny = net(x)\n_ = net.eval()\nz = net(x)\n"
     )
     names = [row.label for row in session["t"].table().rows if row.level == 0]
 

@@ -453,4 +453,4 @@ def test_a_row_of_a_loop_has_the_course_of_its_mean_over_the_iterations():
     assert "▁▁▂▃▄▄▅▆▇█" in loop._repr_html_()
     width = max(map(len, text.splitlines()[1:4]))
     assert "no room" not in table_text(loop.table(), width + 1)
-    assert " no room for: iterations\n" in table_text(loop.table(), width - 1)
+    assert " no room for: histogram\n" in table_text(loop.table(), width - 1)

@@ -143,6 +143,17 @@ def test_a_finding_is_told_as_soon_as_it_arises(page):
     assert (finding["name"], finding["iteration"]) == ("net", 1)
 
 
+def test_what_exceeds_a_bound_is_told_while_the_loop_runs(page):
+    loop, live = Loop(grad=True), live_loop()
+    loop.optimizer = torch.optim.SGD(loop.net.parameters(), 1e-9)
+
+    trace = loop.run(90, live, pause=0.04)
+
+    rules = [each["text"] for each in page.told("values")[-1][0]["findings"]]
+    assert any("raise the learning rate" in text for text in rules)
+    assert [each.rule for each in trace.findings].count("steps that change nothing") == 1
+
+
 def test_a_loop_that_is_followed_learns_the_same(page):
     plain, followed = Loop(), Loop()
 

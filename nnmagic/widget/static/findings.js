@@ -9,7 +9,7 @@ export function createFindings(choose) {
 
   function line(finding, hasIterations) {
     const isWrong = finding.level === "finding";
-    const text = `${isWrong ? "⚠ " : ""}${finding.text}${hasIterations && finding.name ? ` · iteration ${withCommas(finding.iteration)}` : ""}`;
+    const text = `${isWrong ? "⚠ " : ""}${finding.text}${hasIterations && isWrong ? ` · iteration ${withCommas(finding.iteration)}` : ""}`;
     const button = pressable(text, "finding", () => choose(finding), { class: isWrong ? "nm-flag-text" : "nm-quiet" });
     return element("li", {}, finding.name ? button : text);
   }

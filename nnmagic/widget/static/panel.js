@@ -133,6 +133,10 @@ export function createPanel({ uid, send, close, cursor }) {
     const figures = panel.figures.flat();
     const tensors = [...panel.inputs, ...panel.outputs, ...figures].filter((each) => each.stats && Object.keys(each.stats).length);
     const parts = [...panel.wrong.map((text) => block("nm-flag-text", `⚠ ${text}`)), ...panel.notes.map((text) => block("nm-quiet", text))];
+    // What the page has drawn of a loop while it ran stays where it was.
+    curves.show(panel.curves);
+    heading.hidden = false;
+    if (panel.curves.length) parts.push(heading, curves.el);
     const [ins, outs] = panel.inputs.length && panel.outputs.length ? ["in", "out"] : ["", ""];
     const sides = [...side(ins, panel.inputs, "input", buffers), ...side(outs, panel.outputs, "output", buffers)];
     if (sides.length) parts.push(block("nm-sides", ...sides));
@@ -143,9 +147,6 @@ export function createPanel({ uid, send, close, cursor }) {
     }
     parts.push(...distributions(tensors));
     if (tensors.length) parts.push(statistics(tensors));
-    curves.show(panel.curves);
-    heading.hidden = false;
-    if (panel.curves.length) parts.push(heading, curves.el);
     if (panel.parameters.length) {
       parts.push(block("nm-part", "weights as they are now"), element("ul", {}, ...panel.parameters.map((record) => parameter(record, buffers))));
     }
