@@ -9,6 +9,7 @@ from nnmagic.records.comparison.comparison import Comparison
 from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.drawn_curves import POINTS
 from nnmagic.records.params import Params
+from nnmagic.records.ranks.joint_trace import JointTrace
 from nnmagic.records.record import Record
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
@@ -107,6 +108,8 @@ class RowPanels:
             loading=lambda *where: NOTHING if loader is None else loader.of(subject, *where),
             wrong=subject.wrong,
         )
+        if isinstance(record, JointTrace):
+            panel["title"] += f" on rank {log.rank}"
         module = None if live is None else live.layer(network, layer.name)
         add_attention(panel, panels, log, call, module)
         if log.root_series.count(log.series_of(call)) > 1:

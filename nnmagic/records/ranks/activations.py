@@ -189,19 +189,23 @@ class SameData:
             or (metadata and any(index[tensor] in metadata for tensor in log.outputs[call]))
         }
 
+    def sentence(self, call: int) -> str:
+        """Return how ranks part in a call: ``ranks 0-5, 7 equal; 6 differs from fc on by 3e-2``."""
+        log, row = self.log, self.partings[call]
+        name = units.layer_with_type(log.place_of(call), log.layer_of(call).type)
+        by = f" by {short(row.output_error)}" if row.output_error else ""
+        text = self.classes(call).parting(f"from {name} on{by}")
+        return f"{text}: {verdict_of(row).partition(': ')[2]}"
+
     def _finding(self, call: int, row: ComparedCall) -> Finding:
         log, layer = self.log, self.log.layer_of(call)
-        error = row.output_error
-        name = units.layer_with_type(log.place_of(call), layer.type)
-        by = "" if not error else f" by {short(error)}"
-        text = self.classes(call).parting(f"from {name} on{by}")
         return Finding(
             rule=RULE,
             network=log.networks[layer.network],
             layer=layer.name,
             iteration=log.iteration_of(call),
-            text=f"{text}: {verdict_of(row).partition(': ')[2]}",
-            number=error,
+            text=self.sentence(call),
+            number=row.output_error,
             bound=row.tolerance,
             source=SOURCE,
             rank=self.classes(call).odd_rank,

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from nnmagic.display import units
+from nnmagic.display.table import with_ancestors
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.finding import Finding
 from nnmagic.records.ranks import activations
@@ -134,9 +135,17 @@ class Replicas:
         return next((group.classes(call) for group in parted if call not in group.spread), None)
 
     @cached_property
-    def partings(self) -> set[int]:
-        """The calls in which ranks of one data part."""
-        return {call for group in self._alike for call in group.partings}
+    def partings(self) -> dict[int, str]:
+        """The calls in which ranks that got the same part, and how, in a sentence."""
+        groups = self._alike
+        return {call: group.sentence(call) for group in groups for call in group.partings}
+
+    def around_partings(self) -> set[int]:
+        """Return the calls in which ranks part, and those that these were made in."""
+        parents = {
+            call: parent if parent >= 0 else None for call, parent in enumerate(self.log.parent)
+        }
+        return with_ancestors(parents, self.partings)
 
     def call_of(self, rank: int, call: int) -> int | None:
         """Return the call of a rank that is a call of the reference; None where it made none."""

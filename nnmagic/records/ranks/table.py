@@ -47,6 +47,12 @@ class JointRow(CallRow):
         """How far apart the ranks are in what the call got, and in what it returned."""
         return self.group.errors(self.call)
 
+    @property
+    def wrong(self) -> list[str]:
+        """What is wrong with the call, a sentence each: where its ranks part, by how much."""
+        text = self.group.partings.get(self.call)
+        return super().wrong if text is None else [text]
+
 
 class ClassRow(CallRow):
     """A call of the ranks that differ from those that are shown.
@@ -136,7 +142,7 @@ class JointTable:
             for (group, _), table in zip(self.trees, tables, strict=True)
             for row in self._rows(group, table.rows)
         ]
-        has_parting = any(row.state & State.GROUP for row in rows)
+        has_parting = any(isinstance(row.subject, ClassRow) for row in rows)
         notes = (note for table in tables for note in table.notes)
         shown = tables[0]
         return replace(
@@ -155,11 +161,12 @@ class JointTable:
         """Yield the rows of a tree, below each call in which ranks part one for each class."""
         steps: dict[int, TraceTable] = {}
         is_alone = len(self.trees) == 1
+        above = group.around_partings()
         for row in rows:
             call = row.subject.call
             subject = JointRow(row.subject, group, group.words(call))
             classes, state = group.parted(call), row.state
-            if classes is not None:
+            if classes is not None and call not in above:
                 state |= State.DIMMED
             if call in group.partings:
                 state = state & ~State.DIMMED | State.FLAGGED | State.STRONG | State.FIRST
@@ -192,7 +199,7 @@ class JointTable:
                 subject=child,
                 level=row.level + 1,
                 name=f"{row.name} on {child.label}",
-                state=State.FLAGGED | State.GROUP,
+                state=State.FLAGGED,
             )
 
     def _columns(self, columns: Sequence[Column], *, errors: bool) -> Iterator[Column]:
