@@ -78,11 +78,13 @@ class Rule(NamedTuple):
         name: the name of the rule.
         flags: gives what is to be true of the scores for the rule to hold.
         text: what is wrong, and what to type.
+        is_of_batch: whether a part of a large batch cannot tell.
     """
 
     name: str
     flags: Callable[[torch.Tensor], Flags]
     text: str
+    is_of_batch: bool = False
 
 
 def _classes(scores: torch.Tensor) -> int:
@@ -97,6 +99,14 @@ def are_probabilities(scores: torch.Tensor) -> Flags:
     return [in_range.all(), (apart <= ROUNDING.get(scores.dtype, 1e-4)).all()]
 
 
+def are_over_the_batch(scores: torch.Tensor) -> Flags:
+    """Return whether probabilities add up to 1 over the items of a batch, and not over classes."""
+    near = ROUNDING.get(scores.dtype, 1e-4)
+    over_items, over_classes = ((scores.sum(axis) - 1).abs() <= near for axis in (0, 1))
+    in_range = (scores >= 0) & (scores <= 1)
+    return [in_range.all(), over_items.all(), ~over_classes.all()]
+
+
 def are_raw_scores(scores: torch.Tensor) -> Flags:
     """Return whether some value is no logarithm of a probability, nor all a probability."""
     scores = scores.float()
@@ -104,8 +114,14 @@ def are_raw_scores(scores: torch.Tensor) -> Flags:
     return [(scores > 1e-2).any(), ~(is_sum & (scores >= 0).all()).all()]
 
 
+OVER_THE_BATCH = (
+    "got a softmax over the batch (the values of each class add up to 1, and not those of each "
+    "item){source}: type dim=1"
+)
+
 VALUE_RULES = {
     "cross_entropy": (
+        Rule("a softmax over the batch", are_over_the_batch, OVER_THE_BATCH, is_of_batch=True),
         Rule(
             "probabilities into a loss that wants scores",
             are_probabilities,
@@ -114,6 +130,12 @@ VALUE_RULES = {
         ),
     ),
     "nll_loss": (
+        Rule(
+            "a softmax over the batch",
+            lambda scores: are_over_the_batch(scores.exp()),
+            OVER_THE_BATCH,
+            is_of_batch=True,
+        ),
         Rule(
             "probabilities into a loss that wants their logarithms",
             are_probabilities,
@@ -258,7 +280,11 @@ class LossRules:
     def _look_at_values(self, function: str, scores: torch.Tensor) -> None:
         source = self._softmax_of(tuple(scores.shape))
         looked_at = scores[:ITEMS] if scores.dim() > 1 else scores
+        # as many items as classes: pairs of a contrastive loss, which may be read either way
+        is_whole = scores.dim() > 1 and 1 < len(scores) <= ITEMS and len(scores) != scores.shape[1]
         for rule in VALUE_RULES[function]:
+            if rule.is_of_batch and not is_whole:
+                continue
             flags, add = rule.flags(looked_at), self._finding(rule.name, function)
             text = rule.text.format(source=source)
             if devices.on_accelerator(scores):

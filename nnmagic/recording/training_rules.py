@@ -10,6 +10,7 @@ from torch import nn
 
 from nnmagic.display import units
 from nnmagic.network.layers import modules_of
+from nnmagic.recording.layer_rules import statistics_never_updated, units_all_the_same
 from nnmagic.recording.training import Found, Rules, Step, TrainedParameter, Training
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode
@@ -341,6 +342,8 @@ RULES = Rules(
         "training in eval mode": steps_in_eval_mode,
         "a schedule before its optimizer": schedule_before_optimizer,
         "gradients below Adam's eps": gradients_below_eps,
+        "units that are all the same": units_all_the_same,
+        "running statistics that never change": statistics_never_updated,
     },
     at_end={
         "parameters that no step changes": gradients_without_steps,

@@ -95,6 +95,24 @@ def test_a_likelihood_of_something_else_than_logarithms_is_a_finding(name):
     assert says in finding.text
 
 
+OVER_THE_BATCH = {
+    "log-probabilities": lambda: F.nll_loss(scores().log_softmax(0), Y),
+    "probabilities": lambda: nn.CrossEntropyLoss()(scores().softmax(0), Y),
+    "of pixels": lambda: F.nll_loss(
+        nn.Conv2d(1, 3, 1)(torch.rand(2, 1, 4, 4)).log_softmax(0), torch.zeros(2, 4, 4).long()
+    ),
+    "in bfloat16": lambda: F.nll_loss(scores().bfloat16().log_softmax(0), Y),
+}
+
+
+@pytest.mark.parametrize("name", OVER_THE_BATCH)
+def test_a_softmax_over_the_batch_is_a_finding(name):
+    (finding,) = found(OVER_THE_BATCH[name])
+
+    assert finding.rule == "a softmax over the batch"
+    assert "type dim=1" in finding.text
+
+
 ACTIVATIONS = {
     "a layer": lambda: F.cross_entropy(nn.Sequential(nn.Linear(8, 3), nn.Tanh())(X), Y),
     "a function": lambda: nn.CrossEntropyLoss()(scores().relu(), Y),
@@ -196,6 +214,10 @@ HEALTHY = {
     "log-probabilities in half precision": lambda: F.nll_loss(
         scores().log_softmax(1).half().float(), Y
     ),
+    "pairs of a contrastive loss": lambda: F.nll_loss(
+        nn.Linear(8, 6)(X).log_softmax(0), torch.arange(6)
+    ),
+    "half of two items": lambda: F.nll_loss(torch.rand(2, 3).log_softmax(1), Y[:2]),
     "zeros": lambda: F.cross_entropy(0 * scores(), Y),
     "large scores": lambda: F.cross_entropy(1e4 * scores(), Y),
     "one class": lambda: F.cross_entropy(column().softmax(1), torch.zeros(6).long()),

@@ -22,6 +22,9 @@ OTHER_WEIGHTED = re.compile(
 BRIGHT, BRIGHTEST = 128, 255
 """The greatest value of a picture that nobody scaled lies between these."""
 
+DIMMEST = 1 / BRIGHTEST
+"""That of one that was scaled to 0..1 twice is at most this, but for rounding."""
+
 CHANNELS, SMALLEST = (1, 3, 4), 8
 """How many channels a picture has, and how many pixels on a side at least."""
 
@@ -99,7 +102,10 @@ class Findings:
         self.found += log.findings
 
     def _look_for_pictures(self) -> None:
-        """Flag the first layer with weights of each network that gets values up to 255."""
+        """Flag the first layer with weights of each network where it gets values up to 255.
+
+        Or where it gets values up to 1 / 255, from pictures that were scaled twice.
+        """
         log, seen = self.log, set[int]()
         for call in self.parent:
             layer = log.layer_of(call)
@@ -112,14 +118,20 @@ class Findings:
                 continue
             numbers = log.tensors.statistics_of(inputs[0])
             if self._is_unscaled(call, numbers):
+                rule, bound = "pictures that were not scaled", float(BRIGHT)
                 text = f"got values up to {numbers.max:.0f}: scale pictures to 0 … 1"
-                self._flag(call, text)
-                where = units.layer_with_type(log.place_of(call), layer.type)
-                note = f"the first layer with weights, {where}, {text}, type x / 255"
-                self.notes.append(note)
-                self._find(
-                    "pictures that were not scaled", call, note, number=numbers.max, bound=BRIGHT
-                )
+                mend = "type x / 255"
+            elif 0 <= numbers.min < numbers.max < 1.01 * DIMMEST and self._gets_pictures(call):
+                rule, bound = "pictures that were scaled twice", DIMMEST
+                text = f"got values up to {numbers.max:.2g}: scale pictures to 0 … 1 once"
+                mend = "leave out one x / 255"
+            else:
+                continue
+            self._flag(call, text)
+            where = units.layer_with_type(log.place_of(call), layer.type)
+            note = f"the first layer with weights, {where}, {text}, {mend}"
+            self.notes.append(note)
+            self._find(rule, call, note, number=numbers.max, bound=bound)
 
     def _is_unscaled(self, call: int, numbers: Statistics) -> bool:
         """Tell whether a call got pictures in 0..255: whole numbers, or such that were resized."""

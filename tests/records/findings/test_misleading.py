@@ -76,7 +76,22 @@ def test_pictures_that_were_resized_and_not_scaled_are_flagged(net, layer, mode)
     assert nnmagic.trace(net, (resized(mode) - 128) / 60).findings == ()
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_pictures_that_were_scaled_more_than_once_are_flagged(times):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 4))
+    pictures = torch.randint(256, (2, 3, 12, 12)) / 255**times
+
+    findings = nnmagic.trace(net, pictures).findings
+
+    expected = ("pictures that were scaled twice", "1", 1 / 255)
+    assert [(each.rule, each.layer, each.bound) for each in findings] == [expected] * (times > 1)
+    assert all("leave out one x / 255" in each.text for each in findings)
+
+
 NO_PICTURES = {
+    "a small field": (nn.Conv2d(3, 4, 3), 0.003 * torch.rand(2, 3, 12, 12) - 0.001),
+    "small numbers of a table": (nn.Linear(4, 2), 0.003 * torch.rand(8, 4)),
+    "black": (nn.Conv2d(1, 4, 3), torch.zeros(2, 1, 12, 12)),
     "a table": (nn.Linear(4, 2), 200 * torch.rand(8, 4) + 20),
     "a sequence": (nn.LSTM(4, 2, batch_first=True), 200 * torch.rand(8, 5, 4)),
     "a signal": (nn.Conv1d(2, 4, 3), 200 * torch.rand(8, 2, 50)),
