@@ -134,7 +134,7 @@ function oddText(values, ends) {
     if (odd) counts[odd] = (counts[odd] ?? 0) + 1;
   }
   const found = Object.keys(words).filter((odd) => counts[odd]);
-  return found.map((odd) => `${GLYPHS[odd]} ${words[odd]}: ${withCommas(counts[odd])}`.replaceAll(" ", "\u00a0")).join(" · ");
+  return found.map((odd) => `${GLYPHS[odd]} ${words[odd]}: ${withCommas(counts[odd])}`.replaceAll(" ", "\u00a0")).join("\u2002");
 }
 
 function drawText(context, text, x, y, textAlign = "left", font = FONT, most = 999) {
