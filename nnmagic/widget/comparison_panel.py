@@ -1,6 +1,8 @@
 """The panel of two runs side by side: a call's values here, there, and how they differ."""
 
+from collections.abc import Sequence
 from math import lcm
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from nnmagic.records.comparison.differences import KeptValues, overlap_of
 from nnmagic.records.comparison.rows import ComparedCall, verdict_of
 from nnmagic.records.comparison.table import ComparedRow
 from nnmagic.records.histograms import exact_values_of
-from nnmagic.records.tensor import Picture, Sample
+from nnmagic.records.tensor import Picture, Sample, TensorRecord
 from nnmagic.widget.axes import Axes
 from nnmagic.widget.cards import kept_grid
 from nnmagic.widget.panel import LayerDetails, PanelMaker
@@ -77,6 +79,39 @@ def _facts(comparison: Comparison, row: ComparedCall) -> list[tuple[str, str]]:
     return facts
 
 
+class _Shown(NamedTuple):
+    """A tensor of one of the two runs, to be shown.
+
+    Attributes:
+        log: the columns of the run.
+        tensor: its number.
+        title: what it is called.
+        axes: the names of its axes.
+    """
+
+    log: TraceLog
+    tensor: int
+    title: str
+    axes: Sequence[str]
+
+    @property
+    def record(self) -> TensorRecord:
+        """What was recorded of it."""
+        return self.log.tensors.record(self.tensor)
+
+    @property
+    def gradient(self) -> "_Shown | None":
+        """Its gradient, if that was recorded."""
+        gradient, (letter, name) = self.log.gradients.get(self.tensor), self.title.split(": ", 1)
+        if gradient is None:
+            return None
+        return self._replace(tensor=gradient, title=f"{letter}: gradient of {name}")
+
+    def card(self, panels: PanelMaker) -> messages.TensorContent:
+        """Return its card."""
+        return panels.tensor(self.record, title=self.title, axes=self.axes)
+
+
 class _Side:
     """A call of one of the two runs.
 
@@ -88,53 +123,60 @@ class _Side:
 
     def __init__(self, letter: str, log: TraceLog, call: int) -> None:
         self.letter, self.log, self.axes = letter, log, Axes(log, call)
-        self.tensors = {"output": log.outputs[call], "input": log.inputs[call]}
-        self.names = {"output": output_names(log, call), "input": input_names(log, call)}
+        self.outputs = _named(log.outputs[call], output_names(log, call))
+        self.inputs = _named(log.inputs[call], input_names(log, call))
 
-    def card(self, panels: PanelMaker, side: str, tensor: int) -> messages.TensorContent:
-        """Return the card of a tensor that the call returned ("output") or got ("input")."""
-        name = self.names[side][self.tensors[side].index(tensor)]
-        record, axes = self.log.tensors.record(tensor), self.axes.of(tensor)
-        return panels.tensor(record, title=f"{self.letter}: {name}", axes=axes)
+    def shown(self, tensor: int, name: str) -> _Shown:
+        """Return one of the tensors of the call, to be shown."""
+        return _Shown(self.log, tensor, f"{self.letter}: {name}", self.axes.of(tensor))
 
     def cards(self, panels: PanelMaker) -> list[list[messages.TensorContent]]:
         """Return the cards of what the call returned, one a row."""
-        return [[self.card(panels, "output", each)] for each in self.tensors["output"]]
+        return [[self.shown(*each).card(panels)] for each in self.outputs.items()]
+
+
+def _named(tensors: Sequence[int], names: Sequence[str]) -> dict[int, str]:
+    """Return what each tensor is called; one that is there several times has all its names."""
+    named = dict[int, str]()
+    for tensor, name in zip(tensors, names, strict=True):
+        named[tensor] = f"{named[tensor]}, {name}" if tensor in named else name
+    return named
 
 
 def _pairs(panels: PanelMaker, mine: _Side, other: _Side) -> list[list[messages.TensorContent]]:
     """Return for each tensor that both sides have its values here, there, and the difference.
 
-    Those that the call returned come first; of those that it got the ones that differ.
+    Those that the call returned come first, each with its gradient; of those that it got the ones
+    that differ.
     """
-    kept, rows = KeptValues(mine.log.tensors, other.log.tensors), []
-    for side in ("output", "input"):
-        for a, b in dict.fromkeys(kept.pairs(mine.tensors[side], other.tensors[side])):
-            apart = kept.difference(a, b) if side == "input" else None
-            if apart is not None and apart.error == 0:
-                continue
-            cards = [mine.card(panels, side, a), other.card(panels, side, b)]
-            panels.share_scale(cards)
-            difference = _difference(panels, mine, a, other, b)
-            if difference is not None:
-                _open_alike(cards, difference)
-                cards.append(difference)
-            rows.append(cards)
-    return rows
+    kept = KeptValues(mine.log.tensors, other.log.tensors)
+    found = []
+    for a, b in kept.pairs([*mine.outputs], [*other.outputs]):
+        pair = mine.shown(a, mine.outputs[a]), other.shown(b, other.outputs[b])
+        found += [pair, (pair[0].gradient, pair[1].gradient)]
+    for a, b in kept.pairs([*mine.inputs], [*other.inputs]):
+        apart = kept.difference(a, b)
+        if apart is None or apart.error:
+            found.append((mine.shown(a, mine.inputs[a]), other.shown(b, other.inputs[b])))
+    return [_compared(panels, a, b) for a, b in found if a is not None and b is not None]
 
 
-def _open_alike(cards: list[messages.TensorContent], difference: messages.TensorContent) -> None:
-    """Let the pictures of both sides open where that of their difference does."""
-    for card in cards:
+def _compared(panels: PanelMaker, a: _Shown, b: _Shown) -> list[messages.TensorContent]:
+    """Return the cards of two tensors on one scale, and of their difference if it is known."""
+    cards = [a.card(panels), b.card(panels)]
+    panels.share_scale(cards)
+    difference = _difference(panels, a, b)
+    if difference is None:
+        return cards
+    for card in cards:  # all open at the same place
         if card["picture"] is not None and difference["picture"] is not None:
             card["picture"]["start"] = difference["picture"]["start"]
+    return [*cards, difference]
 
 
-def _difference(
-    panels: PanelMaker, mine: _Side, a: int, other: _Side, b: int
-) -> messages.TensorContent | None:
+def _difference(panels: PanelMaker, a: _Shown, b: _Shown) -> messages.TensorContent | None:
     """Return the card of a - b; None where no values are kept of the same places."""
-    one, two = mine.log.tensors.record(a), other.log.tensors.record(b)
+    one, two = a.record, b.record
     overlap = overlap_of(one.shape, two.shape)
     grids = kept_grid(one), kept_grid(two)
     if overlap is None or grids[0] is None or grids[1] is None:
@@ -147,7 +189,7 @@ def _difference(
         picture,
         overlap.shape,
         title="|a - b|" if is_complex else "a - b",
-        axes=mine.axes.of(a),
+        axes=a.axes,
         caption="" if overlap.items is None else f"the {overlap.items} items that both have",
     )
 

@@ -118,6 +118,23 @@ def test_what_the_two_got_is_drawn_where_it_differs():
     assert titles["1"] == [*titles["0"], "a: input", "b: input", "a - b"]
 
 
+def test_gradients_stand_below_what_they_are_of():
+    net, other = nn.Linear(5, 40), nn.Linear(5, 40)
+    with nnmagic.tracing(net, grad=True) as one:
+        net(torch.ones(4, 5)).square().sum().backward()
+    with nnmagic.tracing(other, grad=True) as two:
+        other(torch.ones(4, 5)).square().sum().backward()
+    panel, buffers = panel_of(one.compare(two), "Linear")
+
+    outputs, gradients = panel["figures"]
+    assert [card["title"] for card in gradients] == [
+        "a: gradient of output",
+        "b: gradient of output",
+        "a - b",
+    ]
+    assert values(gradients[2], buffers) == pytest.approx(2 * values(outputs[2], buffers), abs=1e-5)
+
+
 def test_complex_numbers_differ_by_an_absolute_value():
     x = torch.randn(4, 40, dtype=torch.complex64)
     turned = nnmagic.trace(nn.Identity(), x).compare(nnmagic.trace(nn.Identity(), 1j * x))
