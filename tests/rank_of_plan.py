@@ -1,6 +1,7 @@
 """One rank of two that train a small transformer: what it really holds, as JSON.
 
-Run as `python rank_of_plan.py RANK STORE`, a process a rank.
+Run as `python rank_of_plan.py RANK STORE`, a process a rank. The first one also says what it would
+hold as one of many, on a process group that torch fakes.
 """
 
 import json
@@ -11,9 +12,12 @@ from itertools import chain
 import torch
 from small_transformer import IDS, Transformer
 from torch import distributed
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 BLOCK = {
     **dict.fromkeys(("attention.q", "attention.k", "attention.v", "up"), ColwiseParallel),
@@ -79,6 +83,32 @@ def held_after_a_step(net):
     }
 
 
+def gathered_at_once():
+    """Return the most that torch's own tracker sees gathered on one of four ranks."""
+    mesh = init_device_mesh("cpu", (4,))
+    with FakeTensorMode():
+        net, ids = sharded(Transformer(), mesh), torch.zeros((2, 48), dtype=torch.int64)
+        tracker = FSDPMemTracker(net, torch.optim.Adam(net.parameters()))
+        with tracker:
+            net(ids).sum().backward()
+    of_modules = (stats.snapshots.values() for stats in tracker.memory_tracking.values())
+    snapshots = chain.from_iterable(chain.from_iterable(of_modules))
+    return max(gathered(each[IDS.device]) for each in snapshots)
+
+
+def gathered(held):
+    """Return the bytes of the parameters that are gathered, of all that is held at a time."""
+    by_kind = {getattr(kind, "value", kind): size for kind, size in held.items()}
+    return by_kind.get("Unsharded Param", 0) + by_kind.get("All Gather", 0)
+
+
+def cut_twice():
+    """Return the bytes of the parameters of one of four ranks: two by two."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("fsdp", "tp"))
+    net = sharded(parallel(Transformer(), mesh["tp"]), mesh["fsdp"])
+    return size(net.parameters())
+
+
 def main(rank, path):
     store = distributed.FileStore(path, 2)
     distributed.init_process_group(
@@ -90,6 +120,10 @@ def main(rank, path):
     }
     distributed.barrier()
     distributed.destroy_process_group()
+    if rank == 0:
+        distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=4)
+        found |= {"gathered_bytes": gathered_at_once(), "cut_twice_bytes": cut_twice()}
+        distributed.destroy_process_group()
     sys.stdout.write(json.dumps(found))
 
 

@@ -48,9 +48,10 @@ def ranks(tmp_path_factory):
     finally:
         for each in running:
             each.kill()
-    return {
-        cut: {part: max(each[cut][part] for each in found) for part in PARTS} for cut in found[0]
-    }
+    first, second = found
+    for cut in ("sharded", "parallel"):
+        first[cut] = {part: max(first[cut][part], second[cut][part]) for part in PARTS}
+    return first
 
 
 @pytest.mark.parametrize(("cut", "sizes"), [("sharded", {"fsdp": 2}), ("parallel", {"tp": 2})])
@@ -59,6 +60,24 @@ def test_a_plan_is_what_two_ranks_of_a_transformer_hold(ranks, cut, sizes):
 
     for part in PARTS:
         assert getattr(found, part) == pytest.approx(ranks[cut][part], rel=0.05), part
+
+
+def test_what_is_gathered_at_once_is_what_torchs_own_tracker_sees(ranks):
+    net = Transformer()
+    inside = sum(each.nbytes for each in net.blocks[0].parameters())
+    outside = sum(each.nbytes for each in net.parameters()) - 3 * inside
+
+    found = plan(net, IDS, fsdp=4)
+
+    gradients = inside + outside  # which the tracker counts apart
+    assert found.gathered_bytes - gradients == pytest.approx(ranks["gathered_bytes"], rel=0.05)
+    assert found.gathered_bytes == 2 * outside + 3 * inside
+
+
+def test_a_network_that_is_cut_and_then_sharded_is_planned_as_torch_does_it(ranks):
+    found = plan(Transformer(), IDS, fsdp=2, tp=2)
+
+    assert found.param_bytes == ranks["cut_twice_bytes"]
 
 
 def test_shards_are_padded_to_the_largest_and_gathered_whole():
@@ -278,3 +297,32 @@ def test_nothing_of_the_network_or_the_session_is_changed():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.distributed.is_initialized()
+
+
+def test_a_process_group_of_the_users_own_stays(tmp_path):
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        group = torch.distributed.group.WORLD
+
+        plan(Transformer(), IDS, fsdp=8, tp=4)
+
+        assert torch.distributed.group.WORLD is group
+        assert torch.distributed.get_world_size() == 1
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_network_that_is_sharded_already_is_refused(tmp_path):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        net = fully_shard(nn.Linear(4, 4), mesh=init_device_mesh("cpu", (1,)))
+
+        with pytest.raises(PlanError, match="weight is cut over ranks already"):
+            plan(net, torch.rand(2, 4), fsdp=2, lacking="not called")
+    finally:
+        torch.distributed.destroy_process_group()
