@@ -67,11 +67,15 @@ class Plan:
         return None if self.total_bytes is None else True
 
     @property
+    def ranks(self) -> str:
+        """How many ranks there are, e.g. `"32 ranks"`."""
+        return units.plural(self.fsdp * self.tp, "rank")
+
+    @property
     def title(self) -> str:
         """What is planned, e.g. `"plan fsdp=8, tp=4 (32 ranks), bfloat16"`."""
-        ranks = units.plural(self.fsdp * self.tp, "rank")
         dtype = f", {self.dtype}" if self.dtype else ""
-        return f"plan fsdp={self.fsdp}, tp={self.tp} ({ranks}){dtype}"
+        return f"plan fsdp={self.fsdp}, tp={self.tp} ({self.ranks}){dtype}"
 
     def lines(self) -> tuple[str, ...]:
         """Return the lines that state each part, whether it fits, and how the network is cut."""

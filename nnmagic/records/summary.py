@@ -261,7 +261,9 @@ class Summary(Record):
     def heading(self) -> str:
         """The line above the table."""
         failed = "failed" if self.failure else ""
-        parts = (self.title, self.engine, units.plural(self.total_params, "parameter"), failed)
+        plan = f"{self.plan.ranks}: {self.plan.verdict}" if self.plan else ""
+        count = units.plural(self.total_params, "parameter")
+        parts = (self.title, self.engine, count, plan, failed)
         return " · ".join(filter(None, parts))
 
     def totals(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ def test_a_plan_is_part_of_the_summary_and_says_whether_it_fits(session, net):
     assert found.total_params == sum(each.numel() for each in net.parameters())
     for coat in (str(found), found._repr_html_(), found.to_markdown()):
         assert "plan fsdp=2, tp=2 (4 ranks), on each rank: parameters " in coat
-        assert "fits in 80 GiB: yes, " in coat
+        assert "163,008 parameters · 4 ranks: fits in 80 GiB: yes, " in coat
 
 
 def test_a_plan_is_saved_and_loaded(session, net, tmp_path):
@@ -85,7 +85,7 @@ def test_a_floating_dtype_is_that_of_the_planned_network(session, net):
         ("--plan fsdp=2,fsdp=4 net", "fsdp is there twice"),
         ("--plan fsdp=2, net", "'' is none of fsdp, tp"),
         ("--plan", "needs a value"),
-        ("--plan tp=5 net", "no multiples of 5"),
+        ("--plan tp=5 net", "no multiple of 5"),
         ("--plan fsdp=2 --real net", "leave out --real"),
         ("--plan fsdp=2 --engine torchinfo net", "leave out --real and --engine"),
         ("--plan fsdp=2 net(ids).sum() + net(ids).sum()", "more than one call"),

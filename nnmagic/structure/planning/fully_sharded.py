@@ -45,14 +45,13 @@ class Gathered:
     root: Parameters = field(default_factory=list)
     text: str = ""
 
-    @property
-    def line(self) -> str:
-        """Which layers are gathered at once."""
-        shards = "each parameter is sharded along its first axis and gathered"
+    def line(self, degree: int) -> str:
+        """Return which layers are gathered at once, as a sentence."""
+        shards = f"fsdp={degree} shards each parameter along its first axis and gathers"
         if not self.blocks:
-            return f"{shards} with all others, since the network has no blocks that repeat"
+            return f"{shards} the whole network at once, which has no blocks that repeat"
         rest = ", beside the rest of the network" if self.kept or self.root else ""
-        return f"{shards} with its block, at most two of them at once{rest}; blocks: {self.text}"
+        return f"{shards} at most two blocks at once, of {self.text}{rest}"
 
     def most_bytes(self, size: Callable[[nn.Parameter], int]) -> int:
         """Return the most bytes that are whole at once, in the backward.

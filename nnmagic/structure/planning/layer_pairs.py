@@ -13,8 +13,8 @@ from nnmagic.structure.planning.tensor_parallel import Cuts, heads_of
 from nnmagic.torch_private import children_of, parameters_of
 
 SOURCE = (
-    "in pairs, the first by columns and the last by rows (nothing says how; a _tp_plan of the "
-    "network's own would)"
+    "in pairs, the first by columns and the last by rows, since the network has no _tp_plan of its "
+    "own"
 )
 
 PACKED = (1, 2, 3)
@@ -39,20 +39,12 @@ class Pair:
     columns: tuple[nn.Linear, ...]
     row: nn.Linear
 
-    def is_divisible(self, degree: int) -> bool:
-        """Tell whether the ranks get equal parts of it, whole heads where it has any."""
-        return not any(size % degree for _, size in self._cut_sizes)
-
-    @property
-    def sizes(self) -> str:
-        """What would be cut, in words, e.g. `"512 features, 6 num_heads"`."""
-        return ", ".join(f"{size:,} {name}" for name, size in self._cut_sizes)
-
-    @property
-    def _cut_sizes(self) -> list[tuple[str, int]]:
-        sizes = dict.fromkeys((self.row.in_features, *(each.out_features for each in self.columns)))
+    def obstacle(self, degree: int) -> str:
+        """Return what cannot be cut into equal parts, e.g. `"6 num_heads"`; `""` if all can be."""
+        features = (self.row.in_features, *(each.out_features for each in self.columns))
         heads = heads_of(self.home) if self.is_attention else {}
-        return [*(("features", size) for size in sizes), *heads.items()]
+        sizes = [*(("features", size) for size in dict.fromkeys(features)), *heads.items()]
+        return ", ".join(f"{size:,} {name}" for name, size in sizes if size % degree)
 
     @property
     def is_attention(self) -> bool:

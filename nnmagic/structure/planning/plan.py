@@ -14,6 +14,7 @@ from nnmagic.network.layers import modules_of, named_buffers, named_parameters
 from nnmagic.records.plan import Plan
 from nnmagic.records.summary_rows import LayerShape
 from nnmagic.structure.optimizers import Form, optimizer_bytes
+from nnmagic.structure.packed import holds_packed
 from nnmagic.structure.plan_request import PlanError, PlanRequest
 from nnmagic.structure.planning.fully_sharded import gathered_layers, shard
 from nnmagic.structure.planning.layer_pairs import Order, Pair, cuts_of, pairs_of, wider_pairs
@@ -71,7 +72,7 @@ def plan_of(request: MetaRequest, rows: Sequence[LayerShape] = (), lacking: str 
         gathered_bytes=gathered.most_bytes(whole_bytes) if sizes.fsdp > 1 else 0,
         notes=(
             *_lines_of_cuts(network, cuts, whole_bytes),
-            *((gathered.line,) if sizes.fsdp > 1 else ()),
+            *((gathered.line(sizes.fsdp),) if sizes.fsdp > 1 else ()),
             *forward.notes,
             *unknown,
         ),
@@ -99,6 +100,8 @@ def _check(network: nn.Module, sizes: PlanRequest) -> None:
             )
     if any(isinstance(module, ScriptModule) for module in modules_of(network)):
         raise PlanError("a ScriptModule cannot be cut over ranks; type the network it was made of")
+    if any(map(holds_packed, modules_of(network))):
+        raise PlanError("quantised layers hold packed weights, which cannot be cut over ranks")
 
 
 def _forward(
@@ -109,7 +112,11 @@ def _forward(
     cuts = Cuts(1) if sizes.tp == 1 else declared_cuts(network, sizes.tp)
     if cuts is not None:
         if sizes.tp > 1 and not cuts.axes:
-            raise PlanError(f"tp={sizes.tp} cuts nothing: the network's _tp_plan names no layer")
+            styles = f" that it knows a style of, but {', '.join(cuts.unknown)}"
+            raise PlanError(
+                f"tp={sizes.tp} cuts nothing: the network's _tp_plan names no layer"
+                f"{styles if cuts.unknown else ''}"
+            )
         if lacking:
             return RankForward(cuts, None, (_lack(lacking),))
         return forward_as_told(request, cuts)
@@ -120,7 +127,7 @@ def _forward(
 
     def wider(paired: Sequence[Pair]) -> list[Pair]:
         found = wider_pairs(network, order, paired)
-        return [pair for pair in found if pair.is_divisible(sizes.tp)]
+        return [pair for pair in found if not pair.obstacle(sizes.tp)]
 
     return forward_in_pairs(request, pairs, wider, sizes.tp)
 
@@ -152,13 +159,11 @@ def _pairs(network: nn.Module, degree: int, order: Order) -> list[Pair]:
             f"tp={degree} cuts nothing: no module has two Linear layers of which one takes what "
             f"the other makes; name the layers in a _tp_plan of the network"
         )
-    divisible = [pair for pair in found if pair.is_divisible(degree)]
+    divisible = [pair for pair in found if not pair.obstacle(degree)]
     if not divisible:
-        pair = found[0]
-        name = units.layer_name(type(network).__name__, units.printable(pair.name))
-        raise PlanError(
-            f"tp={degree} cuts nothing: {name} has {pair.sizes}, no multiples of {degree}"
-        )
+        name = units.layer_name(type(network).__name__, units.printable(found[0].name))
+        obstacle = found[0].obstacle(degree)
+        raise PlanError(f"tp={degree} cuts nothing: {name} has {obstacle}, no multiple of {degree}")
     return divisible
 
 

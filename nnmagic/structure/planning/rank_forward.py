@@ -20,7 +20,8 @@ from nnmagic.network.layers import (
     named_parameters,
     set_training,
 )
-from nnmagic.structure.meta import networks_on_meta
+from nnmagic.network.places import raising_line
+from nnmagic.structure.meta import is_for_want_of_values, networks_on_meta
 from nnmagic.structure.meta_values import known_values
 from nnmagic.structure.plan_request import PlanError
 from nnmagic.structure.planning.fully_sharded import blocks_of
@@ -227,14 +228,17 @@ def _nothing(record: logging.LogRecord) -> bool:
     return False
 
 
-def _failure(network: nn.Module, error: BaseException) -> str:
+def _failure(network: nn.Module, error: Exception) -> str:
     """Return which layer raised, and what: `attn (Attention): shape '[1, 5]' is invalid …`."""
     names = {id(layer): name for name, layer in layers_of(network).items()}
     inside = _layers_at(error, network)
     layer = inside[-1] if inside else network
     kind = type(layer).__name__
     name = units.layer_name(type(network).__name__, units.printable(names.get(id(layer), "")))
-    return f"{units.layer_with_type(name, kind)}: {units.printable(first_line(error))}"
+    where = units.layer_with_type(name, kind)
+    if is_for_want_of_values(error) and (code := raising_line(error)):
+        return f"{where}: {code} reads values, of which a plan has none"
+    return f"{where}: {units.printable(first_line(error))}"
 
 
 def _layers_at(error: BaseException, network: nn.Module) -> list[nn.Module]:

@@ -246,6 +246,22 @@ def test_a_forward_that_fails_in_training_leaves_only_what_it_saves_unknown():
     assert any("fails in train mode in Sequential.1 (BatchNorm1d)" in note for note in found.notes)
 
 
+class Reading(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.inner(x) if x.sum() > 0 else x
+
+
+def test_code_that_reads_values_is_named_where_a_plan_has_none():
+    found = plan(Reading(), torch.rand(2, 8), fsdp=2)
+
+    assert (found.param_bytes, found.saved_bytes) == (4 * (4 * 8 + 4), None)
+    assert any("x.sum() > 0" in note and "reads values" in note for note in found.notes)
+
+
 class Scaled(nn.Module):
     def __init__(self):
         super().__init__()
@@ -261,6 +277,10 @@ def named(plan):
     return net
 
 
+def quantised():
+    return torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), {nn.Linear})
+
+
 @pytest.mark.parametrize(
     ("net", "sizes", "says"),
     [
@@ -274,6 +294,7 @@ def named(plan):
         (named({"0": "colwise"}), {"tp": 8}, "tp=8 cannot cut 0.weight, which is (6, 8)"),
         (named({"5": "colwise"}), {"tp": 2}, "names no layer"),
         (torch.jit.script(nn.Linear(8, 8)), {"fsdp": 2}, "a ScriptModule cannot be cut"),
+        (quantised(), {"fsdp": 2}, "quantised layers hold packed weights"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_in_a_line(net, sizes, says):
