@@ -17,10 +17,10 @@ from nnmagic.widget.live_points import point_of
 from nnmagic.widget.watching import live_network_of
 from nnmagic.widget.widget import NetworkWidget
 
-SECONDS, SHARE = 0.1, 0.03
+SECONDS, SHARE = 0.1, 0.02
 """How far apart updates reach the page at least, and how much of the time they may take at most."""
 
-JUDGED_SECONDS, JUDGED_SHARE = 1.0, 0.01
+JUDGED_SECONDS, JUDGED_SHARE = 1.0, 0.005
 """The same of asking the rules with a bound, which read the whole record."""
 
 JUDGED_FROM = 50
@@ -76,6 +76,7 @@ class LiveLoop:
         self._trace: Trace | None = None
         self._leading: int | None = None
         self._learns = False
+        self._recorded = 0, 0
         self._exceeded: list[Finding] = []
         begin = time.monotonic()
         self._showing = Pace(SECONDS, share, begin + after)
@@ -101,6 +102,10 @@ class LiveLoop:
         recorder, begin = self._recorder, time.monotonic()
         if begin < self._showing.due + patience or recorder is None or not len(recorder.log):
             return
+        recorded = len(recorder.log) + recorder.log.left_out, len(recorder.log.findings)
+        if recorded == self._recorded:  # with --every there may be nothing new for long
+            return
+        self._recorded = recorded
         try:
             is_first = self.widget is None  # which takes longer, once
             self._show(recorder)

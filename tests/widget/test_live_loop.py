@@ -84,6 +84,12 @@ def test_a_quick_loop_sends_at_most_ten_updates_a_second(page):
     assert 1 <= len(page.told("point")) <= 10 * (time.monotonic() - begin) + 1
 
 
+def test_nothing_is_sent_while_nothing_is_recorded(page):
+    Loop(every=4).run(12, live_loop(), pause=0.11)
+
+    assert [message["point"]["iteration"] for message, _ in page.told("point")] == [0, 4, 8]
+
+
 def test_a_short_loop_is_not_shown_before_its_end(page):
     live = LiveLoop(as_it_is, after=60)
 
