@@ -14,6 +14,7 @@ from nnmagic.network.contents import CLOSED, Contents
 from nnmagic.network.fingerprint import is_same
 from nnmagic.network.layers import EVERY_MODULES, Layers, named_buffers
 from nnmagic.tensors.metadata import is_lazy
+from nnmagic.tensors.shards import part_here
 from nnmagic.torch_private import buffers_of, parameters_of
 
 PLAIN_CONTAINERS = frozenset({dict, OrderedDict, set})
@@ -79,7 +80,7 @@ def values_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
     """Put the values of strided tensors back that are not on meta, where the block changes them."""
     copies = [
         (tensor, tensor.detach().clone())
-        for tensor in tensors
+        for tensor in map(part_here, tensors)
         if not (tensor.is_meta or is_lazy(tensor) or tensor.is_nested)
         if tensor.layout is torch.strided
     ]

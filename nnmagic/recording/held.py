@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from torch import Tensor, distributed
 
@@ -36,8 +37,11 @@ class HeldByRank:
         self.log = log
         self._tensors = tensors
         self._learning = learning
-        self._gradients = _Measured()
         self._numbers: dict[tuple[int, str], int] = {}
+
+    @cached_property
+    def _gradients(self) -> "_Measured":
+        return _Measured()
 
     def look(self) -> bool:
         """Tell whether there is a process group, and note this process's place in it."""

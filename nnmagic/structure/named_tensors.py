@@ -9,6 +9,7 @@ from torch import nn
 
 from nnmagic.network.layers import layers_by_every_name
 from nnmagic.records.comparison.sides import Side
+from nnmagic.tensors.shards import part_here
 from nnmagic.torch_private import (
     buffers_of,
     parameters_of,
@@ -188,6 +189,7 @@ def same_values(tensor: torch.Tensor) -> Place | int:
     A state dict holds a new tensor for each name.
     """
     try:
+        tensor = part_here(tensor)
         if tensor.numel() and not tensor.is_meta:
             offset, shape = int(tensor.storage_offset()), tuple(tensor.shape)
             return Place(storage_id(tensor), offset, tensor.dtype, shape, tensor.stride())

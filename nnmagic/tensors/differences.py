@@ -10,6 +10,7 @@ import torch
 from nnmagic.records.comparison.differences import Difference
 from nnmagic.tensors.difference_kernel import apart
 from nnmagic.tensors.metadata import hidden_from_user_code
+from nnmagic.tensors.shards import part_here
 from nnmagic.tensors.statistics import PIECE
 from nnmagic.tensors.values import Values, read, why_unreadable
 
@@ -79,7 +80,7 @@ def is_rounded(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.dtype == b.dtype or not (a.is_floating_point() and b.is_floating_point()):
         return False
     with hidden_from_user_code(a), hidden_from_user_code(b):
-        one, two = (each.detach().to("cpu").to_dense() for each in (a, b))
+        one, two = (part_here(each).detach().to("cpu").to_dense() for each in (a, b))
         return torch.equal(one.to(two.dtype), two) or torch.equal(two.to(one.dtype), one)
 
 

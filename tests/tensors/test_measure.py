@@ -420,6 +420,26 @@ def test_of_a_distributed_tensor_the_part_that_is_here_is_measured():
     ]
 
 
+def test_distributed_tensors_are_compared_by_what_is_here_and_tied_ones_are_one():
+    plain, short = torch.randn(6, 4), torch.randn(6, 4).bfloat16()
+    expected = nnmagic.compare(
+        {"w": plain, "v": short}, {"w": plain.bfloat16(), "v": short.float()}
+    )
+    with devices("fake", FakeStore(), 2) as mesh:
+        w, rounded, v, wide = (
+            DTensor.from_local(each, mesh, [Shard(0)])
+            for each in (plain, plain.bfloat16(), short, short.float())
+        )
+
+        found = nnmagic.compare({"w": w, "v": v}, {"w": rounded, "v": wide})
+        params = nnmagic.params({"w": w, "tied": w.detach(), "v": v})
+
+    assert [row.verdict for row in found.rows] == [row.verdict for row in expected.rows]
+    assert [row.rounded for row in found.rows] == [True, True]
+    assert [row.tied_to for row in params.rows] == [None, "w", None]
+    assert (params["w"].shape, params["w"].count, params.total) == ((12, 4), 48, 96)
+
+
 @pytest.mark.parametrize(
     ("size", "left"), [(10, 0), (2000, 0), (2000, 4000), (2_000_000, 0), (2_000_000, 4000)]
 )
