@@ -244,9 +244,8 @@ def unused(rank, world, folder):
         said = str(error)
     path = folder / f"unused.{rank}.safetensors"
     trace.save(path)
-    held = nnmagic.load(path).held
-    kinds = {kind: [each.name for each in held if each.kind == kind] for kind in ("gradient",)}
-    return {"said": said, **kinds}
+    gradients = [each.name for each in trace.held if each.kind == "gradient"]
+    return {"said": said, "gradients": gradients, "path": str(path)}
 
 
 def shards(rank, world, folder):
