@@ -23,6 +23,20 @@ comparison
 """
 PARTS = "1.0.0.0.0"
 
+IDS = """
+trace = %nntrace nn.Embedding(2000, 4)(torch.arange(0, 1900, 19)[None])
+trace
+"""
+
+ARE_WHOLE = r"""pre => [...pre.textContent.matchAll(/\d+/g)].map(({index, 0: number}) => {
+  const range = document.createRange();
+  range.setStart(pre.firstChild, index);
+  range.setEnd(pre.firstChild, index + number.length);
+  return range.getClientRects().length === 1;
+})"""
+
+TOPS = "all => all.map(each => Math.round(each.getBoundingClientRect().top))"
+
 ERROR = """row => {
   const [input, output] = row.querySelectorAll('.nm-k-error:has(svg)');
   const width = cell => cell.querySelector('path').getBBox().width;
@@ -35,7 +49,7 @@ def test_a_comparison_is_a_table_of_errors_with_both_values_in_the_panel(lab, tm
     found = {}
 
     def look(page):
-        widget = page.locator(".nnmagic")
+        widget = page.locator(".nnmagic").first
         found["heading"] = widget.locator(".nm-heading").inner_text()
         found["names"] = names(rows(widget))
         looks = {name: row_of(widget, name).evaluate(ERROR) for name in ("0", PARTS, "1")}
@@ -52,6 +66,7 @@ def test_a_comparison_is_a_table_of_errors_with_both_values_in_the_panel(lab, tm
         expect(panel.locator("canvas")).to_have_count(3)
         found["cards"] = panel.locator(".nm-tensor > div:first-child > b").all_inner_texts()
         found["scales"] = panel.locator(".nm-limits:has(.nm-colorbar)").all_inner_texts()
+        found["tops"] = panel.locator("canvas").evaluate_all(TOPS)
         found["colors"] = panel.locator("canvas").last.evaluate(COLORS)
         sliders = panel.locator('.nm-tensor [data-nm$="-axis-0"]')
         sliders.nth(1).fill("1")
@@ -60,9 +75,12 @@ def test_a_comparison_is_a_table_of_errors_with_both_values_in_the_panel(lab, tm
         found["loads"] = panel.locator('[data-nm^="all-"], [data-nm^="new-"]').count()
         found["selected"] = [row["name"] for row in rows(widget) if row["selected"]]
         found["violations"] = violations(Axe().run(page, context=".nnmagic"))
+        ids = page.locator(".nnmagic").nth(1)
+        row_of(ids, "Embedding").click()
+        found["whole"] = ids.locator("pre").evaluate(ARE_WHOLE)
         return found
 
-    visit(lab, notebook_of(tmp_path, LOAD, COMPARED), look)
+    visit(lab, notebook_of(tmp_path, LOAD, COMPARED, IDS), look)
 
     assert f"part in Sequential.{PARTS} (Conv2d)" in found["heading"]
     assert PARTS in found["names"]
@@ -78,6 +96,7 @@ def test_a_comparison_is_a_table_of_errors_with_both_values_in_the_panel(lab, tm
     assert found["scales"][0] == found["scales"][1] != found["scales"][2]
     low, high = (float(text) for text in found["scales"][2].split())
     assert low == -high
+    assert len({*found["tops"]}) == 1, "the pictures of a pair stand side by side"
     assert found["colors"] > 10
     assert found["items"] == ["1", "1", "1"], "the three show the same item"
     assert "inputs are equal" in found["said"]
@@ -85,3 +104,5 @@ def test_a_comparison_is_a_table_of_errors_with_both_values_in_the_panel(lab, tm
     assert not found["loads"]
     assert found["selected"] == [PARTS]
     assert found["violations"] == []
+    assert len(found["whole"]) == 100
+    assert all(found["whole"]), "a line breaks between ids, not within one"
