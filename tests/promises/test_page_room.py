@@ -60,6 +60,20 @@ def drag(page, widget, by):
     frames(page)
 
 
+CLICK_LOWEST = """grid => {
+  const bottom = row => row.getBoundingClientRect().bottom;
+  [...grid.querySelectorAll('.nm-body > [role=row]:not([hidden])')]
+    .filter(row => bottom(row) <= bottom(grid)).sort((a, b) => bottom(a) - bottom(b))
+    .at(-1).querySelector('.nm-label').click();
+}"""
+
+SELECTED_IS_IN_VIEW = """grid => {
+  const row = grid.querySelector('[aria-selected=true]').getBoundingClientRect();
+  const box = grid.getBoundingClientRect();
+  return row.top >= box.top && row.bottom <= box.bottom;
+}"""
+
+
 def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
     def look(page):
         found = {}
@@ -97,6 +111,10 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
         resize(page, 800)
         found["below"], found["titles below"] = widget.first.evaluate(BOXES), titles(widget.first)
         found["toolbar"] = widget.first.locator(".nm-toolbar").bounding_box()["height"]
+        control(widget.first, "close-panel").click()
+        control(widget.first, "grid").evaluate(CLICK_LOWEST)
+        expect(control(widget.first, "panel")).to_be_visible()
+        found["in view"] = control(widget.first, "grid").evaluate(SELECTED_IS_IN_VIEW)
         return found
 
     found = visit(lab, notebook_of(tmp_path, LOAD, RESNET), look, width=1300)
@@ -123,6 +141,7 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
     assert found["second"] == found["dragged"]
     assert below[".nm-grid"]["bottom"] <= below[".nm-panel"]["top"]
     assert below[".nm-splitter"]["height"] == 0
+    assert found["in view"], "also the row that the lower table would hide"
     assert [title for title in found["titles below"] if title in KEPT] == KEPT
 
 

@@ -193,13 +193,13 @@ function render({ model, el }) {
   function showSelected(reveals = true) {
     const key = model.get("selected");
     const row = grid.select(key);
-    if (key === null || key === undefined) panel.hide();
-    else {
-      panel.load(key, row >= 0 ? fullName(table, row) : key, row >= 0 ? [knownList(table, row)] : []);
-      followPanel();
-      if (reveals && row >= 0) grid.reveal(row);
-    }
-    main.classList.toggle("nm-has-panel", !panel.el.hidden);
+    const isOpen = typeof key === "string";
+    if (isOpen) panel.load(key, row >= 0 ? fullName(table, row) : key, row >= 0 ? [knownList(table, row)] : []);
+    else panel.hide();
+    followPanel();
+    // With a panel below it the table is lower: first that, then the row is brought into view.
+    main.classList.toggle("nm-has-panel", isOpen);
+    if (isOpen && reveals && row >= 0) grid.reveal(row);
     grid.draw();
   }
 
