@@ -371,3 +371,15 @@ def test_a_job_has_a_store():
         assert private.default_store().get("key") == b"value"
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_the_classes_of_a_distributed_run_are_found_once_they_are_there():
+    from torch.distributed import _functional_collectives
+    from torch.distributed.pipelining import PipelineStage
+    from torch.distributed.tensor import DTensor
+
+    assert private.distributed_tensors() is DTensor
+    assert issubclass(PipelineStage, private.pipeline_stages())
+    pending = private.async_results()
+    assert pending is _functional_collectives.AsyncCollectiveTensor
+    assert callable(pending.trigger_wait)

@@ -25,7 +25,8 @@ FRAMES = 16
 class HeldByRank:
     """Notes which rank this is, and what it holds before a run and after it; no other is asked.
 
-    Without a process group nothing is done.
+    Without a process group nothing is done. With one the state is measured twice a run, and the
+    gradients at each recorded step: about 25 ms for 10 million values.
 
     Args:
         log: the columns of the run.
