@@ -65,6 +65,22 @@ def test_nothing_is_left_after_unloading(outputs):
     assert kinds(outputs[11]) == ["table"]
 
 
+def test_a_loop_that_was_followed_is_one_table_of_the_whole_run_and_one_widget():
+    loop = "for _ in range(4):\n    net(torch.rand(2))\n    time.sleep(0.3)"
+    _, followed, at_once, refused = run(
+        "%load_ext nnmagic\nimport time, torch\nnet = torch.nn.ReLU()",
+        f"%%nntrace net\n{loop}",
+        "%%nntrace net --live\nfor _ in range(3):\n    net(torch.rand(2))",
+        "try:\n    get_ipython().run_cell_magic('nntrace', '--live --static', 'net(torch.rand(2))')\n"
+        "except Exception as error:\n    print(error)",
+    )
+
+    for shown, heading in ((followed, "iteration 3 of 4"), (at_once, "iteration 2 of 3")):
+        assert kinds(shown) == ["table", "widget"]
+        assert heading in shown[0].data["text/html"].replace("\xa0", " ")
+    assert "leave out --static" in refused[0].text
+
+
 def write(path, *cells):
     if path.suffix == ".ipynb":
         code = [nbformat.v4.new_code_cell(cell) for cell in cells]

@@ -185,7 +185,7 @@ export function createPanel({ uid, send, close, cursor }) {
       clearTimeout(early);
       status.stop("");
       following.replaceChildren(list);
-      if (curves.el.parentNode !== body || following.parentNode !== body) body.replaceChildren(following, heading, curves.el);
+      if (curves.el.parentNode !== body || following.parentNode !== body) body.replaceChildren(heading, curves.el, following);
       curves.show(lines);
       heading.hidden = !lines.length;
     },
