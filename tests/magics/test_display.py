@@ -71,7 +71,7 @@ def test_a_loop_that_was_followed_is_one_table_of_the_whole_run_and_one_widget()
         "%load_ext nnmagic\nimport time, torch\nnet = torch.nn.ReLU()",
         f"%%nntrace net\n{loop}",
         "%%nntrace net --live\nfor _ in range(3):\n    net(torch.rand(2))",
-        "try:\n    get_ipython().run_cell_magic('nntrace', '--live --static', 'net(torch.rand(2))')\n"
+        "try:\n    get_ipython().run_cell_magic('nntrace', '--live --static', 'net(x)')\n"
         "except Exception as error:\n    print(error)",
     )
 
