@@ -20,13 +20,13 @@ from nnmagic.structure.planning.fully_sharded import gathered_layers, shard
 from nnmagic.structure.planning.layer_pairs import Order, Pair, cuts_of, pairs_of, wider_pairs
 from nnmagic.structure.planning.rank_forward import RankForward, forward_as_told, forward_in_pairs
 from nnmagic.structure.planning.rank_tensors import dtype_on_rank
-from nnmagic.structure.planning.tensor_parallel import Cuts, declared_cuts
+from nnmagic.structure.planning.tensor_parallel import NUMBERS, Cuts, declared_cuts
 from nnmagic.structure.shape_run import MetaRequest
 from nnmagic.tensors.metadata import is_lazy, storage_bytes
 from nnmagic.tensors.shards import PLAIN, is_spread
 
 LISTED = 3
-"""How many parameters are named that stay whole."""
+"""How many parameters are named that stay whole, those of repeated layers as one."""
 
 
 def plan_of(request: MetaRequest, rows: Sequence[LayerShape] = (), lacking: str = "") -> Plan:
@@ -196,13 +196,11 @@ def _lines_of_cuts(network: nn.Module, cuts: Cuts, whole_bytes: Callable[..., in
     """Return a line about what tensor parallelism cuts, and what stays whole."""
     if cuts.degree == 1:
         return []
-    whole = {
-        units.printable(name): whole_bytes(each)
-        for name, each in named_parameters(network).items()
-        if id(each) not in cuts.axes
-    }
-    largest = sorted(whole, key=whole.__getitem__, reverse=True)[:LISTED]
-    named = ", ".join(f"{name} {units.size(whole[name])}" for name in largest)
+    whole = Counter[str]()
+    for name, each in named_parameters(network).items():
+        if id(each) not in cuts.axes:
+            whole[NUMBERS.sub("*", units.printable(name))] += whole_bytes(each)
+    named = ", ".join(f"{name} {units.size(size)}" for name, size in whole.most_common(LISTED))
     rest = f"; whole on every rank: {units.size(sum(whole.values()))}, such as {named}"
     unknown = f"; styles that are not known leave it whole: {', '.join(cuts.unknown)}"
     layers = units.plural(cuts.layers, "layer")
