@@ -179,8 +179,8 @@ def saved_bytes(request: MetaRequest, cuts: Cuts, *, every_block: bool = False) 
         torch.inference_mode(False),
         torch.enable_grad(),
         networks_on_meta(network, tensors),
-        cuts.in_forward(),
     ):
+        cuts.change_forward()
         if request.own_input:  # put back with everything else when the network leaves meta
             set_training(network, training=True)
         blocks = () if every_block else blocks_of(network)

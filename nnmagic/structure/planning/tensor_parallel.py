@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from nnmagic.contexts import block
 from nnmagic.display import units
 from nnmagic.network.layers import layers_of
 from nnmagic.structure.plan_request import PlanError
@@ -71,19 +69,15 @@ class Cuts:
             sizes[axis] = -(-sizes[axis] // self.degree)
         return tuple(sizes)
 
-    @block
-    def in_forward(self) -> Iterator[None]:
-        """Let the network's forward be that of a rank for the length of the block."""
-        with ExitStack() as stack:
-            for layer, size in self.gathered:
-                stack.enter_context(layer.register_forward_hook(self._gather(size)))
-            for layer in self.split:
-                stack.enter_context(layer.register_forward_pre_hook(self._split))
-            for attention in self.attentions:
-                for name, count in heads_of(attention).items():
-                    stack.callback(setattr, attention, name, count)
-                    setattr(attention, name, count // self.degree)
-            yield
+    def change_forward(self) -> None:
+        """Make the forward that of a rank; all is put back when the network leaves meta."""
+        for layer, size in self.gathered:
+            layer.register_forward_hook(self._gather(size))
+        for layer in self.split:
+            layer.register_forward_pre_hook(self._split)
+        for attention in self.attentions:
+            for name, count in heads_of(attention).items():
+                setattr(attention, name, count // self.degree)
 
     def _gather(self, size: int) -> Any:
         def gathered(layer: nn.Module, args: Any, output: Any) -> Any:

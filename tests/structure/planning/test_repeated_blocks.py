@@ -97,3 +97,7 @@ def test_a_block_with_another_setting_runs_itself():
     net[7][1].inplace = True
 
     assert calls_in(net) == 1 + 9 + 4 * 2
+
+
+def test_what_a_block_returned_may_be_written_to():
+    assert calls_in(InPlace()) == 1 + 5 + 3 * 2
