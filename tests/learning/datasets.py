@@ -26,7 +26,8 @@ def sorted_by_class(faulty):
 
 @program("pictures that were scaled twice", bug="double normalisation")
 def pictures_scaled_twice(faulty):
-    train(convolutions(), ((x / 255 if faulty else x, y) for x, y in pictures()))
+    read = (((255 * x).round() / 255, y) for x, y in pictures())
+    train(convolutions(), ((x / 255 if faulty else x, y) for x, y in read))
 
 
 @program(bug="wrong labels")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from math import floor, isnan, log2
+from math import floor, isfinite, isnan, log2
 from typing import Any
 
 from nnmagic.display import units
@@ -23,7 +23,8 @@ BRIGHT, BRIGHTEST = 128, 255
 """The greatest value of a picture that nobody scaled lies between these."""
 
 DIMMEST = 1 / BRIGHTEST
-"""That of one that was scaled to 0..1 twice is at most this, but for rounding."""
+CLOSE = 1e-8
+"""That of one that was scaled to 0..1 twice is at most this, but for the rounding of float32."""
 
 CHANNELS, SMALLEST = (1, 3, 4), 8
 """How many channels a picture has, and how many pixels on a side at least."""
@@ -121,7 +122,7 @@ class Findings:
                 rule, bound = "pictures that were not scaled", float(BRIGHT)
                 text = f"got values up to {numbers.max:.0f}: scale pictures to 0 … 1"
                 mend = "type x / 255"
-            elif 0 <= numbers.min < numbers.max < 1.01 * DIMMEST and self._gets_pictures(call):
+            elif self._is_scaled_twice(call, numbers):
                 rule, bound = "pictures that were scaled twice", DIMMEST
                 text = f"got values up to {numbers.max:.2g}: scale pictures to 0 … 1 once"
                 mend = "leave out one x / 255"
@@ -136,11 +137,17 @@ class Findings:
     def _is_unscaled(self, call: int, numbers: Statistics) -> bool:
         """Tell whether a call got pictures in 0..255: whole numbers, or such that were resized."""
         is_byte = numbers.min >= 0 and BRIGHT <= numbers.max <= BRIGHTEST
-        if is_byte and self._is_raw(self.log.inputs[call][0]):
+        if is_byte and self._is_whole(self.log.inputs[call][0]):
             return True
         overshoot = (BRIGHTEST - BRIGHT) / 4  # of a bicubic resize, on both sides
         in_range = numbers.min >= -overshoot and BRIGHT <= numbers.max <= BRIGHTEST + overshoot
         return in_range and self._gets_pictures(call)
+
+    def _is_scaled_twice(self, call: int, numbers: Statistics) -> bool:
+        """Tell whether a call got pictures of whole numbers that were divided by 255 twice."""
+        in_range = 0 <= numbers.min < numbers.max < DIMMEST + CLOSE
+        tensor = self.log.inputs[call][0]
+        return in_range and self._is_whole(tensor, BRIGHTEST**2) and self._gets_pictures(call)
 
     def _gets_pictures(self, call: int) -> bool:
         """Tell whether what a call got, or its network, has the shape of a picture's channels."""
@@ -181,12 +188,14 @@ class Findings:
         moved = {root for root, of, value in steps if of in ratios and value != 0}
         return {log.series_and_iteration_of(root) for root in moved} or None
 
-    def _is_raw(self, tensor: int) -> bool:
-        """Tell whether all kept values are whole numbers, as those of a picture's file are."""
+    def _is_whole(self, tensor: int, times: int = 1) -> bool:
+        """Tell whether all kept values, times that, are whole numbers, as of a picture's file."""
         spread = self.log.tensors.samples_of(tensor).spread
         if spread is None or self.log.tensors.metadata_of(tensor).dtype.startswith("complex"):
             return False
-        return all(value == floor(value) for value in spread.flat())
+        near = CLOSE * times if times > 1 else 0.0
+        values = (times * value for value in spread.flat())
+        return all(isfinite(each) and abs(each - round(each)) <= near for each in values)
 
     def _look_for_precision(self) -> None:
         """Flag the calls that made values too large, or too close together, for their dtype."""

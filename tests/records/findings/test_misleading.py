@@ -76,8 +76,8 @@ def test_pictures_that_were_resized_and_not_scaled_are_flagged(net, layer, mode)
     assert nnmagic.trace(net, (resized(mode) - 128) / 60).findings == ()
 
 
-@pytest.mark.parametrize("times", [1, 2, 3])
-def test_pictures_that_were_scaled_more_than_once_are_flagged(times):
+@pytest.mark.parametrize("times", [1, 2])
+def test_pictures_that_were_scaled_twice_are_flagged(times):
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 4))
     pictures = torch.randint(256, (2, 3, 12, 12)) / 255**times
 
@@ -88,8 +88,18 @@ def test_pictures_that_were_scaled_more_than_once_are_flagged(times):
     assert all("leave out one x / 255" in each.text for each in findings)
 
 
+def test_pictures_with_a_hole_of_nan_are_looked_at():
+    pictures = torch.randint(256, (2, 3, 12, 12)).float()
+    pictures[0, 0, 0, 0] = torch.nan
+
+    trace = nnmagic.trace(nn.Conv2d(3, 4, 3), pictures)
+
+    assert [each.rule for each in trace.findings] == ["pictures that were not scaled"]
+
+
 NO_PICTURES = {
     "a small field": (nn.Conv2d(3, 4, 3), 0.003 * torch.rand(2, 3, 12, 12) - 0.001),
+    "a small field above 0": (nn.Conv2d(3, 4, 3), 0.003 * torch.rand(2, 3, 12, 12)),
     "small numbers of a table": (nn.Linear(4, 2), 0.003 * torch.rand(8, 4)),
     "black": (nn.Conv2d(1, 4, 3), torch.zeros(2, 1, 12, 12)),
     "a table": (nn.Linear(4, 2), 200 * torch.rand(8, 4) + 20),
