@@ -15,7 +15,7 @@ from nnmagic.network.naming import Network
 from nnmagic.tensors import devices
 from nnmagic.tensors.marks import Marks, marks_of
 from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code, version_of
-from nnmagic.tensors.shards import part_here
+from nnmagic.tensors.shards import is_spread, part_here
 from nnmagic.tensors.values import as_numpy
 from nnmagic.torch_private import DisableTorchFunction, buffers_of, parameters_of
 
@@ -57,6 +57,8 @@ class Fingerprint:
         )
         if any(map(devices.is_capturing, buffers)):
             self.is_whole = False
+        is_plain = ONLY_PARAMETERS.issuperset(map(type, parameters))
+        self.spread = () if is_plain else tuple(map(is_spread, parameters))
         self.identities = [*map(id, parameters)]
         self.marks: Marks = marks_of(parameters, None if before is None else before.marks)
         self.buffers = _values(buffers)
@@ -65,8 +67,8 @@ class Fingerprint:
         """Return the names of what is not as it was.
 
         None where that cannot be told: the parameters are replaced for a while, as
-        `torch.func.functional_call` does, values cannot be read, a CUDA graph is captured, or a
-        device has failed.
+        `torch.func.functional_call` does, and FSDP2 by those that it has gathered, values cannot be
+        read, a CUDA graph is captured, or a device has failed.
 
         Args:
             written: the identities of parameters that are known to have been written to.
@@ -75,7 +77,7 @@ class Fingerprint:
         if network is None:
             return None
         now = Fingerprint(network, before=self)
-        if not (self.is_whole and now.is_whole):
+        if not (self.is_whole and now.is_whole) or self.spread != now.spread:
             return None
         if not written and now.is_on_host and self.is_on_host and self._same_as(now):
             return []

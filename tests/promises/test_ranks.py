@@ -70,6 +70,10 @@ def test_shards_of_fsdp_have_their_place_and_both_shapes(told):
         assert len({each[4] for each in found}) == world
 
 
+def test_parameters_that_fsdp_has_gathered_are_not_said_to_have_changed(told):
+    assert [each["after a forward"] for each in told["fsdp"]] == [[]] * len(told["fsdp"])
+
+
 def test_a_part_that_a_layer_returns_is_measured_where_it_is(told):
     world = len(told["tensor_parallel"])
     for each in told["tensor_parallel"]:
