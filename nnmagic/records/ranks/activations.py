@@ -189,6 +189,10 @@ class SameData:
             or (metadata and any(index[tensor] in metadata for tensor in log.outputs[call]))
         }
 
+    def may_differ(self, call: int) -> bool:
+        """Tell whether what ranks returned of a call differs for it is a shard, or comes of one."""
+        return call in self.spread or bool(self.spread and not self.partings)
+
     def sentence(self, call: int) -> str:
         """Return how ranks part in a call: ``ranks 0-5, 7 equal; 6 differs from fc on by 3e-2``."""
         log, row = self.log, self.partings[call]

@@ -131,8 +131,9 @@ class Replicas:
         """Return the ranks by what they returned of a call; None where they agree or may differ."""
         if self.own_data:
             return None
-        parted = (group for group in self._alike if not group.agree[call])
-        return next((group.classes(call) for group in parted if call not in group.spread), None)
+        groups = self._alike if self.partings else []
+        parted = (each for each in groups if not (each.agree[call] or each.may_differ(call)))
+        return next((group.classes(call) for group in parted), None)
 
     @cached_property
     def partings(self) -> dict[int, str]:
@@ -191,7 +192,9 @@ class Replicas:
 def _words(group: SameData, call: int) -> str:
     if group.agree[call]:
         return ranks_text(group.ranks)
-    return f"{ranks_text(group.ranks)} shards" if call in group.spread else str(group.classes(call))
+    return (
+        f"{ranks_text(group.ranks)} shards" if group.may_differ(call) else str(group.classes(call))
+    )
 
 
 def _data(log: TraceLog, got: np.ndarray) -> bytes:
@@ -236,4 +239,5 @@ class Agreement:
         if group.own_data:
             held = " agree in what they hold" if group.log.held else ""
             return f"{ranks_named(self.ranks)}{held}, each on its own data"
-        return f"{ranks_named(self.ranks)} agree"
+        is_equal = all(each.agree.all() or each.spread for each in group.groups)
+        return f"{ranks_named(self.ranks)} agree{'' if is_equal else ' within rounding'}"

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from corpus import CASES
+from rank_traces import job
 from safetensors import safe_open
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
@@ -79,13 +80,16 @@ RECORDS = {
         titles=("a", "b"),
     ),
     "summary": lambda: nnmagic.summary(Odd(), torch.rand(2, 4)),
+    "ranks": lambda: nnmagic.load(job(2, odd=[1])),
     "params": lambda: nnmagic.params(Odd()),
     "state": lambda: nnmagic.params({"a.b": torch.rand(3), "n": torch.tensor(float("nan"))}),
 }
 
 
-MUTATED = ["default", "odd", "learned", "comparison", "parameters", "summary", "params"]
-"""Those of which broken files are made: 1,400 in all."""
+MUTATED = [
+    *("default", "odd", "learned", "comparison", "parameters", "summary", "params", "ranks"),
+]
+"""Those of which broken files are made: 1,600 in all."""
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 import pytest
+import torch
 from rank_traces import batch, job, network, on_rank
+from torch import nn
 
 import nnmagic
 from nnmagic.display.table import State
@@ -133,3 +135,77 @@ def test_two_roots_of_one_network_have_their_rows():
     table = joined(traces).table()
 
     assert set(rows_of(table).values()) == {"0, 1"}
+
+
+def of_shards(make, world, placement, whole):
+    """Traces of ranks whose last call returned a DTensor, of which each rank has a part."""
+    traces = []
+    for rank in range(world):
+        trace = nnmagic.trace(*make(rank))
+        tensors = trace.log.tensors
+        place = tensors.metadata_index[trace.log.main_output(0)]
+        tensors.metadata[place] = tensors.metadata[place]._replace(
+            global_shape=whole, placements=(placement,), mesh=((rank, world),)
+        )
+        traces.append(on_rank(trace, rank, world))
+    return traces
+
+
+def test_a_row_of_shards_has_the_statistics_of_all_and_both_shapes():
+    x = torch.randn(7, 3)
+    parts = x.chunk(3)
+
+    joint = joined(of_shards(lambda rank: (nn.ReLU(), parts[rank]), 3, "Shard(0)", (7, 3)))
+
+    table, whole = joint.table(), x.relu()
+    (mean,), (limits,), (zeros,) = map(table.cells, ("mean", "range", "zeros"))
+    assert mean == pytest.approx((whole.mean().item(), whole.std().item()), rel=1e-6)
+    assert limits == (0.0, whole.max().item())
+    assert zeros == pytest.approx((whole == 0).double().mean().item())
+    (shape,) = table.cells("shape")
+    assert (shape.shape, shape.odd) == ((3, 3), "of (7, 3), Shard(0)")
+    assert joint.findings == ()
+
+
+def test_shards_of_one_input_are_no_parting_and_what_follows_is_none():
+    x, linear = torch.randn(4, 3), nn.Linear(3, 6)
+    parts = linear.weight.detach().chunk(2)
+
+    def make(rank):
+        part = nn.Linear(3, 3, bias=False)
+        part.weight.data = parts[rank]
+        return part, x
+
+    shards = of_shards(make, 2, "Shard(1)", (4, 6))
+    plain = [on_rank(nnmagic.trace(*make(rank)), rank, 2) for rank in range(2)]
+
+    assert joined(shards).findings == ()
+    assert joined(shards).table().cells("ranks") == ["0, 1 shards"]
+    assert [each.layer for each in joined(plain).findings] == [""]
+
+
+def test_shards_of_a_call_that_do_not_tile_are_named():
+    x = torch.randn(7, 3)
+    parts = [x[:3], x[3:5], x[6:]]
+
+    joint = joined(of_shards(lambda rank: (nn.ReLU(), parts[rank]), 3, "Shard(0)", (7, 3)))
+
+    assert [(each.rule, each.rank) for each in joint.findings] == [
+        ("shards do not fit together", 1)
+    ]
+    assert "6 of the 7" not in joint.findings[0].text
+    assert "18 of the 21 values of (7, 3)" in joint.findings[0].text
+
+
+def test_what_differs_by_rounding_alone_is_said_to():
+    net, traces = network(), []
+    for rank in range(3):
+        with torch.no_grad():
+            net[3].bias.mul_(1 + 1e-7 * (rank == 2))
+        traces.append(on_rank(nnmagic.trace(net, batch()), rank, 3))
+
+    joint = joined(traces)
+
+    assert joint.findings == ()
+    assert joint.agreement.sentence == "ranks 0-2 agree within rounding"
+    assert not any(row.state & State.DIMMED for row in joint.table().rows)
