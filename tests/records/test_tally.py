@@ -48,3 +48,5 @@ def test_what_is_unknown_of_a_shard_is_unknown_of_the_whole():
 
     assert merged([(truth([1.0]), 1), (unknown, 3)]) is None
     assert merged([(truth([1.0]), 1), (unknown, 0)]).mean == 1.0
+    beyond = truth([1.0, 2.0])._replace(std=math.nan)
+    assert merged([(truth([1.0]), 1), (beyond, 2)]) is None

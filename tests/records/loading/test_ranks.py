@@ -1,7 +1,10 @@
 import time
+from collections import OrderedDict
 
 import pytest
+import torch
 from rank_traces import batch, job, network, on_rank
+from torch import nn
 
 import nnmagic
 from nnmagic.records.loading import ranks
@@ -106,6 +109,42 @@ def test_what_ranks_have_in_common_is_kept_once(tmp_path):
         assert log.outputs is first.outputs
         assert log.tensors.metadata is first.tensors.metadata
         assert log == trace.log
+
+
+def test_ranks_that_differ_share_nothing_that_they_have_not_in_common(tmp_path):
+    nets = [nn.Sequential(OrderedDict(a=nn.ReLU())), nn.Sequential(OrderedDict(b=nn.ReLU()))]
+    for rank, net in enumerate(nets):
+        on_rank(nnmagic.trace(net, torch.ones(2)), rank, 2).save(tmp_path / f"{rank}.safetensors")
+
+    joint = nnmagic.load(str(tmp_path / "*.safetensors"))
+
+    assert [[call.layer for call in each] for each in joint.ranks] == [["", "a"], ["", "b"]]
+
+
+def test_each_rank_keeps_its_losses(tmp_path):
+    for rank in range(2):
+        net = network()
+        with nnmagic.tracing(net) as trace:
+            for _ in range(2):
+                (net(batch(rank)).square().mean() * (rank + 1)).backward()
+        on_rank(trace, rank, 2).save(tmp_path / f"{rank}.safetensors")
+
+    joint = nnmagic.load(str(tmp_path / "*.safetensors"))
+
+    losses = [list(each.log.measures.value) for each in joint.ranks]
+    assert losses[0]
+    assert losses[0] != losses[1]
+
+
+def test_a_rank_that_there_cannot_be_is_a_line(tmp_path):
+    glob = saved(job(2), tmp_path)
+    on_rank(job(1)[0], 7, 2).save(tmp_path / "rank7.safetensors")
+
+    joint = nnmagic.load(glob)
+
+    assert [each.rank for each in joint.ranks] == [0, 1]
+    assert "rank7.safetensors" in joint.lines[0]
+    assert "the rank is none of the ranks" in joint.lines[0]
 
 
 def test_values_are_kept_within_a_budget(tmp_path, monkeypatch):

@@ -106,7 +106,9 @@ def test_a_parameter_without_a_gradient_on_some_rank_is_named():
 
 
 def test_a_rank_without_any_gradient_ran_no_backward():
-    found = rules(lambda rank: [held("a.weight", rank, kind="gradient")] if rank else [])
+    found = rules(
+        lambda rank: [held("a.weight", rank), *[held("a.weight", rank, kind="gradient")] * rank]
+    )
 
     assert found.found == []
 

@@ -102,7 +102,7 @@ def test_it_reads_as_text_and_as_html(width):
 
 
 def test_what_a_rank_made_of_it_flows_as_in_its_own_trace():
-    joint, one = joined(job(4, odd=[2])), job(1)[0]
+    joint, one = joined(job(4, odd=[2], layer="0")), job(1)[0]
 
     def flow(table):
         names = [row.name for row in table.rows]
@@ -111,7 +111,7 @@ def test_what_a_rank_made_of_it_flows_as_in_its_own_trace():
 
     found = flow(joint.table())
 
-    assert found.pop("2.mlp on rank 2") == []
+    assert found.pop("0 on rank 2") == []
     assert found == flow(one.table())
 
 
