@@ -58,7 +58,7 @@ class Fingerprint:
         if any(map(devices.is_capturing, buffers)):
             self.is_whole = False
         is_plain = ONLY_PARAMETERS.issuperset(map(type, parameters))
-        self.spread = () if is_plain else tuple(map(is_spread, parameters))
+        self.spread = [] if is_plain else [each for each in map(is_spread, parameters) if each]
         self.identities = [*map(id, parameters)]
         self.marks: Marks = marks_of(parameters, None if before is None else before.marks)
         self.buffers = _values(buffers)
