@@ -118,7 +118,8 @@ class TraceTable:
     @cached_property
     def courses(self) -> dict[Course, Histogram]:
         """The mean of each layer over the iterations, by series, network and layer."""
-        return courses_of(self.log)
+        with self.log.lock:  # another thread may be recording
+            return courses_of(self.log)
 
     def _rows(self, lines: Sequence[Line]) -> list[Row]:
         log, verdicts = self.log, self.verdicts
