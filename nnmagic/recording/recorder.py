@@ -30,7 +30,8 @@ from nnmagic.recording.learning import Learning
 from nnmagic.recording.loss_rules import LossRules
 from nnmagic.recording.registration_rules import RegistrationRules
 from nnmagic.recording.root_calls import RootCall, RootCalls
-from nnmagic.records.call_log import FINISHED, STOPPED, Failure, TraceLog
+from nnmagic.records.call_log import FINISHED, STOPPED, TraceLog
+from nnmagic.records.failure import Failure
 from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors.metadata import is_lazy
 from nnmagic.tensors.writer import TensorWriter

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from nnmagic.display import units
 from nnmagic.display.units import Shape
 from nnmagic.records.attention import AttentionMap
+from nnmagic.records.failure import Failure
 from nnmagic.records.finding import Finding
 from nnmagic.records.held import HeldTensor
 from nnmagic.records.measures import Measures
@@ -54,25 +55,6 @@ class Series(NamedTuple):
     source: str
     training: bool | None
     grad: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why a call ended by an exception.
-
-    Attributes:
-        type: the exception's class name.
-        message: the first line of its text.
-        mismatch: what the layer got against what it expects, where they visibly differ.
-        place: the file and line, or the source line, of the code that called the layer.
-        cause: the exception of which layer it was raised after, `""` for none.
-    """
-
-    type: str
-    message: str
-    mismatch: str
-    place: str
-    cause: str = ""
 
 
 @dataclass(slots=True)

@@ -10,9 +10,10 @@ from typing import Any
 from nnmagic.display import units
 from nnmagic.display.table import Table
 from nnmagic.display.units import Shape
-from nnmagic.records.call_log import FAILED, Failure, TraceLog
+from nnmagic.records.call_log import FAILED, TraceLog
 from nnmagic.records.comparison.alignment import Renaming
 from nnmagic.records.comparison.comparison import Comparison, compare
+from nnmagic.records.failure import Failure
 from nnmagic.records.finding import Finding, once_each
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.origins import Origins

@@ -8,9 +8,10 @@ from nnmagic.display import units
 from nnmagic.display.messages import FindingContent, ScoresContent
 from nnmagic.display.table import Column, Histogram, Lanes, Row, State, Table, with_ancestors
 from nnmagic.records import call_log
-from nnmagic.records.call_log import FINISHED, Failure, TraceLog
+from nnmagic.records.call_log import FINISHED, TraceLog
 from nnmagic.records.courses import Course, courses_of
 from nnmagic.records.drawn_curves import losses_of
+from nnmagic.records.failure import Failure
 from nnmagic.records.finding import once_each
 from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
 from nnmagic.records.findings.misleading import MOST_TEXTS, Findings
