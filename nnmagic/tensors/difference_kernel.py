@@ -1,13 +1,14 @@
 """How far two arrays of floats lie apart, in one pass over both, in machine code."""
 
-import ctypes
+from collections.abc import Callable
+from ctypes import c_double, c_int64, c_void_p
 from functools import lru_cache
 from math import inf, isfinite, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnmagic.tensors.kernel import LLVM_TYPES, Kernel, literal, machine_code
+from nnmagic.tensors.machine_code import compiled, for_type, literal
 
 LEAST_SQUARES = 2.0**-900
 """Below it a sum of squares may have lost what is no normal double."""
@@ -98,36 +99,28 @@ the largest of all in its chunk alone. A NaN or an Inf makes the sums so, which 
 
 
 def _source(code: str) -> str:
-    type_name, widen = LLVM_TYPES[code]
     values = ("%gap.next", "%length.next", "%other.next", "%largest.next", "%at.wide")
     stores = "  %at.wide = uitofp i64 %here to double"
     for place, value in enumerate(values):
         stores += f"""
   %at.{place} = getelementptr double, ptr %sums, i64 {place}
   store double {value}, ptr %at.{place}"""
-    source = SOURCE.replace("STORES", stores).replace("TYPE", type_name)
-    source = source.replace("INFINITY", literal(inf))
-    return source.replace("WIDEN", widen).replace("CODE", code)
+    return for_type(SOURCE.replace("STORES", stores).replace("INFINITY", literal(inf)), code)
 
 
 @lru_cache
-def kernel_of(code: str) -> Kernel | None:
+def kernel_of(code: str) -> Callable[[int, int, int, Any], int] | None:
     """Return the kernel for NumPy's type code, `"f"` or `"d"`; None where there is none.
 
-    Its `measure` takes the addresses of two arrays, how many values each has, and a `Row`.
+    It takes the addresses of two arrays, how many values each has, and a `Row`.
     """
-    try:
-        engine = machine_code(_source(code)) if code in LLVM_TYPES else None
-    except Exception:  # noqa: BLE001 - whatever is wrong with LLVM, NumPy gives the same
+    source = _source(code)
+    if not source:
         return None
-    if engine is None:
-        return None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    signature = ctypes.PYFUNCTYPE(number, pointer, pointer, number, pointer)
-    return Kernel(signature(engine.get_function_address(f"apart_{code}")), engine)
+    return compiled(source, f"apart_{code}", c_int64, c_void_p, c_void_p, c_int64, c_void_p)
 
 
-Row = ctypes.c_double * 5
+Row = c_double * 5
 """Room for what the kernel finds."""
 
 
@@ -159,7 +152,7 @@ def apart(a: np.ndarray, b: np.ndarray) -> Apart | None:
     if kernel is None or not (a.flags.c_contiguous and b.flags.c_contiguous):
         return None
     row = Row()
-    if kernel.measure(a.ctypes.data, b.ctypes.data, a.size, row):
+    if kernel(a.ctypes.data, b.ctypes.data, a.size, row):
         return None
     *squares, largest, at = row
     if not all(isfinite(each) for each in squares):

@@ -7,17 +7,16 @@ of equal ones.) Source: G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseu
 generators", 2014.
 """
 
-import ctypes
 import sys
 from collections.abc import Callable
+from ctypes import c_int64, c_void_p
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 
 from nnmagic.tensors import devices
-from nnmagic.tensors.kernel import machine_code
+from nnmagic.tensors.machine_code import compiled
 from nnmagic.tensors.shards import part_here
 from nnmagic.tensors.values import read, why_unreadable
 
@@ -60,14 +59,9 @@ done:
 
 
 @lru_cache
-def _machine_code() -> tuple[Callable[[int, int], int], Any] | None:
-    """Return the function and its owner, None where LLVM cannot be loaded."""
-    try:
-        engine = machine_code(SOURCE)
-    except Exception:  # noqa: BLE001 - whatever is wrong with LLVM, NumPy gives the same digest
-        return None
-    signature = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
-    return signature(engine.get_function_address("digest")), engine
+def _machine_code() -> Callable[[int, int], int] | None:
+    """Return the function, None where LLVM cannot be loaded: NumPy gives the same digest."""
+    return compiled(SOURCE, "digest", c_int64, c_void_p, c_int64)
 
 
 def digest_of(tensor: torch.Tensor) -> int | None:
@@ -99,9 +93,9 @@ def digest_of_bytes(values: np.ndarray) -> int:
     """Return the digest of a contiguous array."""
     size = values.nbytes
     words, rest = divmod(size, WORD)
-    compiled = _machine_code()
-    if compiled is not None:
-        total = compiled[0](values.ctypes.data, words)
+    sum_up = _machine_code()
+    if sum_up is not None:
+        total = sum_up(values.ctypes.data, words)
     else:
         whole = values.reshape(-1).view(np.uint8)[: words * WORD].view(np.uint64)
         total = sum(sum_of_words(whole[at : at + PIECE], at) for at in range(0, words, PIECE))

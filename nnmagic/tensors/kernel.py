@@ -4,22 +4,19 @@ NumPy reads the values five times for the same, and rounds to their own precisio
 layers, with the processor's caches full of other things, that takes four times as long.
 """
 
-import ctypes
 from collections.abc import Callable
+from ctypes import c_double, c_int64, c_void_p
 from functools import lru_cache
 from math import inf
-from struct import pack
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from nnmagic.records.tensor import Statistics
+from nnmagic.tensors.machine_code import compiled, for_type, literal
 
 MOST = 1 << 31
 """An array of so many values or more is refused: zeros are counted in 32 bits."""
-
-LLVM_TYPES = {"f": ("float", "fpext float"), "d": ("double", "bitcast double")}
-"""By NumPy's type code: LLVM's type, and the instruction that makes it a double."""
 
 LEAST_SHARE = 2.0**-13
 """Variance over mean square from which on `mean square - mean ** 2` is exact enough.
@@ -29,11 +26,6 @@ The subtraction loses as many bits as the share has zeros in front, at most 13 o
 
 LEAST_SQUARE = 2.0**-664
 """Mean square below which squares may be subnormal doubles, which have lost digits."""
-
-
-def literal(value: float) -> str:
-    """Return a double in LLVM's notation, e.g. `0x3ff0000000000000` for 1.0."""
-    return f"0x{pack('>d', value).hex()}"
 
 
 def _stores(**values: str) -> str:
@@ -129,22 +121,8 @@ NaN or infinite, which is refused. `nnan nsz` lets LLVM compare eight values by 
 `reassoc` lets it add them in any order.
 """
 
-Row = ctypes.c_double * len(Statistics._fields)
+Row = c_double * len(Statistics._fields)
 """Room for the statistics of a tensor."""
-
-
-class Kernel(NamedTuple):
-    """The machine code for one type of floats.
-
-    Attributes:
-        measure: takes an address of floats (or `bytes` of them), how many there are, at least one
-            and fewer than `MOST`, and a `Row` to fill; returns 0, or 1 where it refuses and the
-            row is as it was: where a value is not finite, or squares over- or underflow a double.
-        engine: LLVM's object that owns the machine code.
-    """
-
-    measure: Callable[..., int]
-    engine: Any
 
 
 def statistics_of_floats(values: np.ndarray) -> Statistics | None:
@@ -157,41 +135,19 @@ def statistics_of_floats(values: np.ndarray) -> Statistics | None:
     if kernel is None or not values.flags.c_contiguous or values.size >= MOST:
         return None
     row = Row()
-    refused = kernel.measure(values.ctypes.data, values.size, row)
+    refused = kernel(values.ctypes.data, values.size, row)
     return None if refused else Statistics(*row)
 
 
 @lru_cache
-def kernel_of(code: str) -> Kernel | None:
-    """Return the kernel for NumPy's type code, `"f"` or `"d"`; None where there is none."""
-    try:
-        return _compiled(code) if code in LLVM_TYPES else None
-    except Exception:  # noqa: BLE001 - whatever is wrong with LLVM, NumPy gives the same statistics
+def kernel_of(code: str) -> Callable[[int | bytes, int, Any], int] | None:
+    """Return the kernel for NumPy's type code, `"f"` or `"d"`; None where there is none.
+
+    It takes an address of floats (or `bytes` of them), how many there are, at least one and fewer
+    than `MOST`, and a `Row` to fill; it returns 0, or 1 where it refuses and the row is as it was:
+    where a value is not finite, or squares over- or underflow a double.
+    """
+    source = for_type(SOURCE, code)
+    if not source:
         return None
-
-
-def _compiled(code: str) -> Kernel:
-    type_name, widen = LLVM_TYPES[code]
-    source = SOURCE.replace("TYPE", type_name).replace("WIDEN", widen).replace("CODE", code)
-    engine = machine_code(source)
-    # keeps Python's lock: to let it go and take it again takes as long as to read a small tensor
-    signature = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
-    return Kernel(signature(engine.get_function_address(f"measure_{code}")), engine)
-
-
-def machine_code(source: str) -> Any:
-    """Return LLVM's object that owns the machine code of a source, made for this processor."""
-    from llvmlite import binding as llvm  # what only loads the extension does not wait for it
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
-    )
-    module = llvm.parse_assembly(source)
-    module.verify()
-    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
-    passes.getModulePassManager().run(module, passes)
-    engine = llvm.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    return engine
+    return compiled(source, f"measure_{code}", c_int64, c_void_p, c_int64, c_void_p)

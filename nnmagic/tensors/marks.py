@@ -1,9 +1,9 @@
 """What tells by a few of their values whether tensors were written to."""
 
-import ctypes
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from ctypes import c_int64, c_void_p
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nnmagic.tensors import devices
-from nnmagic.tensors.kernel import machine_code
+from nnmagic.tensors.machine_code import compiled
 from nnmagic.tensors.metadata import HiddenFromUserCode, is_lazy, version_of
 from nnmagic.tensors.shards import PLAIN, part_here
 from nnmagic.tensors.values import as_numpy, in_memory_order, storage_was_freed
@@ -99,15 +99,9 @@ class Marks(NamedTuple):
 
 
 @lru_cache
-def _machine_code() -> tuple[Callable[[int, int, int, int], None], Any] | None:
-    """Return the function and its owner, None where LLVM cannot be loaded."""
-    try:
-        engine = machine_code(SOURCE)
-    except Exception:  # noqa: BLE001 - whatever is wrong with LLVM, torch reads the values too
-        return None
-    pointer = ctypes.c_void_p
-    signature = ctypes.PYFUNCTYPE(None, pointer, pointer, ctypes.c_int64, pointer)
-    return signature(engine.get_function_address("mark")), engine
+def _machine_code() -> Callable[[int, int, int, int], None] | None:
+    """Return the function, None where LLVM cannot be loaded: torch reads the values too."""
+    return compiled(SOURCE, "mark", None, c_void_p, c_void_p, c_int64, c_void_p)
 
 
 def marks_of(tensors: Sequence[Tensor], before: Marks | None = None) -> Marks:
@@ -156,7 +150,7 @@ def _read_in_place(tensors: Sequence[Tensor], before: Marks | None = None) -> Ma
     count = len(sizes)
     bounds = array("q", addresses + sizes)  # the sizes become the sums
     place = bounds.buffer_info()[0]
-    read[0](place, place + 8 * count, count, place + 8 * count)
+    read(place, place + 8 * count, count, place + 8 * count)
     return Marks(versions, addresses, bounds[count:].tolist(), spans if sizes == spans else None)
 
 

@@ -54,7 +54,7 @@ class Layout(NamedTuple):
         step: how far apart the values of the spread sample lie in a large one.
         code: NumPy's code of their type.
         bytes_at: gives access to the bytes at an address.
-        measure: the kernel's function, see `Kernel`.
+        measure: the kernel, see `kernel_of`.
     """
 
     metadata: Metadata
@@ -79,7 +79,7 @@ def layout_of(shape: torch.Size, dtype: torch.dtype) -> Layout | None:
     nbytes = numel * dtype.itemsize
     metadata = Metadata(tuple(shape), name, "cpu", numel)
     bytes_at = (c_char * nbytes).from_address
-    return Layout(metadata, numel, nbytes, step_of(numel, WHOLE), code, bytes_at, kernel.measure)
+    return Layout(metadata, numel, nbytes, step_of(numel, WHOLE), code, bytes_at, kernel)
 
 
 class TensorWriter:

@@ -1,11 +1,16 @@
 """How far two arrays lie apart, as machine code finds it and as NumPy does in float64."""
 
+import sys
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnmagic.tensors import difference_kernel as kernels
 from nnmagic.tensors.difference_kernel import apart
+from nnmagic.tensors.differences import difference_of
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -69,3 +74,19 @@ def test_equal_arrays_have_no_gap():
 
     assert apart(a, a.copy())._replace(length=0, other=0) == (0, 0, 0, 0, 0)
     assert apart(np.zeros(3), np.zeros(3)) == (0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("dtypes", [("float32", "float32"), ("float32", "bfloat16")])
+def test_without_llvm_the_difference_is_the_same(monkeypatch, dtypes):
+    a = torch.rand(70, 7000).to(getattr(torch, dtypes[0]))
+    b = (a + 1e-3 * torch.rand(70, 7000)).to(getattr(torch, dtypes[1]))
+    fast = difference_of(a, b)
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    monkeypatch.setattr(kernels, "kernel_of", kernels.kernel_of.__wrapped__)
+
+    slow = difference_of(a, b)
+
+    assert apart(a.numpy(), a.numpy()) is None
+    assert (slow.max_abs, slow.max_at) == (fast.max_abs, fast.max_at)
+    assert slow.error == pytest.approx(fast.error, rel=1e-9)
+    assert slow.cosine == pytest.approx(fast.cosine, rel=1e-9)

@@ -9,7 +9,8 @@ from hypothesis.extra import numpy as arrays
 
 from nnmagic.records.tensor import Statistics
 from nnmagic.tensors import kernel as kernels
-from nnmagic.tensors.kernel import LLVM_TYPES, statistics_of_floats
+from nnmagic.tensors.kernel import statistics_of_floats
+from nnmagic.tensors.machine_code import LLVM_TYPES
 from nnmagic.tensors.statistics import statistics_of
 
 
