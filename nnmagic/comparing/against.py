@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnmagic.comparing.follower import Follower
+from nnmagic.comparing.follower import Follower, Found
 from nnmagic.comparing.leader import followed, lead
-from nnmagic.comparing.lockstep import Beside, Found, Isolated, Item, worst_of
+from nnmagic.comparing.lockstep import Beside, Isolated, Item, worst_of
 from nnmagic.comparing.other_sides import (
     MOST_ITEMS,
     CannotCompareError,
@@ -130,13 +130,12 @@ class Against:
         if runs is not None:
             other = runs.beside[0].entered.log
             other.networks[:] = mine.networks[: len(other.networks)]
-            pairs = aligned(mine, other)
-            twins = Twins(mine, other, pairs)
         else:
             other = self._traced(self.other, notes)
-            pairs = aligned(mine, other, self.how.rename)
-            twins = Twins(mine, other, pairs)
-            runs = self._runs_later(twins.of_other, notes)
+        # a copy's layers have the names of this side's
+        pairs = aligned(mine, other, None if runs is not None else self.how.rename)
+        twins = Twins(mine, other, pairs)
+        runs = runs or self._runs_later(twins.of_other, notes)
         notes += [] if notes else runs.failures
         if self.items:
             notes.append(self._items_note())
@@ -258,7 +257,7 @@ class Runs:
         isolated: the one each of whose layers gets this side's input.
     """
 
-    beside: Sequence[Beside | Item]
+    beside: Sequence[Beside]
     isolated: Isolated | None = None
 
     @property
@@ -334,7 +333,7 @@ class Twins:
     def with_own(self, comparison: Comparison, run: Isolated) -> Comparison:
         """Return the comparison with the own errors of the layers."""
         changed = self._changed(
-            comparison, lambda measured, key: replace(measured, own=run.own.get(key))
+            comparison, lambda measured, key: replace(measured, own=run.outputs.get(key))
         )
         return replace(changed, isolated=True)
 

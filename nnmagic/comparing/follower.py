@@ -9,13 +9,19 @@ from typing import Any, NamedTuple
 import torch
 
 from nnmagic.comparing.watched_run import CallKey, NetworkCall
+from nnmagic.comparing.whole_values import Differences
 from nnmagic.contexts import block
 from nnmagic.network.random_state import RandomState
+from nnmagic.records.comparison.differences import Difference
 
 Tensors = tuple[torch.Tensor, ...]
 
 Names = dict[CallKey, CallKey] | None
 """The leading run's call for each of a follower's; None where the two have the same names."""
+
+
+Found = dict[CallKey, Difference | None]
+"""By the leading run's call how far something of the two lies apart."""
 
 
 class Event(NamedTuple):
@@ -41,6 +47,9 @@ class Follower(ABC):
         around: entered for the run.
 
     Attributes:
+        inputs: by the leading run's call how far what the two got lies apart.
+        outputs: how far what they returned does.
+        differences: compares tensors of the two.
         entered: what entering it gave.
         error: the exception by which the run ended.
         running: the leading run's calls for those that are in progress here, outermost first.
@@ -52,6 +61,9 @@ class Follower(ABC):
         twins: Names = None,
         around: AbstractContextManager[Any] | None = None,
     ) -> None:
+        self.inputs: Found = {}
+        self.outputs: Found = {}
+        self.differences = Differences()
         self.entered: Any = None
         self.error: BaseException | None = None
         self.running: list[CallKey] = []
