@@ -184,7 +184,7 @@ class _Post:
         left = self._end - monotonic()
         try:
             self._store.wait(keys, timedelta(seconds=max(left, 0.001)))
-        except Exception:
+        except RuntimeError:  # what torch's stores raise, also when their time is up
             if monotonic() < self._end:
                 raise
             pairs = zip(keys, ranks, strict=True)

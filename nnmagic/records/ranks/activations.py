@@ -19,7 +19,7 @@ from nnmagic.records.finding import Finding
 from nnmagic.records.held import PARAMETER
 from nnmagic.records.ranks.layouts import is_replicated
 from nnmagic.records.ranks.rank_sets import Classes, short
-from nnmagic.records.ranks.replicas import Logs
+from nnmagic.records.ranks.same_runs import Logs
 
 RULE = "ranks part here"
 

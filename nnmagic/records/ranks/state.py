@@ -9,7 +9,7 @@ from nnmagic.records.finding import Finding
 from nnmagic.records.held import BUFFER, GRADIENT, PARAMETER, HeldTensor
 from nnmagic.records.ranks.layouts import coordinate, misfit, shard_place
 from nnmagic.records.ranks.rank_sets import Classes, ranks_named, short
-from nnmagic.records.ranks.replicas import Logs
+from nnmagic.records.ranks.same_runs import Logs
 
 OF_OWN_DATA = ("running_mean", "running_var", "num_batches_tracked")
 """Buffers that a batch norm makes of the data that its rank gets."""

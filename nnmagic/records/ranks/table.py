@@ -16,7 +16,8 @@ from nnmagic.records.trace_columns import CallRow, flow_cells
 from nnmagic.records.trace_table import TraceTable
 
 if TYPE_CHECKING:
-    from nnmagic.records.ranks.agreement import Agreement, Replicas
+    from nnmagic.records.ranks.agreement import Agreement
+    from nnmagic.records.ranks.replicas import Replicas
 
 MOST_CHILDREN = 8
 """So many classes of ranks have a row of their own below a call in which they part."""

@@ -7,7 +7,7 @@ from rank_traces import batch, job, network, on_rank
 from torch import nn
 
 import nnmagic
-from nnmagic.records.ranks import activations, replicas
+from nnmagic.records.ranks import activations, same_runs
 from nnmagic.records.ranks.joint_trace import joined
 
 
@@ -106,7 +106,7 @@ def test_a_rank_that_skipped_a_batch_is_named_with_the_first_call_that_it_lacks(
     joint = joined([*traces[:2], short[2], traces[3]])
 
     (finding,) = joint.findings
-    assert (finding.rule, finding.rank, finding.layer) == (replicas.RULE, 2, "")
+    assert (finding.rule, finding.rank, finding.layer) == (same_runs.RULE, 2, "")
     assert "rank 2 made 18 calls, the others 27" in finding.text
     assert "iteration 2" in finding.text
 
@@ -128,7 +128,7 @@ def test_another_order_of_calls_is_named_by_its_first_place():
         on_rank(nnmagic.trace(Net(order), batch()), rank, 4) for rank, order in enumerate(orders)
     ]
 
-    found = [each for each in joined(traces).findings if each.rule == replicas.RULE]
+    found = [each for each in joined(traces).findings if each.rule == same_runs.RULE]
 
     assert [(each.rank, each.layer, each.number) for each in found] == [(2, "b", 2)]
     assert "rank 2 called c (Linear), the others b (Linear), as call 2" in found[0].text
