@@ -29,6 +29,9 @@ PIECE = 1 << 20
 GRACE = 1.0
 """So many seconds longer than the one that gets them the others wait: it says what went wrong."""
 
+EARLY = 0.01
+"""So many seconds before its time a wait may end: stores count whole milliseconds."""
+
 DONE = b"done"
 
 
@@ -185,7 +188,7 @@ class _Post:
         try:
             self._store.wait(keys, timedelta(seconds=max(left, 0.001)))
         except RuntimeError:  # what torch's stores raise, also when their time is up
-            if monotonic() < self._end:
+            if monotonic() < self._end - EARLY:
                 raise
             pairs = zip(keys, ranks, strict=True)
             late = [rank for key, rank in pairs if not self._store.check([key])]
