@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from nnmagic.records import exporting
+from nnmagic.records import page_hook
 
 if TYPE_CHECKING:
     from nnmagic.api import against, compare, summary, trace, tracing
@@ -78,12 +78,12 @@ def __dir__() -> list[str]:
 
 
 def _page_of(record: Any) -> str:
-    from nnmagic.widget.page import page_of
+    from nnmagic.widget.exported_page import page_of
 
     return page_of(record)
 
 
-exporting.page_of = _page_of
+page_hook.page_of = _page_of
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from nnmagic.inputs.search import NO_INPUT, InputError, InputSearch, takes_no_input
 from nnmagic.inputs.specs import Input
-from nnmagic.network.failures import first_line
+from nnmagic.network.failures.mismatch import first_line
 from nnmagic.network.layers import device_of, dtype_of
 from nnmagic.records.summary import Summary
 from nnmagic.structure.describe import (

@@ -19,7 +19,7 @@ from nnmagic.inputs.candidates import candidates, declared_inputs
 from nnmagic.inputs.first_layers import least_vocabulary, size_error
 from nnmagic.inputs.specs import Candidate, Input, TensorSpec
 from nnmagic.network.calls import CallObserver, RunningCall, observed
-from nnmagic.network.failures import first_line, mismatch
+from nnmagic.network.failures.mismatch import first_line, mismatch
 from nnmagic.network.layers import Layers, device_of, dtype_of, set_training
 from nnmagic.network.naming import Naming
 from nnmagic.network.places import raising_line

@@ -47,7 +47,7 @@ class NNMagics(Magics):
         """
         __tracebackhide__ = True
         from nnmagic.magics import answers
-        from nnmagic.magics.summaries import summary_of
+        from nnmagic.magics.nnsummary import summary_of
 
         return answers.run(summary_of, self.nnsummary, line, self.shell, local_ns)
 
@@ -75,8 +75,9 @@ class NNMagics(Magics):
         """
         __tracebackhide__ = True
         from nnmagic.magics import answers
+        from nnmagic.magics.nnparams import params_of
 
-        return answers.run(answers.params_of, self.nnparams, line, self.shell, local_ns)
+        return answers.run(params_of, self.nnparams, line, self.shell, local_ns)
 
     @no_var_expand
     @magic_arguments()
@@ -118,7 +119,7 @@ class NNMagics(Magics):
         from nnmagic.magics import answers, traced_cell
 
         if cell is None:
-            from nnmagic.magics.trace_against import trace_or_comparison
+            from nnmagic.magics.nntrace import trace_or_comparison
 
             return answers.run(trace_or_comparison, self.nntrace, line, self.shell, local_ns)
         return traced_cell.run_cell(self.nntrace, line, cell, self.shell, local_ns)

@@ -270,7 +270,7 @@ class FunctionObserver(RunObserver):
                 return
             if iteration.is_new:
                 self.attention.drop(iteration.series)
-                self.bounds.count(iteration.series)
+                self.limits.count(iteration.series)
         with self.lock:
             shape, tensors = inputs
             if parent is None:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnmagic.recording.learning import Learning
+from nnmagic.recording.backwards_and_steps import BackwardsAndSteps
 from nnmagic.recording.updates import ParameterUpdates
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.thinning import Renumbering
@@ -37,18 +37,18 @@ class Gradients:
     Args:
         log: the columns of the run.
         tensors: writes the gradients into it.
-        learning: tells which root call a backward belongs to, and by how much a loss was scaled.
+        steps: tells which root call a backward belongs to, and by how much a loss was scaled.
 
     Attributes:
         parameters: follows the parameters.
     """
 
-    def __init__(self, log: TraceLog, tensors: TensorWriter, learning: Learning) -> None:
+    def __init__(self, log: TraceLog, tensors: TensorWriter, steps: BackwardsAndSteps) -> None:
         self.log = log
         log.graded = True
         self.tensors = tensors
-        self.loss_scale = learning.loss_scale
-        self.parameters = ParameterUpdates(log, tensors, learning)
+        self.loss_scale = steps.loss_scale
+        self.parameters = ParameterUpdates(log, tensors, steps)
         self._hooks: dict[int, FollowedOutput] = {}
 
     def follow(self, tensor: torch.Tensor, index: int, series: int) -> None:

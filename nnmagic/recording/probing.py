@@ -11,8 +11,8 @@ from nnmagic.contexts import block
 from nnmagic.network.layers import set_training
 from nnmagic.network.naming import Naming, Network
 from nnmagic.network.preserve import preserved
-from nnmagic.recording.bounds import Bounds
 from nnmagic.recording.iterations import Iteration
+from nnmagic.recording.log_limits import LogLimits
 from nnmagic.records.call_log import Series, TraceLog
 from nnmagic.torch_private import transform_level
 
@@ -48,13 +48,13 @@ class Probe:
             self._of = iteration.series
         return self._of == iteration.series and transform_level() is None
 
-    def run(self, network: Network, naming: Naming, bounds: Bounds, number: int) -> None:
+    def run(self, network: Network, naming: Naming, limits: LogLimits, number: int) -> None:
         """Run a network on the input; if its forward fails that is said, and was the last time.
 
         Args:
             network: the network.
             naming: names what stands for it.
-            bounds: count its rows, which are thinned with those of the loop.
+            limits: count its rows, which are thinned with those of the loop.
             number: the number of the iteration that begins.
         """
         module = network.module()
@@ -66,7 +66,7 @@ class Probe:
             self._series = self.log.add_series(series)
         self.log.begun[self._series] = number + 1
         self.log.recorded[self._series] += 1
-        bounds.count(self._series)
+        limits.count(self._series)
         self.iteration = Iteration(self._series, number, is_skipped=False, is_new=True)
         try:
             with preserved(module), _own_generators(), torch.no_grad():

@@ -10,8 +10,8 @@ from torch import nn
 from nnmagic.display.units import Shape, layer_with_type
 from nnmagic.display.units import shape as shape_text
 from nnmagic.network.calls import RunningCall
-from nnmagic.network.earlier_calls import LOOKED_AT, EarlierCall
-from nnmagic.network.failures import annotate, first_line, mismatch, mismatch_outside
+from nnmagic.network.failures.earlier_calls import LOOKED_AT, EarlierCall
+from nnmagic.network.failures.mismatch import annotate, first_line, mismatch, mismatch_outside
 from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import has_hooks, is_initialised, opaque_kind, opaque_note
 from nnmagic.network.naming import Network
@@ -23,13 +23,13 @@ from nnmagic.network.nested_values import (
 )
 from nnmagic.network.optimizer_steps import OptimizerStep
 from nnmagic.network.places import CallingPlaces, raising_line
+from nnmagic.recording.backwards_and_steps import BackwardsAndSteps
 from nnmagic.recording.gradients import Gradients
-from nnmagic.recording.held import HeldByRank
-from nnmagic.recording.judging import Judging
-from nnmagic.recording.learning import Learning
-from nnmagic.recording.loss_rules import LossRules
-from nnmagic.recording.registration_rules import RegistrationRules
+from nnmagic.recording.rank_state import RankState
 from nnmagic.recording.root_calls import RootCall, RootCalls
+from nnmagic.recording.rules.loss_rules import LossRules
+from nnmagic.recording.rules.registration_rules import RegistrationRules
+from nnmagic.recording.rules.root_call_rules import RootCallRules
 from nnmagic.records.call_log import FINISHED, STOPPED, TraceLog
 from nnmagic.records.failure import Failure
 from nnmagic.records.thinning import Renumbering
@@ -71,7 +71,7 @@ class Recorder:
         networks: the networks that were called, in the order of the log.
         places: finds the places in the code that make the calls.
         roots: the last outermost calls.
-        learning: tells which iteration a backward, or a step, belongs to.
+        steps: tells which iteration a backward, or a step, belongs to.
         gradients: follows a backward; None notes no gradients.
         holders: those who hold numbers of calls and tensors, and are told new ones.
     """
@@ -92,13 +92,13 @@ class Recorder:
         self.networks: list[Network] = []
         self.places = CallingPlaces(log.places)
         self.roots = RootCalls(log)
-        self.learning = Learning(log, tensors)
-        self.gradients = Gradients(log, tensors, self.learning) if grad else None
-        self._rank = HeldByRank(log, tensors, self.learning)
-        self._judging = Judging(log, tensors)
+        self.steps = BackwardsAndSteps(log, tensors)
+        self.gradients = Gradients(log, tensors, self.steps) if grad else None
+        self._rank = RankState(log, tensors, self.steps)
+        self._judging = RootCallRules(log, tensors)
         self._loss_rules = LossRules(log, tensors)
         self._registration = RegistrationRules(log)
-        self.holders: list[Any] = [tensors, self.roots, self.learning]
+        self.holders: list[Any] = [tensors, self.roots, self.steps]
         self.holders += [self.gradients] if self.gradients is not None else []
         self._torchs_own: dict[type[nn.Module], bool] = {}
         self._error: BaseException | None = None
@@ -169,7 +169,7 @@ class Recorder:
             log.recomputed.add(index)
         elif call.depth == 0 and not network.is_probe:
             self.roots.note(call, RootCall(call, index, tensors))
-            self.learning.began(network, index)
+            self.steps.began(network, index)
             if self.gradients is not None:
                 self.gradients.parameters.root_began()
         return WrittenCall(index, place, tensors)
@@ -327,7 +327,7 @@ class Recorder:
 
     def stepped(self, step: OptimizerStep) -> None:
         """Note that an optimizer has written parameters."""
-        self.learning.note_step(step.optimizer)
+        self.steps.note_step(step.optimizer)
         if step.closure and self.changes is not None:
             self.changes.note_written(step.parameters)
         if self.gradients is not None:

@@ -15,15 +15,15 @@ from nnmagic.network.optimizer_steps import optimizer_steps
 from nnmagic.network.preserve import preserved
 from nnmagic.network.random_state import random_state_kept
 from nnmagic.recording.functions import FunctionObserver
-from nnmagic.recording.lookout import Lookout
+from nnmagic.recording.missing_gradients import MissingGradients
 from nnmagic.recording.probing import Probe
 from nnmagic.recording.recorder import Recorder
 from nnmagic.recording.reports import Follower
+from nnmagic.recording.rules.training_rules import RULES
 from nnmagic.recording.run_observer import RunObserver
 from nnmagic.recording.training import Training
-from nnmagic.recording.training_rules import RULES
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.findings.thresholds import exceeded
+from nnmagic.records.findings.threshold_rules import exceeded
 from nnmagic.tensors.writer import TensorWriter
 
 
@@ -57,10 +57,10 @@ def recording(
     log = TraceLog(title)
     tensors = TensorWriter(log.tensors, keep)
     recorder = Recorder(log, tensors, grad=grad, changes=NetworkChanges(watched))
-    learning = recorder.learning
+    steps = recorder.steps
     observer = (FunctionObserver if ops else RunObserver)(recorder, naming, every)
     if watched is not None:  # a call of one module is no loop that trains
-        observer.training = Training(log, recorder.networks, RULES, Lookout(observer))
+        observer.training = Training(log, recorder.networks, RULES, MissingGradients(observer))
     training = observer.training
     observer.probe = None if probe is None else Probe(probe, log)
     observer.follower = None if follow is None else follow(recorder)
@@ -68,7 +68,7 @@ def recording(
     try:
         with (
             optimizer_steps(before=recorder.stepping, after=recorder.stepped),
-            nullcontext() if watched is None else learning.following(),
+            nullcontext() if watched is None else steps.following(),
             nullcontext() if training is None else training.followed(),
             observer.observing(),
         ):
@@ -88,7 +88,7 @@ def recording(
             log.say("the probe was not run: no network was called to learn")
         if training is not None and training.backwards:
             log.findings += exceeded(log)
-        observer.bounds.conclude()
+        observer.limits.conclude()
         ended_by = None  # this frame is in its traceback
 
 

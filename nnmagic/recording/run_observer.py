@@ -7,8 +7,8 @@ from torch import nn
 
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.naming import Naming, Network
-from nnmagic.recording.bounds import Bounds
 from nnmagic.recording.iterations import Iterations
+from nnmagic.recording.log_limits import LogLimits
 from nnmagic.recording.probing import Probe
 from nnmagic.recording.recorder import Recorder, WrittenCall
 from nnmagic.recording.reports import Follower
@@ -25,7 +25,7 @@ class RunObserver(CallObserver[WrittenCall]):
 
     Attributes:
         iterations: counts the root calls.
-        bounds: keep the log small.
+        limits: keep the log small.
         training: asks the rules on a run that trains; None asks none.
         probe: runs the network on an input at each recorded iteration; None runs none.
         follower: follows the iterations; None follows none.
@@ -36,7 +36,7 @@ class RunObserver(CallObserver[WrittenCall]):
         self.recorder = recorder
         self.iterations = Iterations(recorder.log, every)
         self.training: Training | None = None
-        self.bounds = Bounds(recorder, every)
+        self.limits = LogLimits(recorder, every)
         self.probe: Probe | None = None
         self.follower: Follower | None = None
         # straight to the recorder, which spares a frame at both ends of each call
@@ -73,23 +73,23 @@ class RunObserver(CallObserver[WrittenCall]):
             self._begin_followed(call)
         if not is_skipped:
             if iteration.is_new:
-                self.bounds.make_room(iteration.series, is_busy=self.is_busy)
+                self.limits.make_room(iteration.series, is_busy=self.is_busy)
         else:
-            self.recorder.learning.began(call.network, None)
+            self.recorder.steps.began(call.network, None)
         return is_skipped
 
     def _begin_followed(self, call: RunningCall[WrittenCall]) -> None:
         """Tell of the iteration that is over, and run the probe for the one that begins."""
         iteration, recorder, network = call.iteration, self.recorder, call.network
         series = recorder.log.series[iteration.series]
-        learns = series.grad and recorder.learning.learns(network)
+        learns = series.grad and recorder.steps.learns(network)
         if self.follower is not None:
             self.follower.begins(iteration, learns=learns)
         is_due = learns and iteration.is_new and not iteration.is_skipped and not self.is_busy
         if self.probe is not None and is_due and self.probe.is_due(iteration):
             if network.index == len(recorder.networks):
                 recorder.meet(network)
-            self.probe.run(network, self.naming, self.bounds, iteration.number)
+            self.probe.run(network, self.naming, self.limits, iteration.number)
 
     def began(self, call: RunningCall[WrittenCall]) -> WrittenCall:
         """Write the call and what it got."""

@@ -16,7 +16,7 @@ from nnmagic.network.layers import named_parameters
 from nnmagic.network.naming import Network
 from nnmagic.network.optimizer_steps import OptimizerStep, optimizer_steps
 from nnmagic.network.watched_functions import backwards, watch
-from nnmagic.recording.lookout import Lookout
+from nnmagic.recording.missing_gradients import MissingGradients
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.finding import Finding
 from nnmagic.tensors.metadata import version_of
@@ -202,7 +202,7 @@ class Training:
         log: the columns of the run, which get the findings.
         networks: the networks of the run, in the order of the log.
         rules: the rules.
-        lookout: looks why parameters get no gradient.
+        missing_gradients: looks why parameters get no gradient.
 
     Attributes:
         parameters: the parameters of the networks, by their identities, from the first backward on.
@@ -216,12 +216,16 @@ class Training:
     """
 
     def __init__(
-        self, log: TraceLog, networks: Sequence[Network], rules: Rules, lookout: Lookout
+        self,
+        log: TraceLog,
+        networks: Sequence[Network],
+        rules: Rules,
+        missing_gradients: MissingGradients,
     ) -> None:
         self.log = log
         self.networks = networks
         self.rules = rules
-        self.lookout = lookout
+        self.missing_gradients = missing_gradients
         self.parameters: dict[int, TrainedParameter] = {}
         self.optimizers: dict[int, SteppedOptimizer] = {}
         self.with_gradients: dict[int, LastCall] = {}
@@ -283,7 +287,7 @@ class Training:
         for fact, parameter in self._alive():
             fact.backward_ended(parameter)
         self._end_rows()
-        self.lookout.backward_ended(is_missing=any(self.missing()))
+        self.missing_gradients.backward_ended(is_missing=any(self.missing()))
 
     def missing(self) -> Iterator[TrainedParameter]:
         """Yield the parameters without a gradient so far, in networks where others have one."""
@@ -322,7 +326,7 @@ class Training:
 
     def conclude(self) -> None:
         """Ask the rules that want to know the whole run."""
-        self.lookout.conclude()
+        self.missing_gradients.conclude()
         if self.backwards:
             self._ask(self.rules.at_end, at_end=True)
 

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from nnmagic.network.naming import Network
 from nnmagic.network.optimizer_steps import OptimizerStep
-from nnmagic.recording.learning import Learning
+from nnmagic.recording.backwards_and_steps import BackwardsAndSteps
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.measures import Quantity
 from nnmagic.records.thinning import Renumbering
@@ -70,13 +70,13 @@ class ParameterUpdates:
     Args:
         log: the columns of the run.
         tensors: writes the gradients into it.
-        learning: tells which root call a backward, or a step, belongs to.
+        steps: tells which root call a backward, or a step, belongs to.
     """
 
-    def __init__(self, log: TraceLog, tensors: TensorWriter, learning: Learning) -> None:
+    def __init__(self, log: TraceLog, tensors: TensorWriter, steps: BackwardsAndSteps) -> None:
         self.log = log
         self.tensors = tensors
-        self.learning = learning
+        self.steps = steps
         self._followed: dict[int, FollowedParameter] = {}
         self._closures: list[OptimizerStep] = []
         self._changed = False
@@ -105,7 +105,7 @@ class ParameterUpdates:
     def _made(self, parameter: torch.Tensor) -> None:
         """Note the gradient that a backward has made."""
         followed = self._followed.get(id(parameter))
-        root = None if followed is None else self.learning.root_of(followed.networks)
+        root = None if followed is None else self.steps.root_of(followed.networks)
         if followed is not None and root is not None:
             with self.log.lock:
                 self._begin(followed, parameter, root)
@@ -133,7 +133,7 @@ class ParameterUpdates:
             return
         with self.log.lock:
             for followed, parameter in self._held(step.parameters):
-                root = self.learning.root_of(followed.networks)
+                root = self.steps.root_of(followed.networks)
                 if root is not None:
                     self._begin(followed, parameter, root)
                     self._note_changed(followed, parameter, step)
@@ -148,7 +148,7 @@ class ParameterUpdates:
                 root = followed.root
                 if before is None or root is None:
                     continue
-                if root == self.learning.root_of(followed.networks):
+                if root == self.steps.root_of(followed.networks):
                     if step.closure:
                         self._note_changed(followed, parameter, step)
                     self._note_update(followed, parameter, before, root)
@@ -172,7 +172,7 @@ class ParameterUpdates:
         mark = _mark_of(parameter)
         if mark == followed.mark:
             return
-        if mark[:2] != followed.mark[:2] and self.learning.loss_scale.largest is None:
+        if mark[:2] != followed.mark[:2] and self.steps.loss_scale.largest is None:
             self._changed = self._changed or bool(followed.mark)
         # a fused optimizer is handed the scale, and unscales in the step
         self._note(followed, parameter, getattr(step.optimizer, "grad_scale", None))
@@ -188,7 +188,7 @@ class ParameterUpdates:
             tensors, number = self.log.tensors, followed.number
             if number is not None and tensors.metadata_of(number) != metadata_of(gradient):
                 number = None
-            unscaled = self.learning.loss_scale.unscaled(gradient)
+            unscaled = self.steps.loss_scale.unscaled(gradient)
             if scale is not None:
                 with torch.no_grad(), HiddenFromUserCode():
                     unscaled = part_here(gradient) / scale
@@ -204,7 +204,7 @@ class ParameterUpdates:
         except Exception:  # noqa: BLE001 - an observer observes: a subclass may refuse
             return
         if None not in norms:
-            self.learning.measure(
+            self.steps.measure(
                 root,
                 followed.quantities("update_ratio"),
                 [each for each in norms if each is not None],
@@ -218,11 +218,11 @@ class ParameterUpdates:
         if root is None or number is None:
             return
         tensors = self.log.tensors
-        self.learning.measure(
+        self.steps.measure(
             root, followed.quantities("grad_norm"), [], lambda: tensors.norm_of(number)
         )
         if norm is not None:
-            self.learning.measure(root, followed.quantities("norm"), [norm], lambda norm: norm)
+            self.steps.measure(root, followed.quantities("norm"), [norm], lambda norm: norm)
 
     # Numbers.
 
@@ -276,7 +276,7 @@ class ParameterUpdates:
         """Return lines on what came between the backwards and the steps."""
         how = "as by clipping" if self.log.rank is None else "as by the reduction over the ranks"
         clipped = f"gradients were changed before the step, {how}: shown as the step got them"
-        return [*self.learning.notes(), *([clipped] if self._changed else [])]
+        return [*self.steps.notes(), *([clipped] if self._changed else [])]
 
 
 def _mark_of(parameter: torch.Tensor) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from nnmagic.display.units import Shape
 from nnmagic.records.attention import AttentionMap
 from nnmagic.records.failure import Failure
 from nnmagic.records.finding import Finding
-from nnmagic.records.held import HeldTensor
+from nnmagic.records.held_tensor import HeldTensor
 from nnmagic.records.measures import Measures
 from nnmagic.records.record import joint_norm
 from nnmagic.records.tensor_log import TensorLog

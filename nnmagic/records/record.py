@@ -15,7 +15,7 @@ from nnmagic.display.html import table_html
 from nnmagic.display.markdown import table_markdown
 from nnmagic.display.table import Row, State, Table, parents_of, shortened, with_ancestors
 from nnmagic.display.text import brief_text, table_text
-from nnmagic.records import exporting
+from nnmagic.records import page_hook
 
 TEXT_DEPTH = 3
 """How many levels of nesting a terminal shows, and HTML opens, where no depth was asked for."""
@@ -219,7 +219,7 @@ class Record(ABC):
         Args:
             path: the file to write.
         """
-        Path(path).write_text(exporting.page_of(self), encoding="utf-8")
+        Path(path).write_text(page_hook.page_of(self), encoding="utf-8")
 
     def to_markdown(self) -> str:
         """Return the heading, a Markdown table and the notes; all text in them is escaped."""

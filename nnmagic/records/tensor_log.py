@@ -9,7 +9,7 @@ from math import isnan
 from threading import RLock
 from typing import Any
 
-from nnmagic.records.cuts import samples_of_whole
+from nnmagic.records.kept_slices import samples_of_whole
 from nnmagic.records.tensor import (
     NOTHING_KNOWN,
     Metadata,

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.cuts import samples_of_whole
+from nnmagic.records.kept_slices import samples_of_whole
 from nnmagic.records.measures import Measures
 from nnmagic.records.tensor import Sample, Samples
 from nnmagic.records.tensor_log import WIDTH, TensorLog

@@ -13,14 +13,14 @@ from nnmagic.display.units import Shape
 from nnmagic.records.call_log import FAILED, TraceLog
 from nnmagic.records.comparison.alignment import Renaming
 from nnmagic.records.comparison.comparison import Comparison, compare
+from nnmagic.records.curves.history import History
+from nnmagic.records.curves.plotting import figure_of
 from nnmagic.records.failure import Failure
 from nnmagic.records.finding import Finding, once_each
 from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.origins import Origins
 from nnmagic.records.flow import Flow, Sources, sources_of
-from nnmagic.records.held import HeldTensor
-from nnmagic.records.history import History
-from nnmagic.records.plotting import figure_of
+from nnmagic.records.held_tensor import HeldTensor
 from nnmagic.records.record import Record, data_frame, joint_norm
 from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
 from nnmagic.records.trace_table import TraceTable

@@ -148,14 +148,14 @@ def flow_cells(rows: Sequence[CallRow]) -> list[Lanes]:
     return rows[0].step.lanes([(row.call, bool(row.times)) for row in rows])
 
 
-def course_cells(rows: Sequence[CallRow]) -> list[Histogram | str]:
+def trend_cells(rows: Sequence[CallRow]) -> list[Histogram | str]:
     """Return the means of these rows' layers over the iterations, as heights of bars."""
-    courses = rows[0].step.courses if rows else {}
+    trends = rows[0].step.trends if rows else {}
     cells: list[Histogram | str] = []
     for row in rows:
         log = row.step.log
         key = log.series_of(row.call), row.layer.network, row.layer.name
-        cells.append(courses.get(key, ""))
+        cells.append(trends.get(key, ""))
     return cells
 
 
@@ -189,11 +189,11 @@ COLUMNS = (
     HISTOGRAM,
     ZEROS,
     Column(
-        "course",
+        "trend",
         "histogram",
         "the mean of its output over the iterations, from the first to the last",
         title="iterations",
-        cells=course_cells,
+        cells=trend_cells,
         priority=3,
     ),
     FLAGS,

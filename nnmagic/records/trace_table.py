@@ -9,8 +9,8 @@ from nnmagic.display.messages import FindingContent, ScoresContent
 from nnmagic.display.table import Column, Histogram, Lanes, Row, State, Table, with_ancestors
 from nnmagic.records import call_log
 from nnmagic.records.call_log import FINISHED, TraceLog
-from nnmagic.records.courses import Course, courses_of
-from nnmagic.records.drawn_curves import losses_of
+from nnmagic.records.curves.drawn_curves import losses_of
+from nnmagic.records.curves.trend_bars import Trend, trend_bars_of
 from nnmagic.records.failure import Failure
 from nnmagic.records.finding import once_each
 from nnmagic.records.findings.class_scores import ItemScores, ScoreReader
@@ -113,14 +113,14 @@ class TraceTable:
         if not self.log.parameter_gradients:  # they are read when the run is over
             left.add("own_gradient")
         if len(self.shown.content()["iterations"]) < 2:
-            left.add("course")
+            left.add("trend")
         return tuple(column for column in COLUMNS if column.key not in left)
 
     @cached_property
-    def courses(self) -> dict[Course, Histogram]:
+    def trends(self) -> dict[Trend, Histogram]:
         """The mean of each layer over the iterations, by series, network and layer."""
         with self.log.lock:  # another thread may be recording
-            return courses_of(self.log)
+            return trend_bars_of(self.log)
 
     def _rows(self, lines: Sequence[Line]) -> list[Row]:
         log, verdicts = self.log, self.verdicts

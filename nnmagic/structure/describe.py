@@ -11,7 +11,7 @@ import torch
 
 from nnmagic.contexts import block, without_garbage_collection
 from nnmagic.display import units
-from nnmagic.network.failures import annotate, first_line
+from nnmagic.network.failures.mismatch import annotate, first_line
 from nnmagic.network.layers import (
     Layers,
     device_of,

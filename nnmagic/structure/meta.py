@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from nnmagic import torch_private as private
 from nnmagic.contexts import block
-from nnmagic.network.failures import first_line
+from nnmagic.network.failures.mismatch import first_line
 from nnmagic.network.layers import ATOMS, Layers, modules_of, named_parameters
 from nnmagic.network.preserve import preserved
 from nnmagic.network.random_state import random_state_kept

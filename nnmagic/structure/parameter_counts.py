@@ -12,7 +12,7 @@ from nnmagic.network.layers import (
     opaque_kind,
 )
 from nnmagic.records.weights import WeightForm, below, tied
-from nnmagic.structure.weights import weight_forms
+from nnmagic.structure.weight_forms import weight_forms
 from nnmagic.tensors.metadata import is_lazy, storage_bytes, storage_of
 from nnmagic.torch_private import buffers_of, children_of, parameters_of
 

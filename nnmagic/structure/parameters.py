@@ -14,7 +14,7 @@ from nnmagic.records.tensor import LAZY, TensorRecord, tensor_record
 from nnmagic.records.weights import named as named_forms
 from nnmagic.structure.live_tensors import LiveTensors
 from nnmagic.structure.named_tensors import named_in, same_values
-from nnmagic.structure.weights import weight_forms
+from nnmagic.structure.weight_forms import weight_forms
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import bytes_of, is_lazy, metadata_of, storage_bytes
 

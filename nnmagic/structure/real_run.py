@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from nnmagic.network.calls import RunningCall, in_backward, observed
-from nnmagic.network.failures import annotate, first_line, mismatch_outside
+from nnmagic.network.failures.mismatch import annotate, first_line, mismatch_outside
 from nnmagic.network.fingerprint import NetworkChanges
 from nnmagic.network.layers import (
     Layers,

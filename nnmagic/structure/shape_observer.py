@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from nnmagic.display.units import Shape, layer_name, layer_with_type
 from nnmagic.display.units import shape as shape_text
 from nnmagic.network.calls import CallObserver, RunningCall
-from nnmagic.network.earlier_calls import LOOKED_AT, EarlierCall
-from nnmagic.network.failures import first_line, mismatch
+from nnmagic.network.failures.earlier_calls import LOOKED_AT, EarlierCall
+from nnmagic.network.failures.mismatch import first_line, mismatch
 from nnmagic.network.layers import Layers, modules_of, opaque_kind
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in, tensors_of_call

@@ -12,7 +12,7 @@ from torch import nn
 
 from nnmagic.contexts import block
 from nnmagic.display.units import Shape
-from nnmagic.network.failures import first_line
+from nnmagic.network.failures.mismatch import first_line
 from nnmagic.network.layers import set_training
 from nnmagic.network.preserve import preserved
 from nnmagic.network.random_state import random_state_kept

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nnmagic.contexts import block
-from nnmagic.network.failures import first_line
+from nnmagic.network.failures.mismatch import first_line
 from nnmagic.network.layers import (
     device_of,
     modules_of,

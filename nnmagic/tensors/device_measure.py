@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from nnmagic.records.cuts import WHOLE, cuts_of
+from nnmagic.records.kept_slices import WHOLE, slices_of
 from nnmagic.records.tensor import Picture
 from nnmagic.tensors.device_statistics import pieces, statistics_of_sums, sums_of, widest
 from nnmagic.tensors.measure import Measured, measure, measure_subsample
@@ -56,8 +56,8 @@ def begin_picture(tensor: torch.Tensor, at_most: int) -> BegunPicture | None:
     tensor = part_here(tensor)
     if not at_most or tensor.numel() <= COPIED:
         return None
-    cuts = cuts_of(tuple(tensor.shape), None, at_most)
-    return BegunPicture(tensor[cuts.picture].clone(), cuts.steps)
+    slices = slices_of(tuple(tensor.shape), None, at_most)
+    return BegunPicture(tensor[slices.picture].clone(), slices.steps)
 
 
 def is_dense(tensor: torch.Tensor) -> bool:
@@ -112,13 +112,13 @@ def begin(
     for piece in pieces(ordered):
         sums += sums_of(piece, wide)
         sizes.append(len(piece))
-    cuts, samples = cuts_of(shape, whole_rows, 0), list[torch.Tensor]()
+    slices, samples = slices_of(shape, whole_rows, 0), list[torch.Tensor]()
     if keep != "none":
-        samples = [tensor[cuts.leading].clone(), evenly_spaced(tensor, WHOLE).clone()]
+        samples = [tensor[slices.leading].clone(), evenly_spaced(tensor, WHOLE).clone()]
 
     def finished(*copies: torch.Tensor) -> Measured:
         statistics = statistics_of_sums(copies[: len(sums)], sizes, dtype, repeats)
-        samples = samples_cut(cuts, *map(_values, copies[len(sums) :]))
+        samples = samples_cut(slices, *map(_values, copies[len(sums) :]))
         return Measured(statistics, samples)
 
     return Begun([*sums, *samples], finished)

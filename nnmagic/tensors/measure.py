@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from nnmagic.records.cuts import cuts_of
+from nnmagic.records.kept_slices import slices_of
 from nnmagic.records.tensor import NOTHING_KNOWN, Picture, Sample, Samples, Statistics
 from nnmagic.tensors.metadata import hidden_from_user_code
 from nnmagic.tensors.samples import evenly_spaced, real_sample, sample, samples_of
@@ -115,5 +115,7 @@ def picture_of(tensor: torch.Tensor, at_most: int) -> Picture | None:
         whole = None if why_unreadable(tensor) else read(tensor).whole
         if whole is None:
             return None
-        cuts = cuts_of(tuple(whole.shape), None, at_most)
-        return None if cuts.picture is None else Picture(sample(whole[cuts.picture]), cuts.steps)
+        slices = slices_of(tuple(whole.shape), None, at_most)
+        return (
+            None if slices.picture is None else Picture(sample(whole[slices.picture]), slices.steps)
+        )

@@ -1,6 +1,6 @@
 """The values to draw tensors by: of the last iteration, within a budget for a whole trace."""
 
-from nnmagic.records.cuts import PICTURE_VALUES
+from nnmagic.records.kept_slices import PICTURE_VALUES
 from nnmagic.records.tensor_log import TensorLog
 from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors.devices import PendingReads

@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnmagic.records.cuts import WHOLE, Cuts, cuts_of, step_of
+from nnmagic.records.kept_slices import WHOLE, KeptSlices, slices_of, step_of
 from nnmagic.records.tensor import Metadata, Picture, Sample, Samples
 from nnmagic.tensors.values import DenseValues, Values, as_array
 
 
 def samples_cut(
-    cuts: Cuts,
+    slices: KeptSlices,
     leading: Values | None = None,
     spread: Values | None = None,
     picture: Values | None = None,
 ) -> Samples:
-    """Return the samples of a large tensor, given its values at some cuts, on the host."""
+    """Return the samples of a large tensor, given its values at some slices, on the host."""
     if leading is None or spread is None:
         return Samples(None, None)
-    grid = None if picture is None else Picture(sample(picture), cuts.steps)
+    grid = None if picture is None else Picture(sample(picture), slices.steps)
     return Samples(sample(leading), real_sample(spread), grid)
 
 
@@ -46,9 +46,9 @@ def samples_of(
         all_ = sample(whole)
         leading = all_ if whole_rows is None or not shape else sample(whole[:whole_rows])
         return Samples(leading, all_)
-    cuts = cuts_of(shape, whole_rows, picture_values)
-    picture = None if cuts.picture is None else whole[cuts.picture]
-    return samples_cut(cuts, whole[cuts.leading], evenly_spaced(whole, WHOLE), picture)
+    slices = slices_of(shape, whole_rows, picture_values)
+    picture = None if slices.picture is None else whole[slices.picture]
+    return samples_cut(slices, whole[slices.leading], evenly_spaced(whole, WHOLE), picture)
 
 
 def sample(values: Values) -> Sample:

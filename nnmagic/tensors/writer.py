@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from nnmagic.records.cuts import PICTURE_VALUES, WHOLE, cuts_of, step_of
+from nnmagic.records.kept_slices import PICTURE_VALUES, WHOLE, slices_of, step_of
 from nnmagic.records.tensor import Metadata
 from nnmagic.records.tensor_log import UNKNOWN, TensorLog
 from nnmagic.records.thinning import Renumbering
@@ -224,7 +224,7 @@ class TensorWriter:
         width = 16 if "complex" in metadata.dtype else 8 if "64" in metadata.dtype else 4
         drawn = self.pictures.values_for(metadata.numel, width, screen=screen)
         if drawn:
-            self.pictures.note(index, series, cuts_of(shape, None, drawn).drawn * width)
+            self.pictures.note(index, series, slices_of(shape, None, drawn).drawn * width)
         return drawn
 
     def _draw_larger(self, tensor: torch.Tensor, index: int, series: int) -> None:
@@ -328,11 +328,11 @@ class TensorWriter:
                 self.pictures.note(index, series, nbytes)
                 return index
             flat = np.frombuffer(bytes_at(address), code)
-            cuts = cuts_of(tensor.shape, whole_rows, drawn)
-            samples = cuts.samples_of_floats(flat.reshape(tensor.shape), flat, step)
+            slices = slices_of(tensor.shape, whole_rows, drawn)
+            samples = slices.samples_of_floats(flat.reshape(tensor.shape), flat, step)
             index = self.log.add(metadata, statistics, samples)
             if series is not None and drawn:
-                self.pictures.note(index, series, cuts.drawn * width)
+                self.pictures.note(index, series, slices.drawn * width)
             return index
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None

@@ -5,7 +5,7 @@ import numpy as np
 from nnmagic.display import units
 from nnmagic.display.messages import CurveContent, PanelContent
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.drawn_curves import (
+from nnmagic.records.curves.drawn_curves import (
     NORMS,
     POINTS,
     chosen_of,
@@ -14,7 +14,7 @@ from nnmagic.records.drawn_curves import (
     moves,
     numbers_of,
 )
-from nnmagic.records.history import Curve, Distributions, History
+from nnmagic.records.curves.history import Curve, Distributions, History
 from nnmagic.widget.panel import PanelMaker
 
 SHOWN = ("loss", "mean", "zeros")

@@ -10,7 +10,7 @@ from nnmagic.recording.iterations import Iteration
 from nnmagic.recording.recorder import Recorder
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.finding import Finding
-from nnmagic.records.findings.thresholds import exceeded
+from nnmagic.records.findings.threshold_rules import exceeded
 from nnmagic.records.record import Record
 from nnmagic.records.trace import Trace
 from nnmagic.widget.live_points import point_of

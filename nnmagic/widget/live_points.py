@@ -7,7 +7,7 @@ import numpy as np
 from nnmagic.display.messages import PointContent
 from nnmagic.display.table import Row
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.drawn_curves import looks_of, middle_of
+from nnmagic.records.curves.drawn_curves import looks_of, middle_of
 from nnmagic.records.measures import LOSS
 
 OF_OUTPUTS = ("mean", "zeros", "grad_norm")

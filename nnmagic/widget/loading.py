@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nnmagic.recording.recorded_values import RecordedValues, RefusedError, TensorOfCall
+from nnmagic.recording.values_by_rerun import RefusedError, TensorOfCall, ValuesByRerun
 from nnmagic.records.params import Params
 from nnmagic.records.record import Record
 from nnmagic.records.tensor import Sample
@@ -62,7 +62,7 @@ class Loader:
             return found
         try:
             if isinstance(self.record, Trace):
-                RecordedValues(self.record, MOST_VALUES).check(subject.call)
+                ValuesByRerun(self.record, MOST_VALUES).check(subject.call)
             elif isinstance(self.record, Params):
                 self.record.check(subject.record)
             else:
@@ -95,7 +95,7 @@ class Loader:
             values: Sample = self.record.load(subject.record, MOST_VALUES)
             return values
         assert isinstance(self.record, Trace)
-        recorded = RecordedValues(self.record, MOST_VALUES)
+        recorded = ValuesByRerun(self.record, MOST_VALUES)
         tensor = TensorOfCall(subject.call, side, place)
         return recorded.of_new_run(tensor) if new_run else recorded.of_recorded_run(tensor)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nnmagic.display.messages import PanelContent
 from nnmagic.records.comparison.comparison import Comparison
 from nnmagic.records.comparison.parameters import ParamsComparison
-from nnmagic.records.drawn_curves import POINTS
+from nnmagic.records.curves.drawn_curves import POINTS
 from nnmagic.records.params import Params
 from nnmagic.records.ranks.joint_trace import JointTrace
 from nnmagic.records.record import Record

@@ -9,8 +9,8 @@ import torch
 
 import nnmagic
 from learning.programs import BUGS, PROGRAMS
-from nnmagic.recording.training_rules import RULES
-from nnmagic.records.findings.thresholds import THRESHOLDS
+from nnmagic.recording.rules.training_rules import RULES
+from nnmagic.records.findings.threshold_rules import THRESHOLDS
 
 NAMED = {name: program for name, program in PROGRAMS.items() if program.rules}
 SEEDS = (0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)))

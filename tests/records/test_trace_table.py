@@ -442,12 +442,12 @@ def test_a_row_of_a_loop_has_the_course_of_its_mean_over_the_iterations():
             net(torch.full((2,), float(i)))
     once = nnmagic.trace(net, torch.ones(2))
 
-    (root, layer) = loop.table().cells("course")
+    (root, layer) = loop.table().cells("trend")
 
     assert root == layer
     assert layer.counts == (1, 12, 23, 34, 45, 56, 67, 78, 89, 100)
     assert layer.zero is None
-    assert "course" not in {column.key for column in once.table().columns}
+    assert "trend" not in {column.key for column in once.table().columns}
     text = table_text(loop.table())
     assert "▁▁▂▃▄▄▅▆▇█" in text
     assert "▁▁▂▃▄▄▅▆▇█" in loop._repr_html_()

@@ -14,7 +14,7 @@ from exact_statistics import COMPLEX, FLOATS, INTEGERS, check, exact, noise_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nnmagic.records.cuts import PICTURE_VALUES, WHOLE
+from nnmagic.records.kept_slices import PICTURE_VALUES, WHOLE
 from nnmagic.records.tensor import tensor_record
 from nnmagic.tensors import device_measure, device_statistics, devices
 from nnmagic.tensors.measure import measure

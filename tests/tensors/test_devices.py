@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import nnmagic
-from nnmagic.records.cuts import PICTURE_VALUES, WHOLE, step_of
+from nnmagic.records.kept_slices import PICTURE_VALUES, WHOLE, step_of
 from nnmagic.tensors import device_measure, devices
 from nnmagic.tensors.device_statistics import sums_of
 

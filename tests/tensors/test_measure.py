@@ -16,7 +16,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import nnmagic
-from nnmagic.records.cuts import PICTURE_VALUES, WHOLE
+from nnmagic.records.kept_slices import PICTURE_VALUES, WHOLE
 from nnmagic.records.tensor import NOTHING_KNOWN, tensor_record
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import metadata_of, version_of

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.records.cuts import PICTURE_VALUES, grid_of
+from nnmagic.records.kept_slices import PICTURE_VALUES, grid_of
 from nnmagic.tensors import devices
 from nnmagic.tensors.pictures import SCREEN_VALUES
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nnmagic.records.cuts import LEADING, PICTURE_VALUES, WHOLE
+from nnmagic.records.kept_slices import LEADING, PICTURE_VALUES, WHOLE
 from nnmagic.records.tensor import tensor_record
 from nnmagic.tensors.measure import first_items, measure
 from nnmagic.tensors.metadata import metadata_of

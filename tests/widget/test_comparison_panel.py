@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.records.cuts import cuts_of
+from nnmagic.records.kept_slices import cuts_of
 from nnmagic.records.tensor import Picture, Sample
 from nnmagic.widget.comparison_panel import difference_of
 from nnmagic.widget.panel import PanelMaker

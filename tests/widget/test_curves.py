@@ -5,8 +5,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import nnmagic
-from nnmagic.records.drawn_curves import POINTS, chosen_of
-from nnmagic.records.history import Distributions
+from nnmagic.records.curves.drawn_curves import POINTS, chosen_of
+from nnmagic.records.curves.history import Distributions
 from nnmagic.widget.curves import heat_map
 from nnmagic.widget.packing import pictures_in
 from nnmagic.widget.panel import PanelMaker

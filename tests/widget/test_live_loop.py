@@ -203,5 +203,5 @@ def test_courses_are_known_before_the_end(page):
 
     Loop().run(4, live, pause=0.12)
 
-    courses = [c for c in live.widget.sheet.content["columns"] if c["key"] == "course"]
-    assert any(courses[0]["values"])
+    trends = [c for c in live.widget.sheet.content["columns"] if c["key"] == "trend"]
+    assert any(trends[0]["values"])

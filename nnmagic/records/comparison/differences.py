@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnmagic.records.cuts import step_of
+from nnmagic.records.kept_slices import step_of
 from nnmagic.records.tensor import Sample
 from nnmagic.records.tensor_log import TensorLog
 

@@ -19,7 +19,7 @@ from nnmagic.records.comparison.parameter_rows import (
 )
 from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.comparison.sides import Side, side_by_side
-from nnmagic.records.cuts import step_of
+from nnmagic.records.kept_slices import step_of
 from nnmagic.records.tensor import LAZY, TensorRecord
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from nnmagic.records.call_log import STOPPED, TraceLog
 from nnmagic.records.comparison.comparison import Comparison
 from nnmagic.records.comparison.parameter_rows import VERDICTS
 from nnmagic.records.comparison.parameters import ParamsComparison
-from nnmagic.records.held import BUFFER, GRADIENT, PARAMETER
+from nnmagic.records.held_tensor import BUFFER, GRADIENT, PARAMETER
 from nnmagic.records.loading.unpacking import LARGEST
 from nnmagic.records.params import Params
 from nnmagic.records.summary import Summary

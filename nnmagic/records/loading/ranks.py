@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.held import HeldTensor
+from nnmagic.records.held_tensor import HeldTensor
 from nnmagic.records.loading.checks import check_held
 from nnmagic.records.loading.reading import Saved, read, record_of, refusal
 from nnmagic.records.loading.unpacking import Unpacker

@@ -16,7 +16,7 @@ from nnmagic.records.comparison.differences import Difference
 from nnmagic.records.comparison.rows import ComparedCall, verdict_of
 from nnmagic.records.comparison.verdicts import OTHER_SHAPE, PARTS, Measured
 from nnmagic.records.finding import Finding
-from nnmagic.records.held import PARAMETER
+from nnmagic.records.held_tensor import PARAMETER
 from nnmagic.records.ranks.layouts import is_replicated
 from nnmagic.records.ranks.rank_sets import Classes, short
 from nnmagic.records.ranks.same_runs import Logs

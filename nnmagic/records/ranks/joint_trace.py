@@ -9,7 +9,7 @@ from typing import Any
 from nnmagic.display import units
 from nnmagic.display.table import Table
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.history import History
+from nnmagic.records.curves.history import History
 from nnmagic.records.ranks.agreement import Agreement
 from nnmagic.records.ranks.rank_sets import ranks_text
 from nnmagic.records.ranks.table import JointTable

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from math import prod
 
 from nnmagic.display import units
-from nnmagic.records.held import HeldTensor
+from nnmagic.records.held_tensor import HeldTensor
 from nnmagic.records.ranks.rank_sets import Classes, ranks_named
 from nnmagic.records.tensor import Metadata
 

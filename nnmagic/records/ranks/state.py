@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 from nnmagic.records.finding import Finding
-from nnmagic.records.held import BUFFER, GRADIENT, PARAMETER, HeldTensor
+from nnmagic.records.held_tensor import BUFFER, GRADIENT, PARAMETER, HeldTensor
 from nnmagic.records.ranks.layouts import coordinate, misfit, shard_place
 from nnmagic.records.ranks.rank_sets import Classes, ranks_named, short
 from nnmagic.records.ranks.same_runs import Logs

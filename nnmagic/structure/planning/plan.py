@@ -9,7 +9,7 @@ from torch import nn
 from torch.jit import ScriptModule
 
 from nnmagic.display import units
-from nnmagic.network.failures import first_line
+from nnmagic.network.failures.mismatch import first_line
 from nnmagic.network.layers import modules_of, named_buffers, named_parameters
 from nnmagic.records.plan import Plan
 from nnmagic.records.summary_rows import LayerShape

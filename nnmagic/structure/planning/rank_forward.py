@@ -13,7 +13,7 @@ from torch import nn
 
 from nnmagic.contexts import block, without_garbage_collection
 from nnmagic.display import units
-from nnmagic.network.failures import first_line
+from nnmagic.network.failures.mismatch import first_line
 from nnmagic.network.layers import (
     layers_of,
     modules_of,

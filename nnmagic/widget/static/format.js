@@ -1,4 +1,4 @@
-// Quantities as text: the same texts as nnmagic/units.py writes.
+// Quantities as text: the same texts as nnmagic/display/units.py writes.
 
 export const { abs, ceil, floor, max, min, round } = Math;
 

@@ -303,7 +303,7 @@ export function createGrid({ uid, live, choose, changed }) {
     fit() {
       if (table) draw(layOut());
     },
-    /** Mark an iteration in the bars of each row's course. @param {number} share where it lies, 0..1 */
+    /** Mark an iteration in the bars of each row's trend. @param {number} share where it lies, 0..1 */
     point: (share) => el.style.setProperty("--nm-at", share),
     isShown,
     /** Whether a column would show if there were room for it. */

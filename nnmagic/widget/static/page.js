@@ -8,7 +8,7 @@ export function half(bits) {
 }
 
 /**
- * Unpack what `widget/page.py` packed: the length of a JSON text, the text, and the bytes that it points into.
+ * Unpack what `widget/exported_page.py` packed: the length of a JSON text, the text, and the bytes that it points into.
  * @param {string} packed in base64, compressed
  * @returns {Promise<{state: object, panels: object, other: object, buffers: DataView[]}>}
  */

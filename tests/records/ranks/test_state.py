@@ -3,7 +3,7 @@ from array import array
 import pytest
 
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.held import HeldTensor
+from nnmagic.records.held_tensor import HeldTensor
 from nnmagic.records.ranks.state import (
     MISFIT,
     MISSING,

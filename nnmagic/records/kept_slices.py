@@ -24,7 +24,7 @@ SHORTEST = 16
 """So many values of a picture's axis are kept, if it has as many, however long the other is."""
 
 
-class Cuts(NamedTuple):
+class KeptSlices(NamedTuple):
     """Slices of a large tensor that give the values kept of it, on the host as on a device.
 
     Attributes:
@@ -60,7 +60,7 @@ class Cuts(NamedTuple):
 
 
 @lru_cache(maxsize=512)
-def cuts_of(shape: tuple[int, ...], whole_rows: int | None, picture_values: int) -> Cuts:
+def slices_of(shape: tuple[int, ...], whole_rows: int | None, picture_values: int) -> KeptSlices:
     """Return where the kept values of a tensor of more than `WHOLE` values lie.
 
     Args:
@@ -70,19 +70,19 @@ def cuts_of(shape: tuple[int, ...], whole_rows: int | None, picture_values: int)
     """
     leading = corner_of(shape) if whole_rows is None else (slice(whole_rows),)
     if not picture_values:
-        return Cuts(leading, None, (), 0)
+        return KeptSlices(leading, None, (), 0)
     sizes, steps = grid_of(shape, picture_values)
     picture = tuple(slice(0, n * step, step) for n, step in zip(sizes, steps, strict=True))
-    return Cuts(leading, picture, steps, prod(sizes))
+    return KeptSlices(leading, picture, steps, prod(sizes))
 
 
 def samples_of_whole(whole: Sample, *, with_picture: bool) -> Samples:
     """Return the samples of a tensor, given all of its values."""
     if whole.numel <= WHOLE:
         return Samples(whole, whole)
-    cuts = cuts_of(whole.shape, None, whole.numel if with_picture else 0)
+    slices = slices_of(whole.shape, None, whole.numel if with_picture else 0)
     flat = np.frombuffer(whole.data, whole.format)
-    return cuts.samples_of_floats(flat.reshape(whole.shape), flat, step_of(len(flat), WHOLE))
+    return slices.samples_of_floats(flat.reshape(whole.shape), flat, step_of(len(flat), WHOLE))
 
 
 def step_of(size: int, at_most: int) -> int:

@@ -9,9 +9,9 @@ from torch import Tensor, distributed
 from nnmagic.network.layers import named_buffers, named_parameters
 from nnmagic.network.naming import Network
 from nnmagic.network.optimizer_steps import OptimizerStep
-from nnmagic.recording.learning import Learning
+from nnmagic.recording.backwards_and_steps import BackwardsAndSteps
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.held import BUFFER, GRADIENT, PARAMETER, HeldTensor
+from nnmagic.records.held_tensor import BUFFER, GRADIENT, PARAMETER, HeldTensor
 from nnmagic.records.tensor import TensorRecord
 from nnmagic.records.tensor_log import TensorLog
 from nnmagic.tensors.metadata import is_lazy, metadata_of
@@ -22,7 +22,7 @@ FRAMES = 16
 """So many callers are looked at for the stage of a pipeline that calls its network."""
 
 
-class HeldByRank:
+class RankState:
     """Notes which rank this is, and what it holds before a run and after it; no other is asked.
 
     Without a process group nothing is done. With one the state is measured twice a run, and the
@@ -31,13 +31,13 @@ class HeldByRank:
     Args:
         log: the columns of the run.
         tensors: writes the tensors of the calls, with their digests where there are other ranks.
-        learning: tells which iterations are recorded, and whether a step came after a backward.
+        steps: tells which iterations are recorded, and whether a step came after a backward.
     """
 
-    def __init__(self, log: TraceLog, tensors: TensorWriter, learning: Learning) -> None:
+    def __init__(self, log: TraceLog, tensors: TensorWriter, steps: BackwardsAndSteps) -> None:
         self.log = log
         self._tensors = tensors
-        self._learning = learning
+        self._steps = steps
         self._numbers: dict[tuple[int, str], int] = {}
 
     @cached_property
@@ -71,7 +71,7 @@ class HeldByRank:
         written = {*map(id, step.parameters)}
         for network in networks:
             module = network.module()
-            if module is None or self._learning.root_of([network.index]) is None:
+            if module is None or self._steps.root_of([network.index]) is None:
                 continue
             for name, each in named_parameters(module).items():
                 if id(each) in written and each.grad is not None:
@@ -87,7 +87,7 @@ class HeldByRank:
             return
         own = [each for each in networks if not each.is_probe]
         self.log.held += _state_of(own)
-        left = _gradients_of(own) if self._learning.awaits_step or not self._numbers else []
+        left = _gradients_of(own) if self._steps.awaits_step or not self._numbers else []
         noted = {(networks[i], name, GRADIENT): each for (i, name), each in self._numbers.items()}
         self.log.held += left or self._gradients.held(noted)
 

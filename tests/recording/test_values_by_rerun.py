@@ -4,17 +4,17 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import nnmagic
-from nnmagic.recording.recorded_values import RecordedValues, RefusedError, TensorOfCall
+from nnmagic.recording.values_by_rerun import RefusedError, TensorOfCall, ValuesByRerun
 
 
 def values_of(trace, layer, side="output", place=0):
     tensor = TensorOfCall(trace[layer].call, side, place)
-    return torch.tensor(RecordedValues(trace, 1 << 20).of_recorded_run(tensor).tolist())
+    return torch.tensor(ValuesByRerun(trace, 1 << 20).of_recorded_run(tensor).tolist())
 
 
 def refusal(trace, call):
     with pytest.raises(RefusedError) as refused:
-        RecordedValues(trace, 1 << 20).of_recorded_run(TensorOfCall(call, "output", 0))
+        ValuesByRerun(trace, 1 << 20).of_recorded_run(TensorOfCall(call, "output", 0))
     return str(refused.value), refused.value.offers_new_run
 
 
@@ -64,7 +64,7 @@ def test_the_right_one_of_a_layers_calls_is_taken():
     trace = nnmagic.trace(net, x)
     first = trace.calls("act")[0].call
 
-    values = RecordedValues(trace, 1 << 20).of_recorded_run(TensorOfCall(first, "output", 0))
+    values = ValuesByRerun(trace, 1 << 20).of_recorded_run(TensorOfCall(first, "output", 0))
 
     assert torch.equal(torch.tensor(values.tolist()), x.tanh())
     assert torch.equal(values_of(trace, "act"), x.tanh().tanh())

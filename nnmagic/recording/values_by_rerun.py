@@ -49,7 +49,7 @@ class TensorOfCall(NamedTuple):
     place: int
 
 
-class RecordedValues:
+class ValuesByRerun:
     """Gives all values of the tensors of a trace that keeps some of them.
 
     The last root call of a network is made again, in the modes that its layers are in, and what

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from nnmagic.display.units import layer_with_type, printable, shape, with_article
 from nnmagic.network.calls import RunningCall
-from nnmagic.network.earlier_calls import EarlierCall, producer_of
+from nnmagic.network.failures.earlier_calls import EarlierCall, producer_of
 from nnmagic.network.nested_values import tensors_in
 
 RETURNS: tuple[tuple[str, str, str], ...] = (

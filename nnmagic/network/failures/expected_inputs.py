@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from nnmagic.network.earlier_calls import Given, flattened_from
+from nnmagic.network.failures.earlier_calls import Given, flattened_from
 from nnmagic.torch_private import BatchNorm, ConvNd, parameters_of
 
 

@@ -1,4 +1,4 @@
-"""Judging the outermost calls: which ignore their input, and which parameter made NaN or Inf."""
+"""Rules of outermost calls: which ignore their input, which parameter made NaN or Inf."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -106,7 +106,7 @@ def without_keys(padding: torch.Tensor | None, mask: torch.Tensor | None) -> str
     return f"the mask masks every key of query {query}{of_item}"
 
 
-class Judging:
+class RootCallRules:
     """Judges each outermost call while its tensors are there, or once their numbers are read.
 
     Which parameter or buffer made an output NaN or Inf can be told only as long as the network

@@ -11,7 +11,7 @@ import numpy as np
 from nnmagic.display.html import table_html
 from nnmagic.display.messages import PanelContent
 from nnmagic.display.sheet import sheet_of
-from nnmagic.records.drawn_curves import POINTS
+from nnmagic.records.curves.drawn_curves import POINTS
 from nnmagic.records.record import Record
 from nnmagic.records.trace import Trace
 from nnmagic.widget.front_end import page_script, style

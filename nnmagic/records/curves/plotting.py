@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.history import Curve, History
+from nnmagic.records.curves.history import Curve, History
 from nnmagic.records.measures import LOSS
 from nnmagic.records.shown_iterations import ShownIterations
 

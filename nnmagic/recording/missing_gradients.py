@@ -10,10 +10,10 @@ from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.tensors.shards import part_here
 
 BACKWARDS = 2
-"""For so many backwards a lookout is kept; without one a call costs nothing."""
+"""For so many backwards the calls are watched; without one a call costs nothing."""
 
 
-class Lookout:
+class MissingGradients:
     """Follows the graph from layer to layer, from the backward on that left parameters out.
 
     Args:

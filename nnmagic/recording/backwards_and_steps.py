@@ -21,7 +21,7 @@ from nnmagic.tensors.writer import TensorWriter
 from nnmagic.torch_private import parameters_of
 
 
-class Learning:
+class BackwardsAndSteps:
     """Tells which root call a backward, or an optimizer's step, belongs to; notes the loss.
 
     That is the last one of the network, if it is recorded. The loss belongs to the network that ran

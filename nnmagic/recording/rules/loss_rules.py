@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from nnmagic.display import units
 from nnmagic.network.places import calling_line
 from nnmagic.network.watched_functions import watch
-from nnmagic.recording.target_rules import TargetRules
+from nnmagic.recording.rules.target_rules import TargetRules
 from nnmagic.records.call_log import FINISHED, RUNNING, TraceLog
 from nnmagic.records.finding import Finding
 from nnmagic.records.findings.nonfinite import is_softmax

@@ -1,6 +1,7 @@
 """What `%nntrace` is answered with: a trace, or with `--against` two runs side by side."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from nnmagic.comparing.against import Against, How
 from nnmagic.comparing.other_sides import WORDS, CannotCompareError
 from nnmagic.comparing.watched_run import NetworkCall
 from nnmagic.inputs.specs import Input
-from nnmagic.magics.answers import check_trace_options, recorded, trace_of
+from nnmagic.magics.answers import UNUSED, no_layer_ran, recorded
+from nnmagic.magics.display import is_kernel
 from nnmagic.magics.expression import Call, Expression
 from nnmagic.magics.remedies import described, require_init
 from nnmagic.magics.request import Request
@@ -31,8 +33,8 @@ def trace_or_comparison(request: Request) -> Trace | Comparison:
     if not options.against:
         if options.isolate or options.float64:
             raise UsageError("--isolate and --float64 need --against, such as --against bfloat16")
-        return trace_of(request)
-    check_trace_options(request)
+        return _trace_of(request)
+    _check_options(request)
     if options.isolate and options.against in ("items", "compiled"):
         raise UsageError(f"--isolate cannot be had against {options.against}; leave it out")
     if options.live:
@@ -44,13 +46,86 @@ def trace_or_comparison(request: Request) -> Trace | Comparison:
                 "--isolate and --float64 run both sides; type a network or a word after --against, "
                 "not a trace"
             )
-        return trace_of(request).compare(what)
+        return _trace_of(request).compare(what)
     if options.grad:
         raise UsageError("--grad can be compared with a trace only; leave it out here")
     try:
         return _compared(request, what)
     except CannotCompareError as error:
         raise UsageError(f"--against {options.against}: {error}") from None
+
+
+def _trace_of(request: Request) -> Trace:
+    """Return the trace that a line asks for."""
+    __tracebackhide__ = True
+    if not request.expression:
+        _needs_no_grad(request)
+        network = request.default_network()
+        make = request.default_input
+        trace = _trace_alone(request, network, "NeuralNetwork", make, request.naming(()))
+        return trace.of_default_network()
+    expression = request.python()
+    naming = request.naming(expression.names)
+    _check_options(request)
+    trace = recorded(request, request.expression, naming, expression.value, naming.named)
+    if len(trace):
+        if request.options.input_size or request.options.device:
+            trace.log.notes.append(UNUSED)
+        return trace
+    if isinstance(trace.output, nn.Module):
+        require_init(trace.output)
+        _needs_no_grad(request)
+        return _trace_alone(request, trace.output, request.expression, request.input_for, naming)
+    raise UsageError(no_layer_ran(request, trace.output))
+
+
+def _check_options(request: Request) -> None:
+    """Look whether the options of a line fit each other.
+
+    Raises:
+        UsageError: if they do not.
+    """
+    options = request.options
+    if options.every > 1:
+        raise UsageError("--every works in the cell form only: %%nntrace")
+    if options.probe:
+        raise UsageError("--probe works in the cell form only: %%nntrace")
+    if options.live and (options.ops or options.grad):
+        raise UsageError("--live shows layers only; leave out --ops and --grad")
+    if options.live and options.static:
+        raise UsageError("--live is a widget; leave out --static")
+    if options.live and not is_kernel(request.shell):
+        raise UsageError("--live shows a widget, which needs a notebook; leave it out here")
+
+
+def _needs_no_grad(request: Request) -> None:
+    if request.options.grad:
+        raise UsageError(
+            "--grad needs a backward pass; "
+            "type one, such as %nntrace --grad loss_fn(net(x), y).backward()"
+        )
+
+
+def _trace_alone(
+    request: Request,
+    network: nn.Module,
+    name: str,
+    make: Callable[[nn.Module], Input],
+    naming: Naming,
+) -> Trace:
+    __tracebackhide__ = True
+    network_input = make(network)
+
+    def run() -> Any:
+        __tracebackhide__ = True
+        return network(*network_input.args, **network_input.kwargs)
+
+    with own_run(network):
+        trace = recorded(request, network_input.title(name), naming, run)
+    trace.log.notes.extend(network_input.notes)
+    if trace.root is not None:
+        trace.root.remake = lambda network: make(network).call
+    return trace
 
 
 def _other_side(request: Request) -> Trace | nn.Module:

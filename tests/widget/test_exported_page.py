@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.widget.page import page_of
+from nnmagic.widget.exported_page import page_of
 
 
 @pytest.fixture

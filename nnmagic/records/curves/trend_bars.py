@@ -1,4 +1,4 @@
-"""The course of a layer: its mean at ten of the iterations, as bars."""
+"""The trend of a layer: its mean at ten of the iterations, as bars."""
 
 from collections import defaultdict
 
@@ -7,12 +7,12 @@ import numpy as np
 from nnmagic.display.table import Histogram
 from nnmagic.records.call_log import TraceLog
 
-Course = tuple[int, int, str]
-"""What a course is of: the number of a series, the index of a network, the name of a layer."""
+Trend = tuple[int, int, str]
+"""What a trend is of: the number of a series, the index of a network, the name of a layer."""
 
 
-def courses_of(log: TraceLog) -> dict[Course, Histogram]:
-    """Return the courses of all layers; of several calls in an iteration the last one counts.
+def trend_bars_of(log: TraceLog) -> dict[Trend, Histogram]:
+    """Return the trends of all layers; of several calls in an iteration the last one counts.
 
     Ten iterations of each series are looked at, spread evenly, so that it takes as long for a long
     run as for a short one.
@@ -23,7 +23,7 @@ def courses_of(log: TraceLog) -> dict[Course, Histogram]:
     ):
         roots[series][iteration].append(root)
     means = log.tensors.column("mean")
-    found: dict[Course, np.ndarray] = {}
+    found: dict[Trend, np.ndarray] = {}
     for series, by_iteration in roots.items():
         iterations = sorted(by_iteration)
         places = np.linspace(0, len(iterations) - 1, Histogram.BINS).round().astype(int)
@@ -36,10 +36,10 @@ def courses_of(log: TraceLog) -> dict[Course, Histogram]:
                     layer = log.layer_of(call)
                     key = series, layer.network, layer.name
                     found.setdefault(key, np.full(Histogram.BINS, np.nan))[bar] = means[output]
-    return {key: course_of(values) for key, values in found.items()}
+    return {key: trend_bars(values) for key, values in found.items()}
 
 
-def course_of(values: np.ndarray) -> Histogram:
+def trend_bars(values: np.ndarray) -> Histogram:
     """Return numbers as bars, the least the lowest, and none where it is unknown."""
     finite = np.isfinite(values)
     if not finite.any():

@@ -6,8 +6,8 @@ import numpy as np
 
 from nnmagic.display.messages import CurveContent
 from nnmagic.records.call_log import TraceLog
+from nnmagic.records.curves.history import Curve, History
 from nnmagic.records.histograms import values_of
-from nnmagic.records.history import Curve, History
 from nnmagic.records.measures import LOSS
 from nnmagic.records.shown_iterations import ShownIterations
 from nnmagic.records.tensor import Sample

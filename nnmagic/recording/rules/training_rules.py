@@ -10,7 +10,7 @@ from torch import nn
 
 from nnmagic.display import units
 from nnmagic.network.layers import modules_of
-from nnmagic.recording.layer_rules import statistics_never_updated, units_all_the_same
+from nnmagic.recording.rules.layer_rules import statistics_never_updated, units_all_the_same
 from nnmagic.recording.training import Found, Rules, Step, TrainedParameter, Training
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode
@@ -233,11 +233,11 @@ def missing_gradients(training: Training) -> Iterator[Found]:
     for fact in training.missing():
         reasons[fact.network, _why_missing(training, fact)].append(fact)
     for network in training.log.networks:
-        if network not in training.lookout.feeding:
+        if network not in training.missing_gradients.feeding:
             reasons.pop((network, "no_grad"), None)  # a target or a teacher
     for (network, reason), facts in reasons.items():
         text, level, mend = REASONS[reason]
-        cut = training.lookout.cuts.get(network, ("", ""))
+        cut = training.missing_gradients.cuts.get(network, ("", ""))
         names = [units.layer_name(network, each) for each in cut]
         yield Found(
             network=network,
@@ -267,14 +267,14 @@ REASONS = {
 
 def _why_missing(training: Training, fact: TrainedParameter) -> str:
     """Return the reason for which a parameter got no gradient."""
-    key, lookout = (fact.network, fact.layer), training.lookout
+    key, gradients = (fact.network, fact.layer), training.missing_gradients
     number = training.log.networks.index(fact.network)
-    if key in lookout.without_graph:
+    if key in gradients.without_graph:
         return "no_grad"
     ran = any(each[:2] == (number, fact.layer) for each in training.log.layers)
-    if not ran and key not in lookout.ran:
+    if not ran and key not in gradients.ran:
         return "never ran"
-    return "detached" if fact.network in lookout.cuts else "unused"
+    return "detached" if fact.network in gradients.cuts else "unused"
 
 
 def frozen_among_trained(training: Training) -> Iterator[Found]:

@@ -7,7 +7,7 @@ from torch.ao.quantization import quantize_dynamic
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import nnmagic
-from nnmagic.structure.weights import weight_forms
+from nnmagic.structure.weight_forms import weight_forms
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from nnmagic.display.units import layer_name
-from nnmagic.network.earlier_calls import Given, mixed_items
-from nnmagic.network.expected_inputs import (
+from nnmagic.network.failures.earlier_calls import Given, mixed_items
+from nnmagic.network.failures.expected_inputs import (
     Explain,
     is_integer,
     name_of,

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnmagic.network.earlier_calls import Given
-from nnmagic.network.expected_targets import LOSSES
+from nnmagic.network.failures.earlier_calls import Given
+from nnmagic.network.failures.expected_targets import LOSSES
 
 PRODUCTS = ("matmul", "mm", "bmm", "mv")
 FILLED = ("view", "reshape")

@@ -9,11 +9,11 @@ import numpy as np
 
 from nnmagic.display import units
 from nnmagic.records.call_log import FINISHED, TraceLog
-from nnmagic.records.cuts import WHOLE, step_of
+from nnmagic.records.curves.history import Curve, History
 from nnmagic.records.finding import Finding
 from nnmagic.records.findings.origins import Origins
 from nnmagic.records.histograms import values_of
-from nnmagic.records.history import Curve, History
+from nnmagic.records.kept_slices import WHOLE, step_of
 from nnmagic.records.measures import LOSS
 
 RECTIFIERS = {"ReLU", "ReLU6", "Threshold"}

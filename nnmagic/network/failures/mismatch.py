@@ -12,20 +12,20 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from nnmagic.network.calls import RunningCall
-from nnmagic.network.earlier_calls import EarlierCall, Given, sizes_of
-from nnmagic.network.expected_inputs import LAYERS, home_of_layer, name_of
-from nnmagic.network.expected_operands import unfit_operands
-from nnmagic.network.expected_targets import LOSSES
-from nnmagic.network.failing_code import FailingCode, quoted
-from nnmagic.network.layers import is_initialised
-from nnmagic.network.naming import Network
-from nnmagic.network.wrong_values import (
+from nnmagic.network.failures.earlier_calls import EarlierCall, Given, sizes_of
+from nnmagic.network.failures.expected_inputs import LAYERS, home_of_layer, name_of
+from nnmagic.network.failures.expected_operands import unfit_operands
+from nnmagic.network.failures.expected_targets import LOSSES
+from nnmagic.network.failures.failing_code import FailingCode, quoted
+from nnmagic.network.failures.wrong_values import (
     called_as,
     in_place_of_tensor,
     is_unspread,
     makes_a_layer,
     names_of,
 )
+from nnmagic.network.layers import is_initialised
+from nnmagic.network.naming import Network
 from nnmagic.tensors.shards import is_spread
 from nnmagic.torch_private import children_of, parameters_of
 

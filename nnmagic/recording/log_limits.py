@@ -7,7 +7,7 @@ MOST_WHOLE = 4096
 """How many tensors are written before those of earlier iterations are shortened."""
 
 
-class Bounds:
+class LogLimits:
     """Leaves iterations out of a log as soon as a series has too many, and values of earlier ones.
 
     That is done between two iterations, when no call is in progress and nothing waits to be read.

@@ -1,0 +1,1 @@
+"""Why a call failed: what it got against what it expects, and the code that called it."""
