@@ -7,10 +7,9 @@ TICK = "|"
 
 
 def histogram_glyphs(histogram: Histogram) -> str:
-    """Return a bar for each bin, the fullest one the tallest, and a tick where zero lies."""
-    most = max(histogram.counts, default=0)
+    """Return a bar for each bin and a tick where zero lies."""
     bars = [
-        BARS[0] if count == 0 else BARS[1 + (count * (len(BARS) - 2)) // most]
+        BARS[0] if count == 0 else BARS[1 + (count * (len(BARS) - 2)) // histogram.top]
         for count in histogram.counts
     ]
     zero = histogram.zero

@@ -24,7 +24,7 @@ from nnmagic.display.table import (
 from nnmagic.display.units import printable
 
 FULLEST = 255
-"""How tall the bar of the fullest bin is."""
+"""How tall the tallest bar is."""
 
 NO_LANE = 255
 
@@ -198,8 +198,7 @@ def _number(cell: Cell) -> float:
 def _bars(cell: Cell) -> bytes:
     if not isinstance(cell, Histogram):
         return bytes(Histogram.BINS)
-    fullest = max(cell.counts) or 1
-    return bytes([-(-count * FULLEST // fullest) for count in cell.counts])
+    return bytes([-(-count * FULLEST // cell.top) for count in cell.counts])
 
 
 def _packed(code: str, numbers: Sequence[float]) -> bytes:

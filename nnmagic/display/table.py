@@ -60,13 +60,20 @@ class Histogram:
         counts: how many values each bin holds, lowest bin first.
         low: the lower end of the first bin.
         high: the upper end of the last bin.
+        least_top: the tallest bar stands for at least so many values.
     """
 
     counts: tuple[int, ...]
     low: float
     high: float
+    least_top: int = 1
 
     BINS = 10
+
+    @property
+    def top(self) -> int:
+        """How many values the tallest bar stands for."""
+        return max(self.least_top, *self.counts)
 
     @property
     def zero(self) -> int | None:

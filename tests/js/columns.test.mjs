@@ -54,3 +54,21 @@ test("long names give way to columns, and get what is left", () => {
   assert.deepEqual(widths(at(700, { tree: 60 })), [28, 17, 14, 31]);
   assert.equal(at(2000, { tree: 60 }).tree, 60);
 });
+
+const error = (key, priority) => ({ key, title: `${key} error`, kind: "error", priority, values: [0.1, 0.2], bounds: [0.5, 0.5] });
+const compared = [
+  error("output", 0),
+  error("own", 0),
+  error("other", 3),
+  { key: "flags", title: "flags", kind: "flags", priority: 0, narrowest: null, strings: ["within rounding"], index: [0, 0] },
+].map((column) => measured(column, false, [0, 1]));
+
+test("errors lose their bars before a flag is cut, and after other columns have left", () => {
+  const shown = (room) => fitted(compared, { ...options, tree: 14, room }).shown.map(({ column: { key }, width }) => [key, width]);
+
+  assert.deepEqual(shown(670), [["output", 17], ["own", 17], ["other", 17], ["flags", 18]]);
+  assert.deepEqual(shown(600), [["output", 17], ["own", 17], ["flags", 18]]);
+  assert.deepEqual(shown(500), [["output", 17], ["own", 11], ["flags", 18]]);
+  assert.deepEqual(shown(470), [["output", 14], ["own", 11], ["flags", 18]]);
+  assert.deepEqual(shown(440), [["output", 14], ["own", 11], ["flags", 16]]);
+});

@@ -95,11 +95,27 @@ broken = nn.Sequential(nn.Linear(4, 8), nn.Linear(4, 2), nn.ReLU())
 """
 
 
-def test_the_first_nan_and_the_failed_layer_are_one_click_away(lab, tmp_path):
+DEEP = """
+layers = [nn.Identity() for _ in range(60)]
+layers[40] = nn.Linear(4, 2)
+trace = %nntrace nn.Sequential(nn.Sequential(*layers))(torch.full((1, 4), torch.inf))
+trace
+"""
+
+IS_IN_VIEW = """row => {
+  const [own, grid] = [row, row.closest('.nm-grid')].map(node => node.getBoundingClientRect());
+  return grid.top < own.top && own.bottom < grid.bottom;
+}"""
+
+
+def test_the_first_nan_and_the_failed_layer_are_in_view_or_one_click_away(lab, tmp_path):
     def look(page):
-        expect(page.locator(".nnmagic")).to_have_count(2)
-        nan, failed = page.locator(".nnmagic").all()
+        expect(page.locator(".nnmagic")).to_have_count(3)
+        nan, deep, failed = page.locator(".nnmagic").all()
         found = {}
+        deep.scroll_into_view_if_needed()
+        frames(page)
+        found["in view"] = row_of(deep, "0.40").evaluate(IS_IN_VIEW)
         control(nan, "first").click()
         expect(nan.locator(".nm-panel-title")).to_have_text("1 · Root")
         found["nan"] = [row["name"] for row in rows(nan) if row["selected"]]
@@ -117,8 +133,9 @@ def test_the_first_nan_and_the_failed_layer_are_one_click_away(lab, tmp_path):
         ]
         return found
 
-    found = visit(lab, notebook_of(tmp_path, LOAD, TROUBLE, FAILING), look)
+    found = visit(lab, notebook_of(tmp_path, LOAD, TROUBLE, DEEP, FAILING), look)
 
+    assert found["in view"]
     assert found["nan"] == ["1"]
     assert "NaN" in found["flags"][0]
     assert "1" in found["flagged"]

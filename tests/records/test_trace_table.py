@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import nnmagic
+from nnmagic.display.histogram_glyphs import histogram_glyphs
 from nnmagic.display.lines import width_of
+from nnmagic.display.sheet import sheet_of
 from nnmagic.display.table import State, TensorShape
 from nnmagic.display.text import table_text
 
@@ -435,7 +437,7 @@ def test_a_run_that_went_on_after_an_error_is_not_headed_as_failed():
     assert "interrupted" not in trace.table().heading
 
 
-def test_a_row_of_a_loop_has_the_course_of_its_mean_over_the_iterations():
+def test_a_row_of_a_loop_has_the_trend_of_its_mean_over_the_iterations():
     net = nn.Sequential(nn.Identity())
     with nnmagic.tracing(net) as loop:
         for i in range(19):
@@ -454,3 +456,15 @@ def test_a_row_of_a_loop_has_the_course_of_its_mean_over_the_iterations():
     width = max(map(len, text.splitlines()[1:4]))
     assert "no room" not in table_text(loop.table(), width + 1)
     assert " no room for: histogram\n" in table_text(loop.table(), width - 1)
+
+
+def test_the_trend_of_what_stays_the_same_is_half_as_high_in_all_iterations():
+    net = nn.Identity()
+    with nnmagic.tracing(net) as loop:
+        for _ in range(12):
+            net(torch.full((2,), 0.3))
+
+    (layer,) = loop.table().cells("trend")
+
+    assert histogram_glyphs(layer).strip() == 10 * "▄"
+    assert {*sheet_of(loop.table()).content["columns"][-2]["values"]} == {128}

@@ -11,6 +11,13 @@ Trend = tuple[int, int, str]
 """What a trend is of: the number of a series, the index of a network, the name of a layer."""
 
 
+TALLEST = 100
+"""How high the bar of the largest mean is."""
+
+NOISE = 1e-6
+"""Means that differ by no more than this share of them are one: float32 knows them no better."""
+
+
 def trend_bars_of(log: TraceLog) -> dict[Trend, Histogram]:
     """Return the trends of all layers; of several calls in an iteration the last one counts.
 
@@ -40,10 +47,15 @@ def trend_bars_of(log: TraceLog) -> dict[Trend, Histogram]:
 
 
 def trend_bars(values: np.ndarray) -> Histogram:
-    """Return numbers as bars, the least the lowest, and none where it is unknown."""
+    """Return numbers as bars, the least the lowest, and none where it is unknown.
+
+    Where all are the same the bars are half as high as they could be.
+    """
     finite = np.isfinite(values)
     if not finite.any():
         return Histogram((0,) * len(values), 0.0, 0.0)
     low, high = values[finite].min(), values[finite].max()
-    heights = 1 + 99 * (values - low) / (high - low or 1)
-    return Histogram(tuple(np.where(finite, heights, 0).round().astype(int).tolist()), 0.0, 0.0)
+    is_flat = high - low <= NOISE * max(abs(low), abs(high))
+    shares = np.full(len(values), 0.5) if is_flat else (values - low) / (high - low)
+    heights = np.where(finite, 1 + (TALLEST - 1) * shares, 0).round().astype(int)
+    return Histogram(tuple(heights.tolist()), 0.0, 0.0, least_top=TALLEST)

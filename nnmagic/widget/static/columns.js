@@ -9,10 +9,12 @@ const WIDEST_WORDS = 30;
 /** How many characters a text may be cut to, and to how many where nothing is left that could leave. */
 const LEAST_TEXT = { text: 30, flags: 44, tree: 28 };
 const NARROWEST = 16;
+const NARROWEST_FLAG = 24;
 /** Up to so many characters a flag is shown whole, and columns leave for it. */
 const WHOLE_FLAG = 64;
-/** Columns up to this priority stay: before one of them leaves, texts get narrower. */
+/** Columns up to this priority stay: before one of them leaves, errors lose their bars and texts get narrower. */
 const STAYS = 1;
+const [ERROR_AND_BAR, NUMBER] = [17, 8];
 
 /** @returns {string[]} what a cell of a column says: two texts for a pair */
 export function cellTexts(column, row) {
@@ -42,12 +44,13 @@ function partsOf(column, live) {
   if (kind === "lanes") return [lanesWidth(column)];
   const said = Object.values(column.texts ?? {}).reduce((most, text) => max(most, min(text.length, WIDEST_WORDS)), 4);
   if (kind === "count") return [values.reduce((most, value) => max(most, count(value).length), said)];
-  return [max(said, { histogram: 9, share: 5, error: column.bounds && 17 }[kind] ?? 8)];
+  return [max(said, { histogram: 9, share: 5, error: column.bounds && ERROR_AND_BAR }[kind] ?? NUMBER)];
 }
 
 /**
  * @param {object} column @param {boolean} live @param {Iterable<number>} rows those that show: texts of others take no room
- * @returns {{column: object, parts: number[], least: number, full: number}} how many characters it may have and would like
+ * @returns {{column: object, parts: number[], bare: number, least: number, full: number}} how many characters it may have and would like;
+ *   bare: of errors without their bars
  */
 export function measured(column, live, rows) {
   const { kind, strings, index, title, narrowest } = column;
@@ -57,7 +60,8 @@ export function measured(column, live, rows) {
   if (strings) for (const row of rows) longest = max(longest, strings[index[row]].length);
   const said = strings ? longest + mark : parts.reduce((sum, own) => sum + own);
   const full = max(said, title.length + 2);
-  return { column, parts, full, least: strings && !(mark && full <= WHOLE_FLAG) ? min(full, max(narrowest ?? LEAST_TEXT[kind], title.length + 2)) : full };
+  const least = strings && !(mark && full <= WHOLE_FLAG) ? min(full, max(narrowest ?? LEAST_TEXT[kind], title.length + 2)) : full;
+  return { column, parts, full, least, bare: kind === "error" ? max(NUMBER, title.length + 2) : least };
 }
 
 /**
@@ -70,9 +74,13 @@ export function measured(column, live, rows) {
 export function fitted(all, { tree, room, character, wanted }) {
   const names = { parts: [], full: tree, least: min(tree, LEAST_TEXT.tree) };
   const isText = ({ parts }) => !parts.length;
-  const least = (each, most = Infinity) => (isText(each) ? min(each.least, most) : each.least);
+  let tight = 0;
+  const least = (each) => {
+    if (!isText(each)) return tight ? each.bare : each.least;
+    return tight < 2 ? each.least : min(each.least, each.column?.kind === "flags" && tight < 3 ? NARROWEST_FLAG : NARROWEST);
+  };
   const priority = ({ column }) => (wanted.has(column.key) ? 0 : column.priority ?? 0);
-  const spare = (most) => room - TREE_PADDING - PADDING * shown.length - character * [names, ...shown].reduce((sum, each) => sum + least(each, most), 0);
+  const spare = () => room - TREE_PADDING - PADDING * shown.length - character * [names, ...shown].reduce((sum, each) => sum + least(each), 0);
   let shown = all;
   const gone = [];
   while (room && spare() < 0) {
@@ -87,9 +95,9 @@ export function fitted(all, { tree, room, character, wanted }) {
     shown = all.filter((other) => other === each || without.includes(other));
     if (spare() < 0) shown = without;
   }
-  const cut = spare() < 0 ? NARROWEST : Infinity;
-  let left = room ? max(0, floor(spare(cut) / character)) : 0;
-  const widths = new Map([names, ...shown].map((each) => [each, least(each, cut)]));
+  while (room && tight < 3 && spare() < 0) tight++;
+  let left = room ? max(0, floor(spare() / character)) : 0;
+  const widths = new Map([names, ...shown].map((each) => [each, least(each)]));
   const grow = (each, most) => {
     const more = min(left, most - widths.get(each));
     widths.set(each, widths.get(each) + more);
@@ -97,8 +105,9 @@ export function fitted(all, { tree, room, character, wanted }) {
   };
   const texts = [names, ...shown].filter(isText);
   for (const each of texts) grow(each, each.least);
-  // What deserves attention is read whole before other texts are, then names, then the last text.
-  const flags = texts.filter(({ column }) => column?.kind === "flags");
-  for (const each of [...flags, names, ...texts.reverse()]) grow(each, each.full);
+  // What deserves attention is read whole before other texts are, then errors get their bars back, then come names, then the last text.
+  for (const each of texts) if (each.column?.kind === "flags") grow(each, each.full);
+  for (const each of shown) if (!isText(each) && left >= each.full - widths.get(each)) grow(each, each.full);
+  for (const each of [names, ...texts.reverse()]) grow(each, each.full);
   return { tree: widths.get(names), shown: shown.map((each) => ({ ...each, width: widths.get(each) })) };
 }

@@ -11,7 +11,12 @@ const OVERSCAN = 6;
 const WIDEST_NAMES = 60;
 
 /** A column that says nothing takes no room. */
-const isEmpty = ({ index, strings, edges }) => (strings ? !index.some((each) => strings[each]) : edges?.length === 0);
+const isEmpty = ({ kind, index, strings, edges, first, second, values, texts }) => {
+  if (strings) return !index.some((each) => strings[each]);
+  if (edges) return !edges.length;
+  if (kind === "histogram") return !values.some(Boolean);
+  return !Object.values(texts ?? {}).some(Boolean) && [first ?? values, second ?? []].every((each) => each.every(Number.isNaN));
+};
 
 /**
  * @param {{uid: string, live: () => boolean, choose: (key: string) => void, changed: () => void}} options
@@ -32,6 +37,7 @@ export function createGrid({ uid, live, choose, changed }) {
   let places = [];
   let active = 0;
   let selected = -1;
+  let isAwaited = false;
   let slots = [];
   const filter = { search: "", flaggedOnly: false };
   const sort = { key: undefined, descending: false };
@@ -72,8 +78,10 @@ export function createGrid({ uid, live, choose, changed }) {
     sizes = shownColumns().map((column, i) => (isKept && !column.strings ? sizes[i] : measured(column, live(), rows)));
     sizesOf = table;
     const { tree, shown } = fitted(sizes, { tree: names, room: el.clientWidth, character: ruler.offsetWidth / 100, wanted });
-    const isOther = shown.map(({ column }) => column.key).join() !== columns.map(({ key }) => key).join();
-    columns = shown.map(({ column, parts }) => ({ ...column, parts }));
+    const before = columns;
+    columns = shown.map(({ column, parts, width, full }) => ({ ...column, parts, isBare: column.kind === "error" && width < full }));
+    const looks = (each) => each.map(({ key, isBare }) => `${key} ${isBare}`).join();
+    const isOther = looks(columns) !== looks(before);
     left = sizes.map(({ column }) => column).filter(({ key }) => !isShown(key));
     noRoom.textContent = left.length ? `no room for: ${left.map(({ title }) => title).join(", ")}` : "";
     const widths = [`calc(${tree}ch + ${TREE_PADDING}px)`];
@@ -181,12 +189,18 @@ export function createGrid({ uid, live, choose, changed }) {
     }
   }
 
+  /** Scroll, where the active row is out of view, until it is in it, or in its middle. */
+  function scrollToActive(isCentred = false) {
+    const room = el.clientHeight - header.offsetHeight;
+    const top = active * ROW_HEIGHT;
+    const isAbove = top < el.scrollTop;
+    if (!isAbove && top + ROW_HEIGHT <= el.scrollTop + room) return;
+    el.scrollTop = isCentred ? top - room / 2 : isAbove ? top : top + ROW_HEIGHT - room;
+  }
+
   function moveTo(place) {
     active = clamped(place, 0, rows.length - 1);
-    const room = (el.clientHeight || MOST_GRID_HEIGHT) - (header.offsetHeight || ROW_HEIGHT);
-    const top = active * ROW_HEIGHT;
-    if (top < el.scrollTop) el.scrollTop = top;
-    else if (top + ROW_HEIGHT > el.scrollTop + room) el.scrollTop = top + ROW_HEIGHT - room;
+    scrollToActive();
     draw();
     light(active);
   }
@@ -213,9 +227,25 @@ export function createGrid({ uid, live, choose, changed }) {
   function reveal(row) {
     if (row < 0) return;
     if (matches && !matches[row]) Object.assign(filter, { search: "", flaggedOnly: false });
+    startAt(row);
+    light(active);
+  }
+
+  function startAt(row) {
     unfoldAbove(table, folded, row);
     arrange();
-    moveTo(places[row]);
+    active = max(0, places[row]);
+    isAwaited = true;
+    settle();
+  }
+
+  /** Scroll to where to start as soon as the table is in the page, and has a height. */
+  function settle() {
+    if (isAwaited && el.clientHeight) {
+      isAwaited = false;
+      scrollToActive(true);
+    }
+    draw();
   }
 
   function onKey(event) {
@@ -277,12 +307,13 @@ export function createGrid({ uid, live, choose, changed }) {
       table = next;
       if (!isSame) {
         folded = foldedBelow(table, table.opened, true);
-        unfoldAbove(table, folded, table.first);
         active = el.scrollTop = 0;
       }
       selected = rowOf(table, key);
       el.setAttribute("aria-label", table.heading || table.title);
       arrange(true);
+      const start = table.failed >= 0 ? table.failed : table.first;
+      if (!isSame && start >= 0) startAt(start);
     },
     /** Show new numbers of the same rows. */
     refresh(next) {
@@ -301,7 +332,9 @@ export function createGrid({ uid, live, choose, changed }) {
     },
     /** Let columns leave or come back as there is room for them. */
     fit() {
-      if (table) draw(layOut());
+      if (!table) return;
+      draw(layOut());
+      settle();
     },
     /** Mark an iteration in the bars of each row's trend. @param {number} share where it lies, 0..1 */
     point: (share) => el.style.setProperty("--nm-at", share),

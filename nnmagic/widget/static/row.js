@@ -29,10 +29,10 @@ export function makeRow(columns, lanes) {
   const [mark, label] = [inline(), inline("nm-label")];
   const name = part("rowheader", "nm-cell nm-k-tree", fold, mark, label);
   const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": max(1, columns.filter(({ kind }) => kind !== "lanes").length) });
-  const cells = columns.map(({ key, kind, bounds }) => {
+  const cells = columns.map(({ key, kind, bounds, isBare }) => {
     const cell = part("gridcell", `nm-cell nm-k-${kind} nm-c-${key}`);
     if (kind === "lanes") return { cell, paths: lanes.drawIn(cell) };
-    if (kind !== "histogram" && !bounds) return { cell, said: cell };
+    if (kind !== "histogram" && (!bounds || isBare)) return { cell, said: cell };
     const [path, said] = [element("path"), inline()];
     cell.append(element("svg", { viewBox: "0 0 62 16", "aria-hidden": "true" }, path), said);
     return { cell, path, said };
