@@ -76,8 +76,10 @@ class Rerun:
         log = self.trace.log
         return any(log.layers[index].name == layer for index in log.functions)
 
-    def offer(self) -> RunContent:
-        """Return what the browser may ask to be run, and why it may not where it may not."""
+    def offer(self) -> RunContent | None:
+        """Return what the browser may ask to be run, or why nothing; None of a loaded trace."""
+        if self.roots is None:
+            return None
         reason, sources = _refusal(self._target), list[str]()
         if not reason:
             not_same, tensor = self.reason_not_same(), self._main_input()

@@ -77,7 +77,9 @@ class ValuesByRerun:
         if call in log.recomputed:
             raise RefusedError("a backward's recomputation is not run again")
         network = log.layer_of(call).network
-        root = roots.last.get(network) if isinstance(roots, RootCalls) else None
+        if not isinstance(roots, RootCalls):  # of a trace that was loaded
+            raise RefusedError("the network is not in this session")
+        root = roots.last.get(network)
         if root is None or root.called() is None or root.network() is None:
             raise RefusedError("the network is gone")
         if root.index != log.root_of(call):

@@ -245,7 +245,7 @@ class TraceTable:
         parts = [log.title, *(part for part in self.common_metadata if part)]
         if self.shown.text:
             parts.append(self.shown.text)
-        parts.append(units.plural(len(self.calls), "call"))
+        parts.append(f"{units.plural(len(self.calls), 'call')}{self._on_rank}")
         if self.verdicts.producers:
             parts.append("NaN or Inf arose")
         elif self.verdicts.origins.received in self.parent:
@@ -266,7 +266,13 @@ class TraceTable:
         elif not is_interrupt:
             how += " outside the layers"
         finished = units.plural(sum(end == FINISHED for end in log.ended), "call")
-        return f"{log.title} {how} · {finished} finished"
+        return f"{log.title} {how} · {finished} finished{self._on_rank}"
+
+    @property
+    def _on_rank(self) -> str:
+        """Whose calls they are, where other ranks made some too."""
+        log = self.log
+        return f" on rank {log.rank}" if (log.world_size or 0) > 1 else ""
 
     @cached_property
     def scores(self) -> list[ItemScores]:

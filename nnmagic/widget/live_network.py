@@ -40,7 +40,8 @@ class LiveNetwork(Rerun):
             return LayerDetails(reason="a function holds no parameters")
         module = self.layer(network, layer)
         if module is None:
-            return LayerDetails(reason="the network is gone: its parameters cannot be seen")
+            where = "not in this session" if self.roots is None else "gone"
+            return LayerDetails(reason=f"the network is {where}: its parameters cannot be seen")
         return details_of(module)
 
     def layer(self, network: str, layer: str) -> nn.Module | None:

@@ -7,6 +7,7 @@ from torch import nn
 import nnmagic
 from nnmagic.recording.root_calls import GoneError
 from nnmagic.widget.live_network import LiveNetwork, first_sentence
+from nnmagic.widget.loading import Loader
 
 
 @pytest.fixture
@@ -27,6 +28,17 @@ def test_the_network_is_not_kept_alive():
     assert "gone" in live.details("Sequential", "0").reason
     with pytest.raises(GoneError, match="the network is gone"):
         live.run({"on": "noise"})
+
+
+def test_of_a_trace_that_was_loaded_no_run_is_offered_and_no_network_said_to_be_gone(net, tmp_path):
+    trace = nnmagic.trace(net, torch.rand(2, 1, 28, 28))
+    trace.save(tmp_path / "run.nnmagic")
+    loaded = nnmagic.load(tmp_path / "run.nnmagic")
+    live = LiveNetwork(loaded)
+
+    assert live.offer() is None
+    assert "not in this session" in live.details("net", "1").reason
+    assert "not in this session" in Loader(loaded).of(next(iter(loaded))).reason
 
 
 def test_details_are_the_layers_own():

@@ -98,7 +98,7 @@ def _error(key: str, title: str, meaning: str, place: int) -> Column:
 RANKS = Column(
     "ranks",
     "text",
-    "which ranks returned the same bytes; ≠ parts those that did not",
+    "which ranks returned the same bytes; ≠ parts those that did not; numbers are of the heading's",
     priority=1,
     always=True,
 )

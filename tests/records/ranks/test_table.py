@@ -20,7 +20,7 @@ def test_ranks_that_agree_are_one_row():
 
     assert set(table.cells("ranks")) == {"0-7"}
     assert [row.label for row in table.rows] == [row.label for row in job(1)[0].table().rows]
-    assert table.heading.endswith(" · 9 calls · ranks 0-7 agree")
+    assert table.heading.endswith(" · 9 calls on rank 0 · ranks 0-7 agree")
     assert not any(row.state & (State.FLAGGED | State.DIMMED) for row in table.rows)
 
 
