@@ -144,7 +144,7 @@ def cell_text(column: Column, cell: Cell) -> str:
         case Lanes():
             return ""
         case tuple():
-            return f" {column.joiner} ".join(filter(None, units.numbers(*cell)))
+            return f" {column.joiner} ".join(filter(None, units.pair(*cell)))
     return WRITERS[column.kind](cell)
 
 
@@ -158,7 +158,7 @@ WRITERS: dict[str, Callable[[Any], str]] = {
 
 
 def _pair_texts(cells: Sequence[Cell], joiner: str) -> list[str]:
-    pairs = [units.numbers(*cell) if isinstance(cell, tuple) else ("", "") for cell in cells]
+    pairs = [units.pair(*cell) if isinstance(cell, tuple) else ("", "") for cell in cells]
     left, right = (max((len(pair[side]) for pair in pairs), default=0) for side in (0, 1))
     return [
         f"{first:>{left}} {joiner if last else ' '} {last:>{right}}" if first or last else ""

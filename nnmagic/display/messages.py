@@ -10,7 +10,7 @@ class ColumnContent(TypedDict, total=False):
     255, and in `zero` how many bins are below zero, -1 for none. Errors that are drawn have in
     `bounds` where their tick is, NaN for none. Lanes have a byte a row in
     `values`, 255 for none, and in `edges` pairs of rows: one, and one below that gets what it made.
-    `texts` has what cells say in place of their number, by row.
+    `texts` has what cells say in place of their number, or of the numbers of a pair, by row.
     """
 
     key: str

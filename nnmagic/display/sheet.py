@@ -161,6 +161,11 @@ def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
             _packed("d", [nan if pair[side] is None else pair[side] for pair in pairs])
             for side in (0, 1)
         )
+        content["texts"] = {
+            str(i): cell_text(column, pair)
+            for i, pair in enumerate(pairs)
+            if isinstance(pair[0], int)
+        }
     elif column.kind == "histogram":
         content["values"] = b"".join(map(_bars, cells))
         zeros = [cell.zero if isinstance(cell, Histogram) else None for cell in cells]

@@ -78,6 +78,13 @@ def numbers(*values: float | None) -> tuple[str, ...]:
     return tuple("" if value is None else _number(value, digits) for value in values)
 
 
+def pair(first: float | None, second: float | None) -> tuple[str, ...]:
+    """Return two measured numbers in one common format, integers in full."""
+    if isinstance(first, int) and isinstance(second, int):
+        return f"{first:,}", f"{second:,}"
+    return numbers(first, second)
+
+
 def error(number: float) -> str:
     """Return a relative error in few digits: ``0.400``, ``2.0e-07``, and ``0`` for none."""
     if not number:

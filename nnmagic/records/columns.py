@@ -1,17 +1,27 @@
 """The columns that all tables of tensors share.
 
-The subjects of their rows have the statistics of a tensor as `numbers`, and its `spread` values.
+The subjects of their rows have a tensor's `dtype`, its statistics as `numbers`, and its `spread`
+values.
 """
 
 from math import isnan
+from typing import Any
 
-from nnmagic.display.table import Column
+from nnmagic.display.table import Column, Pair
 from nnmagic.records.histograms import histograms
 
 
 def none_if_nan(value: float | None) -> float | None:
     """Return a statistic, None for NaN, which stands for an unknown one."""
     return None if value is None or isnan(value) else value
+
+
+def ends_of(row: Any) -> Pair:
+    """Return the least and the greatest value; those of integers and of truth values are ints."""
+    ends = none_if_nan(row.numbers.min), none_if_nan(row.numbers.max)
+    if ends[0] is None or ends[1] is None or not row.dtype.startswith(("int", "uint", "bool")):
+        return ends
+    return int(ends[0]), int(ends[1])
 
 
 MEAN_AND_STD = Column(
@@ -28,7 +38,7 @@ MIN_AND_MAX = Column(
     "pair",
     "the least and the greatest finite value",
     title="min … max",
-    cell=lambda row: (none_if_nan(row.numbers.min), none_if_nan(row.numbers.max)),
+    cell=ends_of,
     joiner="…",
     priority=4,
 )

@@ -48,6 +48,12 @@ class CallRow:
         """The class of the layer, where its label does not say it."""
         return "" if self.layer.type == self.label else self.layer.type
 
+    @property
+    def dtype(self) -> str:
+        """The dtype of its output; empty where there is none."""
+        output = self.output
+        return "" if output is None else self.step.log.tensors.metadata_of(output)[1]
+
     @cached_property
     def numbers(self) -> Statistics:
         """The statistics of its output, NaN where unknown."""
@@ -70,7 +76,7 @@ class CallRow:
         """The shape of what the call returned."""
         log = self.step.log
         if self.output is None:
-            return "no tensor"
+            return "no tensor seen"
         metadata = log.tensors.metadata_of(self.output)
         common = self.step.common_metadata
         pairs = zip(metadata[1:3], common, strict=True)

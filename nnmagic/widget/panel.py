@@ -80,7 +80,7 @@ class PanelMaker(CardMaker):
             record.layer or record.network, record.type, details, record.parameter_gradients
         )
         got, gave = (units.shape(shape) for shape in (record.input_shape, record.output_shape))
-        gave = gave or ("nothing" if log.ended[call] != FINISHED else "no tensor")
+        gave = gave or ("nothing" if log.ended[call] != FINISHED else "no tensor seen")
         notes = _notes(record, log.ended[call])
         called = [("called at", record.place)] if record.place else []
         return {

@@ -1,7 +1,7 @@
 // A trace's columns in 7-pixel characters: what leaves, what is cut, and who gets the room that is left.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { fitted, measured } from "../../nnmagic/widget/static/columns.js";
+import { cellText, fitted, measured } from "../../nnmagic/widget/static/columns.js";
 
 const flag = "4 NaN, made here from values in -0.062 … 0.508";
 const all = [
@@ -71,4 +71,12 @@ test("errors lose their bars before a flag is cut, and after other columns have 
   assert.deepEqual(shown(500), [["output", 17], ["own", 11], ["flags", 18]]);
   assert.deepEqual(shown(470), [["output", 14], ["own", 11], ["flags", 18]]);
   assert.deepEqual(shown(440), [["output", 14], ["own", 11], ["flags", 16]]);
+});
+
+test("integers of a pair are written as they came, and stand below the others", () => {
+  const column = { key: "range", kind: "pair", title: "min … max", joiner: "…", first: [5, -0.5], second: [2981, 0.25], texts: { 0: "5 … 2,981" } };
+  const { parts } = measured(column, false, [0, 1]);
+
+  assert.equal(cellText({ ...column, parts }, 0), "     5 … 2,981");
+  assert.equal(cellText({ ...column, parts }, 1), "-0.500 … 0.250");
 });

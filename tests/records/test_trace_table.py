@@ -468,3 +468,27 @@ def test_the_trend_of_what_stays_the_same_is_half_as_high_in_all_iterations():
 
     assert histogram_glyphs(layer).strip() == 10 * "▄"
     assert {*sheet_of(loop.table()).content["columns"][-2]["values"]} == {128}
+
+
+def test_the_ends_of_integers_and_truth_values_are_whole_numbers():
+    class Largest(nn.Module):
+        def forward(self, x):
+            return x.argmax(-1)
+
+    class Mask(nn.Module):
+        def forward(self, x):
+            return x > 0
+
+    x = torch.arange(6000.0).reshape(2, 3000)
+    trace = nnmagic.trace(nn.Sequential(Largest(), Mask()), x)
+
+    _, largest, mask = trace.table().cells("range")
+
+    assert largest == (2999, 2999)
+    assert mask == (1, 1)
+    assert "2,999 … 2,999" in str(trace)
+    assert "1 …     1" in str(trace)
+    texts = next(
+        c["texts"] for c in sheet_of(trace.table()).content["columns"] if c["key"] == "range"
+    )
+    assert texts["1"] == "2,999 … 2,999"

@@ -18,7 +18,7 @@ const [ERROR_AND_BAR, NUMBER] = [17, 8];
 
 /** @returns {string[]} what a cell of a column says: two texts for a pair */
 export function cellTexts(column, row) {
-  if (column.kind === "pair") return numbers(column.first[row], column.second[row]);
+  if (column.kind === "pair") return column.texts?.[row]?.split(` ${column.joiner} `) ?? numbers(column.first[row], column.second[row]);
   if (column.strings) return [column.strings[column.index[row]]];
   const write = { count, bytes: size, share: percent, error: errorText, number: (value) => numbers(value)[0] }[column.kind];
   return [column.texts?.[row] ?? write(column.values[row])];

@@ -1,5 +1,5 @@
 // The layer panel: before and after of one layer, its numbers, its parameters.
-import { count, numbers, percent, plural } from "./format.js";
+import { count, numbers, percent, plural, withCommas } from "./format.js";
 import { typed } from "./rows.js";
 import { block, element, inline, pressable, waiting } from "./dom.js";
 import { commonLimits, histogramFigure, smallHistogram } from "./histogram.js";
@@ -10,10 +10,12 @@ import { createWritten } from "./written.js";
 const AT_ONCE_MS = 100;
 const STATISTICS = ["min", "max", "mean", "std", "zeros", "nan", "inf", "norm"];
 
-/** @returns {string[]} a tensor's statistics as text, in the order of STATISTICS */
-export function statisticTexts({ min, max, mean, std, zeros, nan, inf, norm }) {
+/** @returns {string[]} a tensor's statistics as text, in the order of STATISTICS; of integers the ends in full */
+export function statisticTexts({ min, max, mean, std, zeros, nan, inf, norm }, dtype = "") {
   const of = (value, write) => write(value ?? NaN);
-  return [...numbers(min, max, mean, std), of(zeros, percent), of(nan, count), of(inf, count), ...numbers(norm)];
+  const isWhole = /^(u?int|bool)/.test(dtype) && min !== null;
+  const [low, high, ...middle] = numbers(min, max, mean, std);
+  return [...(isWhole ? [min, max].map(withCommas) : [low, high]), ...middle, of(zeros, percent), of(nan, count), of(inf, count), ...numbers(norm)];
 }
 
 /** @param {{uid: string, send: (message: object) => void, close: () => void, cursor: object}} options cursor: as for `createCurves` */
@@ -93,7 +95,7 @@ export function createPanel({ uid, send, close, cursor }) {
 
   function statistics(records) {
     const head = element("tr", {}, element("td"), ...records.map((each) => element("th", { scope: "col" }, each.title)));
-    const texts = records.map((each) => statisticTexts(each.stats));
+    const texts = records.map((each) => statisticTexts(each.stats, each.dtype));
     const lines = STATISTICS.flatMap((name, line) => (name !== "norm" || texts.some((text) => text[line])
       ? [element("tr", {}, element("th", { scope: "row" }, name), ...texts.map((text) => element("td", {}, text[line])))] : []));
     return block("nm-wide", element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines)));
