@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.records.kept_slices import cuts_of
+from nnmagic.records.kept_slices import slices_of
 from nnmagic.records.tensor import Picture, Sample
 from nnmagic.widget.comparison_panel import difference_of
 from nnmagic.widget.panel import PanelMaker
@@ -217,7 +217,7 @@ def test_grids_of_two_batches_are_compared_where_they_have_the_same_places(sizes
     whole = np.random.default_rng(0).normal(size=(max(sizes), 512)).astype(np.float32)
 
     def grid(items, values):
-        cuts = cuts_of((items, 512), None, 16_384)
+        cuts = slices_of((items, 512), None, 16_384)
         part = values[:items][cuts.picture]
         return Picture(Sample("f", part.shape, part.tobytes()), cuts.steps)
 
