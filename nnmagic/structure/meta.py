@@ -17,7 +17,7 @@ from nnmagic.network.preserve import preserved
 from nnmagic.network.random_state import random_state_kept
 from nnmagic.structure.leftovers import nothing_left
 from nnmagic.structure.meta_rules import FLOATS, META
-from nnmagic.structure.packed import are_packed, holds_packed, packed_on_meta
+from nnmagic.structure.packed import holds_packed
 from nnmagic.tensors.metadata import is_lazy
 
 SIGNS = (
@@ -194,7 +194,6 @@ def networks_on_meta(
     layers = layers or Layers(network)
     kept = preserved(network, buffers=fakes is not None, layers=layers)
     with nothing_left(layers, remarks), kept, random_state_kept():
-        packed = False
         for module, own in zip(layers.modules, layers.own, strict=True):
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # its tensors are held elsewhere
@@ -206,13 +205,11 @@ def networks_on_meta(
                 for name, tensor in held.items():
                     if tensor is not None:
                         held[name] = meta_tensors(tensor)
-            if own:
-                packed |= are_packed(own.values())
-                for name, value in own.items():
-                    if _holds_tensor(value):
-                        attributes[name] = _mapped(value, meta_tensors)
+            for name, value in own.items():
+                if _holds_tensor(value):
+                    attributes[name] = _mapped(value, meta_tensors)
         try:
-            with torch.device("meta") if fakes is None else fakes.mode, packed_on_meta(packed):
+            with torch.device("meta") if fakes is None else fakes.mode:
                 yield remarks
         finally:
             meta_tensors.clear()

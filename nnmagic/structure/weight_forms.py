@@ -12,7 +12,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from nnmagic.network.layers import Layers, layers_of
 from nnmagic.records.weights import WeightForm
 from nnmagic.structure.meta import networks_on_meta
-from nnmagic.structure.packed import Stored, are_packed, holds_packed, packed_in
+from nnmagic.structure.packed import Stored, holds_packed, packed_in
 from nnmagic.tensors.metadata import bytes_of, storage_bytes
 from nnmagic.torch_private import buffers_of, children_of, parameters_of, pre_hooks_of, pruned_name
 
@@ -33,7 +33,7 @@ def weight_forms(
     computed: dict[tuple[str, str], nn.Module] = {}
     layers = layers or Layers(network)
     for (layer, module), own in zip(layers.by_name.items(), layers.own, strict=True):
-        if own and are_packed(own.values()) and holds_packed(module):
+        if own and holds_packed(module):
             # torch's quantised layers hold them in modules of their own, whose names begin so
             owner = f".{layer}".partition("._")[0][1:]
             packed.setdefault(owner, []).extend(packed_in(module))
