@@ -32,9 +32,6 @@ PLAIN = frozenset(
 
 STRIDED = torch.strided
 
-NOT_CACHED = frozenset({torch.ops.aten.empty.memory_format})
-"""Operations whose results are made faster than they are looked up."""
-
 MOST_CACHED = 4096
 """So many results are remembered of each operation, then all of them are forgotten."""
 
@@ -135,7 +132,7 @@ def _without_values(args: Any, kwargs: Any) -> tuple[Any, Any] | None:
 
 def _kernel_for(func: Any) -> Kernel | None:
     rule = RULES.get(func) or BEYOND_META.get(func) or (_no_rule if func in ONE_DTYPE else None)
-    otherwise = _cached(func) if _can_be_cached(func) and func not in NOT_CACHED else None
+    otherwise = _cached(func) if _can_be_cached(func) else None
     if rule is None:
         return otherwise
 

@@ -6,7 +6,7 @@ result requires a gradient as it would, and what is saved for backward is the sa
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -113,15 +113,6 @@ def _binary(x: Any, y: Any, **options: Any) -> Any:
     return new if ordered and _has_default_strides(small) else NotImplemented
 
 
-def _binary_in_place(x: Tensor, y: Any, **options: Any) -> Any:
-    if options or not _is_supported(x):
-        return NotImplemented
-    if not isinstance(y, Tensor):
-        return x if type(y) in (int, float) else NotImplemented
-    fits = _is_supported(x, y) and _broadcasts_to(y, x)
-    return x if fits else NotImplemented
-
-
 def _broadcasts_to(small: Tensor, large: Tensor) -> bool:
     """Tell whether a tensor is broadcast to the shape of another one."""
     added = large.dim() - small.dim()
@@ -129,20 +120,11 @@ def _broadcasts_to(small: Tensor, large: Tensor) -> bool:
     return added >= 0 and all(one in (1, other) for one, other in sizes)
 
 
-def _product(rank: int, a: Tensor, b: Tensor) -> Any:
-    fits = a.dim() == b.dim() == rank and a.shape[:-2] == b.shape[:-2]
-    if not (fits and a.shape[-1] == b.shape[-2] and _is_supported(a, b)):
-        return NotImplemented
-    return _new(a, (*a.shape[:-1], b.shape[-1]))
-
-
-_matrix_product = partial(_product, 2)
-_batched_product = partial(_product, 3)
-
-
 def _added_matrix_product(bias: Tensor, a: Tensor, b: Tensor, **options: Any) -> Any:
-    fits = bias.dtype is a.dtype and bias.is_meta and bias.shape == b.shape[1:]
-    return NotImplemented if options or not fits else _matrix_product(a, b)
+    fits = a.dim() == b.dim() == 2 and a.shape[1] == b.shape[0] and bias.shape == b.shape[1:]
+    if options or not (fits and _is_supported(a, b) and bias.is_meta and bias.dtype is a.dtype):
+        return NotImplemented
+    return _new(a, (a.shape[0], b.shape[1]))
 
 
 def _convolution(
@@ -267,11 +249,6 @@ def _named(names: str, form: str = "default") -> list[Any]:
     return [getattr(packet, form) for packet in packets if packet is not None]
 
 
-def _empty(size: list[int], **options: Any) -> Any:
-    on_meta = options.get("device") == META and options.get("memory_format") is None
-    return torch.empty(size, **options) if on_meta else NotImplemented
-
-
 def _grouped_product(left: Tensor, right: Tensor, groups: Any = None, *more: Any, **_: Any) -> Any:
     """Claim products in single or double precision, which torch makes on the CPU only."""
     wide = {left.dtype, right.dtype} in ({torch.float32}, {torch.float64})
@@ -290,16 +267,12 @@ RULES: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys(_named(" ".join(f"{name}_" for name in UNARY.split())), _in_place),
     **dict.fromkeys(_named(BINARY, "Tensor"), _binary),
     **dict.fromkeys(_named(BINARY, "Scalar"), _binary),
-    **dict.fromkeys(_named("add_ div_ mul_ sub_", "Tensor"), _binary_in_place),
-    aten.mm.default: _matrix_product,
     aten.addmm.default: _added_matrix_product,
-    aten.bmm.default: _batched_product,
     aten.convolution.default: _convolution,
     aten.native_batch_norm.default: _batch_norm,
     aten.native_layer_norm.default: _layer_norm,
     aten.mean.dim: _mean,
     aten.cat.default: _cat,
-    aten.empty.memory_format: _empty,
 }
 """What a rule gives is a new result, or `NotImplemented` where it claims nothing."""
 
