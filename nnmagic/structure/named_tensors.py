@@ -1,8 +1,8 @@
 """The tensors of a network, a state dict or a checkpoint, by name."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -93,15 +93,7 @@ def tensors_of_mapping(mapping: Mapping[Any, Any], title: str, typed: str) -> Na
         more = f"; beside it: {listed(beside)}" if beside else ""
         notes.append(f"{title} is a checkpoint: {path} of it was compared{more}")
     if isinstance(held, nn.Module):
-        inner = tensors_of_network(held, title, typed)
-        return NamedTensors(
-            title=title,
-            typed=typed,
-            keys=inner.keys,
-            kinds=inner.kinds,
-            notes=tuple(notes),
-            tensor=inner.tensor,
-        )
+        return replace(tensors_of_network(held, title, typed), notes=tuple(notes))
     others: list[str] = []
     found = dict(named_in(held, others))
     if held and not found:
@@ -173,26 +165,16 @@ def _named_in(
     others.extend(inside if found else [name])
 
 
-class Place(NamedTuple):
-    """Where the values of a tensor lie: what is equal for tensors that are one parameter."""
-
-    storage: int
-    offset: int
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-def same_values(tensor: torch.Tensor) -> Place | int:
-    """Return a key that is equal for tensors that are one parameter.
+def same_values(tensor: torch.Tensor) -> Hashable:
+    """Return a key that is equal for tensors that are one parameter: where their values lie.
 
     A state dict holds a new tensor for each name.
     """
     try:
         tensor = part_here(tensor)
         if tensor.numel() and not tensor.is_meta:
-            offset, shape = int(tensor.storage_offset()), tuple(tensor.shape)
-            return Place(storage_id(tensor), offset, tensor.dtype, shape, tensor.stride())
+            start = storage_id(tensor), int(tensor.storage_offset())
+            return *start, tensor.dtype, tuple(tensor.shape), tensor.stride()
     except (RuntimeError, NotImplementedError, ValueError):
         pass  # lazy, or without a storage
     return id(tensor)

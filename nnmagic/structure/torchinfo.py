@@ -7,20 +7,20 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-import torch
 from torch import nn
 
 from nnmagic.contexts import block
 from nnmagic.display.units import Shape
 from nnmagic.network.failures.mismatch import first_line
 from nnmagic.network.layers import set_training
-from nnmagic.network.preserve import preserved
+from nnmagic.network.nested_values import tensors_of_call
+from nnmagic.network.preserve import preserved, values_kept
 from nnmagic.network.random_state import random_state_kept
 from nnmagic.records.summary import Summary
 from nnmagic.records.summary_rows import LayerShape
 from nnmagic.structure.shape_observer import config_of
-from nnmagic.tensors.metadata import is_lazy, version_of
-from nnmagic.torch_private import parameters_of, tree_leaves
+from nnmagic.tensors.metadata import is_lazy
+from nnmagic.torch_private import parameters_of
 
 NAMED = 3
 """How many types of layers a reason names."""
@@ -60,7 +60,8 @@ def torchinfo_summary(
     import torchinfo
 
     engine = f"torchinfo {torchinfo.__version__}"
-    with preserved(network), random_state_kept(), _values_kept((args, kwargs)), _own_cache():
+    given = tensors_of_call(args, dict(kwargs))[1]
+    with preserved(network), random_state_kept(), values_kept(given), _own_cache():
         if own_input:
             set_training(network, training=False)
         found = _model_statistics(engine, network, args, dict(kwargs))
@@ -112,20 +113,6 @@ def _own_keywords() -> set[str]:
 
     functions = (torchinfo.summary, torchinfo.forward_pass)
     return {name for function in functions for name in inspect.signature(function).parameters}
-
-
-@block
-def _values_kept(value: Any) -> Iterator[None]:
-    """Put back what a forward writes into its arguments."""
-    tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor) and not t.is_meta]
-    kept = [(tensor, version_of(tensor), tensor.detach().clone()) for tensor in tensors]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, version, values in kept:
-                if version_of(tensor) != version or version < 0:
-                    tensor.copy_(values)
 
 
 @block
