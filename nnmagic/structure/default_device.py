@@ -4,7 +4,6 @@ A default device, as `torch.device("meta")` sets it in a `with` block, sends eve
 through Python, which takes one to six microseconds.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -12,35 +11,26 @@ from torch import nn
 from nnmagic import torch_private as private
 from nnmagic.network.layers import has_hooks
 
-NAMES = """
-    AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
-    AdaptiveMaxPool3d AlphaDropout AvgPool1d AvgPool2d AvgPool3d BatchNorm1d BatchNorm2d BatchNorm3d
-    Bilinear CELU ChannelShuffle ConstantPad1d ConstantPad2d ConstantPad3d Conv1d Conv2d Conv3d
-    ConvTranspose1d ConvTranspose2d ConvTranspose3d CosineSimilarity Dropout Dropout1d Dropout2d
-    Dropout3d ELU Embedding FeatureAlphaDropout Flatten Fold GELU GLU GroupNorm Hardshrink
-    Hardsigmoid Hardswish Hardtanh Identity InstanceNorm1d InstanceNorm2d InstanceNorm3d LPPool1d
-    LPPool2d LPPool3d LayerNorm LeakyReLU Linear LocalResponseNorm LogSigmoid LogSoftmax MaxPool1d
-    MaxPool2d MaxPool3d Mish PReLU PairwiseDistance PixelShuffle PixelUnshuffle RMSNorm ReLU ReLU6
-    ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d
-    ReplicationPad3d SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign Tanh
-    Tanhshrink Threshold Unflatten Unfold Upsample UpsamplingBilinear2d UpsamplingNearest2d
-    ZeroPad1d ZeroPad2d ZeroPad3d
-"""
-
-FORWARDS: Mapping[type, Any] = {
-    layer: layer.forward for layer in (getattr(nn, name, None) for name in NAMES.split()) if layer
-}
-"""Layers of torch whose forward makes no tensor without naming its device."""
+FILES = frozenset(
+    f"torch.nn.modules.{name}"
+    for name in (
+        *("activation", "batchnorm", "channelshuffle", "conv", "distance", "dropout", "flatten"),
+        *("fold", "instancenorm", "linear", "normalization", "padding", "pixelshuffle", "pooling"),
+        *("sparse", "upsampling"),
+    )
+)
+"""Where torch has layers whose forward makes no tensor without naming its device."""
 
 
 def has_torchs_forward(layer: nn.Module) -> bool:
-    """Tell whether a layer is of a class in `FORWARDS`, and no code of the user's runs in its call.
+    """Tell whether a layer is of a class in `FILES`, and no code of the user's runs in its call.
 
-    False for a subclass with a forward of its own, and for a layer with hooks.
+    False for a subclass of the user's, for a replaced forward, and for a layer with hooks.
     """
-    kind = type(layer)
-    forward = FORWARDS.get(kind)
-    if forward is None or kind.forward is not forward:
+    kind: Any = type(layer)
+    if kind.__module__ not in FILES or kind.forward.__module__ not in FILES:
+        return False
+    if kind is nn.MultiheadAttention:  # whose weights may be computed by code of the user's
         return False
     return "forward" not in layer.__dict__ and not has_hooks(layer)
 
