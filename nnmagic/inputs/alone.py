@@ -5,7 +5,7 @@ from contextlib import redirect_stdout
 
 import torch
 
-from nnmagic.inputs.search import NO_INPUT, InputError, InputSearch, takes_no_input
+from nnmagic.inputs.search import NO_INPUT, InputError, InputSearch
 from nnmagic.inputs.specs import Input
 from nnmagic.network.failures.mismatch import first_line
 from nnmagic.network.layers import device_of, dtype_of
@@ -47,7 +47,7 @@ def describe_alone(
     """
     __tracebackhide__ = True
     network = search.network
-    if search.given is None and takes_no_input(network):
+    if search.needs_none:
         request = request_of(NO_INPUT)
         return from_run(request, failed=failed) if real else describe(request, failed=failed)
     place, dtype = device or device_of(network), dtype_of(network)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import chain, islice, product
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from nnmagic.inputs import first_layers
@@ -34,6 +35,35 @@ def candidates(
     likely = chain(declared, named_candidates(network), guessed_candidates(network))
     yield from (each for each in likely)  # a chain takes no sent values, a generator does
     yield from fitted_candidates(network)
+
+
+def sized_candidates(
+    network: nn.Module, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[torch.dtype]
+) -> Generator[Candidate, int, None]:
+    """Yield what the user's shapes may be meant as, the likeliest first.
+
+    Args:
+        network: the network.
+        shapes: the shapes.
+        dtypes: one for each, or one for all; none tries the network's own, then integers.
+    """
+    below = first_layers.least_vocabulary(network) or 2
+    parameters = arguments_of(network)
+    by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    positional = len(shapes) if not by_name else len(parameters) - len(by_name)
+    every = dtypes if len(dtypes) == len(shapes) else [*dtypes] * len(shapes)
+    choices = [every] if dtypes else product((None, torch.int64), repeat=len(shapes))
+    for chosen in choices:
+        is_noise = [d is None or d.is_floating_point or d.is_complex for d in chosen]
+        specs = [
+            TensorSpec(shape, dtype=dtype, below=None if noise else below)
+            for shape, dtype, noise in zip(shapes, chosen, is_noise, strict=True)
+        ]
+        yield Candidate(
+            args=tuple(specs[:positional]),
+            kwargs=dict(zip(by_name, specs[positional:], strict=False)),
+            reason="the size that was given",
+        )
 
 
 def declared_inputs(network: nn.Module) -> Iterator[Input | Candidate]:

@@ -2,11 +2,10 @@
 
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
-from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -15,9 +14,9 @@ from torch import nn
 from nnmagic.contexts import block
 from nnmagic.display.units import layer_name, layer_with_type
 from nnmagic.inputs.arguments import arguments_of
-from nnmagic.inputs.candidates import candidates, declared_inputs
-from nnmagic.inputs.first_layers import least_vocabulary, size_error
-from nnmagic.inputs.specs import Candidate, Input, TensorSpec
+from nnmagic.inputs.candidates import candidates, declared_inputs, sized_candidates
+from nnmagic.inputs.first_layers import size_error
+from nnmagic.inputs.specs import Candidate, Input
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.failures.mismatch import first_line, mismatch
 from nnmagic.network.layers import Layers, device_of, dtype_of, set_training
@@ -72,63 +71,7 @@ def work_out_input(network: nn.Module, device: torch.device | None = None) -> In
     Raises:
         InputError: if nothing goes through; the text names the layer that refused, and what it got.
     """
-    return NO_INPUT if takes_no_input(network) else InputSearch(network).input_on(device)
-
-
-def input_of_sizes(
-    network: nn.Module,
-    shapes: Sequence[tuple[int, ...]],
-    dtypes: Sequence[torch.dtype] = (),
-    device: torch.device | None = None,
-) -> Input:
-    """Return noise of the shapes that the user gave, one tensor a shape.
-
-    Args:
-        network: the network that is to take it.
-        shapes: the shapes, batch included.
-        dtypes: one for each shape, or one for all; default: the network's dtype or, where that is
-            refused, integers.
-        device: default: the network's.
-
-    Raises:
-        InputError: if the network does not take it.
-    """
-    return InputSearch(network, candidates_of_sizes(network, shapes, dtypes)).input_on(device)
-
-
-def candidates_of_sizes(
-    network: nn.Module, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[torch.dtype] = ()
-) -> list[Candidate]:
-    """Return what the user's shapes may be meant as, the likeliest first; as `input_of_sizes`."""
-    choices: Iterable[Sequence[torch.dtype | None]]
-    if dtypes:
-        choices = [list(dtypes) * len(shapes) if len(dtypes) == 1 else dtypes]
-        if len(dtypes) not in (1, len(shapes)):
-            raise InputError(
-                f"{len(shapes)} sizes and {len(dtypes)} dtypes; give one dtype, or one a size"
-            )
-    else:
-        choices = product((None, torch.int64), repeat=len(shapes))
-    return [_of_sizes(network, shapes, chosen) for chosen in choices]
-
-
-def _of_sizes(
-    network: nn.Module, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[torch.dtype | None]
-) -> Candidate:
-    below = least_vocabulary(network) or 2
-    is_noise = [d is None or d.is_floating_point or d.is_complex for d in dtypes]
-    sizes = [
-        TensorSpec(shape, dtype=dtype, below=None if noise else below)
-        for shape, dtype, noise in zip(shapes, dtypes, is_noise, strict=True)
-    ]
-    parameters = arguments_of(network)
-    by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
-    positional = len(sizes) if not by_name else len(parameters) - len(by_name)
-    return Candidate(
-        args=tuple(sizes[:positional]),
-        kwargs=dict(zip(by_name, sizes[positional:], strict=False)),
-        reason="the size that was given",
-    )
+    return InputSearch(network).input_on(device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +111,34 @@ class InputSearch:
 
     Args:
         network: the network, which every trial leaves as it was.
-        given: the inputs to try where the user gave sizes; None works them out.
+        sizes: the shapes that the user gave, batch included; none are worked out.
+        dtypes: one for each shape, or one for all; default: the network's dtype or, where that is
+            refused, integers.
+
+    Attributes:
+        needs_none: whether the network's forward takes no input, and none was given.
+
+    Raises:
+        InputError: if there are neither as many dtypes as sizes nor one.
     """
 
-    def __init__(self, network: nn.Module, given: Sequence[Candidate] | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        sizes: Sequence[tuple[int, ...]] = (),
+        dtypes: Sequence[torch.dtype] = (),
+    ) -> None:
+        if len(dtypes) not in (0, 1, len(sizes)):
+            raise InputError(
+                f"{len(sizes)} sizes and {len(dtypes)} dtypes; give one dtype, or one a size"
+            )
         self.network = network
-        self.given = given
+        self.needs_none = not sizes and takes_no_input(network)
+        self._sizes = sizes
         self._default_dtype = dtype_of(network)
         self._candidates: Generator[Input | Candidate, Any, None]
-        if given is not None:
-            self._candidates = (each for each in given)
+        if sizes:
+            self._candidates = sized_candidates(network, sizes, dtypes)
         else:
             declared = list(declared_inputs(network))  # made before tensors are made on meta
             self._candidates = candidates(network, declared)
@@ -198,15 +159,16 @@ class InputSearch:
         Raises:
             InputError: if nothing goes through.
         """
+        if self.needs_none:
+            return NO_INPUT
         place = device or device_of(self.network)
         is_real = META not in (place, device_of(self.network))
         for candidate, outcome in self.likely():
             if outcome.through is False and not is_real:
                 break
             network_input = candidate.on(place, self._default_dtype)
-            is_sure = outcome.goes_through and (
-                self.given is not None or not candidate.is_value_dependent
-            )
+            may_differ = candidate.is_value_dependent and not self._sizes
+            is_sure = outcome.goes_through and not may_differ
             if is_sure or not is_real or self._runs(candidate, network_input):
                 return network_input
         raise InputError(self.refusal())
@@ -224,7 +186,7 @@ class InputSearch:
 
     def _next(self) -> "Trial | None":
         """Return the next candidate that goes through on meta, None if no further one does."""
-        with self.on_meta() as attempt:
+        with self._attempts_on_meta() as attempt:
             while self._has_time():
                 try:
                     candidate = self._candidates.send(self._size_error)
@@ -265,7 +227,7 @@ class InputSearch:
         self._refused.append(Trial(candidate, _Outcome(False, calls, refusal, -1, "")))
 
     @block
-    def on_meta(self) -> Iterator[Any]:
+    def _attempts_on_meta(self) -> Iterator[Any]:
         """Put the network on meta for the length of the block.
 
         Yields:
@@ -294,7 +256,7 @@ class InputSearch:
             )
         candidate, outcome = max(self._refused, key=lambda trial: trial.outcome.calls)
         text = candidate.on(META, self._default_dtype).text
-        if self.given is not None:
+        if self._sizes:
             return f"the network refuses {text}: {outcome.refusal}"
         sizes = candidate.shapes if isinstance(candidate, Candidate) else ()
         shapes = (",".join(map(str, shape)) for shape in sizes)

@@ -7,7 +7,7 @@ import torch
 from IPython.core.error import UsageError
 from torch import nn
 
-from nnmagic.inputs.search import NO_INPUT, InputSearch, candidates_of_sizes, takes_no_input
+from nnmagic.inputs.search import InputSearch
 from nnmagic.inputs.specs import Input
 from nnmagic.magics.expression import Expression, networks_named
 from nnmagic.magics.line import split_line
@@ -80,8 +80,6 @@ class Request:
         Raises:
             InputError: if the network takes none.
         """
-        if not self.options.input_size and takes_no_input(network):
-            return NO_INPUT
         return self.search(network).input_on(self.options.device)
 
     def search(self, network: nn.Module) -> InputSearch:
@@ -90,11 +88,7 @@ class Request:
         Raises:
             InputError: if the options contradict each other.
         """
-        options = self.options
-        if not options.input_size:
-            return InputSearch(network)
-        sizes, dtypes = options.input_size, self.input_dtypes
-        return InputSearch(network, candidates_of_sizes(network, sizes, dtypes))
+        return InputSearch(network, self.options.input_size or (), self.input_dtypes)
 
     def default_network(self) -> nn.Module:
         """Return the FashionMNIST network, on the device that was asked for."""

@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from nnmagic.inputs.search import InputError, input_of_sizes, work_out_input
+from nnmagic.inputs.search import InputError, InputSearch, work_out_input
 from nnmagic.network.layers import dtype_of
 
 
@@ -346,6 +346,10 @@ def test_the_layer_that_came_furthest_is_the_one_that_refused():
 
     with pytest.raises(InputError, match=r"fc \(Linear\) got \(1, 16, 6\), weight is \(2, 4\)"):
         work_out_input(Deep())
+
+
+def input_of_sizes(network, *given):
+    return InputSearch(network, *given).input_on(None)
 
 
 def test_sizes_go_to_arguments_that_are_given_by_name():
