@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from nnmagic.comparing.follower import Event, Follower
-from nnmagic.comparing.watched_run import CallKey, NetworkCall, eagerly, nothing_saved
+from nnmagic.comparing.watched_run import CallKey, NetworkCall, nothing_saved
 from nnmagic.contexts import block
 from nnmagic.network.calls import observed
 from nnmagic.network.nested_values import tensors_in
@@ -75,19 +75,16 @@ def followed(network: nn.Module, followers: Sequence[Follower]) -> Iterator[None
     An exception ends them and goes on.
     """
     is_whole = False
-    try:
-        with eagerly():
-            try:
-                for follower in followers:
-                    follower.begin()
-                with observed(Leader(network, followers), eager=False):
-                    yield
-                is_whole = True
-            finally:
-                for follower in followers:
-                    follower.finish(cancel=not is_whole)
-    finally:
-        del followers
+    with observed(Leader(network, followers)):
+        try:
+            for follower in followers:
+                follower.begin()
+            yield
+            is_whole = True
+        finally:
+            for follower in followers:
+                follower.finish(cancel=not is_whole)
+            del followers
 
 
 def lead(call: NetworkCall, followers: Sequence[Follower]) -> BaseException | None:

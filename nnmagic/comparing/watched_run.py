@@ -1,7 +1,7 @@
 """A run of a network in which each layer's call passes through our hands, whatever its hooks."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from nnmagic.contexts import block
 from nnmagic.network.preserve import preserved
-from nnmagic.torch_private import call_through, dynamo_is_loaded
+from nnmagic.torch_private import call_through
 
 
 class CallKey(NamedTuple):
@@ -70,19 +69,6 @@ class NetworkCall:
             for name, module in self.network.named_modules():
                 module.__dict__["_compiled_call_impl"] = partial(call, module, name)
             return self()
-
-
-@block
-def eagerly() -> Iterator[None]:
-    """Let compiled networks run eagerly in all threads, so that their layers can be seen."""
-    if not dynamo_is_loaded():
-        yield
-        return
-    stance = torch.compiler.set_stance("force_eager")
-    try:
-        yield
-    finally:
-        stance.__exit__(None, None, None)
 
 
 def nothing_saved() -> AbstractContextManager[Any]:
