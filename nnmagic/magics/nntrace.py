@@ -12,9 +12,10 @@ from nnmagic.comparing.against import Against, How
 from nnmagic.comparing.other_sides import WORDS, CannotCompareError
 from nnmagic.comparing.watched_run import NetworkCall
 from nnmagic.inputs.specs import Input
+from nnmagic.magics.against import other_side
 from nnmagic.magics.answers import UNUSED, no_layer_ran, recorded
 from nnmagic.magics.display import is_kernel
-from nnmagic.magics.expression import Call, Expression
+from nnmagic.magics.expression import Call
 from nnmagic.magics.remedies import described, require_init
 from nnmagic.magics.request import Request
 from nnmagic.network.naming import Naming
@@ -39,7 +40,10 @@ def trace_or_comparison(request: Request) -> Trace | Comparison:
         raise UsageError(f"--isolate cannot be had against {options.against}; leave it out")
     if options.live:
         raise UsageError("--live follows one network; leave out --against")
-    what = options.against if options.against in WORDS else _other_side(request)
+    what = options.against
+    if what not in WORDS:
+        what = other_side(request, (nn.Module, Trace), WANTED)
+        what = _loaded(Path(what)) if isinstance(what, str | os.PathLike) else what
     if isinstance(what, Trace):
         if options.isolate or options.float64:
             raise UsageError(
@@ -126,30 +130,6 @@ def _trace_alone(
     if trace.root is not None:
         trace.root.remake = lambda network: make(network).call
     return trace
-
-
-def _other_side(request: Request) -> Trace | nn.Module:
-    """Return the network or the trace that stands after `--against`.
-
-    Raises:
-        UsageError: if it is neither.
-    """
-    __tracebackhide__ = True
-    source = request.options.against
-    path = Path(source).expanduser()
-    is_name = source.isidentifier() and request.look_up(source) is not None
-    if not is_name and (source.endswith(".safetensors") or path.is_file()):
-        return _loaded(path)
-    if not is_name and source.isidentifier():
-        raise UsageError(f"--against {source!r} is no name here and no file; type {WANTED}")
-    value = Expression(source, request.shell, request.local).value()
-    if isinstance(value, str | os.PathLike):
-        return _loaded(Path(value))
-    if isinstance(value, nn.Module):
-        require_init(value)
-    elif not isinstance(value, Trace):
-        raise UsageError(f"--against {source!r} gives {described(value)}; type {WANTED}")
-    return value
 
 
 def _loaded(path: Path) -> Trace:
