@@ -238,15 +238,7 @@ def with_training_step(summary: Summary, request: MetaRequest) -> Summary:
         return replace(summary, plan=plan_of(request, summary.rows))
     if not request.optimizer:
         return summary
-    step = training_step(
-        request.network,
-        request.args,
-        dict(request.kwargs),
-        call=request.function,
-        optimizer=request.optimizer,
-        train=request.own_input,
-    )
-    return replace(summary, training=step)
+    return replace(summary, training=training_step(request))
 
 
 def planned_only(request: MetaRequest, lacking: str) -> Summary:

@@ -1,7 +1,7 @@
 """The memory of a training step: gradients, the optimizer's state, what backward needs."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
@@ -21,6 +21,7 @@ from nnmagic.records.summary_rows import TrainingStep
 from nnmagic.structure.meta import FakeTensors, networks_on_meta, on_meta, takes_fake_tensors
 from nnmagic.structure.meta_values import known_values
 from nnmagic.structure.optimizers import Form, forms_of, optimizer_bytes
+from nnmagic.structure.shape_run import MetaRequest
 from nnmagic.tensors.metadata import bytes_of, is_lazy
 from nnmagic.torch_private import storage_id
 
@@ -78,40 +79,31 @@ class SavedTensors:
                 holder.clear()
 
 
-def training_step(
-    network: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    call: Callable[..., Any],
-    optimizer: str,
-    train: bool,
-) -> TrainingStep:
+def training_step(request: MetaRequest) -> TrainingStep:
     """Return the memory that a training step takes, without making it.
 
     The forward runs on tensors without values that are on the network's own device by name, so that
-    torch takes the same kernels as there, which save the same.
+    torch takes the same kernels as there, which save the same: in train mode on an input of
+    nnmagic's own, else in the network's own modes.
 
     Args:
-        network: the network.
-        args: the positional arguments, real or meta.
-        kwargs: the keyword arguments.
-        call: what to call.
-        optimizer: one of `optimizer_names()`.
-        train: whether to run in train mode; else as the network is.
+        request: the call, and the name of the optimizer.
     """
+    network, optimizer = request.network, request.optimizer
     fakes = FakeTensors(device_of(network)) if takes_fake_tensors(network) else None
     forms, gradient_bytes = _trainable(network)
     saved_bytes = state_bytes = None
     unknown = list[str]()
     try:
         with torch.inference_mode(False), torch.enable_grad(), networks_on_meta(network, fakes):
-            if train:  # put back with everything else when the network leaves meta
+            if request.own_input:  # put back with everything else when the network leaves meta
                 set_training(network, training=True)
-            saved_bytes = _saved_bytes(network, args, kwargs, call, fakes)
+            saved_bytes = saved_by_call(
+                request, on_meta((request.args, dict(request.kwargs)), fakes), SavedTensors(network)
+            )
             forms, gradient_bytes = _trainable(network)  # lazy ones are made now
     except Exception as error:  # noqa: BLE001 - whatever a forward raises in training
-        mode = " in train mode" if train else ""
+        mode = " in train mode" if request.own_input else ""
         unknown.append(f"saved for backward unknown: the forward fails{mode}: {first_line(error)}")
     try:
         state_bytes = optimizer_bytes(forms, optimizer)
@@ -127,19 +119,18 @@ def training_step(
     )
 
 
-def _saved_bytes(
-    network: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    call: Callable[..., Any],
-    fakes: FakeTensors | None,
-) -> int:
-    """Return what a call of a network that is on meta saves for its backward."""
-    given = on_meta((args, kwargs), fakes)
-    saved = SavedTensors(network)
-    known = known_values(modules_of(network), (args, kwargs), given, all_small=True)
+def saved_by_call(request: MetaRequest, arguments: Any, saved: SavedTensors) -> int:
+    """Return how many bytes a call of a network that is on meta saves for its backward.
+
+    Args:
+        request: the call.
+        arguments: its arguments, on meta too.
+        saved: takes note of what is saved.
+    """
+    given = request.args, dict(request.kwargs)
+    known = known_values(modules_of(request.network), given, arguments, all_small=True)
     with known, saved.noted():
-        call(*given[0], **given[1])
+        request.function(*arguments[0], **arguments[1])
     return saved.bytes
 
 

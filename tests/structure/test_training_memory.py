@@ -35,7 +35,12 @@ def really_saved(net, *args):
 
 
 def step_of(net, *args, optimizer="adam", **kwargs):
-    return training_step(net, args, kwargs, call=net, optimizer=optimizer, train=False)
+    return training_step(request_of(net, *args, optimizer=optimizer, **kwargs))
+
+
+def request_of(net, *args, optimizer, own_input=False, **kwargs):
+    call = {"network": net, "args": args, "kwargs": kwargs, "own_input": own_input}
+    return MetaRequest(**call, naming=Naming(), title="", optimizer=optimizer)
 
 
 def small_vit():
@@ -167,7 +172,7 @@ def test_recurrent_layers_are_an_estimate_and_the_line_says_so():
 def test_a_step_that_fails_is_unknown_and_says_why():
     net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
 
-    step = training_step(net, (torch.rand(1, 4),), {}, call=net, optimizer="lbfgs", train=True)
+    step = training_step(request_of(net, torch.rand(1, 4), optimizer="lbfgs", own_input=True))
 
     assert (step.saved_bytes, step.optimizer_bytes) == (None, None)
     assert step.together(0) is None

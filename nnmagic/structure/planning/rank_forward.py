@@ -22,7 +22,6 @@ from nnmagic.network.layers import (
 )
 from nnmagic.network.places import raising_line
 from nnmagic.structure.meta import is_for_want_of_values, networks_on_meta
-from nnmagic.structure.meta_values import known_values
 from nnmagic.structure.plan_request import PlanError
 from nnmagic.structure.planning.fully_sharded import blocks_of
 from nnmagic.structure.planning.layer_pairs import Pair, cuts_of
@@ -30,7 +29,7 @@ from nnmagic.structure.planning.rank_tensors import RankTensors
 from nnmagic.structure.planning.repeated_blocks import RepeatedBlocks
 from nnmagic.structure.planning.tensor_parallel import Cuts
 from nnmagic.structure.shape_run import MetaRequest
-from nnmagic.structure.training_memory import SavedTensors
+from nnmagic.structure.training_memory import SavedTensors, saved_by_call
 from nnmagic.torch_private import FakeTensor
 
 
@@ -204,11 +203,9 @@ def _saved_in(request: MetaRequest, blocks: Iterable[nn.Module], arguments: Any)
     """
     saved = SavedTensors(request.network)
     repeated = RepeatedBlocks(blocks, saved)
-    given = request.args, dict(request.kwargs)
-    known = known_values(modules_of(request.network), given, arguments, all_small=True)
-    with known, saved.noted(), repeated.in_forward():
-        request.function(*arguments[0], **arguments[1])
-    return saved.bytes + repeated.skipped_bytes
+    with repeated.in_forward():
+        ran = saved_by_call(request, arguments, saved)
+    return ran + repeated.skipped_bytes
 
 
 @block
