@@ -15,7 +15,6 @@ from nnmagic.records.failure import Failure
 from nnmagic.records.finding import Finding
 from nnmagic.records.held_tensor import HeldTensor
 from nnmagic.records.measures import Measures
-from nnmagic.records.record import joint_norm
 from nnmagic.records.tensor_log import TensorLog
 
 RUNNING, FINISHED, FAILED, STOPPED = range(4)
@@ -310,11 +309,27 @@ class TraceLog:
         """Tell whether a call is one of a tensor function, not of a module."""
         return self.layer[call] in self.functions
 
+    def is_leaf(self, call: int) -> bool:
+        """Tell whether a call calls no other."""
+        return call + 1 == len(self) or self.parent[call + 1] != call
+
+    def parents_of(self, calls: Iterable[int]) -> dict[int, int | None]:
+        """Return the call that each of some calls was made in, None for a root call."""
+        return {call: None if self.parent[call] < 0 else self.parent[call] for call in calls}
+
     def root_of(self, call: int) -> int:
         """Return the outermost call that a call is part of."""
         while self.parent[call] >= 0:
             call = self.parent[call]
         return call
+
+    def root_of_each(self) -> list[int]:
+        """Return that of every call, in the order of the calls."""
+        roots: list[int] = []
+        for call in range(len(self)):
+            parent = self.parent[call]
+            roots.append(call if parent < 0 else roots[parent])
+        return roots
 
     def calls_beside(self, call: int) -> range:
         """Return the calls of the root call that a call is part of."""
@@ -339,13 +354,6 @@ class TraceLog:
         """Return the gradient of the output tensor that a row is about, if there is one."""
         output = self.main_output(call)
         return None if output is None else self.gradients.get(output)
-
-    def own_gradient(self, call: int) -> float | None:
-        """Return the norm of the gradients of a layer's own parameters, None if unknown."""
-        own = self.parameter_gradients.get(self.layer[call], {})
-        return joint_norm(
-            self.tensors.record(each).norm for each in own.values() if each is not None
-        )
 
     def layer_of(self, call: int) -> Layer:
         """Return the layer of a call."""

@@ -72,9 +72,6 @@ def is_complete(log: TraceLog, calls: Iterable[int]) -> bool:
 
 def sources_of(log: TraceLog, call: int) -> Sources:
     """Return the sources of one call."""
-    first = call
-    while log.parent[first] >= 0:
-        first = log.parent[first]
-    if log.tensors.same_as or log.functions:
-        first = 0  # its root call may have got what an earlier one returned
+    # its root call may have got what an earlier one returned
+    first = 0 if log.tensors.same_as or log.functions else log.root_of(call)
     return Flow(log, range(first, call + 1)).sources[call]

@@ -54,7 +54,7 @@ def first_nonfinite(log: TraceLog) -> dict[int, int]:
         series, iteration = log.series_and_iteration_of(root)
         found[series] = min(iteration, found.get(series, iteration))
 
-    roots = _roots_of_calls(log)
+    roots = log.root_of_each()
     for call, outputs in enumerate(log.outputs):
         gradients = [log.gradients[each] for each in outputs if each in log.gradients]
         if any(nan[each] > 0 or inf[each] > 0 for each in (*outputs, *gradients)):
@@ -94,20 +94,10 @@ def thin(
     return _without(log, left_out, held) if left_out else None
 
 
-def _roots_of_calls(log: TraceLog) -> list[int]:
-    roots: list[int] = []
-    for call, parent in enumerate(log.parent):
-        roots.append(call if parent < 0 else roots[parent])
-    return roots
-
-
 def _without(log: TraceLog, left_out: set[int], held: Iterable[int]) -> Renumbering:
     """Take root calls, with all calls inside them, out of a log."""
-    roots = _roots_of_calls(log)
-    calls = {
-        call: new
-        for new, call in enumerate(call for call, root in enumerate(roots) if root not in left_out)
-    }
+    kept = (call for call, root in enumerate(log.root_of_each()) if root not in left_out)
+    calls = {call: new for new, call in enumerate(kept)}
     needed = set(held)
     for call in calls:
         needed.update(log.inputs[call], log.outputs[call])

@@ -342,7 +342,7 @@ class Trace(Record):
 
         First what is exact, then what has a bound, then what follows from others, then notes.
         """
-        parents = {call: p if p >= 0 else None for call, p in enumerate(self.log.parent)}
+        parents = self.log.parents_of(range(len(self.log)))
         return tuple(once_each(Findings(self.log, parents).found))
 
     def to_frame(self) -> Any:

@@ -11,7 +11,7 @@ from nnmagic.display.table import Column, Histogram, Lanes, Noted, TensorShape
 from nnmagic.records.call_log import FINISHED, Layer
 from nnmagic.records.columns import FLAGS, HISTOGRAM, MEAN_AND_STD, MIN_AND_MAX, ZEROS
 from nnmagic.records.findings import nonfinite
-from nnmagic.records.record import leading_rows
+from nnmagic.records.record import joint_norm, leading_rows
 from nnmagic.records.tensor import NO_TENSOR, NOTHING_KNOWN, Sample, Statistics, TensorRecord
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ class CallRow:
         own = log.parameter_gradients.get(log.layer[self.call])
         if not own:
             return ""
-        norm = log.own_gradient(self.call)
+        tensors = (log.tensors.record(each) for each in own.values() if each is not None)
+        norm = joint_norm(each.norm for each in tensors)
         without = [name for name, gradient in own.items() if gradient is None]
         if len(without) == len(own):
             return "none"

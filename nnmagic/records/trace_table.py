@@ -48,9 +48,7 @@ class TraceTable:
         self.shown = ShownIterations(log, view.step)
         self.notes = self.shown.notes
         self.calls = self.shown.calls
-        self.parent = {
-            call: None if p < 0 else p for call in self.calls for p in [log.parent[call]]
-        }
+        self.parent = log.parents_of(self.calls)
         self.findings = Findings(log, self.parent)
         self.verdicts = Verdicts(log, self.parent, self.findings.flags)
         self.outputs = {

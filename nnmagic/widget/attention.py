@@ -88,8 +88,7 @@ def calls_function(layer: nn.Module | None) -> bool:
 
 
 def _is_fused(log: TraceLog, call: int, layer: nn.Module | None) -> bool:
-    calls_no_other = call + 1 == len(log) or log.parent[call + 1] != call
-    return isinstance(layer, nn.TransformerEncoderLayer) and calls_no_other
+    return isinstance(layer, nn.TransformerEncoderLayer) and log.is_leaf(call)
 
 
 def _may_attend(log: TraceLog, call: int) -> bool:

@@ -192,11 +192,10 @@ class RootCallRules:
         for each in calls:
             if log.is_function(each) or not makes_nonfinite(log, each):
                 continue
-            calls_no_other = each + 1 == len(log) or log.parent[each + 1] != each
             layer = layer_at(network, log.layer_of(each).name)
             if layer is None:
                 continue  # made by the forward
-            if names := tuple(_nonfinite_state(layer, below=calls_no_other)):
+            if names := tuple(_nonfinite_state(layer, below=log.is_leaf(each))):
                 log.nonfinite_parameters[each] = names
 
 

@@ -141,7 +141,6 @@ def own_terms(log: TraceLog, call: int) -> int:
         return max(weights)
     if POOLING_OVER_ITEMS.match(kind):
         return max((prod(s) // max(1, s[1]) for s in inputs if len(s) > 1), default=1)
-    calls_others = call + 1 < len(log) and log.parent[call + 1] == call
-    if calls_others and layer not in log.custom:
+    if not log.is_leaf(call) and layer not in log.custom:
         return 1  # a container of torch's: what it calls adds up, it does not
     return max((*weights, *(size for shape in inputs for size in shape)), default=1)

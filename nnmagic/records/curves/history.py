@@ -88,7 +88,6 @@ class History:
         self._layer_index: dict[tuple[int, str], int] = {}
         self._layers_of_log = [self._index(each.network, each.name) for each in log.layers]
         log.tensors.column("min")  # reads what waits on accelerators
-        self._place = {root: place for place, root in enumerate(log.roots)}
 
     @cached_property
     def _statistics(self) -> np.ndarray:
@@ -101,28 +100,17 @@ class History:
             self.layers.append(key)
         return index
 
-    @property
-    def _calls(self) -> np.ndarray:
-        """The calls with a tensor, as (root's place, layer, call)."""
-        return self._calls_and_outputs[0]
-
-    @property
-    def _outputs(self) -> np.ndarray:
-        """Those tensors."""
-        return self._calls_and_outputs[1]
-
     @cached_property
-    def _calls_and_outputs(self) -> tuple[np.ndarray, np.ndarray]:
-        log, root_of = self.log, [0] * len(self.log)
-        layers = self._layers_of_log
-        calls, outputs = [], []
-        for call, parent in enumerate(log.parent[: len(log)]):
-            root = root_of[call] = call if parent < 0 else root_of[parent]
+    def _outputs(self) -> np.ndarray:
+        """What the calls returned: the root call's place, the layer and the tensor, (calls, 3)."""
+        log, layers = self.log, self._layers_of_log
+        place = {root: place for place, root in enumerate(log.roots)}
+        found = []
+        for call, root in enumerate(log.root_of_each()):
             output = log.main_output(call)
             if output is not None and call not in log.recomputed:
-                calls.append((self._place[root], layers[log.layer[call]], call))
-                outputs.append(output)
-        return np.array(calls, dtype=np.int64).reshape(-1, 3), np.array(outputs, dtype=np.int64)
+                found.append((place[root], layers[log.layer[call]], output))
+        return np.array(found, dtype=np.int64).reshape(-1, 3)
 
     @cached_property
     def rows(self) -> _Rows:
@@ -132,14 +120,15 @@ class History:
 
     def _of_outputs(self) -> _Rows:
         log, columns = self.log, [Statistics._fields.index(name) for name in STATISTICS]
-        values = self._statistics[self._outputs][:, columns]
+        roots, layers, tensors = self._outputs.T
+        values = self._statistics[tensors][:, columns]
         if log.graded:
-            gradients = [log.gradients.get(each, -1) for each in self._outputs.tolist()]
+            gradients = [log.gradients.get(each, -1) for each in tensors.tolist()]
             values = np.hstack([values, self._of_gradients(np.array(gradients, dtype=np.int64))])
         count = values.shape[1]
         return _Rows(
-            np.repeat(self._calls[:, 0], count),
-            np.repeat(self._calls[:, 1], count),
+            np.repeat(roots, count),
+            np.repeat(layers, count),
             np.tile(np.arange(count), len(values)),
             values.ravel(),
         )
@@ -226,10 +215,11 @@ class History:
 
     def outputs(self, series: int, layer: str) -> dict[int, int]:
         """Return the tensor that a layer returned, by the iteration of a series."""
-        of, iterations = self._iteration_of(self._calls[:, 0])
+        roots, layers, tensors = self._outputs.T
+        of, iterations = self._iteration_of(roots)
         named = np.array([name == layer for _, name in self.layers], dtype=bool)
-        found = np.flatnonzero((of == series) & named[self._calls[:, 1]])
-        return {int(iterations[each]): int(self._outputs[each]) for each in found}
+        found = np.flatnonzero((of == series) & named[layers])
+        return {int(iterations[each]): int(tensors[each]) for each in found}
 
     def distributions(self, series: int, layer: str) -> Distributions:
         """Return the histograms of a layer's output over the iterations of a series."""

@@ -151,10 +151,8 @@ class Findings:
 
     def _gets_pictures(self, call: int) -> bool:
         """Tell whether what a call got, or its network, has the shape of a picture's channels."""
-        log, root = self.log, call
-        while log.parent[root] >= 0:
-            root = log.parent[root]
-        tensors = [each for at in (call, root) for each in log.inputs[at][:1]]
+        log = self.log
+        tensors = [each for at in (call, log.root_of(call)) for each in log.inputs[at][:1]]
         return any(_is_picture(log.tensors.metadata_of(each).shape) for each in tensors)
 
     def _look_for_bad_gradients(self) -> str:

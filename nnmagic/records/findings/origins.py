@@ -30,7 +30,7 @@ class Origins:
         self._nan, self._bad = _nonfinite_tensors(log)
         if not self._bad:
             return
-        self._root = _roots(log)
+        self._root = log.root_of_each()
         self._calls = [*log.returned(range(len(log)))]
         self._consumers, self._made = self._flow()
         self._ends = self._bad_ends()
@@ -140,12 +140,3 @@ def _nonfinite_tensors(log: TraceLog) -> tuple[set[int], set[int]]:
         for name in ("nan", "inf")
     )
     return nan, nan | inf
-
-
-def _roots(log: TraceLog) -> list[int]:
-    """Return the root call that each call was made in."""
-    roots: list[int] = []
-    for call in range(len(log)):
-        parent = log.parent[call]
-        roots.append(call if parent < 0 else roots[parent])
-    return roots

@@ -141,10 +141,7 @@ class Replicas:
 
     def around_partings(self) -> set[int]:
         """Return the calls in which ranks part, and those that these were made in."""
-        parents = {
-            call: parent if parent >= 0 else None for call, parent in enumerate(self.log.parent)
-        }
-        return with_ancestors(parents, self.partings)
+        return with_ancestors(self.log.parents_of(range(len(self.log))), self.partings)
 
     def call_of(self, rank: int, call: int) -> int | None:
         """Return the call of a rank that is a call of the reference; None where it made none."""
