@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from threading import get_ident
 from typing import Any, NamedTuple
 
@@ -30,7 +30,6 @@ class TrainedParameter:
         alive: a weak reference to it.
         network: the name of its network.
         name: its name there, e.g. `"head.weight"`.
-        shape: its shape.
         requires_grad: whether it required a gradient at the last backward.
         gradients: how many backwards gave it a gradient.
         steps: how many steps of an optimizer wrote to it.
@@ -40,7 +39,7 @@ class TrainedParameter:
     """
 
     __slots__ = (
-        *("alive", "network", "name", "shape", "requires_grad", "gradients", "steps"),
+        *("alive", "network", "name", "requires_grad", "gradients", "steps"),
         *("is_left", "is_added_to", "below_eps", "_gradient", "_version"),
     )
 
@@ -48,7 +47,6 @@ class TrainedParameter:
         self.alive = weakref.ref(parameter)
         self.network = network
         self.name = name
-        self.shape = tuple(parameter.shape)
         self.requires_grad = parameter.requires_grad
         self.gradients = 0
         self.steps = 0
@@ -110,16 +108,13 @@ class SteppedOptimizer:
         alive: a weak reference to it.
         name: the name of its class.
         steps: how many it has made.
-        parameters: the identities of the parameters that it holds.
-        has_gradients: whether any of them had a gradient at a step.
+        has_gradients: whether any of its parameters had a gradient at a step.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.alive = weakref.ref(optimizer)
         self.name = type(optimizer).__name__
         self.steps = 0
-        groups = (group["params"] for group in optimizer.param_groups)
-        self.parameters = {id(each) for group in groups for each in group}
         self.has_gradients = False
 
 
@@ -153,43 +148,27 @@ class Step(NamedTuple):
     used_again: list[TrainedParameter]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a rule has found.
-
-    Attributes:
-        network: the name of the network.
-        text: what a person reads.
-        layer: the layer's name in it.
-        number: how many, or how much.
-        level: `"finding"` or `"note"`.
-        bound: what the number is held against, None where a rule is exact.
-        source: where that comes from.
-    """
-
-    network: str
-    text: str
-    layer: str = ""
-    number: float | None = None
-    level: str = "finding"
-    bound: float | None = None
-    source: str = ""
+RulesByName = dict[str, Callable[..., Iterable[Finding]]]
+"""Rules on one kind of event; each gets the run that trains, and the event."""
 
 
 class Rules(NamedTuple):
     """The rules by their names, each under the event at which it is asked.
 
+    A rule says nothing of its name and of the iteration: who asks it knows both.
+
     Attributes:
         at_call: when a network is called, of its number.
-        at_backward: when a backward begins, of the tensors that it begins at.
+        at_backward: when a backward begins, of the tensors that it begins at; what is found is told
+            at the step that follows, if that is on the same network.
         at_step: when an optimizer has made a step.
         at_end: when the run is over.
     """
 
-    at_call: "dict[str, Callable[[Training, int], Iterable[Found]]]"
-    at_backward: "dict[str, Callable[[Training, Sequence[torch.Tensor]], Iterable[Found]]]"
-    at_step: "dict[str, Callable[[Training, Step], Iterable[Found]]]"
-    at_end: "dict[str, Callable[[Training], Iterable[Found]]]"
+    at_call: "dict[str, Callable[[Training, int], Iterable[Finding]]]"
+    at_backward: "dict[str, Callable[[Training, Sequence[torch.Tensor]], Iterable[Finding]]]"
+    at_step: "dict[str, Callable[[Training, Step], Iterable[Finding]]]"
+    at_end: "dict[str, Callable[[Training], Iterable[Finding]]]"
 
 
 class Training:
@@ -212,7 +191,6 @@ class Training:
         backwards: how many backwards there were.
         scheduled: by the identity of each optimizer whose schedule began before its first step, how
             many backwards there had been.
-        below_zero: what is wrong with the sign of the loss of the last backward.
     """
 
     def __init__(
@@ -232,10 +210,10 @@ class Training:
         self.without: dict[int, LastCall] = {}
         self.backwards = 0
         self.scheduled: dict[int, int] = {}
-        self.below_zero: Found | None = None
         self._thread = get_ident()
         self._looked_through = 0
         self._calls = 0
+        self._of_backward: list[tuple[str, Finding]] = []
         self._found: set[tuple[str, str, str]] = set()
 
     @block
@@ -277,7 +255,7 @@ class Training:
         self._look_through()
         for fact, parameter in self._alive():
             fact.backward_began(parameter)
-        self._ask(self.rules.at_backward, tensors)
+        self._of_backward = list(self._answers(self.rules.at_backward, tensors))
 
     def backward_ended(self) -> None:
         """Note the gradients that a backward has made."""
@@ -316,6 +294,8 @@ class Training:
                     again.append(fact)
         self._end_rows()
         self._ask(self.rules.at_step, Step(known, facts, again))
+        stepped = {fact.network for fact in facts}
+        self._add(each for each in self._of_backward if each[1].network in stepped)
         self.scheduled.pop(id(optimizer), None)
 
     def schedule_began(self, scheduler: LRScheduler) -> None:
@@ -346,28 +326,21 @@ class Training:
         """Return the network of this name."""
         return self.networks[self.log.networks.index(label)]
 
-    def _ask(
-        self, rules: dict[str, Callable[..., Iterable[Found]]], *event: Any, at_end: bool = False
-    ) -> None:
-        """Ask rules, and add what they have not found before."""
-        for rule, find in rules.items():
-            for found in find(self, *event):
-                key = rule, found.network, found.layer
-                if key not in self._found:
-                    self._found.add(key)
-                    self.log.findings.append(
-                        Finding(
-                            rule=rule,
-                            level=found.level,
-                            network=found.network,
-                            layer=found.layer,
-                            iteration=0 if at_end else self.iteration_of(found.network),
-                            text=found.text,
-                            number=found.number,
-                            bound=found.bound,
-                            source=found.source,
-                        )
-                    )
+    def _ask(self, rules: RulesByName, *event: Any, at_end: bool = False) -> None:
+        """Ask rules, and add what they find."""
+        self._add(self._answers(rules, *event), at_end=at_end)
+
+    def _answers(self, rules: RulesByName, *event: Any) -> Iterator[tuple[str, Finding]]:
+        return ((rule, each) for rule, find in rules.items() for each in find(self, *event))
+
+    def _add(self, found: Iterable[tuple[str, Finding]], *, at_end: bool = False) -> None:
+        """Add what was not found before."""
+        for rule, each in found:
+            key = rule, each.network, each.layer
+            if key not in self._found:
+                self._found.add(key)
+                iteration = 0 if at_end else self.iteration_of(each.network)
+                self.log.findings.append(replace(each, rule=rule, iteration=iteration))
 
     def _end_rows(self) -> None:
         for last in self.without.values():

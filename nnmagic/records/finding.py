@@ -22,11 +22,11 @@ class Finding:
             one the lowest; None where that cannot be said, as of two that part.
     """
 
-    rule: str
+    rule: str = ""
     level: str = "finding"
     network: str
-    layer: str
-    iteration: int
+    layer: str = ""
+    iteration: int = 0
     text: str
     number: float | None = None
     bound: float | None = None

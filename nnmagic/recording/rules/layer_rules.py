@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from nnmagic.network.layers import layers_of
-from nnmagic.recording.training import Found, Step, Training
+from nnmagic.recording.training import Step, Training
+from nnmagic.records.finding import Finding
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode
 from nnmagic.torch_private import BatchNorm, ConvNd, parameters_of
@@ -18,7 +19,7 @@ FEWEST_STEPS = 4
 """So many steps would tell units, or statistics, apart."""
 
 
-def units_all_the_same(training: Training, step: Step) -> Iterator[Found]:
+def units_all_the_same(training: Training, step: Step) -> Iterator[Finding]:
     """The first layer of a network whose units all hold the same weights after some steps."""
     for network, layers in _trained(training, step):
         for name, layer in layers.items():
@@ -27,7 +28,7 @@ def units_all_the_same(training: Training, step: Step) -> Iterator[Found]:
             if weight is None or fact is None or not fact.steps:
                 continue
             if isinstance(layer, nn.Linear | ConvNd) and are_alike(weight):
-                yield Found(
+                yield Finding(
                     network=network,
                     layer=name,
                     number=len(weight),
@@ -52,7 +53,7 @@ def are_alike(weight: torch.Tensor) -> bool:
         return not is_other and bool((rows - rows[0]).abs().max() <= near)
 
 
-def statistics_never_updated(training: Training, step: Step) -> Iterator[Found]:
+def statistics_never_updated(training: Training, step: Step) -> Iterator[Finding]:
     """A BatchNorm that has trained, and whose running statistics are those that it began with."""
     for network, layers in _trained(training, step):
         norms = [(name, each) for name, each in layers.items() if isinstance(each, BatchNorm)]
@@ -60,7 +61,7 @@ def statistics_never_updated(training: Training, step: Step) -> Iterator[Found]:
         if still:
             name, layer, count = still[0]
             more = f", and of {len(still) - 1:,} more," if len(still) > 1 else ""
-            yield Found(
+            yield Finding(
                 network=network,
                 layer=name,
                 number=len(still),

@@ -11,7 +11,8 @@ from torch import nn
 from nnmagic.display import units
 from nnmagic.network.layers import modules_of
 from nnmagic.recording.rules.layer_rules import statistics_never_updated, units_all_the_same
-from nnmagic.recording.training import Found, Rules, Step, TrainedParameter, Training
+from nnmagic.recording.training import Rules, Step, TrainedParameter, Training
+from nnmagic.records.finding import Finding
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode
 from nnmagic.tensors.shards import is_spread, part_here
@@ -45,10 +46,10 @@ IN_A_ROW = 2
 """So many calls without gradients, and without a step between them, are a validation."""
 
 
-def gradients_used_again(training: Training, step: Step) -> Iterator[Found]:
+def gradients_used_again(training: Training, step: Step) -> Iterator[Finding]:
     """A step gets gradients that an earlier step has used, and to which a backward has added."""
     for network, again in _by_network(step.used_again).items():
-        yield Found(
+        yield Finding(
             network=network,
             number=len(again),
             text=(
@@ -58,7 +59,7 @@ def gradients_used_again(training: Training, step: Step) -> Iterator[Found]:
         )
 
 
-def steps_in_eval_mode(training: Training, step: Step) -> Iterator[Found]:
+def steps_in_eval_mode(training: Training, step: Step) -> Iterator[Finding]:
     """A step on a network that ran in eval mode, which switches off what it has for training."""
     for network in _by_network(step.parameters):
         last = training.with_gradients.get(training.log.networks.index(network))
@@ -66,7 +67,7 @@ def steps_in_eval_mode(training: Training, step: Step) -> Iterator[Found]:
             continue
         switched = [each for each in _mode_layers(training, network) if not each.training]
         if switched:
-            yield Found(
+            yield Finding(
                 network=network,
                 number=len(switched),
                 text=(
@@ -76,7 +77,7 @@ def steps_in_eval_mode(training: Training, step: Step) -> Iterator[Found]:
             )
 
 
-def validation_in_train_mode(training: Training, number: int) -> Iterator[Found]:
+def validation_in_train_mode(training: Training, number: int) -> Iterator[Finding]:
     """Calls in a row without gradients of a network that trains, with Dropout or BatchNorm on."""
     last = training.without[number]
     if last.in_a_row < IN_A_ROW or training.log.series[last.series].training is not True:
@@ -85,7 +86,7 @@ def validation_in_train_mode(training: Training, number: int) -> Iterator[Found]
     if any(fact.steps for fact in training.parameters.values() if fact.network == network):
         noisy = [each for each in _mode_layers(training, network) if each.training]
         if noisy:
-            yield Found(
+            yield Finding(
                 network=network,
                 number=len(noisy),
                 text=(
@@ -95,13 +96,13 @@ def validation_in_train_mode(training: Training, number: int) -> Iterator[Found]
             )
 
 
-def loss_below_zero(training: Training, tensors: Sequence[torch.Tensor]) -> Iterator[Found]:
+def loss_below_zero(training: Training, tensors: Sequence[torch.Tensor]) -> Iterator[Finding]:
     """A backward from a loss that is never below 0, and is: its sign, or its targets, are wrong.
 
-    It is told at the step, and only where that writes to the network that ran last: a loss is
-    turned round on purpose against another network, as by a generator.
+    Of the network that ran last: a loss is turned round on purpose against another one, as by a
+    generator, and then the step is not on this.
     """
-    training.below_zero, network = None, training.latest()
+    network = training.latest()
     if network is None or training.backwards >= LOOKED_AT or len(tensors) != 1:
         return
     loss, node, is_negated = tensors[0], tensors[0].grad_fn, False
@@ -116,22 +117,14 @@ def loss_below_zero(training: Training, tensors: Sequence[torch.Tensor]) -> Iter
         value = float(loss.detach())
     if value < 0:
         mend = "leave out the minus" if is_negated else "its targets must be in 0 … 1"
-        training.below_zero = Found(
+        yield Finding(
             network=network,
             number=value,
             text=f"the loss is {value:.3g}, and {what} is never below 0: {mend}",
         )
-    yield from ()
 
 
-def loss_turned_round(training: Training, step: Step) -> Iterator[Found]:
-    """The step that follows a backward from a loss below 0, on the network of that loss."""
-    found = training.below_zero
-    if found is not None and found.network in _by_network(step.parameters):
-        yield found
-
-
-def schedule_before_optimizer(training: Training, step: Step) -> Iterator[Found]:
+def schedule_before_optimizer(training: Training, step: Step) -> Iterator[Finding]:
     """A schedule that stepped before the first step of its optimizer, which loses its first rate.
 
     Not where a backward came both before and between them: then a GradScaler has left a step out.
@@ -140,7 +133,7 @@ def schedule_before_optimizer(training: Training, step: Step) -> Iterator[Found]
     if backwards is None or 0 < backwards < training.backwards:
         return
     for network in _by_network(step.parameters):
-        yield Found(
+        yield Finding(
             network=network,
             text=(
                 f"the learning rate's schedule of {step.optimizer.name} steps before the "
@@ -150,7 +143,7 @@ def schedule_before_optimizer(training: Training, step: Step) -> Iterator[Found]
         )
 
 
-def gradients_below_eps(training: Training, step: Step) -> Iterator[Found]:
+def gradients_below_eps(training: Training, step: Step) -> Iterator[Finding]:
     """Weight matrices whose gradient is so small that Adam's eps decides how far a step goes.
 
     Looked at after the steps 1, 2, 4, 8, ...; three times in a row it must be so.
@@ -175,7 +168,7 @@ def gradients_below_eps(training: Training, step: Step) -> Iterator[Found]:
             smallest = min(smallest, (size, eps[id(parameter)]))
     for network, facts in _by_network(small).items():
         lost = smallest[1] / sum(smallest)
-        yield Found(
+        yield Finding(
             network=network,
             layer=facts[0].layer,
             number=smallest[0],
@@ -190,7 +183,7 @@ def gradients_below_eps(training: Training, step: Step) -> Iterator[Found]:
         )
 
 
-def gradients_without_steps(training: Training) -> Iterator[Found]:
+def gradients_without_steps(training: Training) -> Iterator[Finding]:
     """Parameters that get gradients, and that no step of the run has changed."""
     if not training.optimizers:
         return
@@ -202,7 +195,7 @@ def gradients_without_steps(training: Training) -> Iterator[Found]:
         if not left:
             continue
         if useless and not is_stepped:
-            yield Found(
+            yield Finding(
                 network=network,
                 number=len(left),
                 text=(
@@ -212,7 +205,7 @@ def gradients_without_steps(training: Training) -> Iterator[Found]:
                 ),
             )
             continue
-        yield Found(
+        yield Finding(
             network=network,
             layer=left[0].layer if is_stepped else "",
             number=len(left),
@@ -224,7 +217,7 @@ def gradients_without_steps(training: Training) -> Iterator[Found]:
         )
 
 
-def missing_gradients(training: Training) -> Iterator[Found]:
+def missing_gradients(training: Training) -> Iterator[Finding]:
     """Parameters that get no gradient of any backward, in a network where others do, and why.
 
     Not an average, a target or a teacher: what was written to meanwhile, or feeds no trained layer.
@@ -239,7 +232,7 @@ def missing_gradients(training: Training) -> Iterator[Found]:
         text, level, mend = REASONS[reason]
         cut = training.missing_gradients.cuts.get(network, ("", ""))
         names = [units.layer_name(network, each) for each in cut]
-        yield Found(
+        yield Finding(
             network=network,
             layer=facts[0].layer,
             number=len(facts),
@@ -277,14 +270,14 @@ def _why_missing(training: Training, fact: TrainedParameter) -> str:
     return "detached" if fact.network in gradients.cuts else "unused"
 
 
-def frozen_among_trained(training: Training) -> Iterator[Found]:
+def frozen_among_trained(training: Training) -> Iterator[Finding]:
     """Parameters that require no gradient in a network of which others are trained."""
     for network, facts in _by_network(training.parameters.values()).items():
         frozen = [
             each for each in facts if not (each.requires_grad or each.steps or each.is_written)
         ]
         if frozen and any(each.steps for each in facts):
-            yield Found(
+            yield Finding(
                 network=network,
                 layer=frozen[0].layer,
                 number=len(frozen),
@@ -293,7 +286,7 @@ def frozen_among_trained(training: Training) -> Iterator[Found]:
             )
 
 
-def bias_before_normalisation(training: Training) -> Iterator[Found]:
+def bias_before_normalisation(training: Training) -> Iterator[Finding]:
     """Layers whose bias is trained, and whose output goes into a BatchNorm, which takes it away."""
     log, makers = training.log, dict[int, tuple[int, str]]()
     useless: dict[int, list[str]] = defaultdict(list)
@@ -314,7 +307,7 @@ def bias_before_normalisation(training: Training) -> Iterator[Found]:
                 makers[tensor] = layer.network, layer.name
     for network, names in useless.items():
         where = names[0] + (f", and of {len(names) - 1:,} more," if len(names) > 1 else "")
-        yield Found(
+        yield Finding(
             network=log.networks[network],
             layer=names[0],
             number=len(names),
@@ -338,7 +331,6 @@ RULES = Rules(
     at_backward={"a loss below 0": loss_below_zero},
     at_step={
         "gradients that are not cleared": gradients_used_again,
-        "a loss below 0": loss_turned_round,
         "training in eval mode": steps_in_eval_mode,
         "a schedule before its optimizer": schedule_before_optimizer,
         "gradients below Adam's eps": gradients_below_eps,

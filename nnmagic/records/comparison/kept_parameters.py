@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isclose, nan
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ from nnmagic.records.tensor import LAZY, TensorRecord
 if TYPE_CHECKING:
     from nnmagic.records.params import Params
 
-EXACT = ("min", "max", "zeros", "nan", "inf", "negative_inf")
+EXACT = attrgetter("min", "max", "zeros", "nan", "inf", "negative_inf")
 """The statistics that two tensors with the same values have in common to the last digit."""
 
 MEAN_HOLDS_TO = 1e-5
@@ -134,10 +135,7 @@ def _difference(
 
 
 def _have_same_statistics(a: TensorRecord, b: TensorRecord) -> bool:
-    exact = [
-        (each.min, each.max, each.zeros, each.nan, each.inf, each.negative_inf) for each in (a, b)
-    ]
-    if exact[0] != exact[1]:
+    if EXACT(a) != EXACT(b):
         return False
     scale = max(abs(each or 0) for each in (a.mean, a.std))
     return all(
