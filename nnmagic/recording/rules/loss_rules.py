@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from threading import get_ident
 from typing import Any, NamedTuple
@@ -14,8 +15,8 @@ from nnmagic.network.places import calling_line
 from nnmagic.network.watched_functions import watch
 from nnmagic.recording.rules.target_rules import TargetRules
 from nnmagic.records.call_log import FINISHED, RUNNING, TraceLog
-from nnmagic.records.finding import Finding
 from nnmagic.records.findings.nonfinite import is_softmax
+from nnmagic.records.findings.of_calls import finding_of
 from nnmagic.tensors import devices
 from nnmagic.tensors.metadata import HiddenFromUserCode
 from nnmagic.tensors.shards import is_whole, part_here
@@ -37,16 +38,9 @@ MODULES = {
     "smooth_l1_loss": "SmoothL1Loss",
     "huber_loss": "HuberLoss",
 }
+"""The layers of the losses, by the functions that they call."""
 
-LOSSES = (
-    F.cross_entropy,
-    F.binary_cross_entropy_with_logits,
-    F.nll_loss,
-    F.mse_loss,
-    F.l1_loss,
-    F.smooth_l1_loss,
-    F.huber_loss,
-)
+LOSSES = tuple(getattr(F, function) for function in MODULES)
 """The functions that are watched, which their layers call too."""
 
 ACTIVATIONS = {
@@ -307,22 +301,12 @@ class LossRules:
     def _finding(self, rule: str, function: str) -> Callable[..., None]:
         """Return what adds a finding on the loss that is called now, given its text."""
         log, call = self.log, len(self.log) - 1
-        layer = log.layer_of(call)
-        is_layer = log.ended[call] == RUNNING and layer.type == MODULES[function]
-        subject = log.place_of(call) if is_layer else f"F.{function}"
-        network, iteration = log.networks[layer.network], log.iteration_of(call)
-        name = layer.name if is_layer else ""
+        found = finding_of(log, call, rule, log.place_of(call))
+        if log.ended[call] != RUNNING or log.layer_of(call).type != MODULES[function]:
+            found = replace(found, layer="", text=f"F.{function}")
 
         def add(text: str, **more: Any) -> None:
-            finding = Finding(
-                rule=rule,
-                network=network,
-                layer=name,
-                iteration=iteration,
-                text=f"{subject} {text}",
-                **more,
-            )
-            log.findings.append(finding)
+            log.findings.append(replace(found, text=f"{found.text} {text}", **more))
 
         return add
 

@@ -8,6 +8,7 @@ from typing import Any
 from nnmagic.display import units
 from nnmagic.records.call_log import FINISHED, TraceLog
 from nnmagic.records.finding import Finding
+from nnmagic.records.findings.of_calls import finding_of
 from nnmagic.records.tensor import Statistics
 from nnmagic.records.tensor_log import TensorLog
 
@@ -71,17 +72,7 @@ class Findings:
         self.flags.setdefault(call, []).append(text)
 
     def _find(self, rule: str, call: int, text: str, **more: Any) -> None:
-        log, layer = self.log, self.log.layer_of(call)
-        self.found.append(
-            Finding(
-                rule=rule,
-                network=log.networks[layer.network],
-                layer=layer.name,
-                iteration=log.iteration_of(call),
-                text=text,
-                **more,
-            )
-        )
+        self.found.append(finding_of(self.log, call, rule, text, **more))
 
     def _tell_what_the_run_found(self) -> None:
         """Add the findings that only the run could make."""

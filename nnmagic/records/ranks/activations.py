@@ -16,6 +16,7 @@ from nnmagic.records.comparison.differences import Difference
 from nnmagic.records.comparison.rows import ComparedCall, verdict_of
 from nnmagic.records.comparison.verdicts import OTHER_SHAPE, PARTS, Measured
 from nnmagic.records.finding import Finding
+from nnmagic.records.findings.of_calls import finding_of
 from nnmagic.records.held_tensor import PARAMETER
 from nnmagic.records.ranks.layouts import is_replicated
 from nnmagic.records.ranks.rank_sets import Classes, short
@@ -107,7 +108,16 @@ class SameData:
     def findings(self) -> Iterator[Finding]:
         """Yield the calls in which ranks part."""
         for call, row in self.partings.items():
-            yield self._finding(call, row)
+            yield finding_of(
+                self.log,
+                call,
+                RULE,
+                self.sentence(call),
+                number=row.output_error,
+                bound=row.tolerance,
+                source=SOURCE,
+                rank=self.classes(call).odd_rank,
+            )
 
     def call_of(self, rank: int, call: int) -> int | None:
         """Return the call of a rank that is a call of the reference; None where it made none."""
@@ -120,9 +130,8 @@ class SameData:
         """Return how far apart ranks are in what a call got, and in what it returned, at most."""
         inputs, outputs = [0.0], [0.0]
         for rank, comparison in self.comparisons.items():
-            place = call if self._pairs[rank] is None else None
-            if place is not None:
-                measured = comparison.measured[place]
+            if self._pairs[rank] is None:
+                measured = comparison.measured[call]
                 inputs.append(measured.inputs.error if measured.inputs else 0.0)
                 outputs.append(measured.output.error if measured.output else 0.0)
         return max(inputs) or None, max(outputs) or None
@@ -200,20 +209,6 @@ class SameData:
         by = f" by {short(row.output_error)}" if row.output_error else ""
         text = self.classes(call).parting(f"from {name} on{by}")
         return f"{text}: {verdict_of(row).partition(': ')[2]}"
-
-    def _finding(self, call: int, row: ComparedCall) -> Finding:
-        log, layer = self.log, self.log.layer_of(call)
-        return Finding(
-            rule=RULE,
-            network=log.networks[layer.network],
-            layer=layer.name,
-            iteration=log.iteration_of(call),
-            text=self.sentence(call),
-            number=row.output_error,
-            bound=row.tolerance,
-            source=SOURCE,
-            rank=self.classes(call).odd_rank,
-        )
 
 
 EQUAL, UNKNOWN = Difference(0.0, 0.0), Difference(inf, inf)

@@ -10,6 +10,7 @@ import numpy as np
 from nnmagic.display.table import with_ancestors
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.finding import Finding
+from nnmagic.records.findings.of_calls import finding_of
 from nnmagic.records.ranks.activations import SameData
 from nnmagic.records.ranks.digests import CallDigests
 from nnmagic.records.ranks.layouts import Part, misfit, shard_place, shards
@@ -95,17 +96,8 @@ class Replicas:
                 parts = self._parts(ranks, call, place)
                 text, rank = misfit(parts) if len(parts) == len(ranks) else ("", None)
                 if text:
-                    layer = log.layer_of(call)
-                    found.append(
-                        Finding(
-                            rule=MISFIT,
-                            network=log.networks[layer.network],
-                            layer=layer.name,
-                            iteration=log.iteration_of(call),
-                            text=f"the output of {log.place_of(call)}: {text}",
-                            rank=rank,
-                        )
-                    )
+                    text = f"the output of {log.place_of(call)}: {text}"
+                    found.append(finding_of(log, call, MISFIT, text, rank=rank))
         return found
 
     def _parts(self, ranks: Sequence[int], call: int, place: int) -> dict[int, Part]:

@@ -6,6 +6,7 @@ from typing import Any
 from nnmagic.display import units
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.finding import Finding
+from nnmagic.records.findings.of_calls import finding_of
 from nnmagic.records.ranks.rank_sets import Classes, ranks_text
 
 ALIKE = 0.5
@@ -64,27 +65,17 @@ def findings_of_order(logs: Logs, classes: Classes) -> Iterator[Finding]:
     for ranks in classes.classes[1:]:
         other = logs[ranks[0]]
         place = _first_difference(usual, other)
-        lacks = place == len(other)
         log = usual if place < len(usual) else other
-        layer, name = log.layer_of(place), _name(log, place)
-        if lacks:
+        name = _name(log, place)
+        if place in (len(other), len(usual)):
+            which = "that lacks" if place == len(other) else "beyond them"
             what = f"made {units.plural(len(other), 'call')}, the others {len(usual):,}"
-            what += f": the first that lacks is {name}{_iteration(log, place)}"
-        elif place == len(usual):
-            what = f"made {units.plural(len(other), 'call')}, the others {len(usual):,}"
-            what += f": the first beyond them is {name}{_iteration(log, place)}"
+            what += f": the first {which} is {name}{_iteration(log, place)}"
         else:
             what = f"called {_name(other, place)}, the others {name}, as call {place}"
-        who = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks_text(ranks)}"
-        yield Finding(
-            rule=RULE,
-            network=log.networks[layer.network],
-            layer=layer.name,
-            iteration=log.iteration_of(place),
-            text=f"{who} {what}",
-            number=place,
-            rank=ranks[0] if classes.has_majority else None,
-        )
+        who = f"rank{'s' * (len(ranks) > 1)} {ranks_text(ranks)}"
+        rank = ranks[0] if classes.has_majority else None
+        yield finding_of(log, place, RULE, f"{who} {what}", number=place, rank=rank)
 
 
 def _first_difference(one: TraceLog, two: TraceLog) -> int:
