@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from functools import partial
+from dataclasses import dataclass, field
 from math import isfinite, isinf, isnan, prod
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
@@ -112,10 +111,6 @@ class Params(Record):
     others: tuple[str, ...] = ()
     graded: bool = False
     live: Any = field(default=None, compare=False, repr=False, metadata={"live": True})
-
-    def __reduce__(self) -> Any:
-        kept = {each.name: getattr(self, each.name) for each in fields(self)}
-        return partial(Params, **kept | {"live": None}), ()
 
     def check(self, record: ParameterRecord) -> None:
         """Raise a ValueError, which says why, where a parameter's values cannot be loaded."""

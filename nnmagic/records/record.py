@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from math import hypot, inf, isfinite, isnan, nan
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -151,6 +152,11 @@ class Record(ABC):
     """The columns that its rows can be sorted by."""
 
     view: View = field(default=View(), compare=False, repr=False)
+
+    def __reduce__(self) -> Any:
+        """Pickle all fields but the live ones, such as a network or an output."""
+        kept = (each.name for each in fields(self) if not each.metadata.get("live"))
+        return partial(type(self), **{name: getattr(self, name) for name in kept}), ()
 
     @abstractmethod
     def table(self) -> Table:

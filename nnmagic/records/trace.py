@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib import import_module
 from os import PathLike
 from typing import Any
@@ -150,9 +149,6 @@ class Trace(Record):
     output: Any = field(default=None, compare=False, repr=False, metadata={"live": True})
     root: Any = field(default=None, compare=False, repr=False, metadata={"live": True})
     default: bool = field(default=False, compare=False, repr=False)
-
-    def __reduce__(self) -> Any:
-        return partial(Trace, log=self.log, view=self.view, default=self.default), ()
 
     def brief(self) -> str:
         """Return a few words that name the record."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -51,10 +50,6 @@ class JointTrace(Trace):
         findings = [*agreement.findings, *shown.findings, *dict.fromkeys(own)]
         object.__setattr__(self, "agreement", agreement)
         object.__setattr__(self, "log", replace(shown, findings=findings))
-
-    def __reduce__(self) -> Any:
-        kept: dict[str, Any] = {"ranks": self.ranks, "lines": self.lines, "default": self.default}
-        return partial(JointTrace, view=self.view, **kept), ()
 
     def brief(self) -> str:
         """Return a few words that name the record."""
