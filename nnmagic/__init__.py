@@ -8,8 +8,6 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from nnmagic.records import page_hook
-
 if TYPE_CHECKING:
     from nnmagic.api import against, compare, summary, trace, tracing
     from nnmagic.records.comparison.comparison import Comparison
@@ -75,15 +73,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
-
-
-def _page_of(record: Any) -> str:
-    from nnmagic.widget.exported_page import page_of
-
-    return page_of(record)
-
-
-page_hook.page_of = _page_of
 
 
 def load_ipython_extension(shell: Any) -> None:

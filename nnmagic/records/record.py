@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import partial
+from importlib import import_module
 from math import hypot, inf, isfinite, isnan, nan
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -16,7 +17,9 @@ from nnmagic.display.html import table_html
 from nnmagic.display.markdown import table_markdown
 from nnmagic.display.table import Row, State, Table, parents_of, shortened, with_ancestors
 from nnmagic.display.text import brief_text, table_text
-from nnmagic.records import page_hook
+
+PAGES = "nnmagic.widget.exported_page"
+"""What makes a page of a record; by its name, for records do not know the widget."""
 
 TEXT_DEPTH = 3
 """How many levels of nesting a terminal shows, and HTML opens, where no depth was asked for."""
@@ -225,7 +228,8 @@ class Record(ABC):
         Args:
             path: the file to write.
         """
-        Path(path).write_text(page_hook.page_of(self), encoding="utf-8")
+        page_of: Any = import_module(PAGES).page_of
+        Path(path).write_text(page_of(self), encoding="utf-8")
 
     def to_markdown(self) -> str:
         """Return the heading, a Markdown table and the notes; all text in them is escaped."""
