@@ -168,27 +168,6 @@ class Summary(Record):
         return sum(form.stored_bytes for form in self.forms if form.kind == "packed")
 
     @property
-    def gradient_bytes(self) -> int | None:
-        """The bytes of a training step's gradients; None where no optimizer was named."""
-        return None if self.training is None else self.training.gradient_bytes
-
-    @property
-    def optimizer_bytes(self) -> int | None:
-        """The bytes of the optimizer's state; None where unknown, or where none was named."""
-        return None if self.training is None else self.training.optimizer_bytes
-
-    @property
-    def saved_bytes(self) -> int | None:
-        """The bytes that a training step saves for its backward; None where unknown."""
-        return None if self.training is None else self.training.saved_bytes
-
-    @property
-    def training_bytes(self) -> int | None:
-        """The bytes of a training step: parameters, buffers and the three above together."""
-        held = self.param_bytes + self.buffer_bytes
-        return None if self.training is None else self.training.together(held)
-
-    @property
     def output_bytes(self) -> int:
         """The bytes returned by the calls that call no other, in place and views included."""
         return sum(row.output_bytes or 0 for row in self.rows if not row.children)

@@ -239,12 +239,12 @@ def test_summary_of_a_call_makes_the_call_on_meta(session, net):
 
 
 def test_an_optimizer_asks_for_the_memory_of_a_training_step(session, net):
-    alone = session.run("%nnsummary net --optimizer Adam")
-    called = session.run("%nnsummary --optimizer momentum net(torch.rand(8, 28, 28))")
+    alone = session.run("%nnsummary net --optimizer Adam").training
+    called = session.run("%nnsummary --optimizer momentum net(torch.rand(8, 28, 28))").training
 
     parameters = 4 * (784 * 20 + 20 + 20 * 10 + 10)
     saved = 4 * (784 + 20)  # the inputs of both linear layers; a ReLU saves what the second gets
-    assert alone.training.optimizer == "adam"
+    assert alone.optimizer == "adam"
     assert (alone.gradient_bytes, alone.saved_bytes) == (parameters, saved)
     assert alone.optimizer_bytes == 2 * parameters + 4 * 4
     assert (called.optimizer_bytes, called.saved_bytes) == (parameters, 8 * saved)

@@ -288,8 +288,8 @@ def test_the_memory_of_a_training_step_is_told_beside_a_real_run(session):
 
     summary = session.run("%nnsummary net(x) --optimizer adam")
 
-    assert summary.gradient_bytes == 4 * (8 * 3 + 3)
-    assert summary.optimizer_bytes == 2 * summary.gradient_bytes + 4 * 2
+    assert summary.training.gradient_bytes == 4 * (8 * 3 + 3)
+    assert summary.training.optimizer_bytes == 2 * summary.training.gradient_bytes + 4 * 2
 
 
 def test_a_real_run_shows_the_layers_inside_a_fused_encoder():

@@ -150,8 +150,9 @@ def test_the_summary_states_each_part():
         MetaRequest(network=net, args=(x,), naming=Naming(), title="net", optimizer="momentum")
     )
 
-    assert (summary.gradient_bytes, summary.optimizer_bytes, summary.saved_bytes) == (100, 100, 32)
-    assert summary.training_bytes == 3 * 100 + 32
+    step = summary.training
+    assert (step.gradient_bytes, step.optimizer_bytes, step.saved_bytes) == (100, 100, 32)
+    assert step.together(100) == 3 * 100 + 32
     assert (
         "training step: parameters 100 B, buffers 0 B, gradients 100 B, state of momentum 100 B, "
         "saved for backward 32 B, together 332 B"
