@@ -39,15 +39,14 @@ class NotebookDisplay:
     def _widget(self, record: Record, table: Table) -> "NetworkWidget":
         # what only loads the extension does not wait for the widget's packages
         from nnmagic.records.trace import Trace
-        from nnmagic.widget.watching import live_network_of, watching
+        from nnmagic.widget.watching import watching
         from nnmagic.widget.widget import NetworkWidget
 
-        if not isinstance(record, Trace):
-            return NetworkWidget(record, table=table)
-        network = None if record.root is None else record.root()
-        if record.view.live and network is not None:
-            return watching(network, record)
-        return NetworkWidget(record, live_of=live_network_of, table=table)
+        if isinstance(record, Trace) and record.view.live and record.root is not None:
+            network = record.root()
+            if network is not None:
+                return watching(network, record)
+        return NetworkWidget(record, table=table)
 
 
 def show_widget(widget: "NetworkWidget") -> None:

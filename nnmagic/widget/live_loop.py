@@ -14,7 +14,6 @@ from nnmagic.records.findings.threshold_rules import exceeded
 from nnmagic.records.record import Record
 from nnmagic.records.trace import Trace
 from nnmagic.widget.live_points import point_of
-from nnmagic.widget.watching import live_network_of
 from nnmagic.widget.widget import NetworkWidget
 
 SECONDS, SHARE = 0.1, 0.02
@@ -153,5 +152,5 @@ class LiveLoop:
         self._recorder = None
         if self.widget is None or self.widget.closed_because:
             return False
-        self.widget.become(trace, live_network_of)
+        self.widget.become(trace)
         return True

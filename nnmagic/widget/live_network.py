@@ -2,11 +2,13 @@
 
 import inspect
 import re
+import sys
 
 from torch import nn
 
 from nnmagic.network.layers import layer_at, layers_of, named_parameters
 from nnmagic.recording.rerun import Rerun
+from nnmagic.records.trace import Trace
 from nnmagic.structure.parameters import params
 from nnmagic.tensors.metadata import metadata_of
 from nnmagic.widget.panel import PARAMETERS_SHOWN, LayerDetails
@@ -52,6 +54,11 @@ class LiveNetwork(Rerun):
         call = self.roots.last.get(networks.index(network))
         root = None if call is None else call.network()
         return None if root is None else layer_at(root, layer)  # None if a forward made it
+
+
+def live_network_of(trace: Trace) -> LiveNetwork:
+    """Return the network behind a trace, with the notebook's names."""
+    return LiveNetwork(trace, vars(sys.modules["__main__"]).get)
 
 
 def details_of(module: nn.Module) -> LayerDetails:

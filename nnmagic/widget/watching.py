@@ -274,14 +274,9 @@ def watching(module: nn.Module, trace: Trace | None = None) -> NetworkWidget:
     if trace is None:
         trace = watcher.last
         trace.log.notes.append(f"shows the next call of {watcher.home.label}")
-    widget = NetworkWidget(trace, live_of=live_network_of, watcher=watcher)
+    widget = NetworkWidget(trace, watcher=watcher)
     watcher.start(widget)
     return widget
-
-
-def live_network_of(trace: Trace) -> LiveNetwork:
-    """Return the network behind a trace, with the notebook's names."""
-    return LiveNetwork(trace, vars(sys.modules["__main__"]).get)
 
 
 def _name_in_the_notebook(module: nn.Module) -> str | None:

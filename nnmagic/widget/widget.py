@@ -18,7 +18,7 @@ from nnmagic.records.record import Record, View
 from nnmagic.records.trace import Trace
 from nnmagic.widget.curves import Curves
 from nnmagic.widget.front_end import script, style
-from nnmagic.widget.live_network import LiveNetwork
+from nnmagic.widget.live_network import LiveNetwork, live_network_of
 from nnmagic.widget.loading import Loader
 from nnmagic.widget.panel import PanelMaker
 from nnmagic.widget.row_panels import RowPanels
@@ -38,9 +38,8 @@ class NetworkWidget(anywidget.AnyWidget):
 
     Args:
         record: a trace, a summary or the parameters.
-        live_of: gives what may be asked of a trace's network; None allows nothing.
         watcher: what records every later call of a network into this widget; None follows nothing.
-        running: whether the record is that of a loop that still runs.
+        running: whether the record is that of a loop that still runs: its network cannot be asked.
         table: the record's table, where it is there already.
 
     Attributes:
@@ -77,12 +76,10 @@ class NetworkWidget(anywidget.AnyWidget):
         self,
         record: Record,
         *,
-        live_of: Callable[[Trace], LiveNetwork] | None = None,
         watcher: "Watcher | None" = None,
         running: bool = False,
         table: Table | None = None,
     ) -> None:
-        self._live_of = live_of
         self._table = table
         self.watcher = watcher
         self._view: View = record.view
@@ -210,8 +207,8 @@ class NetworkWidget(anywidget.AnyWidget):
         self._view = record.view
         self._loader = Loader(record)
         self._live = self._curves = None
-        if isinstance(record, Trace) and self._live_of is not None:
-            self._live = self._live_of(record)
+        if isinstance(record, Trace) and not self.running:
+            self._live = live_network_of(record)
         table, self._table = self._table, None
         self._draw(table)
         self._tell_panel()
@@ -247,8 +244,8 @@ class NetworkWidget(anywidget.AnyWidget):
         table = with_parameters(replace(trace, view=self._view).table(), counts)
         sheet = sheet_of(table, static=self.static_output.mark, run=self.sheet.content["run"])
         is_same = sheet.has_rows_of(self.sheet)
-        if self._live_of is not None:
-            self._live = self._live_of(trace)
+        if not self.running:
+            self._live = live_network_of(trace)
             if not is_same:
                 sheet.content["run"] = self._live.offer()
         self.sheet = sheet
@@ -273,14 +270,9 @@ class NetworkWidget(anywidget.AnyWidget):
         finally:
             self._following = False
 
-    def become(self, trace: Record, live_of: Callable[[Trace], LiveNetwork]) -> None:
-        """Show the record of a loop that was followed until now, which is over.
-
-        Args:
-            trace: the record.
-            live_of: as for a new widget.
-        """
-        self._live_of, self.running = live_of, False
+    def become(self, trace: Record) -> None:
+        """Show the record of a loop that was followed until now, which is over."""
+        self.running = False
         self._set_trace(trace)
         self._show_whole(trace)
         self.static_output.update(self._viewed(), live=False)

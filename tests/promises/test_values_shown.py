@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.widget.watching import live_network_of
 from nnmagic.widget.widget import NetworkWidget
 
 CHANGES = ("none", "weights", "one weight", "statistics", "mode", "input", "input gone", "network")
@@ -177,7 +176,7 @@ def test_what_is_shown_or_loaded_is_of_the_recorded_run_or_is_refused_in_words(c
     kept, input_kept = x.clone(), x
     network, x = change(network, x, what)
     del input_kept
-    widget = page.show(NetworkWidget(trace, live_of=live_network_of))
+    widget = page.show(NetworkWidget(trace))
     evaluated = None if network is None else evaluated_anew(network, kept)
     before = None if network is None else copy.deepcopy(network.state_dict())
 

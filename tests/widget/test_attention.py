@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import nnmagic
-from nnmagic.widget.watching import live_network_of
 from nnmagic.widget.widget import NetworkWidget
 
 
@@ -33,7 +32,7 @@ class Other(nn.Module):
 @pytest.fixture
 def panel_of(page):
     def panel_of(trace, key):
-        page.set(page.show(NetworkWidget(trace, live_of=live_network_of)), selected=key)
+        page.set(page.show(NetworkWidget(trace)), selected=key)
         message, buffers = page.told("panel")[-1]
         return message["panel"], buffers
 

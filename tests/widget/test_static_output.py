@@ -9,7 +9,6 @@ from torch import nn
 import nnmagic
 from nnmagic.magics.display import update_static_tables
 from nnmagic.widget import static_output
-from nnmagic.widget.watching import live_network_of
 from nnmagic.widget.widget import MOST_OPEN, NetworkWidget
 
 
@@ -123,9 +122,7 @@ def test_updates_are_a_second_apart(page, net, published):
 
 
 def test_the_panel_of_a_trace_is_closed_in_words_too(page, net, published):
-    widget = shown(
-        NetworkWidget(nnmagic.trace(net, torch.rand(2, 4)), live_of=live_network_of), page
-    )
+    widget = shown(NetworkWidget(nnmagic.trace(net, torch.rand(2, 4))), page)
 
     widget.close()
 

@@ -7,7 +7,6 @@ import traitlets
 from torch import nn
 
 import nnmagic
-from nnmagic.widget.watching import live_network_of
 from nnmagic.widget.widget import MOST_OPEN, NetworkWidget
 
 
@@ -18,7 +17,7 @@ def net():
 
 
 def widget_of(page, trace):
-    return page.show(NetworkWidget(trace, live_of=live_network_of))
+    return page.show(NetworkWidget(trace))
 
 
 def test_a_selected_layer_gets_its_panel(page, net):
