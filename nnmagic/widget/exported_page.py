@@ -17,7 +17,7 @@ from nnmagic.records.trace import Trace
 from nnmagic.widget.front_end import page_script, style
 from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.packing import Packing, pictures_in, thinned
-from nnmagic.widget.panel import PanelMaker
+from nnmagic.widget.panel import LayerDetails, PanelMaker
 from nnmagic.widget.pictures import WRITTEN_OUT
 from nnmagic.widget.row_panels import RowPanels
 from nnmagic.widget.widget import with_parameters
@@ -40,22 +40,6 @@ LEAST_POINTS, ALL_POINTS = 20, 3000
 MOST_PANELS = 1000
 """Of how many rows the panels are packed."""
 
-NOT_PACKED: PanelContent = {
-    "title": "",
-    "type": "",
-    "shapes": "",
-    "wrong": [],
-    "notes": [f"this page has the panels of the first {MOST_PANELS:,} rows"],
-    "inputs": [],
-    "outputs": [],
-    "figures": [],
-    "curves": [],
-    "parameters": [],
-    "parameters_reason": "",
-    "doc": "",
-    "facts": [],
-}
-"""The panel of any other row."""
 
 TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -168,7 +152,13 @@ class _Contents:
         contents = {
             "state": state,
             "panels": packing.placed(panels),
-            "other": packing.placed(NOT_PACKED),
+            "other": packing.placed(_panel_not_packed()),
             "buffers": buffers,
         }
         return packing.packed(contents)
+
+
+def _panel_not_packed() -> PanelContent:
+    """Return the panel of any other row."""
+    panel = PanelMaker().layer_content("", "", LayerDetails())
+    return {**panel, "notes": [f"this page has the panels of the first {MOST_PANELS:,} rows"]}

@@ -12,6 +12,7 @@ from nnmagic.tensors.samples import sample
 from nnmagic.tensors.shards import part_here
 from nnmagic.tensors.values import why_unreadable
 from nnmagic.torch_private import parameters_of
+from nnmagic.widget.pictures import COLOURS
 
 MOST_SIDE = 128
 """How many rows and columns of a weight matrix are drawn at most."""
@@ -21,8 +22,6 @@ MOST_CHANNELS = 16
 
 MOST_DRAWN = 4
 """How many weights of one layer are drawn."""
-
-COLOURS = 3
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
