@@ -1,7 +1,5 @@
 """Curves as a page draws them: few points, few digits, and how each is drawn."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from nnmagic.display.messages import CurveContent
@@ -15,8 +13,8 @@ from nnmagic.records.tensor import Sample
 POINTS = 200
 """How many iterations a curve has in a page; more of them would not be told apart."""
 
-USUAL_UPDATE = 1e-3
-"""By how much of its norm a parameter changes in a step of many loops that learn well."""
+HEALTHY_UPDATE = 1e-3
+"""The update ratio that is marked: what small networks learn well with (Karpathy, CS231n)."""
 
 NORMS = ("grad_norm", ".update_ratio")
 """Quantities of many orders of magnitude: their curves are logarithmic."""
@@ -52,7 +50,7 @@ def looks_of(quantity: str) -> CurveContent:
     return {
         "title": "mean, and the middle 90 %" if quantity == "mean" else title,
         "is_log": quantity.endswith(NORMS),
-        "mark": USUAL_UPDATE if quantity.endswith(".update_ratio") else None,
+        "mark": HEALTHY_UPDATE if quantity.endswith(".update_ratio") else None,
     }
 
 
@@ -92,9 +90,7 @@ def losses_of(log: TraceLog) -> list[CurveContent]:
     if not any(each.name == LOSS for each in log.measures.quantities):
         return []
     curves = [each for each in History(log).curves([LOSS]) if moves(each.values)]
-    return [*_named(curves, ShownIterations(log, None).names if len(curves) > 1 else {})]
-
-
-def _named(curves: list[Curve], names: dict[int, str]) -> Iterator[CurveContent]:
-    for curve in curves:
-        yield drawn(curve, title=f"{LOSS} of {names[curve.series]}" if names else LOSS)
+    names = ShownIterations(log, None).names if len(curves) > 1 else {}
+    return [
+        drawn(each, title=f"{LOSS} of {names[each.series]}" if names else LOSS) for each in curves
+    ]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnmagic.records.call_log import TraceLog
+from nnmagic.records.curves.drawn_curves import HEALTHY_UPDATE, NORMS
 from nnmagic.records.curves.history import Curve, History
 from nnmagic.records.measures import LOSS
 from nnmagic.records.shown_iterations import ShownIterations
@@ -14,10 +15,6 @@ from nnmagic.records.shown_iterations import ShownIterations
 PARTS = (LOSS, "mean", "std", "grad_norm", "*.grad_norm", "*.update_ratio")
 """What is drawn where nothing else is asked for, as far as it was recorded."""
 
-LOGARITHMIC = ("*norm", "*.update_ratio")
-
-HEALTHY_UPDATE = 1e-3
-"""The update ratio that is marked: what small networks learn well with (Karpathy, CS231n)."""
 
 MOST_NAMED = 12
 """How many lines a legend names."""
@@ -74,7 +71,7 @@ def _matches(curve: Curve, part: str) -> bool:
 
 
 def _finish(axes: Any, part: str) -> None:
-    if any(fnmatchcase(part, each) for each in LOGARITHMIC):
+    if part.endswith((*NORMS, ".norm")):
         axes.set_yscale("log")
     if part.endswith("update_ratio"):
         axes.axhline(HEALTHY_UPDATE, color="grey", linewidth=0.8, linestyle="--")
