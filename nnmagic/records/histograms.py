@@ -14,20 +14,6 @@ if TYPE_CHECKING:
     from nnmagic.records.tensor import Sample
 
 
-def values_of(sample: Sample) -> np.ndarray:
-    """Return a sample's values, complex ones by absolute value, in the sample's shape."""
-    if sample.format == "Zd":
-        return np.abs(np.frombuffer(sample.data, dtype=np.complex128)).reshape(sample.shape)
-    return np.frombuffer(sample.data, dtype=sample.format).reshape(sample.shape)
-
-
-def exact_values_of(sample: Sample) -> np.ndarray:
-    """Return a sample's values in double precision, complex ones as they are, in its shape."""
-    is_complex = sample.format == "Zd"
-    values = np.frombuffer(sample.data, dtype=np.complex128 if is_complex else sample.format)
-    return values.astype(np.complex128 if is_complex else np.float64).reshape(sample.shape)
-
-
 def binned(values: np.ndarray, low: Any, high: Any, bins: int) -> np.ndarray:
     """Return how many values fall into each of the equal bins between two limits; NaN into none.
 
@@ -65,7 +51,7 @@ def histograms(
     found: list[Histogram | None] = [None] * len(tensors)
     for places in alike.values():
         group: list[tuple[Any, Any, Any]] = [tensors[place] for place in places]
-        values = np.stack([values_of(sample).ravel() for sample, _, _ in group])
+        values = np.stack([sample.real_array().ravel() for sample, _, _ in group])
         lows, highs = (np.array([[each[side]] for each in group]) for side in (1, 2))
         counts = binned(values, lows, highs, Histogram.BINS).tolist()
         for place, row, (_, low, high) in zip(places, counts, group, strict=True):

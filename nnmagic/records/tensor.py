@@ -35,17 +35,22 @@ class Sample:
 
     def tolist(self) -> Any:
         """Return the values as lists nested like the shape, or the one value of a 0-d tensor."""
-        return self.array().reshape(self.shape).tolist()
+        return self.array().tolist()
 
     def flat(self) -> list[float]:
         """Return the values in one list; complex ones by absolute value."""
-        values = self.array()
-        numbers: list[float] = (np.abs(values) if self.format == "Zd" else values).tolist()
+        numbers: list[float] = self.real_array().ravel().tolist()
         return numbers
 
     def array(self) -> np.ndarray:
-        """Return the values in one dimension, without a copy."""
-        return np.frombuffer(self.data, "D" if self.format == "Zd" else self.format)
+        """Return the values in their shape, without a copy."""
+        kind = "D" if self.format == "Zd" else self.format
+        return np.frombuffer(self.data, kind).reshape(self.shape)
+
+    def real_array(self) -> np.ndarray:
+        """Return the same, complex values by absolute value."""
+        values = self.array()
+        return np.abs(values) if self.format == "Zd" else values
 
 
 @dataclass(frozen=True, slots=True)

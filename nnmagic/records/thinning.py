@@ -184,5 +184,5 @@ def shorten_samples(log: TensorLog, tensors: Iterable[int]) -> None:
 
 def _shortened(sample: Sample) -> Sample:
     step = -(-sample.numel // SHORT)
-    values = sample.array()[::step]
+    values = sample.array().ravel()[::step]
     return Sample(sample.format, values.shape, values.tobytes())

@@ -15,7 +15,6 @@ from nnmagic.network.layers import has_hooks, layers_of
 from nnmagic.recording.run import own_run
 from nnmagic.records.attention import AttentionMap
 from nnmagic.records.call_log import FINISHED, TraceLog
-from nnmagic.records.histograms import values_of
 from nnmagic.records.tensor import Picture
 from nnmagic.tensors.attention import working_out
 from nnmagic.tensors.samples import restored
@@ -150,7 +149,7 @@ def _figure(
     panels: PanelMaker, attention: AttentionMap, picture: Picture, name: str
 ) -> messages.TensorContent:
     """Return the tiles of the heads, on one scale from 0 to the largest share."""
-    values = values_of(picture.sample)
+    values = picture.sample.real_array()
     figure = panels.figure(
         values,
         title=f"attention of {name}" if name else "attention",

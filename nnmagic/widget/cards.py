@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from nnmagic.display import messages, units
-from nnmagic.records.histograms import binned, values_of
+from nnmagic.records.histograms import binned
 from nnmagic.records.params import ParameterRecord
 from nnmagic.records.record import leading_rows
 from nnmagic.records.tensor import STATISTICS, Picture, Sample, TensorRecord
@@ -108,7 +108,7 @@ class CardMaker:
 
     def _weight(self, weight: WeightPicture) -> messages.PictureContent:
         picture = weight.picture
-        drawn = self._grid(values_of(picture.sample), weight.kind, weight.axes)
+        drawn = self._grid(picture.sample.real_array(), weight.kind, weight.axes)
         drawn["steps"], drawn["full"] = list(picture.steps), list(weight.shape)
         drawn["caption"] = _caption_of(weight.shape, weight.axes, picture)
         return drawn
@@ -126,7 +126,7 @@ class CardMaker:
             return None
         if kind == "matrix":
             picture, axes = _without_pooled(picture, axes, record.shape)
-        values = values_of(picture.sample)
+        values = picture.sample.real_array()
         if kind in ("number", "constant"):
             return self._grid(values.reshape(-1)[:1], kind, axes[:1])
         drawn = self._grid(values, fitting(kind, values.shape), axes)
@@ -174,7 +174,7 @@ class CardMaker:
         kind = kind_of(record, axes)
         if kind == "matrix":
             picture, axes = _without_pooled(picture, axes, shape)
-        values = values_of(picture.sample)
+        values = picture.sample.real_array()
         if values.size > 1 and (values == values.flat[0]).all():
             kind = "constant"
         card = self.figure(values, title=title, caption=caption, kind=kind, axes=axes)
@@ -251,7 +251,7 @@ def kept_grid(record: TensorRecord, loading: Loading = NOTHING) -> Picture | Non
 
 def _largest_in(picture: Picture) -> list[int]:
     """Return where in the tensor a picture's largest absolute value stands, NaN and Inf first."""
-    values = np.abs(values_of(picture.sample))
+    values = np.abs(picture.sample.real_array())
     at = np.unravel_index(np.where(np.isfinite(values), values, np.inf).argmax(), values.shape)
     return [int(place) * step for place, step in zip(at, picture.steps, strict=True)]
 
@@ -287,7 +287,7 @@ def histogram(
     kept = whole or record.whole or record.spread
     if kept is None or record.min is None or record.max is None or record.numel < 2:
         return None
-    (counts,) = binned(values_of(kept).reshape(1, -1), record.min, record.max, BINS)
+    (counts,) = binned(kept.real_array().reshape(1, -1), record.min, record.max, BINS)
     return {
         "counts": counts.tolist(),
         "low": record.min,

@@ -12,7 +12,6 @@ from nnmagic.records.comparison.comparison import Comparison
 from nnmagic.records.comparison.differences import KeptValues, overlap_of
 from nnmagic.records.comparison.rows import ComparedCall, verdict_of
 from nnmagic.records.comparison.table import ComparedRow
-from nnmagic.records.histograms import exact_values_of
 from nnmagic.records.tensor import Picture, Sample, TensorRecord
 from nnmagic.widget.axes import Axes
 from nnmagic.widget.cards import kept_grid
@@ -203,16 +202,13 @@ def difference_of(a: Picture, b: Picture) -> Picture | None:
     if len(a.steps) != len(b.steps):
         return None
     steps = tuple(map(lcm, a.steps, b.steps))
-    one, two = (
-        exact_values_of(grid.sample)[
-            tuple(
-                slice(None, None, step // own) for step, own in zip(steps, grid.steps, strict=True)
-            )
-        ]
+    cuts = (
+        tuple(slice(None, None, step // own) for step, own in zip(steps, grid.steps, strict=True))
         for grid in (a, b)
     )
+    one, two = (grid.sample.array()[cut] for grid, cut in zip((a, b), cuts, strict=True))
     both = tuple(map(slice, map(min, one.shape, two.shape)))
-    one, two = one[both], two[both]
+    one, two = (each[both].astype(np.result_type(each, np.float64)) for each in (one, two))
     with np.errstate(invalid="ignore"):
         same = (one == two) | (np.isnan(one) & np.isnan(two))
         apart = np.where(same, 0.0, one - two)

@@ -3,7 +3,6 @@ import pytest
 import torch
 from torch import nn
 
-from nnmagic.records.histograms import values_of
 from nnmagic.widget.weight_pictures import weight_pictures
 
 
@@ -25,7 +24,7 @@ def test_a_layer_s_weight_is_drawn_by_its_axes(layer, kind, axes, shown):
     (drawn,) = weight_pictures(layer)
 
     assert (drawn.name, drawn.kind, " ".join(drawn.axes)) == ("weight", kind, axes)
-    assert np.array_equal(values_of(drawn.picture.sample), shown(layer.weight.detach()).numpy())
+    assert np.array_equal(drawn.picture.sample.real_array(), shown(layer.weight.detach()).numpy())
     assert len(drawn.shape) == len(drawn.axes) == len(drawn.picture.steps)
 
 
@@ -43,4 +42,4 @@ def test_half_precision_is_drawn():
     (drawn,) = weight_pictures(layer)
 
     expected = layer.weight.detach().float().numpy()
-    assert np.array_equal(values_of(drawn.picture.sample), expected)
+    assert np.array_equal(drawn.picture.sample.real_array(), expected)

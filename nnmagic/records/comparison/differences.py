@@ -71,12 +71,38 @@ def worst(differences: Iterable[Difference | None]) -> Difference | None:
     return max(known, key=lambda each: each.error, default=None)
 
 
-def difference_of_arrays(a: np.ndarray, b: np.ndarray) -> tuple[float, float, int, float | None]:
-    """Return the error, the largest absolute difference, where it is, and the cosine."""
+def difference_of_spreads(one: Sample, two: Sample, shape: Sequence[int]) -> Difference:
+    """Return how far values lie apart that are spread alike over two tensors of a shape."""
+    step = step_of(prod(shape), max(1, one.numel))
+    return _difference_of(one.array(), two.array(), shape, step, Overlap(tuple(shape)))
+
+
+def difference_of_fronts(one: Sample, two: Sample, overlap: Overlap) -> Difference:
+    """Return how far the values in front of two tensors lie apart, as far as both have some."""
+    axes = len(overlap.shape)
+    fronts = [each.array().reshape(each.shape[len(each.shape) - axes :]) for each in (one, two)]
+    shape = tuple(map(min, *(each.shape for each in fronts))) if axes else ()
+    cut = tuple(map(slice, shape))
+    return _difference_of(fronts[0][cut], fronts[1][cut], shape, 1, overlap)
+
+
+def _difference_of(
+    a: np.ndarray, b: np.ndarray, shape: Sequence[int], step: int, overlap: Overlap
+) -> Difference:
+    """Return how far values lie apart.
+
+    Args:
+        a: this side's values.
+        b: the other side's, taken at the same places.
+        shape: the shape of what they are taken from.
+        step: how far apart they lie in it.
+        overlap: what the two tensors have in common.
+    """
+    numel, items = prod(overlap.shape), overlap.items
     wide = np.complex128 if "c" in a.dtype.kind + b.dtype.kind else np.float64
     a, b = a.astype(wide).ravel(), b.astype(wide).ravel()
     if not a.size:
-        return 0.0, 0.0, 0, None
+        return Difference(0.0, 0.0, numel=numel, items=items)
     with np.errstate(all="ignore"):
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         apart = np.where(same, 0, np.abs(a - b))
@@ -89,7 +115,8 @@ def difference_of_arrays(a: np.ndarray, b: np.ndarray) -> tuple[float, float, in
             float(np.vdot(b[both], a[both]).real) / (length * others) if length * others else None
         )
     error = 0.0 if gap == 0 else gap / others if others else inf
-    return error, float(apart[at]), at, cosine
+    place = tuple(map(int, np.unravel_index(at * step, tuple(shape))))
+    return Difference(error, float(apart[at]), place, cosine, a.size, numel, items)
 
 
 class KeptValues:
@@ -110,33 +137,14 @@ class KeptValues:
         if overlap is None:
             return None
         left, right = self.mine.samples_of(a), self.other.samples_of(b)
-        is_measured = a in self.mine.measured or b in self.other.measured
-        spreads = left.spread, right.spread
-        kept: Sequence[np.ndarray]
-        shape: tuple[int, ...]
-        if overlap.items is None and not is_measured and _are_same_places(*spreads):
-            kept = _array(spreads[0]), _array(spreads[1])
-            step, shape = step_of(one.numel, max(1, kept[0].size)), overlap.shape
-        elif left.leading is not None and right.leading is not None:
-            axes = len(overlap.shape)
-            leading = left.leading, right.leading
-            fronts = [_array(x).reshape(x.shape[len(x.shape) - axes :]) for x in leading]
-            sizes = [min(pair) for pair in zip(fronts[0].shape, fronts[1].shape, strict=True)]
-            cut = tuple(map(slice, sizes))
-            kept, step, shape = [each[cut] for each in fronts], 1, tuple(sizes)
-        else:
+        is_sampled = a in self.mine.measured or b in self.other.measured
+        may_be_alike = overlap.items is None and not is_sampled
+        spread, other = left.spread, right.spread
+        if may_be_alike and spread and other and spread.numel == other.numel:
+            return difference_of_spreads(spread, other, overlap.shape)
+        if left.leading is None or right.leading is None:
             return None
-        error, max_abs, at, cosine = difference_of_arrays(*kept)
-        places = np.unravel_index(at * step, shape) if prod(shape) else ()
-        return Difference(
-            error,
-            max_abs,
-            tuple(map(int, places)),
-            cosine,
-            kept[0].size,
-            prod(overlap.shape),
-            overlap.items,
-        )
+        return difference_of_fronts(left.leading, right.leading, overlap)
 
     def differences(self, a: Sequence[int], b: Sequence[int]) -> Difference | None:
         """Return the worst of several pairs; None where nothing can be compared."""
@@ -154,12 +162,3 @@ class KeptValues:
                 rest.remove(twin)
                 found.append((tensor, twin))
         return found
-
-
-def _are_same_places(a: Sample | None, b: Sample | None) -> bool:
-    return a is not None and b is not None and a.numel == b.numel
-
-
-def _array(sample: Sample | None) -> np.ndarray:
-    assert sample is not None
-    return np.frombuffer(sample.data, "D" if sample.format == "Zd" else sample.format)

@@ -8,10 +8,13 @@ from math import isclose, nan
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nnmagic.records.comparison.alignment import Renaming
-from nnmagic.records.comparison.differences import Difference, difference_of_arrays
+from nnmagic.records.comparison.differences import (
+    Difference,
+    Overlap,
+    difference_of_fronts,
+    difference_of_spreads,
+)
 from nnmagic.records.comparison.names import NamePair
 from nnmagic.records.comparison.parameter_rows import (
     ComparedParameter,
@@ -20,7 +23,6 @@ from nnmagic.records.comparison.parameter_rows import (
 )
 from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.comparison.sides import Side, side_by_side
-from nnmagic.records.kept_slices import step_of
 from nnmagic.records.tensor import LAZY, TensorRecord
 
 if TYPE_CHECKING:
@@ -115,23 +117,9 @@ def _differences(a: TensorRecord, b: TensorRecord) -> Iterator[Difference]:
     # of a large complex tensor absolute values are spread over it
     is_spread = is_whole or not (a.measured or b.measured or a.dtype.startswith("complex"))
     if is_spread and one and two and one.numel == two.numel:
-        step = step_of(a.numel, max(1, one.numel))
-        yield _difference(one.array(), two.array(), a, a.shape, step)
-    one, two = a.leading, b.leading
-    if one and two and not is_whole and len(one.shape) == len(two.shape):
-        cut = tuple(map(min, one.shape, two.shape))
-        front, other_front = (
-            each.array().reshape(each.shape)[tuple(map(slice, cut))].ravel() for each in (one, two)
-        )
-        yield _difference(front, other_front, a, cut, 1)
-
-
-def _difference(
-    one: np.ndarray, two: np.ndarray, tensor: TensorRecord, shape: tuple[int, ...], step: int
-) -> Difference:
-    error, max_abs, at, cosine = difference_of_arrays(one, two)
-    places = np.unravel_index(at * step, shape) if one.size else ()
-    return Difference(error, max_abs, tuple(map(int, places)), cosine, one.size, tensor.numel)
+        yield difference_of_spreads(one, two, a.shape)
+    if a.leading and b.leading and not is_whole:
+        yield difference_of_fronts(a.leading, b.leading, Overlap(a.shape))
 
 
 def _have_same_statistics(a: TensorRecord, b: TensorRecord) -> bool:

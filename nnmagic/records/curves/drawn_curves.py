@@ -5,7 +5,6 @@ import numpy as np
 from nnmagic.display.messages import CurveContent
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.curves.history import Curve, History
-from nnmagic.records.histograms import values_of
 from nnmagic.records.measures import LOSS
 from nnmagic.records.shown_iterations import ShownIterations
 from nnmagic.records.tensor import Sample
@@ -76,7 +75,7 @@ def middle_of(sample: Sample | None) -> tuple[float, float]:
 
     They are those of 256 values, evenly taken of the finite ones.
     """
-    values = np.zeros(0) if sample is None else values_of(sample).ravel()
+    values = np.zeros(0) if sample is None else sample.real_array().ravel()
     values = values[:: max(1, len(values) // MOST_RANKED)]
     values = np.sort(values[np.isfinite(values)])
     if not len(values):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnmagic.records.call_log import TraceLog
-from nnmagic.records.histograms import binned, values_of
+from nnmagic.records.histograms import binned
 from nnmagic.records.measures import LOSS
 from nnmagic.records.shown_iterations import ShownIterations
 from nnmagic.records.tensor import STATISTICS, Statistics
@@ -228,7 +228,7 @@ class History:
         counts, sizes, numel = [], [], []
         for tensor, (low, high) in zip(last.values(), limits.tolist(), strict=True):
             spread = log.tensors.samples_of(tensor).spread
-            values = np.zeros((1, 0)) if spread is None else values_of(spread).reshape(1, -1)
+            values = np.zeros((1, 0)) if spread is None else spread.real_array().reshape(1, -1)
             counts.append(binned(values, np.array([[low]]), np.array([[high]]), BINS)[0])
             sizes.append(values.size)
             numel.append(log.tensors.metadata_of(tensor).numel)

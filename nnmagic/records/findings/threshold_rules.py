@@ -12,7 +12,6 @@ from nnmagic.records.call_log import FINISHED, TraceLog
 from nnmagic.records.curves.history import Curve, History
 from nnmagic.records.finding import Finding
 from nnmagic.records.findings.origins import Origins
-from nnmagic.records.histograms import values_of
 from nnmagic.records.kept_slices import WHOLE, step_of
 from nnmagic.records.measures import LOSS
 
@@ -108,7 +107,7 @@ class Run:
     def sample(self, call: int) -> np.ndarray:
         """Return values taken evenly from what a call returned, in one dimension."""
         spread = self.log.tensors.samples_of(self.output(call)).spread
-        return np.zeros(0) if spread is None else values_of(spread).ravel()
+        return np.zeros(0) if spread is None else spread.real_array().ravel()
 
 
 def dead_units(run: Run, bound: float) -> Iterator[Exceeded]:
