@@ -11,6 +11,7 @@ from typing import Any
 
 from nnmagic.records.kept_slices import samples_of_whole
 from nnmagic.records.tensor import (
+    NO_VALUES,
     NOTHING_KNOWN,
     Metadata,
     Picture,
@@ -187,7 +188,7 @@ class TensorLog:
         samples = self.samples[tensor]
         if isinstance(samples, bytes):
             return samples_of_whole(self.whole_of(tensor, samples), with_picture=True)
-        return samples or Samples(None, None)  # None where an interrupt came before the values
+        return samples or NO_VALUES  # None where an interrupt came before the values
 
     def digest_of(self, tensor: int) -> int | None:
         """Return the digest of a tensor's bytes, None where there is none."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from nnmagic.records.kept_slices import slices_of
-from nnmagic.records.tensor import NOTHING_KNOWN, Picture, Sample, Samples, Statistics
+from nnmagic.records.tensor import NO_VALUES, NOTHING_KNOWN, Picture, Sample, Samples, Statistics
 from nnmagic.tensors.metadata import hidden_from_user_code
 from nnmagic.tensors.samples import evenly_spaced, real_sample, sample, samples_of
 from nnmagic.tensors.shards import part_here
@@ -89,7 +89,7 @@ def _statistics_of(values: DenseValues) -> Statistics:
 
 def not_measured(reason: str) -> Measured:
     """Return blank statistics, with the reason, of a tensor that cannot be measured."""
-    return Measured(NOTHING_KNOWN, Samples(None, None), reason)
+    return Measured(NOTHING_KNOWN, NO_VALUES, reason)
 
 
 def reason_of(error: Exception) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from nnmagic.records.kept_slices import WHOLE, KeptSlices, slices_of, step_of
-from nnmagic.records.tensor import Metadata, Picture, Sample, Samples
+from nnmagic.records.tensor import NO_VALUES, Metadata, Picture, Sample, Samples
 from nnmagic.tensors.values import DenseValues, Values, as_array
 
 
@@ -20,7 +20,7 @@ def samples_cut(
 ) -> Samples:
     """Return the samples of a large tensor, given its values at some slices, on the host."""
     if leading is None or spread is None:
-        return Samples(None, None)
+        return NO_VALUES
     grid = None if picture is None else Picture(sample(picture), slices.steps)
     return Samples(sample(leading), real_sample(spread), grid)
 
@@ -38,7 +38,7 @@ def samples_of(
     """
     whole = values.whole
     if keep == "none" or values.zeros:  # the stored values alone have another distribution
-        return Samples(None, None)
+        return NO_VALUES
     if whole is None:
         return Samples(None, real_sample(evenly_spaced(values.flat, WHOLE)))
     shape = tuple(whole.shape)

@@ -13,7 +13,7 @@ from nnmagic.records.held_tensor import BUFFER, GRADIENT, PARAMETER
 from nnmagic.records.loading.unpacking import LARGEST
 from nnmagic.records.params import Params
 from nnmagic.records.summary import Summary
-from nnmagic.records.tensor import Metadata, Samples, TensorRecord
+from nnmagic.records.tensor import NO_VALUES, Metadata, Samples, TensorRecord
 from nnmagic.records.tensor_log import WIDTH, TensorLog
 from nnmagic.records.trace import Trace
 
@@ -156,7 +156,7 @@ def _check_tensors(log: TensorLog) -> None:
             size = {"float32": 4, "float64": 8}.get(metadata.dtype, 0)
             _require(len(held) == size * metadata.numel, "the values of a tensor are not all there")
         else:
-            _check_samples(held or Samples(None, None), len(metadata.shape))
+            _check_samples(held or NO_VALUES, len(metadata.shape))
 
 
 def _check_tensor(record: TensorRecord) -> None:
