@@ -1,10 +1,10 @@
 """What a rank of a distributed run holds: the state of its networks, and the reduced gradients."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from nnmagic.network.layers import named_buffers, named_parameters
 from nnmagic.network.naming import Network
@@ -38,7 +38,6 @@ class RankState:
         self.log = log
         self._tensors = tensors
         self._steps = steps
-        self._numbers: dict[tuple[int, str], int] = {}
 
     @cached_property
     def _gradients(self) -> "_Measured":
@@ -69,14 +68,11 @@ class RankState:
         if self.log.rank is None:
             return
         written = {*map(id, step.parameters)}
-        for network in networks:
-            module = network.module()
-            if module is None or self._steps.root_of([network.index]) is None:
-                continue
-            for name, each in named_parameters(module).items():
-                if id(each) in written and each.grad is not None:
-                    key = network.index, name
-                    self._numbers[key] = self._gradients.add(each.grad, self._numbers.get(key))
+        for network, module in _alive(networks):
+            if self._steps.root_of([network.index]) is not None:
+                for name, each in named_parameters(module).items():
+                    if id(each) in written and each.grad is not None:
+                        self._gradients.add(network, name, GRADIENT, each.grad)
 
     def conclude(self, networks: Sequence[Network]) -> None:
         """Note what the networks hold now, and the gradients: the last that were reduced.
@@ -87,28 +83,31 @@ class RankState:
             return
         own = [each for each in networks if not each.is_probe]
         self.log.held += _state_of(own)
-        left = _gradients_of(own) if self._steps.awaits_step or not self._numbers else []
-        noted = {(networks[i], name, GRADIENT): each for (i, name), each in self._numbers.items()}
-        self.log.held += left or self._gradients.held(noted)
+        noted = self._gradients.held()
+        left = _gradients_of(own) if self._steps.awaits_step or not noted else []
+        self.log.held += left or noted
 
 
 class _Measured:
-    """Tensors that are measured, and whose values are not kept."""
+    """Tensors of networks that are measured, and whose values are not kept."""
 
     def __init__(self) -> None:
-        self.log = TensorLog()
-        self._writer = TensorWriter(self.log, "none")
+        self._log = TensorLog()
+        self._writer = TensorWriter(self._log, "none")
         self._writer.digests = True
+        self._numbers: dict[tuple[Network, str, str], int] = {}
 
-    def add(self, tensor: Tensor, number: int | None = None) -> int:
-        """Measure a tensor, in place of an earlier one if that is given; return its number."""
-        if number is not None and self.log.metadata_of(number) != metadata_of(tensor):
+    def add(self, network: Network, name: str, kind: str, tensor: Tensor) -> None:
+        """Measure a tensor, in place of an earlier one of this network, name and kind."""
+        key = network, name, kind
+        number = self._numbers.get(key)
+        if number is not None and self._log.metadata_of(number) != metadata_of(tensor):
             number = None
-        return self._writer.write_alone(tensor, written=number)
+        self._numbers[key] = self._writer.write_alone(tensor, written=number)
 
-    def held(self, numbers: Mapping[tuple[Network, str, str], int]) -> list[HeldTensor]:
-        """Return what is known of tensors, given their numbers by network, name and kind."""
-        return [_held(*what, self.log.record(number)) for what, number in numbers.items()]
+    def held(self) -> list[HeldTensor]:
+        """Return what is known of them."""
+        return [_held(*key, self._log.record(number)) for key, number in self._numbers.items()]
 
 
 def _held(network: Network, name: str, kind: str, each: TensorRecord) -> HeldTensor:
@@ -129,32 +128,33 @@ def _held(network: Network, name: str, kind: str, each: TensorRecord) -> HeldTen
 
 def _state_of(networks: Iterable[Network]) -> list[HeldTensor]:
     """Return the parameters and buffers of networks as they are now."""
-    state, numbers = _Measured(), dict[tuple[Network, str, str], int]()
-    for network in networks:
-        module = network.module()
-        if module is not None:
-            kinds: dict[str, Mapping[str, Tensor]] = {
-                PARAMETER: named_parameters(module),
-                BUFFER: named_buffers(module),
-            }
-            for kind, tensors in kinds.items():
-                for name, each in tensors.items():
-                    if not is_lazy(each):
-                        numbers[network, name, kind] = state.add(each)
-    return state.held(numbers)
+    state = _Measured()
+    for network, module in _alive(networks):
+        for name, parameter in named_parameters(module).items():
+            if not is_lazy(parameter):
+                state.add(network, name, PARAMETER, parameter)
+        for name, buffer in named_buffers(module).items():
+            if not is_lazy(buffer):
+                state.add(network, name, BUFFER, buffer)
+    return state.held()
 
 
 def _gradients_of(networks: Iterable[Network]) -> list[HeldTensor]:
     """Return the gradients that the parameters of networks have now."""
-    state, numbers = _Measured(), dict[tuple[Network, str, str], int]()
-    for network in networks:
-        module = network.module()
-        if module is None:
-            continue
+    state = _Measured()
+    for network, module in _alive(networks):
         for name, each in named_parameters(module).items():
             if each.grad is not None:
-                numbers[network, name, GRADIENT] = state.add(each.grad)
-    return state.held(numbers)
+                state.add(network, name, GRADIENT, each.grad)
+    return state.held()
+
+
+def _alive(networks: Iterable[Network]) -> Iterator[tuple[Network, nn.Module]]:
+    """Yield the networks that are there, each with its module."""
+    for network in networks:
+        module = network.module()
+        if module is not None:
+            yield network, module
 
 
 def _stage_that_calls() -> int | None:
