@@ -223,8 +223,8 @@ class FunctionObserver(RunObserver):
         torchs_own = type(call.module).__module__.startswith("torch.nn.")
         first_entry = self.log.tensors.first_entry
         if only and torchs_own:
-            outputs = (map(first_entry, self.log.outputs[each]) for each in (last, index))
-            if tuple(next(outputs)) == tuple(next(outputs)):
+            made, returned = ([*map(first_entry, self.log.outputs[i])] for i in (last, index))
+            if made == returned:
                 self.log.drop_last()
 
     def _come_back(self, call: RunningCall[WrittenCall] | None) -> None:

@@ -122,6 +122,7 @@ class ComparisonTable:
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
         self.calls = list(comparison)
+        self.first = comparison.first_divergence
         self.by_call = {each.call: each for each in self.calls if each.call is not None}
         self.by_order = sum(call.matched_by == "order" for call in self.calls)
         self.trace = TraceTable(comparison.mine, comparison.view, scores=False)
@@ -153,7 +154,7 @@ class ComparisonTable:
 
     def heading(self) -> str:
         """Return what stands above the table: of what it is, and the verdict."""
-        comparison, first = self.comparison, self.comparison.first_divergence
+        comparison, first = self.comparison, self.first
         sides = " against ".join(comparison.titles)
         pairs = sum(call.other_call is not None for call in self.by_call.values())
         count = f"{units.plural(pairs, 'pair')} of calls"
@@ -172,8 +173,7 @@ class ComparisonTable:
         return f"{sides} · {agree} · {count}"
 
     def _rows(self) -> tuple[list[Row], list[str]]:
-        rows, names = list[Row](), list[str]()
-        first = self.comparison.first_divergence
+        rows, names, first = list[Row](), list[str](), self.first
         for line in self.trace.ordered():
             call = self.by_call.get(line.call)
             if call is None:
@@ -206,7 +206,7 @@ class ComparisonTable:
         return rows, names
 
     def _notes(self) -> list[str]:
-        comparison, first = self.comparison, self.comparison.first_divergence
+        comparison, first = self.comparison, self.first
         notes = [] if first is None else [parting(first)]
         rename = comparison.suggested_rename
         if rename:
