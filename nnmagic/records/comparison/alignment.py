@@ -6,7 +6,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from nnmagic.records.call_log import RUNNING, STOPPED, TraceLog
-from nnmagic.records.comparison.order import OrderMatcher, Side, parameter_sizes
+from nnmagic.records.comparison.order import OrderMatcher, RunCalls, parameter_sizes
 
 Renaming = Mapping[str, str]
 """Patterns of this side's layers, each with what the other side calls them.
@@ -51,7 +51,7 @@ def aligned(
     found = _by_name(mine, left, other, right, Renamer(rename or {}))
     calls = [sorted(chain.from_iterable(each.values())) for each in (left, right)]
     known = {a: b for a, (b, _) in found.items()}
-    pairs = OrderMatcher(Side(mine, calls[0]), Side(other, calls[1]), known).pairs
+    pairs = OrderMatcher(RunCalls(mine, calls[0]), RunCalls(other, calls[1]), known).pairs
     taken = {*pairs.values()}
     return (
         *(

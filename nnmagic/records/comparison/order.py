@@ -43,7 +43,7 @@ class Key(NamedTuple):
     is_open: bool = False
 
 
-class Side:
+class RunCalls:
     """The calls of one run, and what each is known by.
 
     Args:
@@ -117,11 +117,11 @@ class OrderMatcher:
         pairs: the pairs that are known.
     """
 
-    def __init__(self, mine: Side, other: Side, pairs: Mapping[int, int]) -> None:
+    def __init__(self, mine: RunCalls, other: RunCalls, pairs: Mapping[int, int]) -> None:
         self.mine, self.other = mine, other
         self.pairs = dict(pairs)
         self.partners = {b: a for a, b in pairs.items()}
-        found = self._in_order(mine.leaves, other.leaves, Side.leaf_key, Side.leaf_key)
+        found = self._in_order(mine.leaves, other.leaves, RunCalls.leaf_key, RunCalls.leaf_key)
         self._add(self._turned_right(found))
         self._add(self._one_of_a_kind())
         self._match_containers()
@@ -136,12 +136,14 @@ class OrderMatcher:
         self,
         left: Sequence[int],
         right: Sequence[int],
-        left_key: Callable[[Side, int], Key],
-        right_key: Callable[[Side, int], Key],
+        left_key: Callable[[RunCalls, int], Key],
+        right_key: Callable[[RunCalls, int], Key],
     ) -> list[tuple[int, int]]:
         """Return pairs in one order, those that are known among them."""
 
-        def keyed(side: Side, calls: Sequence[int], key: Callable[[Side, int], Key]) -> list[Key]:
+        def keyed(
+            side: RunCalls, calls: Sequence[int], key: Callable[[RunCalls, int], Key]
+        ) -> list[Key]:
             known = self.pairs if side is self.mine else self.partners
             pair = [call if side is self.mine else known.get(call) for call in calls]
             return [
@@ -206,7 +208,7 @@ class OrderMatcher:
             if right:
                 self._add(self._in_order(left, right, _shape_key, _shape_key))
 
-    def _holders(self, side: Side, matched: Mapping[int, int]) -> dict[Hashable, list[int]]:
+    def _holders(self, side: RunCalls, matched: Mapping[int, int]) -> dict[Hashable, list[int]]:
         """Return the calls without a partner by the pairs that they hold."""
         content: dict[int, list[int]] = {}
         for call, partner in matched.items():
@@ -241,7 +243,7 @@ class Kinds:
     """
 
     def __init__(
-        self, side: Side, calls: Sequence[int], keys: Sequence[Key], codes: dict[Hashable, int]
+        self, side: RunCalls, calls: Sequence[int], keys: Sequence[Key], codes: dict[Hashable, int]
     ) -> None:
         def numbers(parts: Iterable[Hashable]) -> np.ndarray:
             return np.array([codes.setdefault(part, len(codes)) for part in parts], np.int32)
@@ -286,7 +288,7 @@ def _near(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(one - two).max(1) <= NEAR * np.abs(one[:, 2:]).sum(1))
 
 
-def _children(side: Side) -> dict[int, list[int]]:
+def _children(side: RunCalls) -> dict[int, list[int]]:
     """Return the calls that each call made, those outside all others at -1."""
     children: dict[int, list[int]] = {}
     for call in side.calls:
@@ -294,18 +296,18 @@ def _children(side: Side) -> dict[int, list[int]]:
     return children
 
 
-def _shape_key(side: Side, call: int) -> Key:
+def _shape_key(side: RunCalls, call: int) -> Key:
     return Key(side.shape(call), OF_TYPE)
 
 
-def _fused_key(side: Side, call: int) -> Key:
+def _fused_key(side: RunCalls, call: int) -> Key:
     """Return what a call of this side is matched by where one layer may do what several do."""
     if call in side.containers:
         return Key(("parts", side.shape(call)), OF_TYPE)
     return Key(("fused", side.shape(call)) if side.may_be_fused(call) else "mine", OF_TYPE)
 
 
-def _parts_key(side: Side, call: int) -> Key:
+def _parts_key(side: RunCalls, call: int) -> Key:
     """Return the same of the other side, where the parts are of this side's fused layer."""
     if call in side.containers:
         return Key(("fused", side.shape(call)), OF_TYPE)
