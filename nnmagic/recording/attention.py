@@ -16,10 +16,14 @@ from nnmagic.records.call_log import TraceLog
 from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors import devices
 from nnmagic.tensors.attention import Attended, BegunMap, TooLargeError, working_out
+from nnmagic.tensors.pictures import BUDGET, LastIteration
 from nnmagic.tensors.writer import TensorWriter
 
 ATTENTION_FUNCTION = "F.scaled_dot_product_attention"
 """The type of the rows of that function."""
+
+LEFT_TO_TENSORS = BUDGET // 4
+"""So much of the room for all that is drawn is left to tensors."""
 
 
 class AttentionMaps:
@@ -36,8 +40,7 @@ class AttentionMaps:
     def __init__(self, log: TraceLog, tensors: TensorWriter) -> None:
         self.log = log
         self.tensors = tensors
-        self._series: dict[int, int] = {}
-        self._waiting: dict[int, int] = {}
+        self._last = LastIteration(tensors.pictures.room, tensors.pending, self._let_go)
 
     def note_function(
         self, call: int, series: int, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -66,39 +69,29 @@ class AttentionMaps:
         except Exception:  # noqa: BLE001 - an observer observes: it lets no error out
             return
         else:
-            self._series[call] = series
             if devices.on_accelerator(begun.tensors[0]):
-                read = partial(self._read, call, begun)
-                self._waiting[call] = self.tensors.read_later(begun.tensors, read)
+                self._last.note(call, series, 0)
+                read = partial(self._read, call, series, begun)
+                self._last.waits(call, self.tensors.read_later(begun.tensors, read))
             else:
-                self._keep(call, begun.finish(begun.tensors))
+                self._keep(call, series, begun.finish(begun.tensors))
 
-    def _read(self, call: int, begun: BegunMap, copies: list[torch.Tensor], reason: str) -> None:
+    def _read(
+        self, call: int, series: int, begun: BegunMap, copies: list[torch.Tensor], reason: str
+    ) -> None:
         if not reason:
-            self._keep(call, begun.finish(copies))
+            self._keep(call, series, begun.finish(copies))
 
-    def _keep(self, call: int, attention: AttentionMap) -> None:
-        if not self.tensors.pictures.take(_picture_bytes(attention)):
-            attention = replace(attention, picture=None)
+    def _keep(self, call: int, series: int, attention: AttentionMap) -> None:
+        size_bytes = 0 if attention.picture is None else len(attention.picture.sample.data)
+        if size_bytes > self._last.room.left - LEFT_TO_TENSORS:
+            attention, size_bytes = replace(attention, picture=None), 0
+        self._last.note(call, series, size_bytes)
         self.log.attention[call] = attention
 
     def renumber(self, numbers: Renumbering) -> None:
-        """Go on with the new numbers of the calls; none waits to be read."""
-        self._waiting.clear()
-        calls = numbers.calls
-        self._series = {calls[old]: of for old, of in self._series.items() if old in calls}
+        """Go on with the new numbers of the calls."""
+        self._last.renumber(numbers.calls)
 
-    def drop(self, series: int) -> None:
-        """Forget the maps of the iteration before: only those of the last one are drawn."""
-        for call in [call for call, home in self._series.items() if home == series]:
-            del self._series[call]
-            if call in self._waiting:
-                self.tensors.pending.forget(self._waiting.pop(call))
-            attention = self.log.attention.pop(call, None)
-            if attention is not None:
-                self.tensors.pictures.give_back(_picture_bytes(attention))
-
-
-def _picture_bytes(attention: AttentionMap) -> int:
-    """Return how many bytes the picture of a map takes."""
-    return 0 if attention.picture is None else len(attention.picture.sample.data)
+    def _let_go(self, call: int) -> None:
+        self.log.attention.pop(call, None)

@@ -192,8 +192,6 @@ class FunctionObserver(RunObserver):
         """Note that a call begins; follow no functions where that would change its arithmetic."""
         with self.mode.at_rest():
             call = super().enter(module, args, kwargs)
-            if call is not None and call.depth == 0 and call.iteration.is_new:
-                self.attention.drop(call.iteration.series)
         follows = call is not None and self._aside is None and call.stack is self.running
         if follows and self.mode.step_aside(module):
             self._aside = call
@@ -269,7 +267,7 @@ class FunctionObserver(RunObserver):
             if iteration.is_skipped:
                 return
             if iteration.is_new:
-                self.attention.drop(iteration.series)
+                self.recorder.tensors.pictures.room.drop(iteration.series)
                 self.limits.count(iteration.series)
         with self.lock:
             shape, tensors = inputs

@@ -130,7 +130,7 @@ class Recorder:
             if network.index == len(self.networks):
                 self.meet(network)
             if call.iteration.is_new:
-                self.tensors.pictures.drop(series)
+                self.tensors.pictures.room.drop(series)
         log, parent, module = self.log, call.parent, call.module
         if len(args) == 1 and not kwargs and type(args[0]) is torch.Tensor:
             tensors: Sequence[torch.Tensor] = args

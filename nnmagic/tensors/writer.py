@@ -371,7 +371,7 @@ class TensorWriter:
                     known[key] = alive, version, numbers.tensors[index]
                 else:
                     del known[key]
-        self.pictures.renumber(numbers)
+        self.pictures.renumber(numbers.tensors)
 
     def forget_all(self) -> None:
         """Write every tensor again when it comes by."""

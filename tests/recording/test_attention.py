@@ -156,6 +156,16 @@ def test_only_the_maps_of_the_last_iteration_are_kept():
     assert trace.log.layer_of(next(iter(trace.log.attention))).name.startswith("scaled_dot")
 
 
+def test_the_maps_of_the_last_recorded_iteration_stay_while_later_ones_are_passed_over():
+    net, q = Attending(), torch.randn(1, 2, 3, 4)
+
+    with nnmagic.tracing(ops=True, every=2) as trace:
+        for _ in range(4):
+            net(q, q, q)
+
+    assert [trace.log.step[call] for call in trace.log.attention] == [2]
+
+
 def test_without_ops_no_map_is_worked_out():
     q = torch.randn(1, 2, 3, 4)
 

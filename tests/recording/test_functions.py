@@ -83,6 +83,16 @@ def test_functions_outside_every_module_are_rows_of_their_own():
     assert "softmax()" in str(t)
 
 
+def test_of_a_function_outside_every_module_the_last_call_alone_has_a_picture():
+    x = torch.rand(1 << 14)
+
+    with nnmagic.tracing(ops=True) as t:
+        for _ in range(3):
+            F.relu(x)
+
+    assert [call.outputs[0].picture is not None for call in t] == [False, False, True]
+
+
 def test_what_an_optimizer_computes_is_no_row(net):
     optimizer = torch.optim.Adam(net.parameters())
 
