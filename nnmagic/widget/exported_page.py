@@ -117,13 +117,12 @@ class _Contents:
         self._panels: dict[str, PanelContent | None] = {}
         self._buffers: list[bytes] = []
         for key, row in list(sheet.rows.items())[:MOST_PANELS]:
-            panels = PanelMaker()
-            panel = rows.panel(sheet.subjects[row], panels)
+            panel, buffers = rows.panel(sheet.subjects[row])
             self._panels[key] = panel
             if panel is not None:
                 for picture in pictures_in(panel):
                     picture["buffer"] += len(self._buffers)
-                self._buffers += panels.buffers
+                self._buffers += buffers
 
     def packed(self, most: int) -> str:
         """Return all as one text, pictures with at most so many values."""

@@ -18,6 +18,9 @@ MEASURED = 1 << 18
 """How many values of a parameter are measured for a panel, which is to open at once."""
 
 
+NOT_HELD = "created inside a forward, so that the network does not hold it"
+
+
 class LiveNetwork(Rerun):
     """What the widget may ask of the network behind a trace: its parameters, and another run."""
 
@@ -40,20 +43,25 @@ class LiveNetwork(Rerun):
         """Return a layer's arguments, documentation and parameters as they are now."""
         if self.is_function(layer):
             return LayerDetails(reason="a function holds no parameters")
-        module = self.layer(network, layer)
-        if module is None:
+        root = self._named(network)
+        if root is None:
             where = "not in this session" if self.roots is None else "gone"
             return LayerDetails(reason=f"the network is {where}: its parameters cannot be seen")
-        return details_of(module)
+        module = layer_at(root, layer)
+        return LayerDetails(reason=NOT_HELD) if module is None else details_of(module)
 
     def layer(self, network: str, layer: str) -> nn.Module | None:
         """Return a layer as it is now; None where it is gone, or was made by a forward."""
+        root = self._named(network)
+        return None if root is None else layer_at(root, layer)
+
+    def _named(self, network: str) -> nn.Module | None:
+        """Return the network of this name; None where it is gone."""
         networks = self.trace.log.networks
         if self.roots is None or network not in networks:
             return None
         call = self.roots.last.get(networks.index(network))
-        root = None if call is None else call.network()
-        return None if root is None else layer_at(root, layer)  # None if a forward made it
+        return None if call is None else call.network()
 
 
 def live_network_of(trace: Trace) -> LiveNetwork:

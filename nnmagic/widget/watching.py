@@ -10,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from nnmagic.network.calls import CallObserver, RunningCall, in_backward, observed
-from nnmagic.network.layers import layer_at
 from nnmagic.network.naming import Naming, name_bound_to
 from nnmagic.recording.iterations import Iterations
 from nnmagic.recording.recorder import Recorder, WrittenCall
@@ -18,8 +17,7 @@ from nnmagic.records.call_log import TraceLog
 from nnmagic.records.tensor_log import TensorLog
 from nnmagic.records.trace import Trace
 from nnmagic.tensors.writer import TensorWriter
-from nnmagic.widget.live_network import LiveNetwork, details_of
-from nnmagic.widget.panel import LayerDetails
+from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.widget import NetworkWidget
 
 SECONDS = 0.1
@@ -230,18 +228,6 @@ class Watcher(CallObserver[WrittenCall]):
         if self._own_counts is None:
             self._own_counts = LiveNetwork(self.last).counts()
         return self._own_counts
-
-    def details(self, network: str, layer: str) -> LayerDetails:
-        """Return what the network itself tells of a layer now."""
-        module = self.module()
-        if module is None:
-            return LayerDetails()
-        found = layer_at(module, layer)
-        if found is None:
-            return LayerDetails(
-                reason="created inside a forward, so that the network does not hold it"
-            )
-        return details_of(found)
 
 
 def watch(module: nn.Module, /) -> NetworkWidget:

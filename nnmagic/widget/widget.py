@@ -16,11 +16,9 @@ from nnmagic.display.sheet import Sheet, sheet_of
 from nnmagic.display.table import Column, Row, Table
 from nnmagic.records.record import Record, View
 from nnmagic.records.trace import Trace
-from nnmagic.widget.curves import Curves
 from nnmagic.widget.front_end import script, style
 from nnmagic.widget.live_network import LiveNetwork, live_network_of
 from nnmagic.widget.loading import Loader
-from nnmagic.widget.panel import PanelMaker
 from nnmagic.widget.row_panels import RowPanels
 from nnmagic.widget.static_output import StaticOutput, bundle_of
 
@@ -68,6 +66,8 @@ class NetworkWidget(anywidget.AnyWidget):
     paused = traitlets.Bool(False).tag(sync=True)
     trace = traitlets.Any()
     sheet: Sheet
+    _loader: Loader
+    _panels: RowPanels
 
     opened: ClassVar["WeakValueDictionary[int, NetworkWidget]"] = WeakValueDictionary()
     """The widgets that are alive by their `id`, the oldest first; ipywidgets keeps every one."""
@@ -90,8 +90,6 @@ class NetworkWidget(anywidget.AnyWidget):
         self._static_trace: Record = record
         self._shown = False
         self._following = False
-        self._loader: Loader | None = None
-        self._curves: Curves | None = None
         super().__init__(trace=record, live=watcher is not None, running=running)
         self.on_msg(self._answer)
         self.opened[id(self)] = self
@@ -205,13 +203,17 @@ class NetworkWidget(anywidget.AnyWidget):
 
     def _show_whole(self, record: Record) -> None:
         self._view = record.view
-        self._loader = Loader(record)
-        self._live = self._curves = None
+        self._live = None
         if isinstance(record, Trace) and not self.running:
             self._live = live_network_of(record)
+        self._set_panels(record)
         table, self._table = self._table, None
         self._draw(table)
         self._tell_panel()
+
+    def _set_panels(self, record: Record) -> None:
+        self._loader, classes = Loader(record), self._view.classes
+        self._panels = RowPanels(record, live=self._live, loader=self._loader, classes=classes)
 
     @traitlets.observe("step")
     def _show_step(self, change: Any) -> None:
@@ -249,7 +251,7 @@ class NetworkWidget(anywidget.AnyWidget):
             if not is_same:
                 sheet.content["run"] = self._live.offer()
         self.sheet = sheet
-        self._loader = Loader(trace)
+        self._set_panels(trace)
         self._set_trace(trace)
         if is_same:
             self.send(*self.sheet.numbers())
@@ -324,8 +326,7 @@ class NetworkWidget(anywidget.AnyWidget):
 
     @traitlets.observe("selected")
     def _select(self, change: Any) -> None:
-        if self._loader is not None:
-            self._loader.forget_new_runs()
+        self._loader.forget_new_runs()
         self._tell_panel()
 
     def _subject(self) -> Any:
@@ -337,23 +338,15 @@ class NetworkWidget(anywidget.AnyWidget):
         """Answer what is known of the selected row, also where that is nothing."""
         if self.selected is None:
             return
-        subject = self._subject()
-        rows = RowPanels(
-            self.trace,
-            live=self._live,
-            watcher=self.watcher,
-            classes=self._view.classes,
-            curves=self._curves,
-        )
-        panels = PanelMaker()
-        panel = None if subject is None else rows.panel(subject, panels, self._loader)
-        self._curves = rows.curves
-        self.send({"tell": "panel", "key": self.selected, "panel": panel}, panels.buffers)
+        subject, panel, buffers = self._subject(), None, list[bytes]()
+        if subject is not None:
+            panel, buffers = self._panels.panel(subject)
+        self.send({"tell": "panel", "key": self.selected, "panel": panel}, buffers)
 
     def _load(self, message: AskMessage) -> None:
         """Load all values of a tensor of the selected row."""
         subject = self._subject()
-        if subject is None or self._loader is None:
+        if subject is None:
             return
         self.send({"tell": "begun"})
         side, place = message.get("tensor", "output"), int(message.get("index", 0))

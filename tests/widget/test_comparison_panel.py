@@ -10,15 +10,14 @@ import nnmagic
 from nnmagic.records.kept_slices import slices_of
 from nnmagic.records.tensor import Picture, Sample
 from nnmagic.widget.comparison_panel import difference_of
-from nnmagic.widget.panel import PanelMaker
 from nnmagic.widget.row_panels import RowPanels
 from nnmagic.widget.widget import NetworkWidget
 
 
 def panel_of(comparison, name):
-    maker, table = PanelMaker(), comparison.table()
+    table = comparison.table()
     subject = next(each.subject for each in table.rows if each.name == name)
-    return RowPanels(comparison).panel(subject, maker), maker.buffers
+    return RowPanels(comparison).panel(subject)
 
 
 def values(card, buffers):

@@ -9,7 +9,6 @@ from nnmagic.records.curves.drawn_curves import POINTS, chosen_of
 from nnmagic.records.curves.history import Distributions
 from nnmagic.widget.curves import heat_map
 from nnmagic.widget.packing import pictures_in
-from nnmagic.widget.panel import PanelMaker
 from nnmagic.widget.row_panels import RowPanels
 
 ITERATIONS = 12
@@ -37,8 +36,7 @@ def trained():
 
 def panel_of(trace, name):
     (row,) = [row for row in trace.table().rows if row.name == name]
-    panels = PanelMaker()
-    return RowPanels(trace).panel(row.subject, panels), panels
+    return RowPanels(trace).panel(row.subject)
 
 
 def test_a_panel_has_the_curves_of_its_layer_over_the_iterations(trained):
@@ -71,11 +69,11 @@ def test_a_mean_of_which_no_values_are_kept_has_no_band():
 
 
 def test_a_map_shows_how_the_distribution_moves(trained):
-    panel, panels = panel_of(trained[0], "0")
+    panel, buffers = panel_of(trained[0], "0")
 
     ((figure,),) = panel["figures"]
     (picture,) = pictures_in(figure)
-    values = np.frombuffer(panels.buffers[picture["buffer"]], "<f4").reshape(picture["shape"])
+    values = np.frombuffer(buffers[picture["buffer"]], "<f4").reshape(picture["shape"])
 
     assert picture["axes"] == ["bin", "iteration"]
     assert values.shape == (32, ITERATIONS)

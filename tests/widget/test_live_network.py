@@ -53,6 +53,18 @@ def test_details_are_the_layers_own():
     assert live.counts() == {("Sequential", ""): 10, ("Sequential", "0"): 10}
 
 
+def test_a_layer_that_a_forward_makes_is_not_said_to_be_gone_with_the_network():
+    class Making(nn.Module):
+        def forward(self, x):
+            return nn.Linear(4, 2)(x)
+
+    net = Making()
+    trace = nnmagic.trace(net, torch.rand(1, 4))
+    made = [call.layer for call in trace][-1]
+
+    assert "created inside a forward" in LiveNetwork(trace).details("Making", made).reason
+
+
 def test_a_large_layers_details_are_measured_by_a_sample():
     net = nn.Sequential(nn.Linear(1000, 500))
     live = LiveNetwork(nnmagic.trace(net, torch.rand(1, 1000)))

@@ -86,7 +86,7 @@ def test_a_sparse_picture_says_along_which_axis(layer, given, said):
     trace = nnmagic.trace(layer, given)
     (row,) = trace.table().rows
 
-    panel = RowPanels(trace, live=LiveNetwork(trace)).panel(row.subject, PanelMaker())
+    panel, _ = RowPanels(trace, live=LiveNetwork(trace)).panel(row.subject)
 
     assert panel["parameters"][0]["picture"]["caption"].startswith(said)
 
@@ -110,7 +110,7 @@ def test_only_what_is_read_as_scores_is_drawn_as_bars():
         one(x), two(x)
     kinds = {}
     for row in trace.table().rows:
-        panel = RowPanels(trace).panel(row.subject, PanelMaker())
+        panel, _ = RowPanels(trace).panel(row.subject)
         kinds[row.name] = panel["outputs"][0]["picture"]["kind"]
     assert kinds["Sequential"] == "bars"
     assert kinds["Sequential#2"] == "matrix"
@@ -170,7 +170,7 @@ def test_a_compared_parameter_tells_how_far_apart_and_where():
     rows = {row.name: row.subject for row in comparison.table().rows}
     panels = RowPanels(comparison)
 
-    facts = dict(panels.panel(rows["body.w"], PanelMaker())["facts"])
+    facts = dict(panels.panel(rows["body.w"])[0]["facts"])
 
     assert facts == {
         "verdict": "changed",
@@ -181,8 +181,8 @@ def test_a_compared_parameter_tells_how_far_apart_and_where():
         "cosine": "0.948683298",
         "values compared": "12",
     }
-    assert panels.panel(rows["n"], PanelMaker())["shapes"] == "(1,) against (3, 4)"
-    assert panels.panel(rows["body"], PanelMaker()) is None
+    assert panels.panel(rows["n"])[0]["shapes"] == "(1,) against (3, 4)"
+    assert panels.panel(rows["body"])[0] is None
 
 
 def test_a_layer_of_a_structure_tells_its_counts():
@@ -209,7 +209,7 @@ def test_a_call_that_made_nan_tells_of_what():
     trace = nnmagic.trace(nn.Sequential(Log()), torch.tensor([-2.0, 1.0]))
     subject = next(row.subject for row in trace.table().rows if row.name == "0")
 
-    panel = RowPanels(trace).panel(subject, PanelMaker())
+    panel, _ = RowPanels(trace).panel(subject)
 
     assert panel["wrong"] == [
         "1 NaN, made here from -2.000 … 1.000",

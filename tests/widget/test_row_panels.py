@@ -2,7 +2,6 @@ import pytest
 from rank_traces import job
 
 from nnmagic.records.ranks.joint_trace import joined
-from nnmagic.widget.panel import PanelMaker
 from nnmagic.widget.row_panels import RowPanels
 
 
@@ -12,8 +11,7 @@ def test_a_panel_of_several_ranks_says_whose_values_it_shows():
     rows = {row.name: row.subject for row in table.rows}
 
     panels = {
-        name: RowPanels(joint).panel(rows[name], PanelMaker())
-        for name in ("0", "2.mlp", "2.mlp on rank 0")
+        name: RowPanels(joint).panel(rows[name])[0] for name in ("0", "2.mlp", "2.mlp on rank 0")
     }
 
     assert [panel["title"] for panel in panels.values()] == [
