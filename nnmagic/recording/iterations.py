@@ -12,8 +12,6 @@ from nnmagic.network.naming import Network
 from nnmagic.network.places import NOWHERE, expression_at, methods_of, outer_frames
 from nnmagic.records.call_log import Series, TraceLog
 
-NO_METHODS: dict[int, CodeType] = {}
-
 
 class Iteration(NamedTuple):
     """One turn of a loop, as far as one place in the code and one mode are concerned.
@@ -83,7 +81,7 @@ class Iterations:
         frame: Any = sys._getframe(4)  # at most: the observer, the layer's call
         while frame.f_code is not OBSERVERS.code:
             frame = frame.f_back
-        inside = self._methods_of(network) if call.layer else NO_METHODS
+        inside = self._methods_of(network) if call.layer else {}
         user, method = outer_frames(frame.f_back, inside)
         training = is_training(network.module())
         found = self._next(network, None if method else call.layer, user, method, training)

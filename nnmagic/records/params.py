@@ -10,13 +10,7 @@ from nnmagic.display import units
 from nnmagic.display.table import Row, State, Table
 from nnmagic.records.parameter_tree import tree_of
 from nnmagic.records.params_columns import COLUMNS, ParameterRow
-from nnmagic.records.record import (
-    Options,
-    Record,
-    data_frame,
-    joint_norm,
-    ranked,
-)
+from nnmagic.records.record import Options, Record, data_frame, joint_norm, ranked
 from nnmagic.records.tensor import LAZY, STATISTICS, Sample, TensorColumns, TensorRecord
 from nnmagic.records.weights import WeightForm, form_lines
 

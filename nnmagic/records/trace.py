@@ -31,18 +31,9 @@ GATHERER = "nnmagic.recording.gathering"
 """What sends a trace to another rank; by its name, for records know no torch."""
 
 FRAME_COLUMNS = (
-    *(
-        "network",
-        "iteration",
-        "step",
-        "call",
-        "layer",
-        "type",
-        "depth",
-        "input_shape",
-        "output_shape",
-    ),
-    *("dtype", "device", *STATISTICS, "failed", "recomputed", "sources"),
+    *("network", "iteration", "step", "call", "layer", "type", "depth"),
+    *("input_shape", "output_shape", "dtype", "device", *STATISTICS),
+    *("failed", "recomputed", "sources"),
 )
 
 GRADIENT_COLUMNS = ("grad_norm", "grad_mean", "grad_std", "own_grad_norm")

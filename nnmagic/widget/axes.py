@@ -141,14 +141,8 @@ class Axes:
 
     def _of_recurrent(self, use: Use, rank: int) -> tuple[str, ...]:
         if use.name in STATES:
-            return (
-                ("layer × direction", "batch", "feature")
-                if rank == 3
-                else (
-                    "layer × direction",
-                    "feature",
-                )
-            )
+            axes = ("layer × direction", "batch", "feature")
+            return axes if rank == 3 else axes[::2]
         if rank != 3:
             return ("position", "feature")
         states = [shape for name, shape in self._outputs(use.call) if name in STATES]
@@ -187,9 +181,7 @@ def features_last(rank: int) -> tuple[str, ...]:
     """Return the axes of what a layer takes that works on the last axis alone."""
     if rank > 3:
         return ("batch", *(f"axis {i}" for i in range(1, rank - 1)), "feature")
-    return (
-        ("batch", "position", "feature")[:rank] if rank == 3 else ("batch", "feature")[2 - rank :]
-    )
+    return ("batch", "position", "feature") if rank == 3 else ("batch", "feature")[2 - rank :]
 
 
 def likely_axes(shape: Sequence[int], *, is_integer: bool = False) -> tuple[str, ...]:

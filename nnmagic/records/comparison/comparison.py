@@ -13,13 +13,7 @@ from nnmagic.records.comparison.rows import ComparedCall, error_of, parting, sha
 from nnmagic.records.comparison.suggestion import suggested_rename
 from nnmagic.records.comparison.table import ComparisonTable
 from nnmagic.records.comparison.tolerance import Tolerance, Tolerances
-from nnmagic.records.comparison.verdicts import (
-    FAILED_THERE,
-    ONLY_HERE,
-    ONLY_THERE,
-    Judge,
-    Measured,
-)
+from nnmagic.records.comparison.verdicts import FAILED_THERE, ONLY_HERE, ONLY_THERE, Judge, Measured
 from nnmagic.records.record import Record, data_frame
 
 FRAME_COLUMNS = (
