@@ -1,6 +1,7 @@
 """Running the network of a trace again: as its recorded call did, on the same input or another."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from torch import nn
 from nnmagic.display.messages import AskMessage, RunContent
 from nnmagic.display.units import with_article
 from nnmagic.network.naming import Naming
-from nnmagic.recording.root_calls import GoneError, RootCall, RootCalls
+from nnmagic.recording.root_calls import GoneError, NoTensorError, RootCall, RootCalls
 from nnmagic.recording.run import own_run, recording
 from nnmagic.records.tensor import Metadata
 from nnmagic.records.trace import Trace
@@ -107,11 +108,8 @@ class Rerun:
         called = None if call is None else call.called()
         if roots is None or call is None or called is None or network is None:
             raise GoneError("the network is gone")
-        try:
+        with suppress(NoTensorError):
             roots.arguments(torch.empty(0))
-        except GoneError as error:
-            if "takes no tensor" not in str(error):
-                raise
         return _Target(roots, call, called, network)
 
     def _same_target(self) -> _Target:
@@ -176,7 +174,7 @@ class Rerun:
         if source == "same":
             return None, "the same input", ()
         if tensor is None:
-            raise GoneError("the call takes no tensor")
+            raise NoTensorError("the call takes no tensor")
         metadata = self.trace.log.tensors.metadata_of(tensor)
         if source == "noise":
             seed = int(message.get("seed", 0))

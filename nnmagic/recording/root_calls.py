@@ -22,6 +22,10 @@ class GoneError(ValueError):
     """A call cannot be made again; the text says why."""
 
 
+class NoTensorError(GoneError):
+    """A call takes no tensor in whose place another one could stand."""
+
+
 class _Tensor(NamedTuple):
     """The place of a tensor among a call's arguments."""
 
@@ -84,7 +88,7 @@ class RootCall:
                 index = seen[self._order.index(identity)] if identity in self._order else None
                 leaves.append(_value(leaf, log, index))
         if first:
-            raise GoneError("the call takes no tensor")
+            raise NoTensorError("the call takes no tensor")
         if self._form is None:
             return (leaves[0],), {}
         return tree_unflatten(leaves, self._form)
