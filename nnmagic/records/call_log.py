@@ -14,6 +14,7 @@ from nnmagic.records.attention import AttentionMap
 from nnmagic.records.failure import Failure
 from nnmagic.records.finding import Finding
 from nnmagic.records.held_tensor import HeldTensor
+from nnmagic.records.live_fields import LIVE
 from nnmagic.records.measures import Measures
 from nnmagic.records.tensor_log import TensorLog
 
@@ -155,16 +156,13 @@ class TraceLog:
     held_before: list[HeldTensor] = field(default_factory=list)
     held: list[HeldTensor] = field(default_factory=list)
     layers_seen: dict[tuple[int, str, str], int] = field(
-        default_factory=dict, compare=False, repr=False, metadata={"live": True}
+        default_factory=dict, compare=False, repr=False, metadata=LIVE
     )
     shapes_seen: dict[Any, int] = field(
-        default_factory=lambda: {None: NO_SHAPE},
-        compare=False,
-        repr=False,
-        metadata={"live": True},
+        default_factory=lambda: {None: NO_SHAPE}, compare=False, repr=False, metadata=LIVE
     )
     _shapes_by_metadata: dict[Any, int] = field(
-        default_factory=dict, compare=False, repr=False, metadata={"live": True}
+        default_factory=dict, compare=False, repr=False, metadata=LIVE
     )
 
     def __post_init__(self) -> None:

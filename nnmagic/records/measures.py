@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
+from nnmagic.records.live_fields import LIVE
+
 LOSS = "loss"
 """The quantity of the scalar that a backward was called on; of several in an iteration the mean."""
 
@@ -41,7 +43,7 @@ class Measures:
     quantity: "array[int]" = field(default_factory=partial(array, "l"))
     value: "array[float]" = field(default_factory=lambda: array("d"))
     _seen: dict[Quantity, int] = field(
-        default_factory=dict, compare=False, repr=False, metadata={"live": True}
+        default_factory=dict, compare=False, repr=False, metadata=LIVE
     )
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from nnmagic.display import units
 from nnmagic.display.table import Row, State, Table
+from nnmagic.records.live_fields import LIVE
 from nnmagic.records.parameter_tree import tree_of
 from nnmagic.records.params_columns import COLUMNS, ParameterRow
 from nnmagic.records.record import Options, Record, data_frame, joint_norm, ranked
@@ -104,7 +105,7 @@ class Params(Record):
     forms: tuple[WeightForm, ...] = ()
     others: tuple[str, ...] = ()
     graded: bool = False
-    live: Any = field(default=None, compare=False, repr=False, metadata={"live": True})
+    live: Any = field(default=None, compare=False, repr=False, metadata=LIVE)
 
     def check(self, record: ParameterRecord) -> None:
         """Raise a ValueError, which says why, where a parameter's values cannot be loaded."""

@@ -17,6 +17,7 @@ from nnmagic.display.html import table_html
 from nnmagic.display.markdown import table_markdown
 from nnmagic.display.table import Row, State, Table, parents_of, shortened, with_ancestors
 from nnmagic.display.text import brief_text, table_text
+from nnmagic.records.live_fields import LIVE
 
 PAGES = "nnmagic.widget.exported_page"
 """What makes a page of a record; by its name, for records do not know the widget."""
@@ -158,7 +159,7 @@ class Record(ABC):
 
     def __reduce__(self) -> Any:
         """Pickle all fields but the live ones, such as a network or an output."""
-        kept = (each.name for each in fields(self) if not each.metadata.get("live"))
+        kept = (each.name for each in fields(self) if each.metadata != LIVE)
         return partial(type(self), **{name: getattr(self, name) for name in kept}), ()
 
     @abstractmethod

@@ -10,6 +10,7 @@ from threading import RLock
 from typing import Any
 
 from nnmagic.records.kept_slices import samples_of_whole
+from nnmagic.records.live_fields import LIVE
 from nnmagic.records.tensor import (
     NO_VALUES,
     NOTHING_KNOWN,
@@ -52,17 +53,17 @@ class TensorLog:
             be missing, and all of them outside a process group.
     """
 
-    lock: AbstractContextManager[Any] = field(default_factory=RLock, metadata={"live": True})
+    lock: AbstractContextManager[Any] = field(default_factory=RLock, metadata=LIVE)
     metadata: list[Metadata] = field(default_factory=list)
     metadata_index: "array[int]" = field(default_factory=partial(array, "l"))
     samples: list[Samples | bytes | None] = field(default_factory=list)
-    read_pending: Callable[[], None] | None = field(default=None, metadata={"live": True})
+    read_pending: Callable[[], None] | None = field(default=None, metadata=LIVE)
     measured: dict[int, int] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
     same_as: dict[int, int] = field(default_factory=dict)
     statistics: "array[float]" = field(default_factory=lambda: array("d"))
     digests: "array[int]" = field(default_factory=partial(array, "q"))
-    _metadata_seen: dict[Metadata, int] = field(default_factory=dict, metadata={"live": True})
+    _metadata_seen: dict[Metadata, int] = field(default_factory=dict, metadata=LIVE)
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -20,6 +20,7 @@ from nnmagic.records.findings.misleading import Findings
 from nnmagic.records.findings.origins import Origins
 from nnmagic.records.flow import Flow, Sources, sources_of
 from nnmagic.records.held_tensor import HeldTensor
+from nnmagic.records.live_fields import LIVE
 from nnmagic.records.record import Record, data_frame, joint_norm
 from nnmagic.records.tensor import STATISTICS, TensorColumns, TensorRecord
 from nnmagic.records.trace_table import TraceTable
@@ -137,8 +138,8 @@ class Trace(Record):
     """
 
     log: TraceLog
-    output: Any = field(default=None, compare=False, repr=False, metadata={"live": True})
-    root: Any = field(default=None, compare=False, repr=False, metadata={"live": True})
+    output: Any = field(default=None, compare=False, repr=False, metadata=LIVE)
+    root: Any = field(default=None, compare=False, repr=False, metadata=LIVE)
     default: bool = field(default=False, compare=False, repr=False)
 
     def brief(self) -> str:

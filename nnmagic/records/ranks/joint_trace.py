@@ -9,6 +9,7 @@ from nnmagic.display import units
 from nnmagic.display.table import Table
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.curves.history import History
+from nnmagic.records.live_fields import LIVE
 from nnmagic.records.ranks.agreement import Agreement
 from nnmagic.records.ranks.rank_sets import ranks_text
 from nnmagic.records.ranks.table import JointTable
@@ -16,8 +17,6 @@ from nnmagic.records.trace import LayerCall, Trace
 
 UNKNOWN: Any = None
 """In place of what is worked out of the traces of the ranks."""
-
-LIVE = {"live": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
+from nnmagic.records.live_fields import LIVE
 from nnmagic.records.tensor import NO_VALUES, Sample
 from nnmagic.records.tensor_log import WIDTH, TensorLog
 
@@ -111,7 +112,7 @@ def saved_fields(kind: Any) -> dict[str, SavedField]:
         return {name: SavedField(hints[name], None) for name in kind._fields}
     found = {}
     for field in fields(kind):
-        if not field.metadata.get("live"):
+        if field.metadata != LIVE:
             make: Any = field.default_factory
             empty = make() if hints[field.name] is Column else None
             found[field.name] = SavedField(hints[field.name], empty)
