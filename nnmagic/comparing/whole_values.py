@@ -8,7 +8,13 @@ from weakref import ref
 import numpy as np
 import torch
 
-from nnmagic.records.comparison.differences import Difference, Overlap, overlap_of, worst
+from nnmagic.records.comparison.differences import (
+    Difference,
+    Overlap,
+    overlap_of,
+    paired_places,
+    worst,
+)
 from nnmagic.tensors.differences import difference_of
 from nnmagic.tensors.metadata import shape_of, version_of
 from nnmagic.tensors.shards import part_here
@@ -112,14 +118,8 @@ def pairs(
     a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return which tensors stand for each other: of as many in order, else by their shapes."""
-    if len(a) == len(b):
-        return list(zip(a, b, strict=True))
-    rest, found = list(b), []
-    for tensor in a:
-        place = next((i for i, t in enumerate(rest) if shape_of(t) == shape_of(tensor)), None)
-        if place is not None:
-            found.append((tensor, rest.pop(place)))
-    return found
+    shapes = ([shape_of(each) for each in side] for side in (a, b))
+    return [(a[i], b[j]) for i, j in paired_places(*shapes)]
 
 
 def _on_device(a: torch.Tensor, b: torch.Tensor) -> Difference | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from math import inf, prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -119,6 +119,22 @@ def _difference_of(
     return Difference(error, float(apart[at]), place, cosine, a.size, numel, items)
 
 
+def paired_places(mine: Sequence[Any], other: Sequence[Any]) -> list[tuple[int, int]]:
+    """Return the places of tensors that stand for each other, given the shapes of both sides.
+
+    Of as many they do in order, else by their shapes.
+    """
+    if len(mine) == len(other):
+        return [(place, place) for place in range(len(mine))]
+    rest, found = dict(enumerate(other)), []
+    for place, shape in enumerate(mine):
+        twin = next((each for each, its in rest.items() if its == shape), None)
+        if twin is not None:
+            del rest[twin]
+            found.append((place, twin))
+    return found
+
+
 class KeptValues:
     """Compares tensors of two runs by the values that were kept of them.
 
@@ -152,13 +168,6 @@ class KeptValues:
 
     def pairs(self, a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
         """Return which tensors stand for each other: of as many in order, else by their shapes."""
-        if len(a) == len(b):
-            return list(zip(a, b, strict=True))
-        rest, found = list(b), []
-        for tensor in a:
-            shape = self.mine.metadata_of(tensor).shape
-            twin = next((t for t in rest if self.other.metadata_of(t).shape == shape), None)
-            if twin is not None:
-                rest.remove(twin)
-                found.append((tensor, twin))
-        return found
+        mine = [self.mine.metadata_of(each).shape for each in a]
+        other = [self.other.metadata_of(each).shape for each in b]
+        return [(a[i], b[j]) for i, j in paired_places(mine, other)]
