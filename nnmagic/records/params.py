@@ -231,10 +231,8 @@ class Params(Record):
 
     def table(self) -> Table:
         """Return the table of the parameters below the layers that hold them, or sorted."""
-        view, notes = self.view, list(self.notes)
-        names = [row.name for row in self.rows]
-        if view.layers and not any(map(view.matches, names)):
-            notes.append(f"no {self.noun} matches {' '.join(view.layers)}")
+        view, names = self.view, [row.name for row in self.rows]
+        notes = [*self.notes, *view.unmatched(names, self.noun)]
         chosen = [self.rows[i] for i in ranked(self.rows, names, view, notes)]
         return Table(
             heading=self.heading,

@@ -64,6 +64,12 @@ class View:
         """Tell whether a layer of this name is to be shown."""
         return not self.layers or any(fnmatchcase(name, pattern) for pattern in self.layers)
 
+    def unmatched(self, names: Sequence[str], noun: str = "layer") -> list[str]:
+        """Say in a line that none of these names is to be shown, where that is so."""
+        if not self.layers or any(map(self.matches, names)):
+            return []
+        return [f"no {noun} matches {' '.join(self.layers)}"]
+
     @property
     def values_shown(self) -> int:
         """How many leading rows of values a row's details hold."""

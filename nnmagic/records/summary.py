@@ -182,10 +182,8 @@ class Summary(Record):
 
     def table(self) -> Table:
         """Return the table of the layers, nested, or sorted as the view says."""
-        view, notes = self.view, list[str]()
-        every = [row.layer for row in self.rows]
-        if view.layers and not any(map(view.matches, every)):
-            notes.append(f"no layer matches {' '.join(view.layers)}")
+        view, every = self.view, [row.layer for row in self.rows]
+        notes = view.unmatched(every)
         if view.sort is None and view.top is None:
             subjects = list(tree(self.rows, folds=not view.layers))
             names = [row.layer.layer for _, row in subjects]

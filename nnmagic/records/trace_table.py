@@ -69,8 +69,7 @@ class TraceTable:
         lines = self.ordered()
         rows = self._rows(lines)
         names = [log.layer_of(line.call).name for line in lines]
-        if view.layers and not any(map(view.matches, names)):
-            self.notes.append(f"no layer matches {' '.join(view.layers)}")
+        self.notes += view.unmatched(names)
         scores = self.scores
         scored = self.label(scores[0].root) if scores and len(self._roots()) > 1 else ""
         score_notes = self.score_reader.notes(scores, scored)

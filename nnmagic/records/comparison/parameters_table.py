@@ -95,10 +95,8 @@ COLUMNS = (
 
 def table_of(comparison: ParamsComparison) -> Table:
     """Return the table of the parameters below the layers that hold them, or sorted."""
-    view, notes = comparison.view, [*_meanings(comparison), *comparison.notes]
-    names = [row.name for row in comparison.rows]
-    if view.layers and not any(map(view.matches, names)):
-        notes.append(f"no parameter matches {' '.join(view.layers)}")
+    view, names = comparison.view, [row.name for row in comparison.rows]
+    notes = [*_meanings(comparison), *comparison.notes, *view.unmatched(names, "parameter")]
     chosen = [comparison.rows[i] for i in ranked(comparison.rows, names, view, notes)]
     is_sorted = view.sort is not None or view.top is not None
     rows = [
