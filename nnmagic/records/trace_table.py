@@ -136,7 +136,7 @@ class TraceTable:
             state |= State.FAILED if ended == call_log.FAILED else 0
             state |= State.STRONG if call in verdicts.producers or call == log.raised else 0
             state |= State.FIRST if call == first else 0
-            if verdicts.has_nonfinite and ended == FINISHED and verdicts.inherits(call):
+            if ended == FINISHED and verdicts.inherits(call):
                 state |= State.DIMMED
             rows.append(
                 Row(

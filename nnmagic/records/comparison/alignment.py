@@ -115,10 +115,6 @@ class Renamer:
             parts = map(re.escape, pattern.split("*"))
             self._rules.append((re.compile("(.*)".join(parts)), replacement.split("*")))
 
-    def __call__(self, name: str) -> str | None:
-        """Return the name by the first pattern that matches, None where none does."""
-        return next((new for new, _ in self.names(name)), None)
-
     def names(self, name: str) -> Iterator[tuple[str, bool]]:
         """Yield the name by each pattern that matches, and whether that names the layer itself."""
         for pattern, parts in self._rules:

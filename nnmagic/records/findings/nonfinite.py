@@ -2,16 +2,9 @@
 
 from math import isnan
 
-import numpy as np
-
 from nnmagic.display import units
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.tensor import Statistics
-
-
-def holds_nonfinite(log: TraceLog) -> bool:
-    """Tell whether any tensor at all holds NaN or Inf."""
-    return any((np.array(log.tensors.column(name)) > 0).any() for name in ("nan", "inf"))
 
 
 def nonfinite_in(log: TraceLog, tensors: tuple[int, ...]) -> tuple[int, int]:

@@ -20,6 +20,7 @@ class Origins:
         producers: the calls that made some, in the order in which they returned.
         heirs: the calls that returned some since they got some.
         received: the first root call that got some which no call had made, or None.
+        bad: the tensors that hold some.
     """
 
     def __init__(self, log: TraceLog) -> None:
@@ -27,8 +28,8 @@ class Origins:
         self.producers: list[int] = []
         self.heirs: set[int] = set()
         self.received: int | None = None
-        self._nan, self._bad = _nonfinite_tensors(log)
-        if not self._bad:
+        self._nan, self.bad = _nonfinite_tensors(log)
+        if not self.bad:
             return
         self._root = log.root_of_each()
         self._calls = [*log.returned(range(len(log)))]
@@ -49,11 +50,11 @@ class Origins:
         """Return the innermost calls that got each bad tensor, and all such that calls made."""
         log, consumers, made = self.log, dict[int, list[int]](), set[int]()
         for call in self._calls:
-            for tensor in self._bad.intersection(log.inputs[call]):
+            for tensor in self.bad.intersection(log.inputs[call]):
                 users = consumers.setdefault(tensor, [])
                 if not any(log.parent[user] == call for user in users):
                     users.append(call)
-            made |= self._bad.intersection(log.outputs[call]).difference(log.inputs[call])
+            made |= self.bad.intersection(log.outputs[call]).difference(log.inputs[call])
         return consumers, made
 
     def _bad_ends(self) -> dict[int, set[int]]:
@@ -67,16 +68,16 @@ class Origins:
         for call in self._calls:
             found = ends.setdefault(self._root[call], set())
             if log.ended[call] != FINISHED:
-                found |= self._bad.intersection(log.inputs[call])
+                found |= self.bad.intersection(log.inputs[call])
             elif log.parent[call] < 0 and (not log.is_function(call) or call > last):
-                bad = self._bad.intersection(log.outputs[call])
+                bad = self.bad.intersection(log.outputs[call])
                 found |= bad - self._consumers.keys() if log.is_function(call) else bad
         return ends
 
     def _judge(self, call: int) -> None:
         """Tell what a call did, once all those that returned before are known."""
         log = self.log
-        outputs = self._bad.intersection(log.outputs[call])
+        outputs = self.bad.intersection(log.outputs[call])
         if call in self._above:
             self._above.add(log.parent[call])
         elif not outputs:
@@ -95,7 +96,7 @@ class Origins:
 
     def _is_wrong(self, call: int, tensor: int) -> bool:
         """Tell whether an input of a call is NaN or Inf since something is wrong."""
-        if tensor not in self._bad or tensor in self._tainted or tensor in self._made:
+        if tensor not in self.bad or tensor in self._tainted or tensor in self._made:
             return tensor in self._tainted
         matters = tensor in self._nan or bool(self._ends[self._root[call]])
         return matters and is_wrong_input(self.log, call, tensor)
@@ -117,7 +118,7 @@ class Origins:
             for user in users or ():
                 if is_softmax(log, user) and not is_wrong_input(log, user, tensor):
                     continue
-                new = self._bad.intersection(log.outputs[user]) - seen
+                new = self.bad.intersection(log.outputs[user]) - seen
                 seen |= new
                 pending += new
         return False

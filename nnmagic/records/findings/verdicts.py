@@ -35,7 +35,6 @@ class Verdicts:
         self.findings = findings
         self.parent = parent
         self.last_child = {p: call for call, p in parent.items() if p is not None}
-        self.has_nonfinite = nonfinite.holds_nonfinite(log)
         self.origins = Origins(log)
         self.producers = {call for call in self.origins.producers if call in parent}
         self.failing = with_ancestors(parent, [] if log.raised is None else [log.raised])
@@ -92,11 +91,9 @@ class Verdicts:
             call: the call.
             unknown: why its numbers are unknown, if they are.
         """
-        nan, inf = (
-            nonfinite.nonfinite_in(self.log, self.log.outputs[call])
-            if self.has_nonfinite
-            else (0, 0)
-        )
+        nan, inf = 0, 0
+        if self.origins.bad:
+            nan, inf = nonfinite.nonfinite_in(self.log, self.log.outputs[call])
         words = [f"{number:,} {name}" for number, name in ((nan, "NaN"), (inf, "Inf")) if number]
         if words:
             if call in self.above_producer:

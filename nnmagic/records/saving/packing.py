@@ -50,7 +50,7 @@ class Packer:
         if isinstance(value, dict):
             items = [[key, self.pack(each, f"{path}.{key}")] for key, each in value.items()]
             return {PAIRS: items}
-        if is_record(type(value)):
+        if is_dataclass(value) or hasattr(value, "_fields"):  # a named tuple
             before = f"{path}." if path else ""
             kind: Any = type(value)
             names = saved_fields(kind)
@@ -97,11 +97,6 @@ class Column:
 
     def __class_getitem__(cls, of: type) -> type["Column"]:
         return cls
-
-
-def is_record(kind: type) -> bool:
-    """Tell whether a class is a dataclass or a named tuple."""
-    return is_dataclass(kind) or hasattr(kind, "_fields")
 
 
 @cache
