@@ -180,7 +180,7 @@ def _difference(panels: PanelMaker, a: _Shown, b: _Shown) -> messages.TensorCont
     grids = kept_grid(one), kept_grid(two)
     if overlap is None or grids[0] is None or grids[1] is None:
         return None
-    picture = difference_of(grids[0], grids[1])
+    picture = subtracted(grids[0], grids[1])
     if picture is None or not picture.sample.numel:
         return None
     is_complex = any(each.dtype.startswith("complex") for each in (one, two))
@@ -193,7 +193,7 @@ def _difference(panels: PanelMaker, a: _Shown, b: _Shown) -> messages.TensorCont
     )
 
 
-def difference_of(a: Picture, b: Picture) -> Picture | None:
+def subtracted(a: Picture, b: Picture) -> Picture | None:
     """Return a - b at the places that two grids have in common; None where their axes differ.
 
     Values that are equal, NaN in both or the same Inf do not differ. Of complex numbers it is the

@@ -9,7 +9,7 @@ from torch import nn
 import nnmagic
 from nnmagic.records.kept_slices import slices_of
 from nnmagic.records.tensor import Picture, Sample
-from nnmagic.widget.comparison_panel import difference_of
+from nnmagic.widget.comparison_panel import subtracted
 from nnmagic.widget.row_panels import RowPanels
 from nnmagic.widget.widget import NetworkWidget
 
@@ -220,7 +220,7 @@ def test_grids_of_two_batches_are_compared_where_they_have_the_same_places(sizes
         part = values[:items][cuts.picture]
         return Picture(Sample("f", part.shape, part.tobytes()), cuts.steps)
 
-    found = difference_of(grid(sizes[0], whole), grid(sizes[1], whole * 3))
+    found = subtracted(grid(sizes[0], whole), grid(sizes[1], whole * 3))
 
     values = np.frombuffer(found.sample.data).reshape(found.sample.shape)
     rows, columns = found.steps
@@ -234,7 +234,7 @@ def test_nan_in_both_is_no_difference_and_in_one_it_is_nan():
     b = np.array([math.nan, 2.0, 3.0, math.inf, 1.0])
     one, two = (Picture(Sample("d", (5,), each.tobytes()), (1,)) for each in (a, b))
 
-    found = np.frombuffer(difference_of(one, two).sample.data)
+    found = np.frombuffer(subtracted(one, two).sample.data)
 
     assert found == pytest.approx([0.0, math.nan, -2.0, 0.0, math.inf], nan_ok=True)
 

@@ -43,5 +43,5 @@ class Agreement:
         if group.own_data:
             held = " agree in what they hold" if group.log.held else ""
             return f"{ranks_named(self.ranks)}{held}, each on its own data"
-        is_equal = all(each.agree.all() or each.spread for each in group.groups)
+        is_equal = all(each.agree.all() or each.spread for each in group.of_same_data)
         return f"{ranks_named(self.ranks)} agree{'' if is_equal else ' within rounding'}"

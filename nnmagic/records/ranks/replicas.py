@@ -38,7 +38,7 @@ class Replicas:
     Attributes:
         logs: the same.
         reference: the rank that its rows show: of the largest class that agrees.
-        groups: the ranks that got the same data, those of the reference first.
+        of_same_data: the ranks that got the same data, those of the reference first.
         own_data: whether no two ranks got the same data.
         findings: what parts.
         notes: lines on what differs and may.
@@ -55,7 +55,7 @@ class Replicas:
         of_calls = {rank: digests.of(log) for rank, log in logs.items()}
         data = Classes({rank: _data(log, of_calls[rank][0]) for rank, log in logs.items()})
         self.own_data = len(data.classes[0]) == 1 < len(logs)
-        self.groups = [
+        self.of_same_data = [
             SameData(
                 {rank: logs[rank] for rank in ranks},
                 of_calls,
@@ -64,10 +64,10 @@ class Replicas:
             )
             for ranks in data.classes
         ]
-        self.reference = self.groups[0].reference
+        self.reference = self.of_same_data[0].reference
         if self.own_data:
             self.reference = usual
-            self.groups.sort(key=lambda group: group.reference != usual)
+            self.of_same_data.sort(key=lambda group: group.reference != usual)
         if not noted and len(logs) > 1:
             self.notes.append(BY_STATISTICS)
         self.findings = [*findings_of_order(logs, order)]
@@ -76,7 +76,7 @@ class Replicas:
             self.findings += state.found
             self.notes += state.notes
         self.findings += self._of_layouts(order)
-        self.findings += chain.from_iterable(group.findings() for group in self.groups)
+        self.findings += chain.from_iterable(group.findings() for group in self.of_same_data)
 
     @property
     def log(self) -> TraceLog:
@@ -137,7 +137,7 @@ class Replicas:
 
     def call_of(self, rank: int, call: int) -> int | None:
         """Return the call of a rank that is a call of the reference; None where it made none."""
-        group = next(group for group in self.groups if rank in group.logs)
+        group = next(group for group in self.of_same_data if rank in group.logs)
         return group.call_of(rank, call)
 
     def errors(self, call: int) -> tuple[float | None, float | None]:
@@ -173,7 +173,7 @@ class Replicas:
     def _alike(self) -> list[SameData]:
         """The groups whose calls are those of the reference."""
         mine = self._order[self.reference]
-        return [group for group in self.groups if self._order[group.reference] == mine]
+        return [group for group in self.of_same_data if self._order[group.reference] == mine]
 
 
 def _words(group: SameData, call: int) -> str:
