@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import settings
 from IPython.core.interactiveshell import InteractiveShell
-from lab import CHROMIUM, Lab
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -39,12 +38,19 @@ class Session:
 
 
 def pytest_configure(config):
-    """Let the quick part try fewer examples; `-m ""` tries all."""
-    settings.register_profile("quick", max_examples=20, deadline=None)
-    settings.register_profile("all", deadline=None)
-    settings.load_profile("quick" if config.option.markexpr else "all")
+    """Let hypothesis try few examples; `NNMAGIC_EXAMPLES=1000` tries so many of each."""
+    examples = int(os.environ.get("NNMAGIC_EXAMPLES", "25"))
+    settings.register_profile("nnmagic", max_examples=examples, deadline=None)
+    settings.load_profile("nnmagic")
     if os.environ.get("PYTEST_XDIST_WORKER"):
         torch.set_num_threads(1)  # the other cores have workers of their own
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave out the files for a browser where their tests are: they import much."""
+    if collection_path.name.startswith("test_page_") and "not browser" in config.option.markexpr:
+        return True
+    return None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -59,7 +65,10 @@ def pytest_xdist_auto_num_workers(config):
 
 def pytest_runtest_setup():
     """Let each test draw the same numbers, whichever tests ran before."""
-    torch.manual_seed(0)
+    if torch.accelerator.is_available():
+        torch.manual_seed(0)
+    else:
+        torch.default_generator.manual_seed(0)  # a tenth of the time of `torch.manual_seed`
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,6 +147,8 @@ def doubling():
 @pytest.fixture(scope="module")
 def lab_folder(tmp_path_factory):
     """Where a JupyterLab may keep what it needs; a skip, in CI a failure, without Chromium."""
+    from lab import CHROMIUM  # takes a second
+
     if not shutil.which(CHROMIUM):
         if os.environ.get("CI") == "true":
             pytest.fail("no Chromium; install it with apt-get install chromium")
@@ -147,6 +158,8 @@ def lab_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lab(lab_folder, pictures):
+    from lab import Lab  # takes a second
+
     with Lab(lab_folder.mktemp("light")) as lab:
         yield lab
 

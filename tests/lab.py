@@ -13,7 +13,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import nbformat
+from notebooks import notebook_of_cells
 from playwright.sync_api import sync_playwright
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
@@ -241,12 +241,11 @@ def open_notebook(
 def notebook_of(folder, *cells):
     """Write a notebook of code cells, and return its path; `# raises` begins one that may raise."""
     path = folder / "cells.ipynb"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    for cell in notebook.cells:
-        if cell.source.lstrip().startswith("# raises"):
-            cell.metadata["tags"] = ["raises-exception"]
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "python3"}
-    nbformat.write(notebook, path)
+    notebook = notebook_of_cells(cells)
+    for cell in notebook["cells"]:
+        if cell["source"].lstrip().startswith("# raises"):
+            cell["metadata"] = {"tags": ["raises-exception"]}
+    path.write_text(json.dumps(notebook))
     return path
 
 

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import nnmagic
 
-STEPS = 20
+STEPS = 6
 
 OUTPUTS = "shape", "placements", "unknown"
 """What is told of each output of a layer."""

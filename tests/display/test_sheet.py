@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -60,7 +60,6 @@ def test_a_rows_histogram_is_that_of_its_values():
     assert zero == trace[""].outputs[0].histogram.zero
 
 
-@settings(max_examples=500)
 @given(st.lists(st.floats(width=32), min_size=1, max_size=60))
 def test_bins_are_those_of_a_record(values):
     array = np.array([values], dtype=np.float32)

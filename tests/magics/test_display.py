@@ -1,34 +1,54 @@
-import nbformat
+import json
+
 import pytest
-from nbclient import NotebookClient
-
-
-def run(*cells):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    return [cell.outputs for cell in notebook.cells]
-
+from notebooks import executed, notebook_of_cells
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+
+COLAB = """
+import types
+output = types.ModuleType("google.colab.output")
+output.enable_custom_widget_manager = lambda: print("widgets allowed")
+output._widgets = types.SimpleNamespace(_installed_url="https://example.org")
+sys.modules |= {"google.colab": types.ModuleType("google.colab"), "google.colab.output": output}
+"""
+
+CELLS = {
+    "imports": "import sys, time\nimport torch\nfrom torch import nn\nimport nnmagic",
+    "networks": "relu = nn.ReLU()\nnet = nn.Sequential(*[nn.Linear(4, 4) for _ in range(200)])",
+    "long trace": "long = nnmagic.trace(net, torch.rand(1, 4))\nlong",
+    "printed": "print(long)",
+    "load": "%load_ext nnmagic",
+    "long static trace": "%nntrace --static net(torch.rand(1, 4))",
+    "long parameters": "%nnparams --static net",
+    "trace": "%nntrace",
+    "its result": "print(type(_).__name__, len(_))",
+    "static": "%nntrace --static",
+    "assigned": "t = %nntrace",
+    "summary": "%nnsummary",
+    "parameters": "%nnparams",
+    "in a loop": "for i in range(2):\n    %nntrace",
+    "followed": "%%nntrace relu\nfor _ in range(4):\n    relu(torch.rand(2))\n    time.sleep(0.3)",
+    "followed live": "%%nntrace relu --live\nfor _ in range(3):\n    relu(torch.rand(2))",
+    "live and static": "try:\n"
+    "    get_ipython().run_cell_magic('nntrace', '--live --static', 'relu(x)')\n"
+    "except Exception as error:\n    print(error)",
+    "colab": COLAB,
+    "first in colab": "%nntrace",
+    "second in colab": "%nntrace",
+    "live": "%nntrace --live",
+    "unload": "%unload_ext nnmagic",
+    "torch's own": "print(nn.Module.__call__.__code__.co_name == '_wrapped_call_impl')",
+    "kept": "t",
+}
+"""The cells of a notebook, by their names."""
 
 
 @pytest.fixture(scope="module")
 def outputs():
-    return run(
-        "%load_ext nnmagic",
-        "%nntrace",
-        "%nntrace --static",
-        "t = %nntrace",
-        "%nnsummary",
-        "%nnparams",
-        "for i in range(2):\n    %nntrace",
-        "print(type(Out[2]).__name__, len(t))",
-        "%nntrace --live",
-        "%unload_ext nnmagic",
-        "from torch import nn\nprint(nn.Module.__call__.__code__.co_name == '_wrapped_call_impl')",
-        "t",
-        "import sys\nprint('nnmagic.widget' in sys.modules, len(t))",
-    )
+    """By cell, what a kernel displayed."""
+    notebook = executed(notebook_of_cells(CELLS.values()))
+    return dict(zip(CELLS, (cell.outputs for cell in notebook.cells), strict=True))
 
 
 def kinds(outputs):
@@ -36,55 +56,62 @@ def kinds(outputs):
 
 
 def test_a_record_is_its_static_table_and_then_the_widget(outputs):
-    assert kinds(outputs[1]) == kinds(outputs[4]) == kinds(outputs[5]) == ["table", "widget"]
-    static = outputs[1][0].data
-    assert "linear_relu_stack" in static["text/html"]
-    assert "linear_relu_stack" in static["text/plain"]
-    assert outputs[1][1].data["text/plain"] == ""
+    for name in ("trace", "summary", "parameters", "live"):
+        assert kinds(outputs[name]) == ["table", "widget"]
+    table, widget = outputs["trace"]
+    assert "linear_relu_stack" in table.data["text/html"]
+    assert "linear_relu_stack" in table.data["text/plain"]
+    assert widget.data["text/plain"] == ""
 
 
 def test_a_static_display_has_no_widget(outputs):
-    assert kinds(outputs[2]) == ["table"]
+    assert kinds(outputs["static"]) == ["table"]
 
 
 def test_an_assignment_shows_nothing(outputs):
-    assert outputs[3] == []
+    assert outputs["assigned"] == []
 
 
 def test_a_statement_in_a_loop_is_shown_each_time(outputs):
-    assert kinds(outputs[6]) == ["table", "widget"] * 2
+    assert kinds(outputs["in a loop"]) == ["table", "widget"] * 2
 
 
 def test_the_record_is_the_cells_result(outputs):
-    assert outputs[7][0].text == "Trace 8\n"
+    assert outputs["its result"][0].text == "Trace 8\n"
 
 
 def test_nothing_is_left_after_unloading(outputs):
-    assert kinds(outputs[8]) == ["table", "widget"]
-    assert outputs[10][0].text == "True\n"
-    assert kinds(outputs[11]) == ["table"]
+    assert outputs["torch's own"][0].text == "True\n"
+    assert kinds(outputs["kept"]) == ["table"]
 
 
-def test_a_loop_that_was_followed_is_one_table_of_the_whole_run_and_one_widget():
-    loop = "for _ in range(4):\n    net(torch.rand(2))\n    time.sleep(0.3)"
-    _, followed, at_once, refused = run(
-        "%load_ext nnmagic\nimport time, torch\nnet = torch.nn.ReLU()",
-        f"%%nntrace net\n{loop}",
-        "%%nntrace net --live\nfor _ in range(3):\n    net(torch.rand(2))",
-        "try:\n    get_ipython().run_cell_magic('nntrace', '--live --static', 'net(x)')\n"
-        "except Exception as error:\n    print(error)",
-    )
+def test_a_loop_that_was_followed_is_one_table_of_the_whole_run_and_one_widget(outputs):
+    for name, heading in (("followed", "iteration 3 of 4"), ("followed live", "iteration 2 of 3")):
+        assert kinds(outputs[name]) == ["table", "widget"]
+        assert heading in outputs[name][0].data["text/html"].replace("\xa0", " ")
+    assert "leave out --static" in outputs["live and static"][0].text
 
-    for shown, heading in ((followed, "iteration 3 of 4"), (at_once, "iteration 2 of 3")):
-        assert kinds(shown) == ["table", "widget"]
-        assert heading in shown[0].data["text/html"].replace("\xa0", " ")
-    assert "leave out --static" in refused[0].text
+
+def test_in_a_kernel_the_text_is_short_and_print_shows_the_whole(outputs):
+    for name in ("long trace", "long static trace", "long parameters"):
+        text = outputs[name][-1].data["text/plain"]
+        assert 5000 < len(text) <= 6000
+        assert "rows not shown here; print the record" in text
+    (printed,) = outputs["printed"]
+    assert sum(" Linear " in line for line in printed.text.splitlines()) == 200
+
+
+def test_colab_is_asked_to_show_widgets_before_the_first_one(outputs):
+    first = outputs["first in colab"]
+
+    assert [output.output_type for output in first] == ["stream", "display_data", "display_data"]
+    assert first[0].text == "widgets allowed\n"  # anywidget asks
+    assert kinds(outputs["second in colab"]) == ["table", "widget"]
 
 
 def write(path, *cells):
     if path.suffix == ".ipynb":
-        code = [nbformat.v4.new_code_cell(cell) for cell in cells]
-        nbformat.write(nbformat.v4.new_notebook(cells=code), path)
+        path.write_text(json.dumps(notebook_of_cells(cells)))
     else:
         path.write_text("\n".join(cells))
     return path
@@ -94,7 +121,7 @@ def shown(session):
     return [data["text/plain"].split(" ")[0] for data in session.displayed]
 
 
-CELLS = {
+FILES = {
     "a summary": (["%nnsummary"], ["NeuralNetwork"]),
     "a trace": (["%nntrace net"], ["net"]),
     "parameters": (["%nnparams net"], ["net"]),
@@ -109,9 +136,9 @@ CELLS = {
 
 
 @pytest.mark.parametrize("suffix", [".ipy", ".ipynb"])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", FILES)
 def test_a_magic_in_a_file_that_is_run_is_shown(name, suffix, session, tmp_path):
-    cells, expected = CELLS[name]
+    cells, expected = FILES[name]
     path = write(tmp_path / f"file{suffix}", "from torch import nn\nnet = nn.Linear(2, 2)", *cells)
 
     session.run(f"%run {path}")
@@ -140,40 +167,3 @@ def test_unloading_takes_the_callbacks_back(session):
 
     assert sum(before.values()) == sum(without.values()) + 3
     assert {event: len(each) for event, each in shell.events.callbacks.items()} == before
-
-
-def test_in_a_kernel_the_text_is_short_and_print_shows_the_whole():
-    layers = "net = nn.Sequential(*[nn.Linear(4, 4) for _ in range(200)])"
-    net = f"import torch\nfrom torch import nn\nimport nnmagic\n{layers}"
-
-    found = run(
-        net,
-        "t = nnmagic.trace(net, torch.rand(1, 4))\nt",
-        "print(t)",
-        "%load_ext nnmagic\n%nntrace --static net(torch.rand(1, 4))",
-        "%nnparams --static net",
-    )
-
-    for shown in (found[1], found[3], found[4]):
-        text = shown[-1].data["text/plain"]
-        assert 5000 < len(text) <= 6000
-        assert "rows not shown here; print the record" in text
-    assert sum(" Linear " in line for line in found[2][0].text.splitlines()) == 200
-
-
-COLAB = """
-import sys, types
-output = types.ModuleType("google.colab.output")
-output.enable_custom_widget_manager = lambda: print("widgets allowed")
-output._widgets = types.SimpleNamespace(_installed_url="https://example.org")
-sys.modules |= {"google.colab": types.ModuleType("google.colab"), "google.colab.output": output}
-%load_ext nnmagic
-"""
-
-
-def test_colab_is_asked_to_show_widgets_before_the_first_one():
-    _, first, second = run(COLAB, "%nntrace", "%nntrace")
-
-    assert [output.output_type for output in first] == ["stream", "display_data", "display_data"]
-    assert first[0].text == "widgets allowed\n"  # anywidget asks
-    assert kinds(second) == ["table", "widget"]

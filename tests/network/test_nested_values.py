@@ -4,7 +4,7 @@ from dataclasses import dataclass, make_dataclass
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
@@ -265,7 +265,6 @@ trees = st.recursive(
 
 
 @given(trees)
-@settings(max_examples=100, deadline=None)
 def test_any_nested_value_gives_its_shapes_and_its_tensors_in_order(tree):
     value, shape, tensors = tree
 

@@ -1,10 +1,12 @@
 """What the corpus says is what the three magics say, and nothing is changed by asking."""
 
 import dataclasses
+import gc
 import pickle
 import random
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 import pytest
@@ -176,7 +178,8 @@ def nothing_left_behind(monkeypatch):
 
 
 def random_states():
-    return bits(torch.get_rng_state()), random.getstate(), str(np.random.get_state())
+    kind, key, *rest = np.random.get_state()
+    return bits(torch.get_rng_state()), random.getstate(), (kind, key.tobytes(), *rest)
 
 
 def named(case):
@@ -210,16 +213,21 @@ def plainly(case):
     return found, value, error, random_states()
 
 
-def by_magic(session, case, line):
-    """Run a line of a magic on the case: the names, the record, the exception, what is left."""
+def by_magic(session, case, line, look=lambda names: None):
+    """Run a line of a magic on the case: the names, the record, the exception, what is left.
+
+    `look` is called with the names before and after.
+    """
     found = named(case)
     give(session, found)
+    look(found)
     error = None
     with case.context():
         try:
             session.run(line)
         except BaseException as caught:  # noqa: BLE001 - an interrupt is a case too
             error = caught
+    look(found)
     return found, session.shell.user_ns.get("record"), error, random_states()
 
 
@@ -234,15 +242,49 @@ def lines(rows):
     )
 
 
-def trace_by_magic(session, case):
-    return by_magic(session, case, f"%nntrace -o record {case.expression}")
+class Visit:
+    """A case, and what its expression gives plainly and by each magic: asked once, by all tests."""
+
+    def __init__(self, session, case):
+        self.session, self.case = session, case
+
+    @cached_property
+    def plain(self):
+        return plainly(self.case)
+
+    @cached_property
+    def traced(self):
+        return by_magic(self.session, self.case, f"%nntrace -o record {self.case.expression}")
+
+    @cached_property
+    def summarised(self):
+        """What `by_magic` returns, and what the network was before and after."""
+        states = []
+
+        def look(names):
+            net = names["net"]
+            states.append((state_of(net), identity_of(net), random_states()))
+
+        line = f"%nnsummary -o record {self.case.summary or self.case.expression}"
+        return *by_magic(self.session, self.case, line, look), states
+
+
+@pytest.fixture(scope="module")
+def visits(session):
+    return {id(case): Visit(session, case) for case in CASES.values()}
+
+
+@pytest.fixture
+def visit(visits, case):
+    gc.freeze()  # a search for what was left behind looks through all objects that are not frozen
+    return visits[id(case)]
 
 
 @corpus()
-def test_a_trace_changes_nothing(session, case):
-    plain, expected, raised, after = plainly(case)
+def test_a_trace_changes_nothing(visit, case):
+    plain, expected, raised, after = visit.plain
 
-    traced, trace, error, after_trace = trace_by_magic(session, case)
+    traced, trace, error, after_trace = visit.traced
 
     assert type(error) is type(raised)
     assert str(error) == str(raised)
@@ -253,9 +295,9 @@ def test_a_trace_changes_nothing(session, case):
 
 
 @corpus(lambda case: case.backward)
-def test_a_trace_leaves_the_gradients_as_they_are(session, case):
-    plain, expected, _, _ = plainly(case)
-    traced, trace, _, _ = trace_by_magic(session, case)
+def test_a_trace_leaves_the_gradients_as_they_are(visit, case):
+    plain, expected, _, _ = visit.plain
+    traced, trace, _, _ = visit.traced
 
     for value in (expected, trace.output):
         sum(each.sum() for each in tensors(value) if each.requires_grad).backward()
@@ -265,8 +307,8 @@ def test_a_trace_leaves_the_gradients_as_they_are(session, case):
 
 
 @corpus()
-def test_a_trace_tells_what_ran(session, case):
-    _, trace, error, _ = trace_by_magic(session, case)
+def test_a_trace_tells_what_ran(visit, case):
+    _, trace, error, _ = visit.traced
 
     frame = trace.to_frame()
     calls = list(trace)
@@ -303,27 +345,16 @@ def test_a_trace_tells_what_ran(session, case):
     assert "<img" not in html
 
 
-@corpus()
-def test_a_summary_changes_nothing(session, case):
-    found = named(case)
-    give(session, found)
-    before = state_of(found["net"]), identity_of(found["net"]), random_states()
+@corpus(lambda case: not case.runs)  # else the expression was evaluated, once and for real
+def test_a_summary_changes_nothing(visit, case):
+    *_, (before, after) = visit.summarised
 
-    with case.context():
-        try:
-            session.run(f"%nnsummary {case.summary or case.expression}")
-        except BaseException:  # noqa: BLE001 - whether it should is another test's claim
-            random_state = random_states()
-
-    if not case.runs:  # else the expression was evaluated, once and for real
-        random_state = random_states()
-        assert (state_of(found["net"]), identity_of(found["net"]), random_state) == before
+    assert after == before
 
 
 @corpus()
-def test_a_summary_tells_what_would_run(session, case):
-    line = f"%nnsummary -o record {case.summary or case.expression}"
-    _, summary, error, _ = by_magic(session, case, line)
+def test_a_summary_tells_what_would_run(visit, case):
+    _, summary, error, *_ = visit.summarised
 
     expected_error = case.error if case.summary_error is None else case.summary_error or None
     assert error is None if expected_error is None else type(error) is expected_error
@@ -357,9 +388,9 @@ def test_a_summary_tells_what_would_run(session, case):
 
 
 @corpus(lambda case: not case.runs and case.error is None and case.summary is None)
-def test_the_shapes_on_meta_are_those_of_a_real_run(session, case):
-    _, trace, _, _ = trace_by_magic(session, case)
-    _, summary, _, _ = by_magic(session, case, f"%nnsummary -o record {case.expression}")
+def test_the_shapes_on_meta_are_those_of_a_real_run(visit, case):
+    _, trace, _, _ = visit.traced
+    _, summary, *_ = visit.summarised
 
     real, found = {}, {}
     for call in trace:

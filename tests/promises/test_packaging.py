@@ -55,21 +55,6 @@ def test_the_source_archive_holds_what_git_holds(tmp_path):
     assert found - {"PKG-INFO"} == set(listed.stdout.split())
 
 
-def test_loading_is_lazy():
-    heavy = "torchvision pandas torchinfo anywidget ipywidgets torch.utils.flop_counter"
-
-    loaded = python(
-        "import sys, IPython, torch\n"
-        "from IPython.core.interactiveshell import InteractiveShell\n"
-        "shell = InteractiveShell.instance()\n"
-        "before = set(sys.modules)\n"
-        "shell.run_line_magic('load_ext', 'nnmagic')\n"
-        f"print([name for name in {heavy.split()!r} if name in set(sys.modules) - before])"
-    )
-
-    assert loaded.strip() == "[]"
-
-
 def test_importing_the_package_loads_nothing():
     assert python("import sys, nnmagic; print('torch' in sys.modules)").strip() == "False"
 

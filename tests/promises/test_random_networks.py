@@ -3,20 +3,17 @@
 `NNMAGIC_EXAMPLES=10000 pytest tests/promises/test_random_networks.py` tries so many.
 """
 
-import os
 from contextlib import contextmanager, suppress
 
 import torch
 from conftest import valueless
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from random_networks import DRAWINGS, OUTSIDE, built, causal, names_in
 from torch import nn
 
 import nnmagic
 from nnmagic.inputs.search import InputError
-
-EXAMPLES = int(os.environ.get("NNMAGIC_EXAMPLES", "0"))
 
 CALLS = st.fixed_dictionaries(
     {
@@ -114,7 +111,6 @@ def more_than_one_value(call):
     return not call["train"] or call["batch"] * call["length"] > 1
 
 
-@settings(**({"max_examples": EXAMPLES, "deadline": None} if EXAMPLES else {}))
 @given(DRAWINGS, CALLS)
 def test_a_network_at_random_is_shown_as_it_is_and_left_as_it_was(drawing, call):
     if not more_than_one_value(call) and "conv" in names_in(drawing):
@@ -157,7 +153,6 @@ def test_a_network_at_random_is_shown_as_it_is_and_left_as_it_was(drawing, call)
         ]
 
 
-@settings(**({"max_examples": EXAMPLES, "deadline": None} if EXAMPLES else {}))
 @given(DRAWINGS)
 def test_an_input_is_found_and_nothing_is_left_of_the_search(drawing):
     net, _ = fresh(drawing, {"train": True, "graph": False, "batch": 1, "length": 1})

@@ -5,6 +5,8 @@ from ranks import run_ranks
 
 import nnmagic
 
+pytestmark = pytest.mark.slow
+
 WAYS = "ddp", "fsdp", "tensor_parallel", "pipeline"
 
 
@@ -14,7 +16,7 @@ def told_of(programs, world, folder):
     return {name.partition(":")[2]: told for name, told in found.items()}
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[2, 4])
 def told(request, tmp_path_factory):
     programs = *WAYS, "shards", "unused"  # after which a group is broken
     return told_of(programs, request.param, tmp_path_factory.mktemp("ranks"))
@@ -31,7 +33,6 @@ def test_losses_and_parameters_are_to_the_bit_those_of_an_untraced_run(told, nam
     check_same(told[name])
 
 
-@pytest.mark.slow
 def test_what_dtensors_do_not_see_is_not_done_to_those_of_attention_and_loss(tmp_path):
     for ranks in told_of(["fsdp_attention", "parallel_loss"], 2, tmp_path).values():
         check_same(ranks)

@@ -6,9 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
+from notebooks import executed, notebook_of_cells
 
 import nnmagic
 
@@ -34,9 +33,7 @@ def in_folder(tmp_path, monkeypatch):
 
 def run_as_notebook(cells, folder):
     """The text that the last cell of a notebook prints."""
-    notebook = nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, cells)])
-    kernel = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=120, resources=kernel, kernel_name="python3").execute()
+    notebook = executed(notebook_of_cells(cells), folder=folder)
     return " ".join("".join(each["text"] for each in notebook.cells[-1].outputs).split())
 
 

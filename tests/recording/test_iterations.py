@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -679,7 +679,6 @@ class ByHand:
                 self.keys.append(key)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(statements, min_size=1, max_size=5), st.integers(1, 3))
 def test_random_loops_are_counted_as_by_hand(program, every):
     by_hand = ByHand()

@@ -51,6 +51,7 @@ def iterations(trace, series):
     return sorted(set(history[history.series == series].iteration))
 
 
+@pytest.mark.slow
 def test_a_long_run_keeps_its_iterations_evenly(long_run):
     trace, _ = long_run
     numbers = iterations(trace, "Sequential (train)")
@@ -65,12 +66,14 @@ def test_a_long_run_keeps_its_iterations_evenly(long_run):
     assert f"{len(numbers):,} of {LENGTH:,} recorded iterations are kept" in str(trace)
 
 
+@pytest.mark.slow
 def test_validation_is_a_series_of_its_own(long_run):
     trace, _ = long_run
 
     assert iterations(trace, "Sequential (eval)")[-1] == LENGTH // 2 - 1
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_what_the_loop_worked_out(long_run):
     trace, truth = long_run
     history = trace.history(series=True)
@@ -85,6 +88,7 @@ def test_what_is_kept_is_what_the_loop_worked_out(long_run):
         assert rows.value.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_calls_keep_the_numbers_that_they_have_in_the_run(long_run):
     trace, _ = long_run
     frame = trace.to_frame()
@@ -97,6 +101,7 @@ def test_calls_keep_the_numbers_that_they_have_in_the_run(long_run):
         trace.call(3)
 
 
+@pytest.mark.slow
 def test_a_thinned_record_survives_a_file(long_run, tmp_path):
     trace, _ = long_run
     trace.save(tmp_path / "t.safetensors")
@@ -108,6 +113,7 @@ def test_a_thinned_record_survives_a_file(long_run, tmp_path):
     assert loaded.history().equals(trace.history())
 
 
+@pytest.mark.slow
 def test_the_last_iteration_keeps_all_its_values(long_run):
     trace, _ = long_run
 

@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nnmagic.records.lanes import assigned
@@ -25,7 +25,6 @@ def runs(sources):
     return sorted(last.items())
 
 
-@settings(max_examples=500)
 @given(graphs())
 def test_no_two_outputs_that_are_still_needed_share_a_lane(graph):
     sources, unchanged = graph
@@ -39,7 +38,6 @@ def test_no_two_outputs_that_are_still_needed_share_a_lane(graph):
                 assert end <= other or other_end <= made
 
 
-@settings(max_examples=500)
 @given(graphs())
 def test_a_mark_lies_on_no_lane_but_its_own_or_that_of_what_it_returns(graph):
     sources, unchanged = graph

@@ -1,6 +1,4 @@
 import copy
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -374,16 +372,3 @@ def test_what_is_below_a_layer_is_counted_once_whoever_shares_it(make):
         assert row.trainable_params == sum(p.numel() for p in parameters if p.requires_grad)
         assert row.param_bytes == storage_bytes(parameters)
     assert {row.layer for row in rows} == set(modules)
-
-
-@pytest.mark.slow
-def test_a_summary_does_not_wait_for_torchs_compiler():
-    code = (
-        "import sys, torch, nnmagic\n"
-        "nnmagic.summary(nnmagic.NeuralNetwork(), torch.rand(1, 28, 28))\n"
-        "print('torch._dynamo' in sys.modules)\n"
-    )
-
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert found.stdout.strip() == "False"

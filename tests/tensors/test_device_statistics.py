@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from exact_statistics import COMPLEX, FLOATS, INTEGERS, check, exact, noise_of
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nnmagic.records.kept_slices import PICTURE_VALUES, WHOLE
@@ -64,7 +64,6 @@ def subsample_size(tensor, max_values=None, **others):
 @every_dtype
 @given(data=st.binary(max_size=96))
 @example(data=b"")
-@settings(max_examples=30, deadline=None)
 def test_statistics_are_exact_for_any_bits_of_every_dtype(wide, dtype, data):
     tensor = torch.empty(0, dtype=dtype)
     size = tensor.element_size()

@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -41,7 +41,6 @@ def assert_right(found, values):
 
 @pytest.mark.parametrize("letter", LLVM_TYPES)
 @given(data=st.data())
-@settings(deadline=None)
 def test_the_numbers_are_those_of_exact_sums(letter, data):
     values = data.draw(floats(letter))
 

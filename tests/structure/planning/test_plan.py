@@ -55,6 +55,7 @@ def ranks(tmp_path_factory):
     return first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cut", "sizes"), [("sharded", {"fsdp": 2}), ("parallel", {"tp": 2})])
 def test_a_plan_is_what_two_ranks_of_a_transformer_hold(ranks, cut, sizes):
     found = plan(Transformer(), IDS, **sizes)
@@ -65,6 +66,7 @@ def test_a_plan_is_what_two_ranks_of_a_transformer_hold(ranks, cut, sizes):
     assert found.saved_bytes == pytest.approx(ranks[cut]["saved_bytes"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_what_is_gathered_at_once_is_what_torchs_own_tracker_sees(ranks):
     net = Transformer()
     inside = sum(each.nbytes for each in net.blocks[0].parameters())
@@ -77,6 +79,7 @@ def test_what_is_gathered_at_once_is_what_torchs_own_tracker_sees(ranks):
     assert found.gathered_bytes == 2 * outside + 3 * inside
 
 
+@pytest.mark.slow
 def test_a_network_that_is_cut_and_then_sharded_is_planned_as_torch_does_it(ranks):
     found = plan(Transformer(), IDS, fsdp=2, tp=2)
 

@@ -13,11 +13,11 @@ net[3].weight.data[0, 0] = float("nan")
 %nntrace net(torch.rand(2, 3, 16, 16))
 """
 
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 BACKGROUND = "row => getComputedStyle(row).backgroundColor"
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_axe_finds_no_violation(theme, lab_folder, tmp_path):
     def look(page):
