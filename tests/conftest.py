@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import struct
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,12 +56,22 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """Take several processes for the whole quick part alone.
+    """Take several processes, unless files are named: those are done before workers have begun."""
+    are_named = config.args_source is config.ArgsSource.ARGS
+    return 0 if are_named else min(os.cpu_count() or 1, 4)
 
-    A named file is done before workers have started; some of the tests in a browser measure time.
-    """
-    whole = config.args_source is not config.ArgsSource.ARGS
-    return min(os.cpu_count() or 1, 4) if whole and config.option.markexpr else 0
+
+ROUGH_SECONDS = {"browser": 10, "slow": 2, "": 0.04}
+"""How long a test takes, by its marker."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest, so that all processes end at the same time."""
+    seconds = Counter()
+    for item in items:
+        kind = next(filter(item.get_closest_marker, ("browser", "slow")), "")
+        seconds[item.path] += ROUGH_SECONDS[kind]
+    items.sort(key=lambda item: (-seconds[item.path], item.path))
 
 
 def pytest_runtest_setup():
