@@ -155,7 +155,7 @@ def doubling():
     return Doubling()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab_folder(tmp_path_factory):
     """Where a JupyterLab may keep what it needs; a skip, in CI a failure, without Chromium."""
     from lab import CHROMIUM  # takes a second
@@ -167,11 +167,11 @@ def lab_folder(tmp_path_factory):
     return tmp_path_factory
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab(lab_folder, pictures):
     from lab import Lab  # takes a second
 
-    with Lab(lab_folder.mktemp("light")) as lab:
+    with Lab(lab_folder.mktemp("lab")) as lab:
         yield lab
 
 

@@ -1,4 +1,7 @@
-"""JupyterLab or Notebook 7 in headless Chromium: runs a notebook, and tells what was seen."""
+"""JupyterLab or Notebook 7 in headless Chromium: runs a notebook, and tells what was seen.
+
+To load JupyterLab takes seconds, so one page of it stays open: each notebook is shown there.
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,12 +24,13 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/c
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *("--force-color-profile=srgb", "--disable-dev-shm-usage", "--disable-renderer-backgrounding"),
     *("--disable-background-networking", "--disable-sync", "--disable-component-update"),
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
 SETTINGS = {
-    "apputils-extension/themes": {"theme": "JupyterLab {theme}"},
+    "apputils-extension/themes": {"theme": "JupyterLab Light"},
     "apputils-extension/notification": {
         "fetchNews": "false",
         "checkForUpdates": False,
@@ -33,6 +38,22 @@ SETTINGS = {
     },
     "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
 }
+
+OPEN = """async path => {
+  await jupyterapp.commands.execute('docmanager:open', {path, factory: 'Notebook'});
+}"""
+
+CLOSE = """async () => {
+  const panel = jupyterapp.shell.currentWidget;
+  await panel.sessionContext.shutdown();
+  panel.dispose();
+}"""
+
+SET_THEME = """async theme => {
+  await jupyterapp.commands.execute('apputils:change-theme', {theme});
+}"""
+
+HAS_THEME = "theme => document.body.dataset.jpThemeName === theme"
 
 READY = """([run, path]) => {
   const panel = window.jupyterapp?.shell?.currentWidget;
@@ -82,25 +103,61 @@ UIS = {
 """The module, the name of its application and the place of a notebook of each user interface."""
 
 
+class Chromium:
+    """A headless Chromium that stays open between connections of Playwright.
+
+    Args:
+        folder: a folder for its profile.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def start(self):
+        self.folder.mkdir()
+        told = self.folder / "DevToolsActivePort"
+        self.process = subprocess.Popen(
+            [
+                *(CHROMIUM, "--headless=new", "--remote-debugging-port=0", *FLAGS),
+                *(f"--user-data-dir={self.folder}", "about:blank"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        end = time.monotonic() + 60
+        while not (told.exists() and told.read_text().count("\n")):
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.process.kill()
+                raise RuntimeError("Chromium did not start")
+            time.sleep(0.05)
+        port, path = told.read_text().split()
+        self.address = f"ws://127.0.0.1:{port}{path}"
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait(15)
+
+
 class Lab:
-    """A JupyterLab or Notebook 7 server on 127.0.0.1 with folders of its own.
+    """A JupyterLab or Notebook 7 server on 127.0.0.1 with folders of its own, and a browser.
 
     Args:
         folder: an empty folder for its settings, its kernels and its notebooks.
-        theme: `"Light"` or `"Dark"`.
         ui: `"lab"` or `"notebook"`.
     """
 
-    def __init__(self, folder, theme="Light", ui="lab"):
-        self.folder, self.theme = Path(folder), theme
+    def __init__(self, folder, ui="lab"):
+        self.folder, self.theme = Path(folder), "Light"
+        self.is_open = False  # whether the page shows the user interface, with no notebook in it
         self.module, self.app, self.view = UIS[ui]
+        self.browser = Chromium(self.folder / "chromium")
         self.root = self.folder / "root"
         self.token = secrets.token_hex(16)
 
     def __enter__(self):
         self.root.mkdir()
         for name, values in SETTINGS.items():
-            values = json.loads(json.dumps(values).replace("{theme}", self.theme))
             path = self.folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
@@ -138,6 +195,7 @@ class Lab:
                 stderr=log,
             )
         self._wait()
+        self.browser.start()
         return self
 
     def _wait(self, seconds=60):
@@ -158,6 +216,7 @@ class Lab:
         return opener.open(request, timeout=10).read()
 
     def __exit__(self, *error):
+        self.browser.end()
         try:
             self._ask("POST", "/api/shutdown")  # ends the kernels, then the server
             self.process.wait(15)
@@ -184,7 +243,16 @@ class Seen:
 
 
 def open_notebook(
-    lab, notebook, *, look=None, run=True, width=1280, height=900, seconds=180, picture=None
+    lab,
+    notebook,
+    *,
+    look=None,
+    run=True,
+    theme="Light",
+    width=1280,
+    height=900,
+    seconds=180,
+    picture=None,
 ):
     """Open a notebook in the browser, run it, and return what was seen.
 
@@ -193,6 +261,7 @@ def open_notebook(
         notebook: the file; a copy of it is opened.
         look: called with Playwright's page when all has run.
         run: whether its cells are run; else its saved outputs are shown.
+        theme: `"Light"` or `"Dark"`.
         width: the window's width in pixels.
         height: the window's height.
         seconds: how long the cells may run.
@@ -202,23 +271,7 @@ def open_notebook(
     copied = lab.root / f"{secrets.token_hex(4)}-{Path(notebook).name}"
     shutil.copy(notebook, copied)
 
-    def note_request(request):
-        if re.match(r"(?!\w+://127\.0\.0\.1[:/])(http|ws)s?://", request.url):
-            seen.foreign.append(request.url)
-
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser,
-    ):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=lab.theme.lower()
-        )
-        context.on("request", note_request)
-        page = context.new_page()
-        page.on("websocket", note_request)
-        page.on("pageerror", lambda error: seen.errors.append(str(error)))
-        page.on("console", lambda m: seen.errors.append(m.text) if m.type == "error" else None)
-        page.goto(f"{lab.url}/{lab.view}/{copied.name}?token={lab.token}", timeout=60_000)
+    with shown(lab, copied.name, seen, theme, {"width": width, "height": height}) as page:
         page.wait_for_function(READY, arg=[run, copied.name], timeout=60_000)
         if run:
             page.evaluate(RUN)
@@ -236,6 +289,45 @@ def open_notebook(
         if look is not None:
             seen.found = look(page)
     return seen
+
+
+@contextmanager
+def shown(lab, name, seen, theme, size):
+    """Show a notebook in the page that stays open, and close it at the end of the block."""
+
+    def note_request(request):
+        if re.match(r"(?!\w+://127\.0\.0\.1[:/])(http|ws)s?://", request.url):
+            seen.foreign.append(request.url)
+
+    heard = {
+        "request": note_request,
+        "websocket": note_request,
+        "pageerror": lambda error: seen.errors.append(str(error)),
+        "console": lambda m: seen.errors.append(m.text) if m.type == "error" else None,
+    }
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.connect_over_cdp(lab.browser.address)
+        (page,) = browser.contexts[0].pages
+        page.set_viewport_size(size)
+        page.emulate_media(color_scheme=theme.lower(), forced_colors="none")
+        for event, note in heard.items():
+            page.on(event, note)
+        was_open, lab.is_open = lab.is_open, False
+        if was_open:
+            page.evaluate("sessionStorage.clear()")
+            page.evaluate(OPEN, name)
+        else:
+            page.goto(f"{lab.url}/{lab.view}/{name}?token={lab.token}", timeout=60_000)
+        if theme != lab.theme:
+            page.wait_for_function("() => window.jupyterapp")
+            page.evaluate(SET_THEME, f"JupyterLab {theme}")
+            page.wait_for_function(HAS_THEME, arg=f"JupyterLab {theme}")
+            lab.theme = theme
+        yield page
+        for event, note in heard.items():
+            page.remove_listener(event, note)
+        page.evaluate(CLOSE)
+        lab.is_open = lab.module == "jupyterlab"
 
 
 def notebook_of(folder, *cells):

@@ -1,6 +1,6 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from lab import Lab, notebook_of, open_notebook
+from lab import notebook_of, open_notebook
 from widget_page import violations
 
 CELL = """
@@ -19,7 +19,7 @@ BACKGROUND = "row => getComputedStyle(row).backgroundColor"
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_axe_finds_no_violation(theme, lab_folder, tmp_path):
+def test_axe_finds_no_violation(theme, lab, tmp_path):
     def look(page):
         axe, found = Axe(), []
         widget = page.locator(".nnmagic")
@@ -43,8 +43,7 @@ def test_axe_finds_no_violation(theme, lab_folder, tmp_path):
         found += violations(axe.run(page, context=".nnmagic"))
         return found
 
-    with Lab(lab_folder.mktemp(theme), theme) as lab:
-        seen = open_notebook(lab, notebook_of(tmp_path, CELL), look=look)
+    seen = open_notebook(lab, notebook_of(tmp_path, CELL), theme=theme, look=look)
 
     assert seen.errors == []
     assert seen.found == []

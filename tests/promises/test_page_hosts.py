@@ -128,13 +128,12 @@ CONTRAST = """() => {
 }"""
 
 
-def test_a_row_is_readable_in_the_dark_theme(lab_folder, pictures, tmp_path):
+def test_a_row_is_readable_in_the_dark_theme(lab, tmp_path):
     def look(page):
         page.locator(".nnmagic").wait_for()
         return page.evaluate(CONTRAST)
 
-    with Lab(lab_folder.mktemp("dark"), "Dark") as lab:
-        found = visit(lab, notebook_of(tmp_path, LOAD, "%nntrace"), look)
+    found = visit(lab, notebook_of(tmp_path, LOAD, "%nntrace"), look, theme="Dark")
 
     assert found["behind"] < 0.1
     assert found["contrast"] >= 7

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from lab import Lab, notebook_of, open_notebook
+from lab import notebook_of, open_notebook
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -75,7 +75,7 @@ def test_somebody_elses_notebook_shows_its_tables_untrusted(lab, tmp_path):
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_columns_are_aligned_and_readable_in_both_themes(theme, lab_folder, tmp_path):
+def test_columns_are_aligned_and_readable_in_both_themes(theme, lab, tmp_path):
     path = notebook_of(tmp_path, "%load_ext nnmagic\n%nntrace")
     measure = """() => {
       const rows = [...document.querySelectorAll('.jp-OutputArea-output summary samp')];
@@ -94,8 +94,7 @@ def test_columns_are_aligned_and_readable_in_both_themes(theme, lab_folder, tmp_
               text: color(style.color), behind: color(behind)};
     }"""
 
-    with Lab(lab_folder.mktemp(theme), theme) as lab:
-        seen = open_notebook(lab, path, look=lambda page: page.evaluate(measure))
+    seen = open_notebook(lab, path, theme=theme, look=lambda page: page.evaluate(measure))
 
     assert seen.errors == []
     assert len(seen.found["at"]) == 8
