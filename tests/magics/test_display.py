@@ -55,6 +55,7 @@ def kinds(outputs):
     return ["widget" if WIDGET in output.data else "table" for output in outputs]
 
 
+@pytest.mark.slow
 def test_a_record_is_its_static_table_and_then_the_widget(outputs):
     for name in ("trace", "summary", "parameters", "live"):
         assert kinds(outputs[name]) == ["table", "widget"]
@@ -64,27 +65,33 @@ def test_a_record_is_its_static_table_and_then_the_widget(outputs):
     assert widget.data["text/plain"] == ""
 
 
+@pytest.mark.slow
 def test_a_static_display_has_no_widget(outputs):
     assert kinds(outputs["static"]) == ["table"]
 
 
+@pytest.mark.slow
 def test_an_assignment_shows_nothing(outputs):
     assert outputs["assigned"] == []
 
 
+@pytest.mark.slow
 def test_a_statement_in_a_loop_is_shown_each_time(outputs):
     assert kinds(outputs["in a loop"]) == ["table", "widget"] * 2
 
 
+@pytest.mark.slow
 def test_the_record_is_the_cells_result(outputs):
     assert outputs["its result"][0].text == "Trace 8\n"
 
 
+@pytest.mark.slow
 def test_nothing_is_left_after_unloading(outputs):
     assert outputs["torch's own"][0].text == "True\n"
     assert kinds(outputs["kept"]) == ["table"]
 
 
+@pytest.mark.slow
 def test_a_loop_that_was_followed_is_one_table_of_the_whole_run_and_one_widget(outputs):
     for name, heading in (("followed", "iteration 3 of 4"), ("followed live", "iteration 2 of 3")):
         assert kinds(outputs[name]) == ["table", "widget"]
@@ -92,6 +99,7 @@ def test_a_loop_that_was_followed_is_one_table_of_the_whole_run_and_one_widget(o
     assert "leave out --static" in outputs["live and static"][0].text
 
 
+@pytest.mark.slow
 def test_in_a_kernel_the_text_is_short_and_print_shows_the_whole(outputs):
     for name in ("long trace", "long static trace", "long parameters"):
         text = outputs[name][-1].data["text/plain"]
@@ -101,6 +109,7 @@ def test_in_a_kernel_the_text_is_short_and_print_shows_the_whole(outputs):
     assert sum(" Linear " in line for line in printed.text.splitlines()) == 200
 
 
+@pytest.mark.slow
 def test_colab_is_asked_to_show_widgets_before_the_first_one(outputs):
     first = outputs["first in colab"]
 

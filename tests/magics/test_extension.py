@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch import nn
 
@@ -84,6 +85,7 @@ told("triton torch._dynamo llvmlite")
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_session_loads_little_and_its_summary_no_compiler():
     command = [sys.executable, "-c", FRESH]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

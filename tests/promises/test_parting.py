@@ -11,7 +11,7 @@ import nnmagic
 LARGE = 20
 """A layer that errs by so many tolerances is named in each case."""
 
-QUICK = {"resnet18", "gpt2"}
+QUICK = {"regnet", "gpt2"}
 
 CASES = [
     pytest.param(name, fault, marks=[] if name in QUICK else pytest.mark.slow)

@@ -3,7 +3,6 @@
 import copy
 import warnings
 
-import lightning
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,32 +15,37 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 EPOCHS, BATCHES, VALIDATION = 2, 8, 3
 
 
-class Lit(lightning.LightningModule):
-    """Keeps the losses of its training; its optimizer may have the head alone."""
+@pytest.fixture(scope="module")
+def lightning_module():
+    """The class of a module whose optimizer may have its head alone; it keeps its losses."""
+    import lightning  # takes a second
 
-    def __init__(self, *, head_only=False):
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.2))
-        self.head = nn.Linear(16, 3)
-        self.head_only, self.losses = head_only, []
+    class Lit(lightning.LightningModule):
+        def __init__(self, *, head_only=False):
+            super().__init__()
+            self.encoder = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.2))
+            self.head = nn.Linear(16, 3)
+            self.head_only, self.losses = head_only, []
 
-    def forward(self, x):
-        return self.head(self.encoder(x))
+        def forward(self, x):
+            return self.head(self.encoder(x))
 
-    def training_step(self, batch, _):
-        x, y = batch
-        loss = F.cross_entropy(self(x), y)
-        self.losses.append(loss.item())
-        return loss
+        def training_step(self, batch, _):
+            x, y = batch
+            loss = F.cross_entropy(self(x), y)
+            self.losses.append(loss.item())
+            return loss
 
-    def validation_step(self, batch, _):
-        x, y = batch
-        self.log("validation", F.cross_entropy(self(x), y))
+        def validation_step(self, batch, _):
+            x, y = batch
+            self.log("validation", F.cross_entropy(self(x), y))
 
-    def configure_optimizers(self):
-        trained = self.head if self.head_only else self
-        optimizer = torch.optim.Adam(trained.parameters(), 1e-2)
-        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+        def configure_optimizers(self):
+            trained = self.head if self.head_only else self
+            optimizer = torch.optim.Adam(trained.parameters(), 1e-2)
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+    return Lit
 
 
 def items(batches):
@@ -51,11 +55,17 @@ def items(batches):
 
 
 @pytest.fixture
-def lit(session):
+def lit(session, lightning_module):
+    from lightning import Trainer as LightningTrainer
+
     def made(cell, **options):
         torch.manual_seed(0)
-        names = {"lit": Lit(**options), "batches": items(BATCHES), "others": items(VALIDATION)}
-        names["trainer"] = lightning.Trainer(
+        names = {
+            "lit": lightning_module(**options),
+            "batches": items(BATCHES),
+            "others": items(VALIDATION),
+        }
+        names["trainer"] = LightningTrainer(
             accelerator="cpu",
             max_epochs=EPOCHS,
             logger=False,

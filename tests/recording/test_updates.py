@@ -20,7 +20,7 @@ def network():
 
 
 ITERATIONS = 12
-MANY = 50
+MANY = 20
 
 
 def batches(count):

@@ -131,7 +131,7 @@ def test_a_small_spread_around_a_large_mean_is_exact(wide, mean, spoiled):
 
 @pytest.mark.parametrize("wide", WIDE, ids=str)
 def test_an_outlier_takes_no_digits_from_the_rest(wide):
-    tensor = torch.randn(1_000_000, generator=torch.Generator().manual_seed(1))
+    tensor = torch.randn(100_000, generator=torch.Generator().manual_seed(1))
     tensor[5] = -1000.0
 
     with device(wide=wide):
@@ -197,7 +197,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("piece", [37, 1000, 1 << 20])
+@pytest.mark.parametrize("piece", [331, 1000, 1 << 20])
 def test_a_tensor_is_measured_as_on_the_host_however_it_lies_in_memory(layout, piece):
     tensor = LAYOUTS[layout](torch.randn(20, 30, 40, generator=torch.Generator().manual_seed(0)))
     expected = on_the_host(tensor, picture_values=PICTURE_VALUES)
