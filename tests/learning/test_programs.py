@@ -16,7 +16,11 @@ NAMED = {name: program for name, program in PROGRAMS.items() if program.rules}
 SEEDS = (0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)))
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "findings.md"
-FILES = ("recording/loss_rules", "recording/registration_rules", "records/findings/misleading")
+FILES = (
+    "recording/rules/loss_rules",
+    "recording/rules/registration_rules",
+    "records/findings/misleading",
+)
 NAMES = re.compile(r"""(?:_find|_finding|Rule)\(\s*"([^"]+)"|rule(?:, bound)? ?= ?"([^"]+)\"""")
 """How a rule that stands in no table is named in the code."""
 

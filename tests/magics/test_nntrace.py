@@ -23,7 +23,16 @@ def run(session):
 
 
 @pytest.mark.parametrize(
-    "word", ["eval", "train", "float64", "bfloat16", "float16", "items", "compiled"]
+    "word",
+    [
+        "eval",
+        "train",
+        "float64",
+        "bfloat16",
+        "float16",
+        "items",
+        pytest.param("compiled", marks=pytest.mark.slow),
+    ],
 )
 def test_a_word_is_a_copy_so_changed(run, session, word):
     before = {key: value.clone() for key, value in session["net"].state_dict().items()}

@@ -150,7 +150,16 @@ def test_a_call_of_an_earlier_iteration_costs_few_bytes():
     assert (size(202) - size(2)) / 200 / 3 < 6000
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float32,
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in (torch.float64, torch.bfloat16, torch.complex64)
+        ),
+    ],
+)
 def test_all_pictures_of_a_trace_take_at_most_32_mib(dtype):
     with nnmagic.tracing() as trace:
         for i in range(20):  # each a network of its own, whose last iteration is drawn

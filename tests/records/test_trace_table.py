@@ -331,6 +331,7 @@ def test_flagged_calls_come_before_others_in_a_large_trace():
     assert found[-5:] == ["900", "inner", "inner", "inner", "inner"]
 
 
+@pytest.mark.slow
 def test_a_record_of_twenty_thousand_calls_is_drawn_at_once():
     net = nn.Sequential(*[nn.Sequential(nn.Tanh(), nn.Tanh()) for _ in range(6667)])
     trace = nnmagic.trace(net, torch.ones(2))

@@ -217,7 +217,15 @@ def test_a_real_run_counts_what_the_run_for_shapes_does(train, mode):
         assert (counter.total, dict(counter.uncounted)) == (2 * products, {}), module
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "vit_b_32"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "mobilenet_v3_small",
+        "squeezenet1_1",
+        pytest.param("vit_b_32", marks=pytest.mark.slow),
+    ],
+)
 def test_flops_equal_torchs_counter_on_real_networks(name):
     net = getattr(torchvision.models, name)().train()
     x = torch.rand(2, 3, 224, 224)

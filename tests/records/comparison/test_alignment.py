@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,6 +155,7 @@ def test_the_first_pattern_that_leads_to_a_layer_counts():
     assert found == {("", ""): "name", ("a", "y"): "rename", ("b", "x"): "rename"}
 
 
+@pytest.mark.slow
 def test_five_thousand_calls_are_aligned_in_seconds():
     torch.manual_seed(0)
     parts = [nn.LayerNorm(2) if i % 2 else nn.Linear(2, 2) for i in range(2500)]

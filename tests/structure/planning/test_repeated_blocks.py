@@ -66,7 +66,13 @@ def request(net, x):
     return MetaRequest(network=net, args=(x,), naming=Naming(), title="net")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("resnet50", "vit")))
+        for name in NETWORKS
+    ],
+)
 @pytest.mark.parametrize("train", [True, False])
 def test_as_much_is_saved_as_where_every_block_runs(name, train):
     make, x = NETWORKS[name]
