@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from catalogue.page import PAGE, SECTIONS, message, messages, page, run
 
 CASES = [case for cases in SECTIONS.values() for case in cases]
@@ -14,6 +15,7 @@ def test_the_page_says_what_nnmagic_says(session):
     assert PAGE.read_text(encoding="utf-8") == page(said), "python tests/catalogue/page.py"
 
 
+@pytest.mark.slow
 def test_each_program_runs_with_its_remedy(session):
     errors = {case.title: run(session, *case.mended, case.title) for case in CASES}
     misled = [case.title for case in CASES if case.shows and message(session, case.as_mended)]

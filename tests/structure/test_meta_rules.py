@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torchvision
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -165,6 +165,7 @@ ON_META = [op for op, rule in RULES.items() if rule is not meta_rules._grouped_p
 
 
 @pytest.mark.parametrize("op", ON_META, ids=str)
+@settings(max_examples=settings.default.max_examples // 2)  # many have the same rule
 @given(st.data())
 def test_what_a_rule_gives_is_what_torchs_kernel_gives(op, data):
     args = data.draw(arguments_of(op))
@@ -440,7 +441,15 @@ NETWORKS = {
     "derivative": (Derivative, torch.rand(3, 2)),
 }
 
-LARGE = ("efficientnet_b0", "densenet121", "convnext_tiny", "swin_t", "r3d", "half")
+LARGE = (
+    "efficientnet_b0",
+    "mobilenet_v3_small",
+    "densenet121",
+    "convnext_tiny",
+    "swin_t",
+    "r3d",
+    "half",
+)
 
 
 def each_network(names):

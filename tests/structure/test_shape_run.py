@@ -289,6 +289,7 @@ def test_autocast_is_not_followed_in_recurrent_networks_and_a_line_says_so():
     assert "autocast is ignored for recurrent, quantised and lazy layers" in str(summary)
 
 
+@pytest.mark.slow
 def test_autocast_counts_the_same_flops_in_real_networks():
     net, x = torchvision.models.mobilenet_v3_small(), torch.rand(2, 3, 64, 64)
     plain = nnmagic.summary(net, x)

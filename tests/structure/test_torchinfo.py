@@ -200,7 +200,11 @@ def rows_of_page():
     return {(row[0], row[1]): row[2:] for row in cells if len(row) == 5}
 
 
-@pytest.mark.parametrize("case", CASES, ids=" ".join)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(each, marks=[pytest.mark.slow] * ("ViT" in each[0])) for each in CASES],
+    ids=" ".join,
+)
 def test_the_page_has_the_figures_that_a_run_gives(case):
     make, truth = CASES[case]
     network, x = make()
