@@ -152,7 +152,9 @@ class KeptValues:
         overlap = overlap_of(one.shape, two.shape)
         if overlap is None:
             return None
-        left, right = self.mine.samples_of(a), self.other.samples_of(b)
+        left, right = self.mine.record(a), self.other.record(b)
+        if left.whole is not None and right.whole is not None:
+            return difference_of_fronts(left.whole, right.whole, overlap)
         is_sampled = a in self.mine.measured or b in self.other.measured
         may_be_alike = overlap.items is None and not is_sampled
         spread, other = left.spread, right.spread

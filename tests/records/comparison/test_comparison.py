@@ -192,6 +192,19 @@ def test_values_are_compared_at_the_same_places_in_every_memory_format():
     assert "only the kept values" in " ".join(comparison.table().notes)
 
 
+def test_every_value_is_compared_where_both_runs_kept_all():
+    def run(value):
+        bias = torch.zeros(3, 50, 60)
+        bias[1, 7, 11] = value
+        return nnmagic.trace(nn.Identity(), torch.ones(3, 50, 60) + bias)
+
+    comparison = run(0.0).compare(run(0.5))
+
+    assert comparison[""].output_error == pytest.approx(0.5 / math.sqrt(9000 + 1.25))
+    assert comparison[""].max_at == (1, 7, 11)
+    assert "only the kept values" not in " ".join(comparison.table().notes)
+
+
 def test_gradients_are_compared_too():
     def run(net):
         with nnmagic.tracing(grad=True) as trace:
