@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from math import nan
 from typing import Any
 
 import torch
@@ -101,7 +100,7 @@ class BackwardsAndSteps:
         root: int,
         quantities: Sequence[Quantity],
         tensors: Sequence[torch.Tensor],
-        number: Callable[..., float],
+        number: Callable[..., float | None],
     ) -> None:
         """Add a number to the log, at once or when tensors on an accelerator are read.
 
@@ -109,16 +108,19 @@ class BackwardsAndSteps:
             root: the root call that it belongs to.
             quantities: what it is of: the same parameter may have several names.
             tensors: tensors of one value.
-            number: makes the number of these values.
+            number: makes the number of these values; None where it is unknown, which adds none.
         """
 
         def add(values: Sequence[torch.Tensor], reason: str) -> None:
-            value = nan if reason else number(*(float(each) for each in values))
-            for quantity in quantities:
-                self.log.measures.add(root, quantity, value)
+            value = None if reason else number(*(float(each) for each in values))
+            if value is not None:
+                for quantity in quantities:
+                    self.log.measures.add(root, quantity, value)
 
         with torch.no_grad(), HiddenFromUserCode():
             held = [part_here(each).detach() for each in tensors]
+            if any(each.is_meta for each in held):
+                return  # there is no number
             if any(map(devices.on_accelerator, held)) or self.log.tensors.read_pending is not None:
                 self.tensors.read_later([each.clone() for each in held], add)
             else:

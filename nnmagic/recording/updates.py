@@ -217,10 +217,8 @@ class ParameterUpdates:
         followed.root = followed.norm = None
         if root is None or number is None:
             return
-        tensors = self.log.tensors
-        self.steps.measure(
-            root, followed.quantities("grad_norm"), [], lambda: tensors.norm_of(number)
-        )
+        known = self.log.tensors.known_norm_of
+        self.steps.measure(root, followed.quantities("grad_norm"), [], lambda: known(number))
         if norm is not None:
             self.steps.measure(root, followed.quantities("norm"), [norm], lambda norm: norm)
 

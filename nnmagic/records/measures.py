@@ -35,7 +35,7 @@ class Measures:
     Attributes:
         quantities: what numbers are of, each once; the column `quantity` holds their indices.
         root, quantity, value: one entry a number: the root call whose iteration it belongs to, what
-            it is of, and the number itself, NaN where it is NaN or unknown.
+            it is of, and the number itself.
     """
 
     quantities: list[Quantity] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Measures:
         Args:
             root: the root call whose iteration it belongs to.
             quantity: what it is of.
-            value: the number; NaN where it is unknown.
+            value: the number.
         """
         index = self._seen.setdefault(quantity, len(self.quantities))
         if index == len(self.quantities):

@@ -206,6 +206,11 @@ class TensorLog:
         """Return the Euclidean norm of a tensor, NaN where it is unknown."""
         return norm(self.statistics_of(tensor), self.metadata_of(tensor).numel)
 
+    def known_norm_of(self, tensor: int) -> float | None:
+        """Return the Euclidean norm of a tensor, NaN where a value is; None where it is unknown."""
+        value = self.norm_of(tensor)
+        return None if isnan(value) and not self.statistics_of(tensor).nan > 0 else value
+
     def record(self, tensor: int) -> TensorRecord:
         """Return the record of a tensor."""
         return tensor_record(

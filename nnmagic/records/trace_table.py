@@ -248,7 +248,7 @@ class TraceTable:
         elif self.verdicts.origins.received in self.parent:
             parts.append("NaN or Inf came in")
         if self.findings.bad_gradients:
-            parts.append(f"{self.findings.bad_gradients} in the gradients")
+            parts.append(self.findings.bad_gradients)
         return " · ".join(parts)
 
     def _heading_of_failure(self, failure: Failure) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 from nnmagic.display import units
 from nnmagic.records.call_log import FINISHED, TraceLog
 from nnmagic.records.finding import Finding
+from nnmagic.records.findings.bad_gradients import LEFT_OUT, BadGradients
 from nnmagic.records.findings.of_calls import finding_of
 from nnmagic.records.tensor import Statistics
-from nnmagic.records.tensor_log import TensorLog
 
 SCALED = re.compile(r"(Lazy)?(Linear|Conv[123]d)|RNN|LSTM|GRU")
 """Layers whose inputs should be of the order of 1."""
@@ -33,8 +33,6 @@ CHANNELS, SMALLEST = (1, 3, 4), 8
 MOST_TEXTS = 5
 """How many findings of one rule a display tells one by one."""
 
-LEFT_OUT = ", and no step used it, as a GradScaler leaves it out"
-
 LARGEST_HALF = 65_504
 SIGNIFICANT_BITS = {"float16": 10, "bfloat16": 7}
 """How many bits of the significand are stored."""
@@ -51,7 +49,7 @@ class Findings:
         flags: the words for each call that deserves a look.
         notes: the lines for the foot of the table.
         found: the findings themselves.
-        bad_gradients: `"NaN"` or `"Inf"` where gradients hold some, else `""`.
+        bad_gradients: in words that gradients hold NaN or Inf, and where, `""` where none does.
     """
 
     def __init__(self, log: TraceLog, parent: Mapping[int, int | None]) -> None:
@@ -65,7 +63,7 @@ class Findings:
             self._look_for_precision()
         for call in sorted(log.constant & set(parent)):
             self._tell_of_constant(call)
-        self.bad_gradients = self._look_for_bad_gradients() if log.graded else ""
+        self.bad_gradients = self._tell_of_gradients()
         self._tell_what_the_run_found()
 
     def _flag(self, call: int, text: str) -> None:
@@ -146,36 +144,24 @@ class Findings:
         tensors = [each for at in (call, log.root_of(call)) for each in log.inputs[at][:1]]
         return any(_is_picture(log.tensors.metadata_of(each).shape) for each in tensors)
 
-    def _look_for_bad_gradients(self) -> str:
-        """Flag the calls that got a gradient with NaN or Inf, and those whose parameters did."""
-        log, found, moved = self.log, set[str](), self._moved()
-        for call in self.parent:
-            output = log.gradient_of(call)
-            own = log.parameter_gradients.get(log.layer[call], {})
-            named = [("its output", output), *own.items()]
-            bad = {name: _nonfinite(log.tensors, each) for name, each in named if each is not None}
-            for what in ("NaN", "Inf"):
-                names = [name for name, holds in bad.items() if holds == what]
-                if names:
-                    text = f"{what} in the gradient of {', '.join(names)}"
-                    self._flag(call, text)
-                    is_used = moved is None or log.series_and_iteration_of(call) in moved
-                    self._find(
-                        f"{what} in a gradient",
-                        call,
-                        f"{log.place_of(call)}: {text}{'' if is_used else LEFT_OUT}",
-                        level="finding" if is_used else "note",
-                    )
-                    found.add(what)
-        return max(found, default="")
-
-    def _moved(self) -> set[tuple[int, int]] | None:
-        """Return the iterations whose steps changed a parameter; None where none is known to."""
-        log, measures = self.log, self.log.measures
-        ratios = {i for i, q in enumerate(measures.quantities) if q.name.endswith("update_ratio")}
-        steps = zip(measures.root, measures.quantity, measures.value, strict=True)
-        moved = {root for root, of, value in steps if of in ratios and value != 0}
-        return {log.series_and_iteration_of(root) for root in moved} or None
+    def _tell_of_gradients(self) -> str:
+        """Flag the calls with a bad gradient, and say where one is that no row is of."""
+        gradients, shown = BadGradients(self.log), set[str]()
+        for call in self.parent if gradients.found else ():
+            for what, text in gradients.texts(call).items():
+                self._flag(call, text)
+                shown.add(what)
+        self.found += gradients.findings()
+        elsewhere = gradients.elsewhere(self.parent)
+        for each in elsewhere:
+            left_out = "" if each.is_used else LEFT_OUT
+            self.notes.append(f"{each.text}, at iteration {each.where.iteration:,}{left_out}")
+        if shown:
+            return f"{max(shown)} in the gradients"
+        used = [each for each in elsewhere if each.is_used]
+        if not used:
+            return ""
+        return f"{used[0].what} in the gradients at iteration {used[0].where.iteration:,}"
 
     def _is_whole(self, tensor: int, times: int = 1) -> bool:
         """Tell whether all kept values, times that, are whole numbers, as of a picture's file."""
@@ -257,12 +243,6 @@ def _is_picture(shape: tuple[int | None, ...]) -> bool:
         case [_, channels, height, width] | [channels, height, width]:
             return channels in CHANNELS and min(height, width) >= SMALLEST
     return False
-
-
-def _nonfinite(tensors: TensorLog, tensor: int) -> str:
-    """Return `"NaN"` or `"Inf"`, whichever is worse in a tensor, else `""`."""
-    numbers = tensors.statistics_of(tensor)
-    return "NaN" if numbers.nan > 0 else "Inf" if numbers.inf > 0 else ""
 
 
 def _precision(dtype: str, numbers: Statistics) -> str:
