@@ -65,7 +65,7 @@ class AttentionMaps:
                     return
                 begun = found.begin()
         except TooLargeError as error:
-            log.say(f"no attention map of {log.place_of(call)}: {error}")
+            log.say(f"no attention map of {log.name_of(call)}: {error}")
         except Exception:  # noqa: BLE001 - an observer observes: it lets no error out
             return
         else:

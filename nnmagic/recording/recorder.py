@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnmagic.display.units import Shape, layer_with_type
+from nnmagic.display.units import Shape
 from nnmagic.display.units import shape as shape_text
 from nnmagic.network.calls import RunningCall
 from nnmagic.network.failures.earlier_calls import LOOKED_AT, EarlierCall
@@ -311,9 +311,9 @@ class Recorder:
 
     def _described(self, call: int) -> str:
         """Return which exception of which layer another one came from."""
-        failure, layer = self.log.failures[call], self.log.layer_of(call)
+        failure = self.log.failures[call]
         why = failure.mismatch or failure.message
-        text = f"{failure.type} in {layer_with_type(self.log.place_of(call), layer.type)}"
+        text = f"{failure.type} in {self.log.name_with_type(call)}"
         return f"{text}: {why}" if why else text
 
     def stepping(self, step: OptimizerStep) -> None:
@@ -369,8 +369,7 @@ class Recorder:
                 cause=self._described(self._origin) if came_from_layer else "",
             )
             return
-        layer, failure = self.log.layer_of(self._origin), self.log.failures[self._origin]
-        where = layer_with_type(self.log.place_of(self._origin), layer.type)
+        failure, where = self.log.failures[self._origin], self.log.name_with_type(self._origin)
         place = f", called at {failure.place}" if failure.place else ""
         got = shape_text(self.log.shapes[self.log.input_shape[self._origin]])
         why = failure.mismatch or (f"got {got}" if got else "")

@@ -357,10 +357,14 @@ class TraceLog:
         """Return the layer of a call."""
         return self.layers[self.layer[call]]
 
-    def place_of(self, call: int) -> str:
+    def name_of(self, call: int) -> str:
         """Return what a sentence calls the layer of a call."""
         layer = self.layer_of(call)
         return units.layer_name(self.networks[layer.network], layer.name)
+
+    def name_with_type(self, call: int) -> str:
+        """Return the same with the type of the layer."""
+        return units.layer_with_type(self.name_of(call), self.layer_of(call).type)
 
     def main_output(self, call: int) -> int | None:
         """Return the output tensor that a row is about: the first numeric one, else the first."""

@@ -259,7 +259,7 @@ class TraceTable:
         if begun > 1:
             how += f" after {units.plural(begun, 'iteration')}"
         if log.raised is not None:
-            how += f" in {log.place_of(log.raised)}"
+            how += f" in {log.name_of(log.raised)}"
         elif not is_interrupt:
             how += " outside the layers"
         finished = units.plural(sum(end == FINISHED for end in log.ended), "call")

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from nnmagic.display import units
 from nnmagic.network.places import calling_line
 from nnmagic.network.watched_functions import watch
 from nnmagic.recording.rules.target_rules import TargetRules
@@ -294,14 +293,13 @@ class LossRules:
             if output is None or log.tensors.metadata_of(output).shape != shape:
                 continue
             if is_softmax(log, call):
-                where = units.layer_with_type(log.place_of(call), log.layer_of(call).type)
-                return f" from {where}"
+                return f" from {log.name_with_type(call)}"
         return ""
 
     def _finding(self, rule: str, function: str) -> Callable[..., None]:
         """Return what adds a finding on the loss that is called now, given its text."""
         log, call = self.log, len(self.log) - 1
-        found = finding_of(log, call, rule, log.place_of(call))
+        found = finding_of(log, call, rule, log.name_of(call))
         if log.ended[call] != RUNNING or log.layer_of(call).type != MODULES[function]:
             found = replace(found, layer="", text=f"F.{function}")
 

@@ -118,8 +118,7 @@ class Findings:
             else:
                 continue
             self._flag(call, text)
-            where = units.layer_with_type(log.place_of(call), layer.type)
-            note = f"the first layer with weights, {where}, {text}, {mend}"
+            note = f"the first layer with weights, {log.name_with_type(call)}, {text}, {mend}"
             self.notes.append(note)
             self._find(rule, call, note, number=numbers.max, bound=bound)
 
@@ -198,11 +197,11 @@ class Findings:
         items = units.plural(batch, "item")
         text = f"identical for all {items} of the batch"
         self._flag(root, text)
-        note = f"the output of {log.place_of(root)} is {text}, though the inputs differ"
+        note = f"the output of {log.name_of(root)} is {text}, though the inputs differ"
         first = self._first_constant(root, batch)
         if first is not None and first != root:
             self._flag(first, text)
-            note += f": from {log.place_of(first)} ({log.layer_of(first).type}) on"
+            note += f": from {log.name_of(first)} ({log.layer_of(first).type}) on"
         self.notes.append(note)
         self._find("an output that ignores its input", root, note)
 

@@ -59,7 +59,7 @@ LARGEST = {"float16": 65_504.0}
 def origin(log: TraceLog, call: int) -> str:
     """Say what a call made, where, of what, and which code called it."""
     nan, _ = nonfinite_in(log, log.outputs[call])
-    parts = [f"{'NaN' if nan else 'Inf'}: {log.place_of(call)} ({log.layer_of(call).type})"]
+    parts = [f"{'NaN' if nan else 'Inf'}: {log.name_of(call)} ({log.layer_of(call).type})"]
     parts += [f"its {each}" for each in log.nonfinite_parameters.get(call, ())]
     parts += [part for part in (reason(log, call), inputs_text(log, call)) if part]
     parts += in_own_code(log, call)
@@ -98,8 +98,8 @@ def in_own_code(log: TraceLog, call: int) -> list[str]:
         if any(is_wrong_input(log, child, each) for each in log.inputs[child]):
             place = log.places[log.place[child]]
             at = f" at {place}" if place else ""
-            return [f"in its own code before it calls {log.place_of(child)}{at}{how}"]
-    return [f"in its own code after it called {log.place_of(inside[-1])}{how}"]
+            return [f"in its own code before it calls {log.name_of(child)}{at}{how}"]
+    return [f"in its own code after it called {log.name_of(inside[-1])}{how}"]
 
 
 def reason(log: TraceLog, call: int) -> str:

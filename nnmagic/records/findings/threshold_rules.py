@@ -190,7 +190,7 @@ def loss_not_finite(run: Run, bound: float) -> Iterator[Exceeded]:
             if len(bad):
                 first = Origins(run.log).first
                 layer = "" if first is None else run.log.layer_of(first).name
-                came = "" if first is None else f", first in {run.log.place_of(first)}"
+                came = "" if first is None else f", first in {run.log.name_of(first)}"
                 at = int(curve.iterations[bad[0]])
                 what = "NaN" if np.isnan(curve.values[bad[0]]) else "infinite"
                 yield Exceeded(

@@ -137,10 +137,8 @@ class Verdicts:
             return []
         notes = []
         if raised is not None:
-            where, layer = self.log.place_of(raised), self.log.layer_of(raised)
             got = units.shape(self.log.shapes[self.log.input_shape[raised]]) or "no tensor"
-            where = units.layer_with_type(where, layer.type)
-            text = f"{where} {failure.mismatch or f'got {got}'}"
+            text = f"{self.log.name_with_type(raised)} {failure.mismatch or f'got {got}'}"
             notes.append(f"{text}, called at {failure.place}" if failure.place else text)
         elif failure.mismatch or failure.place:
             notes.append(f"raised {failure.mismatch or f'at {failure.place}'}")
@@ -167,4 +165,4 @@ class Verdicts:
         """Return the line on a root call that received NaN or Inf."""
         nan, inf = nonfinite.nonfinite_in(self.log, self.log.inputs[call])
         held = " and ".join(f"{n:,} {name}" for n, name in ((nan, "NaN"), (inf, "Inf")) if n)
-        return f"the input of {self.log.place_of(call)} held {held} already"
+        return f"the input of {self.log.name_of(call)} held {held} already"

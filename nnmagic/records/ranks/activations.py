@@ -8,7 +8,6 @@ from math import inf
 
 import numpy as np
 
-from nnmagic.display import units
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.comparison.alignment import MatchedCalls, aligned
 from nnmagic.records.comparison.comparison import Comparison, kept_measured
@@ -205,7 +204,7 @@ class SameData:
     def sentence(self, call: int) -> str:
         """Return how ranks part in a call: ``ranks 0-5, 7 equal; 6 differs from fc on by 3e-2``."""
         log, row = self.log, self.partings[call]
-        name = units.layer_with_type(log.place_of(call), log.layer_of(call).type)
+        name = log.name_with_type(call)
         by = f" by {short(row.output_error)}" if row.output_error else ""
         text = self.classes(call).parting(f"from {name} on{by}")
         return f"{text}: {verdict_of(row).partition(': ')[2]}"

@@ -96,7 +96,7 @@ class Replicas:
                 parts = self._parts(ranks, call, place)
                 text, rank = misfit(parts) if len(parts) == len(ranks) else ("", None)
                 if text:
-                    text = f"the output of {log.place_of(call)}: {text}"
+                    text = f"the output of {log.name_of(call)}: {text}"
                     found.append(finding_of(log, call, MISFIT, text, rank=rank))
         return found
 

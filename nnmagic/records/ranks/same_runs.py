@@ -66,13 +66,13 @@ def findings_of_order(logs: Logs, classes: Classes) -> Iterator[Finding]:
         other = logs[ranks[0]]
         place = _first_difference(usual, other)
         log = usual if place < len(usual) else other
-        name = _name(log, place)
+        name = log.name_with_type(place)
         if place in (len(other), len(usual)):
             which = "that lacks" if place == len(other) else "beyond them"
             what = f"made {units.plural(len(other), 'call')}, the others {len(usual):,}"
             what += f": the first {which} is {name}{_iteration(log, place)}"
         else:
-            what = f"called {_name(other, place)}, the others {name}, as call {place}"
+            what = f"called {other.name_with_type(place)}, the others {name}, as call {place}"
         who = f"rank{'s' * (len(ranks) > 1)} {ranks_text(ranks)}"
         rank = ranks[0] if classes.has_majority else None
         yield finding_of(log, place, RULE, f"{who} {what}", number=place, rank=rank)
@@ -87,10 +87,6 @@ def _first_difference(one: TraceLog, two: TraceLog) -> int:
         if sides[0][layer] != sides[1][other] or parent != other_parent:
             return place
     return min(len(one), len(two))
-
-
-def _name(log: TraceLog, call: int) -> str:
-    return units.layer_with_type(log.place_of(call), log.layer_of(call).type)
 
 
 def _iteration(log: TraceLog, call: int) -> str:
