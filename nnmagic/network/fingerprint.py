@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnmagic.network.layers import layers_of
+from nnmagic.display import units
+from nnmagic.network.layers import layer_at, layers_of
 from nnmagic.network.naming import Network
 from nnmagic.tensors import devices
 from nnmagic.tensors.marks import Marks, marks_of
 from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code, version_of
 from nnmagic.tensors.shards import is_spread, part_here
 from nnmagic.tensors.values import as_numpy
-from nnmagic.torch_private import DisableTorchFunction, buffers_of, parameters_of
+from nnmagic.torch_private import BatchNorm, DisableTorchFunction, buffers_of, parameters_of
 
 COPIED = 1 << 20
 """Buffers of up to this many bytes are compared with a copy, larger ones by a checksum."""
@@ -27,6 +28,8 @@ ON_HOST = frozenset({int, bytes, tuple})
 """The types of the values that the host has."""
 
 NONE = type(None)
+
+COUNT = "num_batches_tracked"
 
 
 class Fingerprint:
@@ -212,15 +215,30 @@ def _differ(before: Any, now: Any) -> bool | Tensor:
     return unequal if there else bool(unequal)
 
 
-def change_text(changed: list[str]) -> str:
-    """Return a line that says what a run changed on its network."""
-    if not changed:
-        return "network unchanged"
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
+def change_text(changed: list[str], network: nn.Module) -> str:
+    """Return a line that says what a run changed on its network.
+
+    Args:
+        changed: the names of what is not as it was, at least one.
+        network: the network after the run.
+    """
+    statistics = ("running_mean", "running_var", COUNT)
     if all(name.endswith(statistics) for name in changed):
-        return f"the run changed {len(changed)} batch-norm statistics (train mode)"
+        has_trained = all(
+            _has_trained(network, name.rpartition(".")[0], changed) for name in changed
+        )
+        what = units.plural(len(changed), "batch-norm statistic")
+        return f"the run changed {what}{' (train mode)' if has_trained else ''}"
     shown = ", ".join(changed[:3]) + (", …" if len(changed) > 3 else "")
     return f"the run changed {len(changed)} of its tensors: {shown}"
+
+
+def _has_trained(network: nn.Module, name: str, changed: Collection[str]) -> bool:
+    """Tell whether a layer with statistics ran in train mode: a BatchNorm counts its batches."""
+    layer = layer_at(network, name)
+    if isinstance(layer, BatchNorm):
+        return f"{name}.{COUNT}".removeprefix(".") in changed
+    return layer is not None and layer.training
 
 
 def _taken(module: nn.Module, layers: Mapping[str, nn.Module] | None = None) -> Fingerprint | None:
@@ -267,19 +285,18 @@ class NetworkChanges:
     def lines(self) -> list[str]:
         """Return lines that say what the run changed; none where that cannot be told."""
         written = {identity for identity, alive in self._written.items() if alive() is not None}
-        changes = {
-            network.label: before.changes(written)
-            for network, before, _ in self._before
-            if network.module() is not None
-        }
+        changes, texts = dict[str, list[str] | None](), dict[str, str]()
+        for network, before, _ in self._before:
+            module = network.module()
+            if module is not None:
+                changed = changes[network.label] = before.changes(written)
+                if changed:
+                    texts[network.label] = change_text(changed, module)
         is_all = all(from_start for _, _, from_start in self._before)
         since = "" if is_all else " since the first call"
         if len(self._before) < 2:
-            return [
-                change_text(changed) if changed else f"network unchanged{since}"
-                for changed in changes.values()
-                if changed is not None
-            ]
-        if not any(changes.values()):
+            known = [label for label, changed in changes.items() if changed is not None]
+            return [texts.get(label, f"network unchanged{since}") for label in known]
+        if not texts:
             return [] if None in changes.values() else [f"networks unchanged{since}"]
-        return [f"{label}: {change_text(changed)}" for label, changed in changes.items() if changed]
+        return [f"{label}: {text}" for label, text in texts.items()]
