@@ -9,11 +9,25 @@ from nnmagic.display.table import Table
 from nnmagic.records.call_log import FAILED, TraceLog
 from nnmagic.records.comparison.alignment import MatchedCalls, Renaming, aligned
 from nnmagic.records.comparison.differences import KeptValues, overlap_of, worst
-from nnmagic.records.comparison.rows import ComparedCall, error_of, parting, shape_of
+from nnmagic.records.comparison.rows import (
+    NOTHING,
+    ComparedCall,
+    error_of,
+    parting,
+    shape_of,
+    unlike_inputs,
+)
 from nnmagic.records.comparison.suggestion import suggested_rename
 from nnmagic.records.comparison.table import ComparisonTable
-from nnmagic.records.comparison.tolerance import Tolerance, Tolerances
-from nnmagic.records.comparison.verdicts import FAILED_THERE, ONLY_HERE, ONLY_THERE, Judge, Measured
+from nnmagic.records.comparison.tolerance import Tolerances
+from nnmagic.records.comparison.verdicts import (
+    FAILED_THERE,
+    ONLY_HERE,
+    ONLY_THERE,
+    UNKNOWN,
+    Judge,
+    Measured,
+)
 from nnmagic.records.record import Record, data_frame
 
 FRAME_COLUMNS = (
@@ -45,18 +59,15 @@ class Comparison(Record):
 
     def judge(self) -> Judge:
         """Return the verdicts."""
-        return Judge(self.mine, self.pairs, self.measured, self.tolerances, isolated=self.isolated)
-
-    @property
-    def tolerances(self) -> list[Tolerance | None]:
-        """For each pair the error that rounding explains; None for no pair and for integers."""
         tolerances = Tolerances(self.mine, self.other)
-        return [None if a is None or b is None else tolerances.of(a, b) for a, b, _ in self.pairs]
-
-    def parting(self) -> str:
-        """Return where the two runs part, in a sentence; empty where they do not."""
-        first = self.first_divergence
-        return "" if first is None else parting(first)
+        return Judge(
+            self.mine,
+            self.pairs,
+            self.measured,
+            [None if a is None or b is None else tolerances.of(a, b) for a, b, _ in self.pairs],
+            tolerances.of_inputs,
+            isolated=self.isolated,
+        )
 
     @property
     def suggested_rename(self) -> dict[str, str]:
@@ -134,30 +145,47 @@ class Comparison(Record):
         return None if judge.first is None else self.row(judge.first, judge)
 
     @property
+    def different_inputs(self) -> ComparedCall | None:
+        """The first call that the user's code made on other inputs than the other side's, or None.
+
+        Rounding does not explain how far they lie apart, and no call erred before.
+        """
+        judge = self.judge()
+        return None if judge.other_inputs is None else self.row(judge.other_inputs, judge)
+
+    @property
     def failed(self) -> ComparedCall | None:
         """The innermost call that ended by an exception on the other side only, or None."""
         rows = [row for row in self if row.verdict == FAILED_THERE]
         return rows[-1] if rows else None
 
     def raise_if_different(self) -> None:
-        """Raise if the runs part, or if only one of them made, or finished, a call.
+        """Raise if the runs part, got other inputs, or if only one of them made or finished a call.
 
         Raises:
-            AssertionError: naming the first call that errs, or the calls of one side alone.
+            AssertionError: naming the first call that errs, the inputs, or the calls of one side
+                alone.
+            ValueError: if nothing can be compared.
         """
         __tracebackhide__ = True
-        sentence = self.parting()
-        if sentence:
-            raise AssertionError(sentence)
+        judge = self.judge()
+        rows = [self.row(place, judge) for place in range(len(self))]
+        differences = (
+            [] if judge.other_inputs is None else [unlike_inputs(rows[judge.other_inputs])]
+        )
+        differences += [] if judge.first is None else [parting(rows[judge.first])]
+        if differences:
+            raise AssertionError("; ".join(differences))
         failed = self.failed
         if failed is not None:
             raise AssertionError(f"the other side failed in {failed.name}")
-        rows = list(self)
         for verdict in (ONLY_HERE, ONLY_THERE):
             alone = [row.name for row in rows if row.verdict == verdict]
             if alone:
                 more = f", and {len(alone) - 5} more" if len(alone) > 5 else ""
                 raise AssertionError(f"{verdict}: {', '.join(alone[:5])}{more}")
+        if all(row.verdict == UNKNOWN for row in rows):
+            raise ValueError(NOTHING)
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row a matched call, and one for each of one side."""

@@ -9,6 +9,11 @@ from nnmagic.records.call_log import TraceLog
 from nnmagic.records.comparison.differences import Difference
 from nnmagic.records.comparison.verdicts import OTHER_SHAPE, PARTS
 
+NOTHING = (
+    "nothing can be compared: no values of the same tensors were kept on both sides; "
+    'trace both with keep="sample", or "all"'
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedCall:
@@ -72,6 +77,14 @@ class ComparedCall:
 def parting(row: ComparedCall) -> str:
     """Return where two runs part, in a sentence, given the first call that errs."""
     return f"the runs part in {row.name}: {_how_it_errs(row)}"
+
+
+def unlike_inputs(row: ComparedCall) -> str:
+    """Return that two runs got other inputs, in a sentence, given the first call that did."""
+    apart = f"differ by {_short(row.input_error)}"
+    if row.input_error == inf:
+        apart = "are infinitely far apart: NaN, Inf or zeros stand on one side alone"
+    return f"the runs got different inputs: those of {row.name} {apart}"
 
 
 def verdict_of(row: ComparedCall) -> str:

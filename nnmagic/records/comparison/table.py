@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING
 from nnmagic.display import units
 from nnmagic.display.table import Column, Kind, RelativeError, Row, State, Table, TensorShape
 from nnmagic.records.columns import FLAGS
-from nnmagic.records.comparison.rows import ComparedCall, parting, verdict_of
+from nnmagic.records.comparison.rows import (
+    NOTHING,
+    ComparedCall,
+    parting,
+    unlike_inputs,
+    verdict_of,
+)
 from nnmagic.records.comparison.verdicts import (
     EQUAL,
     FAILED_THERE,
     INHERITED,
+    ONLY_HERE,
+    ONLY_THERE,
     OTHER_SHAPE,
     PARTS,
+    UNKNOWN,
     WITHIN_ROUNDING,
 )
 from nnmagic.records.record import filtered
@@ -121,9 +130,12 @@ class ComparisonTable:
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
-        self.calls = list(comparison)
-        self.first = comparison.first_divergence
+        judge = comparison.judge()
+        self.calls = [comparison.row(place, judge) for place in range(len(comparison))]
+        self.first = None if judge.first is None else self.calls[judge.first]
+        self.other_inputs = None if judge.other_inputs is None else self.calls[judge.other_inputs]
         self.by_call = {each.call: each for each in self.calls if each.call is not None}
+        self.verdicts = Counter(call.verdict for call in self.calls)
         self.by_order = sum(call.matched_by == "order" for call in self.calls)
         self.trace = TraceTable(comparison.mine, comparison.view, scores=False)
 
@@ -154,23 +166,33 @@ class ComparisonTable:
 
     def heading(self) -> str:
         """Return what stands above the table: of what it is, and the verdict."""
-        comparison, first = self.comparison, self.first
-        sides = " against ".join(comparison.titles)
         pairs = sum(call.other_call is not None for call in self.by_call.values())
         count = f"{units.plural(pairs, 'pair')} of calls"
         if self.by_order:
             count += f", {self.by_order:,} matched by order"
+        alone = [
+            f"{units.plural(self.verdicts[verdict], 'call')} {verdict}"
+            for verdict in (ONLY_HERE, ONLY_THERE, UNKNOWN)
+            if verdict in self.verdicts
+        ]
+        sides = " against ".join(self.comparison.titles)
+        return " · ".join([sides, *self._outcome(), count, *alone])
+
+    def _outcome(self) -> list[str]:
+        """Return what the comparison has shown, in a few words each."""
+        comparison, first = self.comparison, self.first
+        words = [] if self.other_inputs is None else ["different inputs"]
         if first is not None:
-            return f"{sides} · part in {first.name} · {count}"
+            return [*words, f"part in {first.name}"]
         failed = comparison.failed
         if failed is not None:
-            return f"{sides} · the other side failed in {failed.name} · {count}"
-        verdicts = Counter(call.verdict for call in self.calls)
-        compared = {*verdicts} & {EQUAL, WITHIN_ROUNDING}
-        if not compared:
-            return f"{sides} · nothing to compare"
+            return [*words, f"the other side failed in {failed.name}"]
+        compared = {*self.verdicts} & {EQUAL, WITHIN_ROUNDING}
+        if words or not compared:
+            return words or ["nothing to compare"]
+        is_whole = not {*self.verdicts} & {ONLY_HERE, ONLY_THERE}
         agree = "equal" if compared == {EQUAL} else "agree within rounding"
-        return f"{sides} · {agree} · {count}"
+        return [agree if is_whole else f"{agree} in what both have"]
 
     def _rows(self) -> tuple[list[Row], list[str]]:
         rows, names, first = list[Row](), list[str](), self.first
@@ -207,7 +229,9 @@ class ComparisonTable:
 
     def _notes(self) -> list[str]:
         comparison, first = self.comparison, self.first
-        notes = [] if first is None else [parting(first)]
+        notes = [] if self.other_inputs is None else [unlike_inputs(self.other_inputs)]
+        notes += [] if first is None else [parting(first)]
+        notes += [NOTHING] if {*self.verdicts} == {UNKNOWN} else []
         rename = comparison.suggested_rename
         if rename:
             notes.append(

@@ -60,10 +60,18 @@ class Tolerances:
 
     def of(self, a: int, b: int) -> "Tolerance | None":
         """Return the tolerance of a pair of calls; None where no output is a float."""
+        outputs = self.mine.outputs[a], self.other.outputs[b]
+        return self._of_tensors(*outputs, self.terms[a])
+
+    def of_inputs(self, a: int, b: int) -> "Tolerance | None":
+        """Return what a cast explains of the inputs of a pair; None where none is a float."""
+        return self._of_tensors(self.mine.inputs[a], self.other.inputs[b], 1)
+
+    def _of_tensors(self, a: Sequence[int], b: Sequence[int], terms: int) -> "Tolerance | None":
         dtypes = [*_floats(self.mine, a), *_floats(self.other, b)]
         if not dtypes:
             return None
-        return Tolerance(max(map(eps_of, dtypes)), self.terms[a], max(map(tiny_of, dtypes)))
+        return Tolerance(max(map(eps_of, dtypes)), terms, max(map(tiny_of, dtypes)))
 
     @cached_property
     def terms(self) -> Sequence[int]:
@@ -104,8 +112,8 @@ class Tolerance(NamedTuple):
         return f"{self.error:.2g}: {how}"
 
 
-def _floats(log: TraceLog, call: int) -> list[str]:
-    dtypes = (log.tensors.metadata_of(tensor).dtype for tensor in log.outputs[call])
+def _floats(log: TraceLog, tensors: Sequence[int]) -> list[str]:
+    dtypes = (log.tensors.metadata_of(tensor).dtype for tensor in tensors)
     return [dtype for dtype in dtypes if dtype in EPSILONS or FLOAT8.match(dtype)]
 
 

@@ -1,6 +1,6 @@
 """What is said of each pair of calls: where two runs part, and what only inherits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -62,10 +62,14 @@ class Judge:
         pairs: the pairs, in this run's order.
         measured: what was measured of each.
         tolerances: the tolerance of each, None where no output is a float.
+        input_tolerance: returns that of what two calls got.
         isolated: whether the other side's layers ran on this side's inputs.
 
     Attributes:
         first: the place in `pairs` of the first call that errs; None where none does.
+        other_inputs: the place of the first call that no other pair makes and that got inputs
+            further apart than a cast and what was returned before explain; None where there is
+            none, or a call erred before.
         verdicts: for each pair what it is called.
     """
 
@@ -75,13 +79,15 @@ class Judge:
         pairs: Sequence[MatchedCalls],
         measured: Sequence[Measured],
         tolerances: Sequence[Tolerance | None],
+        input_tolerance: Callable[[int, int], Tolerance | None],
         *,
         isolated: bool,
     ) -> None:
         self.mine, self.pairs, self.measured, self.tolerances = mine, pairs, measured, tolerances
-        self.isolated = isolated
+        self.input_tolerance, self.isolated = input_tolerance, isolated
         self.places = {pair.mine: i for i, pair in enumerate(pairs) if pair.mine is not None}
         self._ended_before = set[int]()
+        self.other_inputs: int | None = None
         self.errs = self._found()
         self.first = next(iter(self.errs), None)
         self.verdicts = [self._verdict(place) for place in range(len(pairs))]
@@ -90,6 +96,7 @@ class Judge:
         """Return the places of the calls that err, in the order in which they are seen to."""
         found = dict[int, None]()
         got = dict[int, float]()  # by call: the largest error of what its own code has so far
+        drift = 0.0  # the largest error of what was returned so far
         for call, is_end in self._events():
             place = self.places[call]
             measured, parent = self.measured[place], self.mine.parent[call]
@@ -97,14 +104,17 @@ class Judge:
                 before = got.get(parent, 0.0)
                 if parent in got and self._exceeds(self.places[parent], measured.inputs, before):
                     found.setdefault(self.places[parent])
+                if parent not in got and not found and self._got_other_inputs(place, drift):
+                    self.other_inputs = place
                 got[call] = before if measured.inputs is None else measured.inputs.error
                 continue
             has, made = got.pop(call), measured.output
             if measured.other_shape or self._errs(place, has):
                 found.setdefault(place)
             error = inf if measured.other_shape else has if made is None else made.error
-            if not found:
+            if not found and self.other_inputs is None:
                 self._ended_before.add(place)
+            drift = max(drift, error)
             if parent in got:
                 got[parent] = max(got[parent], error)
         return list(found)
@@ -125,23 +135,25 @@ class Judge:
             if event[0] in self.places and self.pairs[self.places[event[0]]].other is not None
         ]
 
+    def _got_other_inputs(self, place: int, drift: float) -> bool:
+        """Tell whether the user's code gave the two calls other inputs, first of all calls."""
+        (a, b, _), inputs = self.pairs[place], self.measured[place].inputs
+        if self.other_inputs is not None or inputs is None or a is None or b is None:
+            return False
+        is_above = _is_above(inputs, self.input_tolerance(a, b))
+        return is_above and (inputs.error == inf or inputs.error > AMPLIFIED * drift)
+
     def _errs(self, place: int, got: float) -> bool:
         """Tell whether a call errs by what it returned, or by its own error where that is known."""
         measured = self.measured[place]
         if measured.own is None:
             return self._exceeds(place, measured.output, got)
-        return self._is_above(place, measured.own) and not self._is_rounding(place)
+        return _is_above(measured.own, self.tolerances[place]) and not self._is_rounding(place)
 
     def _exceeds(self, place: int, made: Difference | None, got: float) -> bool:
         if made is None or self.measured[place].own is not None or self._is_rounding(place):
             return False
-        return made.error > AMPLIFIED * got and self._is_above(place, made)
-
-    def _is_above(self, place: int, made: Difference) -> bool:
-        tolerance = self.tolerances[place]
-        if tolerance is None:
-            return made.error > 0
-        return made.error > tolerance.error and made.max_abs > tolerance.tiny
+        return made.error > AMPLIFIED * got and _is_above(made, self.tolerances[place])
 
     def _is_rounding(self, place: int) -> bool:
         """Tell whether float64 makes the difference vanish."""
@@ -164,6 +176,12 @@ class Judge:
             return UNKNOWN
         if measured.output.error == 0:
             return EQUAL
-        if not self._is_above(place, measured.output) or self._is_rounding(place):
+        if not _is_above(measured.output, self.tolerances[place]) or self._is_rounding(place):
             return WITHIN_ROUNDING
         return WITHIN_ROUNDING if place in self._ended_before else INHERITED
+
+
+def _is_above(made: Difference, tolerance: Tolerance | None) -> bool:
+    if tolerance is None:
+        return made.error > 0
+    return made.error > tolerance.error and made.max_abs > tolerance.tiny

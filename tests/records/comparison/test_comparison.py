@@ -100,6 +100,92 @@ def test_rounding_is_no_divergence():
     comparison.raise_if_different()
 
 
+WITH_NAN = X.clone()
+WITH_NAN[0, 0] = math.nan
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [(X, 2 * X), (X, X.flip(0)), (X, torch.zeros_like(X)), (WITH_NAN, X), (X, WITH_NAN)],
+)
+def test_runs_on_other_inputs_never_agree(tmp_path, x, y):
+    nnmagic.trace(network(), x).save(tmp_path / "mine")
+    nnmagic.trace(network(), y).save(tmp_path / "other")
+    comparison = nnmagic.compare(tmp_path / "mine", tmp_path / "other")
+
+    assert comparison.first_divergence is None
+    assert comparison.different_inputs.layer == ""
+    assert "within rounding" not in set(comparison.to_frame().verdict)
+    assert comparison[""].verdict == "inherited"
+    heading = comparison.table().heading
+    assert " · different inputs · " in heading
+    assert "agree" not in heading
+    with pytest.raises(AssertionError, match="different inputs: those of Sequential"):
+        comparison.raise_if_different()
+
+
+def test_a_call_that_errs_on_other_inputs_is_named_beside_them():
+    other = network()
+    with torch.no_grad():
+        other[1].fc.bias += 1e3
+    comparison = compared(other, 1.01 * X)
+
+    assert comparison.first_divergence.layer == "1.fc"
+    with pytest.raises(AssertionError, match=r"different inputs: .*; the runs part in .*1\.fc"):
+        comparison.raise_if_different()
+
+
+def test_a_cast_and_what_rounding_made_of_an_input_are_no_other_inputs():
+    narrow = compared(network().bfloat16(), X.bfloat16())
+    assert narrow[""].input_error > 0
+    assert narrow.different_inputs is None
+
+    torch.manual_seed(0)
+    cell = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+    with torch.no_grad():
+        cell[0].weight *= 5
+
+    def unrolled(cell, x):
+        with nnmagic.tracing(cell) as trace:
+            for _ in range(15):
+                x = cell(x)
+        return trace
+
+    drifting = unrolled(cell, X).compare(unrolled(copy.deepcopy(cell).double(), X.double()))
+    assert max(row.input_error for row in drifting if row.layer == "") > 2 * 2**-23
+    assert drifting.different_inputs is None
+    drifting.raise_if_different()
+
+
+def test_inputs_that_differ_after_a_call_that_errs_come_of_it():
+    def unrolled(net, x):
+        with nnmagic.tracing(net) as trace:
+            net(net(x))
+        return trace
+
+    net = nn.Linear(6, 6)
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        other.bias += 1
+    comparison = unrolled(net, X).compare(unrolled(other, X))
+
+    assert comparison.first_divergence.call == 0
+    assert comparison.different_inputs is None
+
+
+def test_what_compares_nothing_does_not_pass():
+    def traced(net):
+        with nnmagic.tracing(net, keep="none") as trace:
+            net(X)
+        return trace
+
+    comparison = traced(network()).compare(traced(network()))
+
+    assert " · nothing to compare · " in comparison.table().heading
+    with pytest.raises(ValueError, match="keep="):
+        comparison.raise_if_different()
+
+
 def test_the_error_names_the_call_that_errs_or_those_of_one_side():
     other = network()
     other.append(nn.Softmax(1))

@@ -82,6 +82,18 @@ def test_the_heading_tells_two_runs_of_one_name_apart_and_counts_those_matched_b
     assert "by order" not in " ".join(port.table().cells("flags"))
 
 
+def test_a_heading_counts_the_calls_of_one_side_beside_what_is_equal():
+    longer = network()
+    longer.append(nn.Dropout(0))
+    mine, other = nnmagic.trace(network(), X), nnmagic.trace(longer.eval(), X)
+
+    assert " · equal · " in mine.compare(mine).table().heading
+    for comparison, side in ((mine.compare(other), "in the other"), (other.compare(mine), "here")):
+        heading = comparison.table().heading
+        assert " · equal in what both have · " in heading
+        assert heading.endswith(f" · 1 call only {side}")
+
+
 def test_a_long_run_that_agrees_does_not_hide_where_they_part():
     net = nn.Sequential(*[nn.Linear(6, 6) for _ in range(700)]).eval()
     other = copy.deepcopy(net)
