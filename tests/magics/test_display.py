@@ -144,7 +144,7 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("suffix", [".ipy", ".ipynb"])
+@pytest.mark.parametrize("suffix", [".ipy", pytest.param(".ipynb", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FILES)
 def test_a_magic_in_a_file_that_is_run_is_shown(name, suffix, session, tmp_path):
     cells, expected = FILES[name]
@@ -155,6 +155,7 @@ def test_a_magic_in_a_file_that_is_run_is_shown(name, suffix, session, tmp_path)
     assert shown(session) == expected
 
 
+@pytest.mark.slow
 def test_a_cell_that_runs_a_file_shows_its_own_last_magic_once(session, tmp_path):
     session.run("net = nn.Linear(2, 2)")
     path = write(tmp_path / "file.ipynb", "%nnsummary net", "%nnsummary net")

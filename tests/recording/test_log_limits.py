@@ -121,6 +121,7 @@ def test_the_last_iteration_keeps_all_its_values(long_run):
     assert next(c for c in trace.calls("0")[::-1] if c.gradient).iteration == LENGTH - 1
 
 
+@pytest.mark.slow
 def test_old_values_of_a_run_with_large_tensors_are_shortened():
     net = nn.Sequential(*(nn.Linear(300, 300) for _ in range(5)))
     with nnmagic.tracing(net) as t:

@@ -127,6 +127,7 @@ def test_an_empty_log_is_equal_to_another():
     assert TraceLog("a") != TraceLog("b")
 
 
+@pytest.mark.slow
 def test_a_call_costs_a_bounded_number_of_bytes():
     layers = [nn.Sequential(*[nn.ReLU() for _ in range(n)]) for n in (10, 60)]
     inputs = torch.rand(1000, 2000), torch.rand(4000, 2000)

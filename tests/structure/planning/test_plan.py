@@ -362,6 +362,7 @@ def test_a_network_that_is_sharded_already_is_refused(tmp_path):
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_405_billion_parameters_take_no_memory_to_plan():
     width, hidden, keys, blocks, vocabulary = 16384, 53248, 1024, 126, 128256
     config = LlamaConfig(
