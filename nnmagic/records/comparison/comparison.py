@@ -13,6 +13,7 @@ from nnmagic.records.comparison.rows import (
     NOTHING,
     ComparedCall,
     error_of,
+    iteration_of,
     parting,
     shape_of,
     unlike_inputs,
@@ -33,7 +34,7 @@ from nnmagic.records.record import Record, data_frame
 FRAME_COLUMNS = (
     *("network", "layer", "other_layer", "matched_by", "call", "output_shape", "other_shape"),
     *("input_error", "output_error", "own_error", "max_abs", "cosine", "verdict"),
-    *("max_at", "tolerance", "float64_error", "gradient_error", "other_call"),
+    *("max_at", "tolerance", "float64_error", "gradient_error", "iteration", "other_call"),
 )
 
 
@@ -111,6 +112,7 @@ class Comparison(Record):
             matched_by=pair.matched_by or None,
             call=pair.mine,
             other_call=pair.other,
+            iteration=iteration_of(log, call),
             type=layer.type,
             output_shape=shape_of(self.mine, pair.mine),
             other_shape=shape_of(self.other, pair.other),

@@ -29,6 +29,7 @@ class ComparedCall:
         matched_by: `"name"`, `"rename"`, `"order"` (type, shape and order), or None.
         call: the number of the call in this run.
         other_call: its number in the other run.
+        iteration: which iteration it is of; None in a run that has one of each place in the code.
         type: the class name.
         output_shape: the shape of what this side returned, nested as the values were.
         other_shape: of what the other side returned.
@@ -52,6 +53,7 @@ class ComparedCall:
     matched_by: str | None
     call: int | None
     other_call: int | None
+    iteration: int | None
     type: str
     output_shape: Shape
     other_shape: Shape
@@ -73,10 +75,15 @@ class ComparedCall:
         layer = self.layer if self.layer is not None else self.other_layer
         return units.layer_with_type(units.layer_name(self.network, layer or ""), self.type)
 
+    @property
+    def in_iteration(self) -> str:
+        """What a sentence says of the iteration."""
+        return "" if self.iteration is None else f" in iteration {self.iteration:,}"
+
 
 def parting(row: ComparedCall) -> str:
     """Return where two runs part, in a sentence, given the first call that errs."""
-    return f"the runs part in {row.name}: {_how_it_errs(row)}"
+    return f"the runs part in {row.name}{row.in_iteration}: {_how_it_errs(row)}"
 
 
 def unlike_inputs(row: ComparedCall) -> str:
@@ -84,7 +91,7 @@ def unlike_inputs(row: ComparedCall) -> str:
     apart = f"differ by {_short(row.input_error)}"
     if row.input_error == inf:
         apart = "are infinitely far apart: NaN, Inf or zeros stand on one side alone"
-    return f"the runs got different inputs: those of {row.name} {apart}"
+    return f"the runs got different inputs: those of {row.name} {apart}{row.in_iteration}"
 
 
 def verdict_of(row: ComparedCall) -> str:
@@ -119,6 +126,11 @@ def _how_it_errs(row: ComparedCall) -> str:
 def shape_of(log: TraceLog, call: int | None) -> Shape:
     """Return the shape of what a call returned."""
     return None if call is None else log.shapes[log.output_shape[call]]
+
+
+def iteration_of(log: TraceLog, call: int) -> int | None:
+    """Return which iteration a call is of; None in a run that has one of each place in the code."""
+    return log.iteration_of(call) if max(log.begun, default=0) > 1 else None
 
 
 def error_of(difference: Difference | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nnmagic.display import units
@@ -27,7 +28,7 @@ from nnmagic.records.comparison.verdicts import (
     UNKNOWN,
     WITHIN_ROUNDING,
 )
-from nnmagic.records.record import filtered
+from nnmagic.records.record import View, filtered
 from nnmagic.records.trace_table import TraceTable
 
 if TYPE_CHECKING:
@@ -137,7 +138,14 @@ class ComparisonTable:
         self.by_call = {each.call: each for each in self.calls if each.call is not None}
         self.verdicts = Counter(call.verdict for call in self.calls)
         self.by_order = sum(call.matched_by == "order" for call in self.calls)
-        self.trace = TraceTable(comparison.mine, comparison.view, scores=False)
+        self.trace = TraceTable(comparison.mine, self._view(), scores=False)
+
+    def _view(self) -> View:
+        """Return the display options: the iteration that says most where none was asked for."""
+        view, shown = self.comparison.view, self.first or self.other_inputs
+        if view.step is not None or shown is None or shown.call is None:
+            return view
+        return replace(view, step=shown.iteration)
 
     def table(self) -> Table:
         """Return the table."""
@@ -176,14 +184,15 @@ class ComparisonTable:
             if verdict in self.verdicts
         ]
         sides = " against ".join(self.comparison.titles)
-        return " · ".join([sides, *self._outcome(), count, *alone])
+        shown = [f"{self.trace.shown.text} shown"] if self.trace.shown.text else []
+        return " · ".join([sides, *self._outcome(), count, *alone, *shown])
 
     def _outcome(self) -> list[str]:
         """Return what the comparison has shown, in a few words each."""
         comparison, first = self.comparison, self.first
         words = [] if self.other_inputs is None else ["different inputs"]
         if first is not None:
-            return [*words, f"part in {first.name}"]
+            return [*words, f"part in {first.name}{first.in_iteration}"]
         failed = comparison.failed
         if failed is not None:
             return [*words, f"the other side failed in {failed.name}"]

@@ -94,6 +94,30 @@ def test_a_heading_counts_the_calls_of_one_side_beside_what_is_equal():
         assert heading.endswith(f" · 1 call only {side}")
 
 
+def test_the_iteration_in_which_two_loops_part_is_named_and_shown():
+    def loop(net, wrong):
+        with nnmagic.tracing(net) as trace:
+            for step in range(3):
+                if step == 1:
+                    net[0][0].bias.data += wrong
+                net(X)
+        return trace
+
+    comparison = loop(network(), 0).compare(loop(network(), 1))
+    table = comparison.table()
+
+    assert comparison.first_divergence.iteration == 1
+    assert comparison.to_frame().iteration.max() == 2
+    first = comparison.first_divergence.name
+    for text in (table.heading, table.notes[0]):
+        assert f"{first} in iteration 1" in text
+    assert "iteration 1 of 3" in table.heading
+    assert sum(bool(row.state & State.FIRST) for row in table.rows) == 1
+    last = comparison.show(step=2).table()
+    assert "iteration 2 of 3" in last.heading
+    assert set(last.cells("flags")) == {"inherited"}
+
+
 def test_a_long_run_that_agrees_does_not_hide_where_they_part():
     net = nn.Sequential(*[nn.Linear(6, 6) for _ in range(700)]).eval()
     other = copy.deepcopy(net)
