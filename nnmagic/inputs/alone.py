@@ -12,6 +12,7 @@ from nnmagic.network.layers import device_of, dtype_of
 from nnmagic.records.summary import Summary
 from nnmagic.structure.describe import (
     HeldOutput,
+    WhyReal,
     describe,
     from_run,
     from_shapes,
@@ -54,7 +55,7 @@ def describe_alone(
     for candidate, on_meta in search.likely():
         request = request_of(candidate.on(place, dtype))
         obstacle = "" if real else obstacle_to_run(request)
-        needed_by = "" if real else on_meta.code
+        why = None if real or not on_meta.code else WhyReal(on_meta.code, wants_values=True)
         if obstacle and on_meta.through is False:
             break
         if obstacle or (on_meta.through is not False and not real):
@@ -62,15 +63,15 @@ def describe_alone(
             found = from_shapes(shapes, failed=failed, willing=not obstacle)
             if isinstance(found, Summary):
                 return found
-            needed_by = found
+            why = found
         printed, partial = HeldOutput(), list[Summary]()
         try:
             with redirect_stdout(printed):
-                summary = from_run(request, needed_by, failed=partial.append)
+                summary = from_run(request, why, failed=partial.append)
         except Exception as error:  # noqa: BLE001 - whatever a forward raises refuses the input
-            why = partial[0].failure if partial else first_line(error)
+            refusal = partial[0].failure if partial else first_line(error)
             calls = sum(row.call is not None for row in partial[0].rows) if partial else 0
-            search.note_refusal(candidate, calls, why)
+            search.note_refusal(candidate, calls, refusal)
         else:
             printed.flush()
             return summary

@@ -105,6 +105,7 @@ def _evaluated(request: Request, failed: Callable[[Summary], None]) -> tuple[Sum
             title=request.expression,
             optimizer=request.options.optimizer,
             plan=request.plan,
+            notes=(UNUSED,) if request.options.device else (),
         )
 
     naming = request.naming(expression.names)
@@ -177,14 +178,15 @@ def _cross_checked(meta: MetaRequest) -> Summary:
         raise UsageError(
             "torchinfo can call a network, not one of its methods; type a call such as net(x)"
         )
-    root = meta.naming.network_of(meta.network)
+    label, within = meta.place
     try:
         theirs = torchinfo_summary(
             meta.network,
             meta.args,
             meta.kwargs,
             title=meta.title,
-            label="" if root is None else root.label,
+            label=label,
+            within=within,
             own_input=meta.own_input,
             notes=meta.notes,
         )

@@ -56,7 +56,9 @@ def remedy(source: str, value: Any, wanted: str = CALL) -> str:
     if isinstance(value, Generator) and source.endswith("parameters()"):
         return f"type the network alone: {source.rpartition('.')[0]}"
     if callable(value) and not isinstance(value, type):
-        return f"call it: {source}({_parameters(value)})"
+        is_lambda = isinstance(ast.parse(source, mode="eval").body, ast.Lambda)
+        function = f"({source})" if is_lambda else source
+        return f"call it: {function}({_parameters(value)})"
     held = [name for name, each in _attributes(value).items() if isinstance(each, nn.Module)]
     if held:
         return f"it holds a network, type {source}.{held[0]}"

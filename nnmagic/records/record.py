@@ -25,6 +25,9 @@ PAGES = "nnmagic.widget.exported_page"
 TEXT_DEPTH = 3
 """How many levels of nesting a terminal shows, and HTML opens, where no depth was asked for."""
 
+ALL_LEVELS = 1_000
+"""More levels of nesting than calls can have."""
+
 MOST_ROWS = 500
 """How many rows one display draws."""
 
@@ -77,8 +80,10 @@ class View:
 
     @property
     def open_depth(self) -> int:
-        """The number of levels that are open at first."""
-        return TEXT_DEPTH if self.depth is None else self.depth
+        """The number of levels that are open at first: what patterns name is seen at any level."""
+        if self.depth is not None:
+            return self.depth
+        return ALL_LEVELS if self.layers else TEXT_DEPTH
 
 
 class Options(TypedDict, total=False):

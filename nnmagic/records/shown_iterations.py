@@ -58,9 +58,8 @@ class ShownIterations:
             which = _listed(names)
             has, it = ("has", "it is") if which == names[0] else ("have", "they are")
             then = "the last is shown" if is_nowhere else f"{it} left out"
-            self.notes.append(
-                f"{which} {has} no iteration {wanted}: {numbers} were recorded, {then}"
-            )
+            told = f"only {numbers} was" if numbers.isdigit() else f"{numbers} were"
+            self.notes.append(f"{which} {has} no iteration {wanted}: {told} recorded, {then}")
         return last if is_nowhere else {of: wanted for of in recorded if of not in missing}
 
     def _series_of_calls(self) -> dict[int, int]:

@@ -189,7 +189,8 @@ class Summary(Record):
             names = [row.layer.layer for _, row in subjects]
             rows = filtered(self._rows(subjects), names, view)
         else:
-            layers = [self.rows[i] for i in ranked(self.rows, every, view, notes)]
+            layers = [row for row in self.rows if view.depth is None or row.depth <= view.depth]
+            layers = [layers[i] for i in ranked(layers, [r.layer for r in layers], view, notes)]
             rows = self._rows([(0, LayerRow(row, row.layer or row.network)) for row in layers])
         return Table(
             heading=self.heading,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from io import StringIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -35,6 +35,25 @@ from nnmagic.tensors.shards import PLAIN
 
 MOST_BYTES = 1 << 30
 """A network of more parameters and buffers is run for real only where that is asked for."""
+
+NO_GRAPH = "does not require grad and does not have a grad_fn"
+"""What torch says where a forward takes gradients itself, and nothing has made a graph."""
+
+
+class WhyReal(NamedTuple):
+    """Why shapes alone do not do for a call.
+
+    Attributes:
+        code: the code that fails on shapes alone, e.g. `"“if x.sum() > 0:” (model.py:12)"`.
+        wants_values: whether it fails for want of values; else it may be wrong in itself.
+    """
+
+    code: str
+    wants_values: bool
+
+    def __str__(self) -> str:
+        what = "needs real tensors" if self.wants_values else "fails on shapes alone"
+        return f"{self.code} {what}"
 
 
 class ValuesNeededError(RuntimeError):
@@ -80,8 +99,8 @@ def from_shapes(
     failed: Callable[[Summary], None] = show_nothing,
     by_rule: bool = True,
     willing: bool = False,
-) -> Summary | str:
-    """Return the structure of a call from shapes alone, or what it needs a real run for.
+) -> Summary | WhyReal:
+    """Return the structure of a call from shapes alone, or why a real run is needed.
 
     Where meta lacks values the call is tried again on fake tensors, which are slower.
 
@@ -122,12 +141,12 @@ def from_shapes(
         assert first is not None
         run, failure = first[0], first[0].observer.failure
         code = raising_line(first[1])
+        why = WhyReal(code or first_line(first[1]), is_for_want_of_values(first[1]))
         if not obstacle:
-            return code or failure or first_line(first[1])
-        if is_for_want_of_values(first[1]):
+            return why if code or not failure else why._replace(code=failure)
+        if why.wants_values:
             where = failure.partition(" ")[0] or "the network"
-            code = code or first_line(first[1])
-            raise ValuesNeededError(f"{where}: {code} needs real tensors, and {obstacle}")
+            raise ValuesNeededError(f"{where}: {why}, and {obstacle}")
         if failure:
             annotate(first[1], f"raised on the meta device in {run.observer.blamed}")
             failed(run.summary(failure))
@@ -158,7 +177,7 @@ def obstacle_to_run(request: MetaRequest) -> str:
     held = [*named_parameters(network).values(), *named_buffers(network).values()]
     if any(tensor.is_meta for tensor in held):
         return 'the network is on meta (net.to_empty(device="cpu") gives it values)'
-    if any(tensor.is_meta for tensor in _arguments(request)):
+    if not request.own_input and any(tensor.is_meta for tensor in _arguments(request)):
         return "an argument is on meta"
     size = storage_bytes(held)
     return f"it is heavy, {units.size(size)}" if size > MOST_BYTES else ""
@@ -169,32 +188,62 @@ def _arguments(request: MetaRequest) -> list[torch.Tensor]:
 
 
 def from_run(
-    request: MetaRequest, needed_by: str = "", *, failed: Callable[[Summary], None] = show_nothing
+    request: MetaRequest,
+    why: WhyReal | None = None,
+    *,
+    failed: Callable[[Summary], None] = show_nothing,
 ) -> Summary:
     """Return the structure of a call that is made for real, everything put back afterwards.
 
+    A run for want of values makes no graph, unless the forward takes gradients itself.
+
     Args:
         request: the call.
-        needed_by: the code that needs real tensors, e.g. `"“if x.sum() > 0:” (model.py:12)"`; `""`
-            where a real run was asked for.
+        why: why shapes alone do not do; None where a real run was asked for.
         failed: gets the summary of what ran before an exception goes on.
 
     Raises:
         Exception: whatever the forward raises, with a note that names the layer.
     """
     __tracebackhide__ = True
+    if request.own_input or why is None or not why.wants_values or not torch.is_grad_enabled():
+        return _from_run(request, why, failed, without_graph=request.own_input)
+    printed, partial = HeldOutput(), list[Summary]()
+    try:
+        with redirect_stdout(printed):
+            summary = _from_run(request, why, partial.append, without_graph=True)
+    except BaseException as error:
+        if NO_GRAPH not in str(error):
+            printed.flush()
+            for each in partial:
+                failed(each)
+            raise
+    else:
+        printed.flush()
+        return summary
+    return _from_run(request, why, failed, without_graph=False)
+
+
+def _from_run(
+    request: MetaRequest,
+    why: WhyReal | None,
+    failed: Callable[[Summary], None],
+    *,
+    without_graph: bool,
+) -> Summary:
+    __tracebackhide__ = True
 
     def run() -> Any:
         __tracebackhide__ = True
         return request.function(*request.args, **request.kwargs)
 
-    why = f": {needed_by} needs real tensors" if needed_by else ""
+    note = "run for real, and everything put back"
     summary, _ = describe_run(
         run,
         naming=request.naming,
         title=request.title,
-        within=_put_back(request),
-        notes=(*request.notes, f"run for real, and everything put back{why}"),
+        within=_put_back(request, without_graph=without_graph),
+        notes=(*request.notes, note if why is None else f"{note}: {why}"),
         failed=failed,
         network=request.network,
     )
@@ -202,7 +251,7 @@ def from_run(
 
 
 @block
-def _put_back(request: MetaRequest) -> Iterator[None]:
+def _put_back(request: MetaRequest, *, without_graph: bool) -> Iterator[None]:
     """Let a call be as `describe` says, and leave no trace of it."""
     network = request.network
     device = device_of(network)
@@ -218,7 +267,7 @@ def _put_back(request: MetaRequest) -> Iterator[None]:
             preserved(network),
             values_kept(each for each in values if type(each) in PLAIN),
             random_state_kept(0 if request.own_input else None),
-            torch.no_grad() if request.own_input else nullcontext(),
+            torch.no_grad() if without_graph else nullcontext(),
             FASTPATH_OFF,
         ):
             if request.own_input:

@@ -30,7 +30,7 @@ class Counts:
     Attributes:
         layers: the modules of the network by name, each once.
         forms: the weights that are no plain parameters, by the name of their layer.
-        buffer_bytes: the bytes of the buffers, a shared storage once.
+        buffer_bytes: the bytes of the buffers, a shared storage once; those of parameters are none.
         scripted: whether there is a ScriptModule among the layers.
         opaque: the kinds of layers that are one row each, e.g. `("a ScriptModule",)`.
         lazy: whether there are parameters that have no shape before the first run.
@@ -45,7 +45,11 @@ class Counts:
         self._shown: dict[int, str] = {} if shown is None else shown
         self.lazy = False
         buffers = (buffer for m in modules for buffer in buffers_of(m).values())
-        self.buffer_bytes = storage_bytes(buffer for buffer in buffers if buffer is not None)
+        parameters = (each for m in modules for each in parameters_of(m).values())
+        self.buffer_bytes = storage_bytes(
+            (each for each in buffers if each is not None),
+            besides=(each for each in parameters if each is not None),
+        )
         classes = {type(module): module for module in modules}.values()
         self.scripted = any(isinstance(module, ScriptModule) for module in classes)
         self.opaque = tuple(filter(None, dict.fromkeys(map(opaque_kind, classes))))

@@ -88,7 +88,8 @@ class RealRunObserver(ShapeObserver):
             "trainable_params": sum(p.numel() for p in parameters if p.requires_grad),
             "param_bytes": storage_bytes(parameters),
             "buffer_bytes": storage_bytes(
-                b for root in roots.values() for b in named_buffers(root).values()
+                (b for root in roots.values() for b in named_buffers(root).values()),
+                besides=parameters,
             ),
             "forms": tuple(chain.from_iterable(forms)),
         }

@@ -227,18 +227,22 @@ class ShapeObserver(CallObserver[LayerRun]):
                 run.module = None
 
     def rows(
-        self, networks: Mapping[str, Counts], counts_of: Callable[[str], Counts]
+        self,
+        networks: Mapping[str, Counts],
+        counts_of: Callable[[str], Counts],
+        within: str = "",
     ) -> tuple[LayerShape, ...]:
         """Return the rows of the calls so far, then those of the layers that never ran.
 
         Args:
             networks: the parameters of the networks whose layers may not all have run, by label.
             counts_of: gives the parameters of a call's network, by its label.
+            within: the name of the layer whose parameters they are, `""` where they are all.
         """
         rows = [run.row(call, counts_of(run.network)) for call, run in enumerate(self.runs)]
         for label, counts in networks.items():
             ran = {run.layer for run in self.runs if run.network == label}
-            rows += _never_ran(label, ran, counts)
+            rows += _never_ran(label, ran, counts, within)
         return tuple(rows)
 
 
@@ -269,16 +273,18 @@ def config_of(module: nn.Module) -> str:
         return ""
 
 
-def _never_ran(label: str, ran: Set[str], counts: Counts) -> Iterator[LayerShape]:
+def _never_ran(label: str, ran: Set[str], counts: Counts, within: str) -> Iterator[LayerShape]:
     """Yield the rows of the layers of a network that did not run.
 
     Args:
         label: the network's label.
         ran: the names of the layers that did.
-        counts: the network's parameters.
+        counts: the parameters of the network, or of a layer of it.
+        within: the name of that layer.
     """
     layers = counts.layers.items()
-    for name, layer in _outside_opaque(counts.layers) if counts.opaque else layers:
+    for own_name, layer in _outside_opaque(counts.layers) if counts.opaque else layers:
+        name = ".".join(filter(None, (within, own_name)))
         if name in ran:
             continue
         cannot_run = type(layer).forward is nn.Module.forward and "forward" not in vars(layer)

@@ -1,7 +1,6 @@
 """The run for shapes: a network's structure, found on the meta device."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -60,6 +59,14 @@ class MetaRequest:
     def function(self) -> Callable[..., Any]:
         """What is called."""
         return self.method or self.network
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The label of the network of the rows, and the name that what is called has in it."""
+        home = self.naming.network_of(self.network)
+        if home is None:
+            return type(self.network).__name__, ""
+        return home.label, home.name_of(self.network, None, "")
 
 
 def casts(device: torch.device) -> bool:
@@ -132,13 +139,11 @@ class ShapeRun:
     def summary(self, failure: str = "") -> Summary:
         """Return the structure of what has run."""
         request, counts, counter = self.request, self.counts, self.counter
-        network = request.naming.network_of(request.network)
-        class_name = type(request.network).__name__
-        label = class_name if network is None else network.label
+        label, within = request.place
         total, trainable, param_bytes = counts.below(request.network)
         return Summary(
             title=request.title,
-            rows=self.observer.rows({label: counts}, lambda _: counts),
+            rows=self.observer.rows({label: counts}, lambda _: counts, within),
             total_params=total,
             trainable_params=trainable,
             param_bytes=param_bytes,
@@ -147,7 +152,7 @@ class ShapeRun:
             total_flops=None if counter.uncounted else counter.total,
             least_flops=counter.total,
             uncounted=tuple(counter.uncounted.items()),
-            forms=named(counts.forms, class_name),
+            forms=named(counts.forms, type(request.network).__name__),
             failure=failure,
             notes=(
                 *request.notes,
@@ -192,7 +197,7 @@ FASTPATH_OFF = _FastpathOff()
 @block
 def _unfused(*, without_graph: bool) -> Iterator[None]:
     """Let a run see every operation: none fused, none whole as in inference mode."""
-    without_graph |= torch.is_inference_mode_enabled()
-    graph = torch.no_grad() if without_graph else nullcontext()
-    with FASTPATH_OFF, torch.inference_mode(False), graph:
+    has_graph = torch.is_grad_enabled() and not without_graph
+    # to leave inference mode enables gradients
+    with FASTPATH_OFF, torch.inference_mode(False), torch.set_grad_enabled(has_graph):
         yield

@@ -37,6 +37,7 @@ def torchinfo_summary(
     *,
     title: str,
     label: str = "",
+    within: str = "",
     own_input: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Summary:
@@ -51,6 +52,7 @@ def torchinfo_summary(
         kwargs: the keyword arguments.
         title: what the summary is of.
         label: what the network is called; default: its class name.
+        within: the name that it has in the network of this label, where it is a layer of it.
         own_input: whether nnmagic made the arguments; the run is in eval mode then.
         notes: lines to show below the table.
 
@@ -67,7 +69,7 @@ def torchinfo_summary(
         found = _model_statistics(engine, network, args, dict(kwargs))
         return Summary(
             title=title,
-            rows=tuple(_rows(found.summary_list, label or type(network).__name__)),
+            rows=tuple(_rows(found.summary_list, label or type(network).__name__, within)),
             total_params=found.total_params,
             trainable_params=found.trainable_params,
             buffer_bytes=0,
@@ -129,7 +131,7 @@ def _own_cache() -> Iterator[None]:
         cache.update(before)
 
 
-def _rows(layers: list[Any], label: str) -> Iterator[LayerShape]:
+def _rows(layers: list[Any], label: str, within: str) -> Iterator[LayerShape]:
     calls = 0
     for layer in layers:
         ran = layer.executed
@@ -140,7 +142,7 @@ def _rows(layers: list[Any], label: str) -> Iterator[LayerShape]:
         yield LayerShape(
             network=label,
             call=calls if ran else None,
-            layer=_name(layer),
+            layer=_name(layer, within),
             type=layer.class_name,
             depth=layer.depth,
             config=config_of(layer.module),
@@ -158,12 +160,12 @@ def _rows(layers: list[Any], label: str) -> Iterator[LayerShape]:
         calls += ran
 
 
-def _name(layer: Any) -> str:
+def _name(layer: Any, within: str) -> str:
     names: list[str] = []
     while layer.parent_info is not None:
         names.append(layer.var_name)
         layer = layer.parent_info
-    return ".".join(reversed(names))
+    return ".".join(filter(None, (within, *reversed(names))))
 
 
 def _own_names(module: nn.Module, own: int) -> tuple[str, ...]:

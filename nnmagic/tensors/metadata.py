@@ -87,10 +87,20 @@ def bytes_of(tensor: torch.Tensor) -> int:
     return sum(part.numel() * part.element_size() for part in parts_of(tensor))
 
 
-def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Return the bytes of tensors, those that share a storage counted once."""
+def storage_bytes(tensors: Iterable[torch.Tensor], besides: Iterable[torch.Tensor] = ()) -> int:
+    """Return the bytes of tensors, those that share a storage counted once.
+
+    Args:
+        tensors: the tensors.
+        besides: tensors whose storages are counted elsewhere.
+    """
     held = [tensor for tensor in tensors if not is_lazy(tensor)]
     storages = list(map(storage_of, held))
+    known = {storage_of(each)[0] for each in besides if not is_lazy(each)} if held else set()
+    if not known.isdisjoint(key for key, _ in storages):
+        return storage_bytes(
+            t for t, (key, _) in zip(held, storages, strict=True) if key not in known
+        )
     limits = dict(storages)
     if len(limits) == len(held):  # each has one of its own
         return sum(map(min, map(bytes_of, held), limits.values()))

@@ -649,3 +649,48 @@ def test_one_expression_in_two_loops_is_told_apart_by_the_mode(session, net):
     names = [row.label for row in session["t"].table().rows if row.level == 0]
 
     assert names == ["net (train)", "net (eval)"]
+
+
+@pytest.mark.parametrize("magic", ["nntrace", "nnsummary"])
+def test_what_patterns_name_is_shown_at_any_depth(magic, session):
+    deep = nn.Linear(3, 3)
+    for _ in range(5):
+        deep = nn.Sequential(deep)
+    session.shell.user_ns.update(deep=deep, x=torch.rand(2, 3))
+
+    record = session.run(f"%{magic} --layers 0.0.0.0.0 deep(x)")
+
+    assert "Linear" in str(record)
+    assert "Linear" not in str(record.show(depth=2))
+
+
+def test_sorted_layers_stop_at_the_depth(session):
+    session.shell.user_ns.update(
+        net=nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.Linear(8, 3))), x=torch.rand(2, 4)
+    )
+
+    summary = session.run("%nnsummary --sort flops --depth 1 net(x)")
+
+    assert [row.name for row in summary.table().rows] == ["net", "0", "1"]
+
+
+def test_an_unused_device_is_told_of_in_a_summary_too(session):
+    session.shell.user_ns.update(net=nn.Linear(4, 8), x=torch.rand(2, 4))
+
+    assert "--device" in str(session.run("%nnsummary --device cpu net(x)"))
+
+
+def test_a_lambda_is_told_to_be_called_in_brackets(session):
+    session.shell.user_ns.update(net=nn.Linear(4, 8), x=torch.rand(2, 4))
+
+    with pytest.raises(UsageError, match=r"\(lambda: net\(x\)\)\(\)"):
+        session.run("%nntrace lambda: net(x)")
+
+
+def test_a_module_without_a_forward_is_not_told_to_rename_it(session):
+    session.shell.user_ns.update(nn=nn)
+
+    with pytest.raises(UsageError) as caught:
+        session.run("%nntrace nn.Module()")
+
+    assert "rename" not in str(caught.value)

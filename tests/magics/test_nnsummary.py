@@ -101,3 +101,22 @@ def test_a_plan_that_says_nothing_sensible_is_refused_in_a_line(session, net, li
     assert says in str(caught.value)
     assert str(caught.value).startswith("%nnsummary: ") or "\n" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["", "--engine torchinfo"])
+@pytest.mark.parametrize("line", ["net.head", "net.head(x)"])
+def test_a_layer_alone_has_the_names_of_its_network(option, line, session):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(4, 4)
+            self.head = nn.Sequential(nn.Linear(4, 2), nn.ReLU())
+
+    session.shell.user_ns.update(net=Net(), x=torch.rand(3, 4))
+
+    summary = session.run(f"%nnsummary {option} {line}")
+
+    assert [row.layer for row in summary.rows] == ["head", "head.0", "head.1"]
+    assert {row.network for row in summary.rows} == {"net"}
+    assert all(row.call is not None for row in summary.rows)
+    assert summary.total_params == 10

@@ -440,3 +440,57 @@ def test_a_norm_in_half_precision_takes_weights_in_single(layer):
     x = torch.rand(4, 8).bfloat16()
 
     assert nnmagic.summary(layer, x).rows[0].output_shape == layer(x).shape
+
+
+def test_a_run_that_was_not_asked_for_makes_no_graph():
+    made = []
+
+    def forward(net, x):
+        y = net.fc(x)
+        made.append(y)
+        return y if y.sum().item() > 0 else -y
+
+    summary = nnmagic.summary(linear(forward), torch.rand(4, 8))
+
+    assert summary.engine == "real run"
+    assert not made[-1].requires_grad
+
+
+def test_shapes_are_found_in_the_grad_mode_of_the_user():
+    class Auxiliary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.auxiliary = nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            x = self.fc(x)
+            return self.auxiliary(x) if torch.is_grad_enabled() else x
+
+    net, x = Auxiliary(), torch.rand(4, 8)
+    found = {}
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with mode():
+            found[mode] = nnmagic.summary(net, x)
+
+    assert all(each.engine != "real run" for each in found.values())
+    assert found[torch.enable_grad].total_flops == 2 * 4 * 8 * (8 + 3)
+    for mode in (torch.no_grad, torch.inference_mode):
+        assert found[mode].total_flops == 2 * 4 * 8 * 8
+
+
+def test_what_is_wrong_is_not_said_to_need_values(session):
+    session.shell.user_ns.update(net=linear(WRONG["a width"]), x=torch.ones(4, 8))
+
+    with pytest.raises(RuntimeError):
+        session.run("%nnsummary net(x)")
+
+    (shown,) = session.displayed
+    assert "real tensors" not in shown["text/plain"]
+
+
+def test_a_heavy_network_alone_is_refused_for_its_size():
+    net = linear(lambda net, x: net.fc(x) if x.sum().item() > 0 else x)
+    net.register_buffer("large", torch.empty((1 << 28) + 1))
+
+    with pytest.raises(ValuesNeededError, match="heavy"):
+        nnmagic.summary(net)

@@ -94,3 +94,23 @@ def test_weights_quantised_by_torchao_are_integers_and_scales():
     integers, rows = 64 * 128 + 128 * 32, 128 + 32
     assert summary.param_bytes == integers + rows * (4 + 1) + 4 * rows  # scales, zeros, biases
     assert nnmagic.params(net).total_bytes == 13_728
+
+
+def test_a_buffer_in_the_storage_of_a_parameter_counts_once():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.rand(10, 10))
+            self.register_buffer("view", self.weight.data)
+            self.register_buffer("own", torch.rand(3))
+
+        def forward(self, x):
+            return x @ self.weight
+
+    for real in (False, True):
+        net = Net()
+        if real:
+            net.forward = lambda x, net=net: x @ net.weight * x.sum().item()
+        summary = nnmagic.summary(net, torch.rand(1, 10))
+        assert (summary.engine == "real run") == real
+        assert (summary.param_bytes, summary.buffer_bytes) == (400, 12)

@@ -181,7 +181,8 @@ def _misspelled(module: nn.Module, error: BaseException) -> str:
     if isinstance(error, NotImplementedError) and isinstance(module, nn.ModuleList | nn.ModuleDict):
         return "holds layers and has no forward: call them one by one, or make it an nn.Sequential"
     if isinstance(error, NotImplementedError) and "forward" in message:
-        named = difflib.get_close_matches("forward", vars(type(module)), n=1, cutoff=0.7)
+        added = vars(type(module)).keys() - vars(nn.Module).keys()
+        named = difflib.get_close_matches("forward", added, n=1, cutoff=0.7)
         return f"has no forward: rename {named[0]} to forward" if named else ""
     if isinstance(error, NameError):
         name = error.name or ""
