@@ -17,6 +17,7 @@ from nnmagic.network.naming import Network
 from nnmagic.network.optimizer_steps import OptimizerStep, optimizer_steps
 from nnmagic.network.watched_functions import backwards, watch
 from nnmagic.recording.missing_gradients import MissingGradients
+from nnmagic.recording.stepped_optimizers import SteppedOptimizer
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.finding import Finding
 from nnmagic.tensors.metadata import version_of
@@ -99,23 +100,6 @@ def _mark(parameter: torch.Tensor) -> tuple[int, int] | None:
     if type(gradient) is torch.Tensor and not gradient.is_inference():
         return id(gradient), raw_version(gradient)  # asked for at every step of every parameter
     return id(gradient), version_of(gradient)
-
-
-class SteppedOptimizer:
-    """An optimizer that has made a step.
-
-    Attributes:
-        alive: a weak reference to it.
-        name: the name of its class.
-        steps: how many it has made.
-        has_gradients: whether any of its parameters had a gradient at a step.
-    """
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.alive = weakref.ref(optimizer)
-        self.name = type(optimizer).__name__
-        self.steps = 0
-        self.has_gradients = False
 
 
 class LastCall:
@@ -226,7 +210,7 @@ class Training:
         leave = watch((LRScheduler.step,), schedule)
         try:
             with (
-                optimizer_steps(after=self.step_ended),
+                optimizer_steps(before=self.step_began, after=self.step_ended),
                 backwards(self.backward_began, self.backward_ended),
             ):
                 yield
@@ -264,6 +248,8 @@ class Training:
         self.backwards += 1
         for fact, parameter in self._alive():
             fact.backward_ended(parameter)
+        for optimizer in self.optimizers.values():
+            optimizer.look_at_backward()
         self._end_rows()
         self.missing_gradients.backward_ended(is_missing=any(self.missing()))
 
@@ -275,22 +261,33 @@ class Training:
             if has_none and fact.network in trained and not fact.is_written:
                 yield fact
 
+    def step_began(self, step: OptimizerStep) -> None:
+        """Note with what a step begins."""
+        if get_ident() == self._thread and not step.closure:
+            self._known(step.optimizer).look_for_gradients(step.parameters)
+
+    def _known(self, optimizer: Optimizer) -> SteppedOptimizer:
+        known = self.optimizers.get(id(optimizer))
+        if known is None or known.alive() is not optimizer:
+            known = self.optimizers[id(optimizer)] = SteppedOptimizer(optimizer)
+        return known
+
     def step_ended(self, step: OptimizerStep) -> None:
         """Note a step."""
         if get_ident() != self._thread:
             return
-        optimizer, parameters, _ = step
-        known = self.optimizers.get(id(optimizer))
-        if known is None or known.alive() is not optimizer:
-            known = self.optimizers[id(optimizer)] = SteppedOptimizer(optimizer)
+        optimizer, parameters, closure = step
+        known = self._known(optimizer)
         known.steps += 1
-        known.has_gradients = known.has_gradients or bool(parameters)
+        known.look_at_rates(optimizer)
+        if closure:
+            known.look_for_gradients(parameters)
         facts, again = [], []
         for parameter in parameters:
             fact = self.parameters.get(id(parameter))
             if fact is not None:
                 facts.append(fact)
-                if fact.stepped(parameter):
+                if fact.stepped(parameter) and known.has_gradients:
                     again.append(fact)
         self._end_rows()
         self._ask(self.rules.at_step, Step(known, facts, again))

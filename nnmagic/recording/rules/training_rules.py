@@ -1,7 +1,7 @@
 """The rules on a run that trains: what is wrong though nothing raises, without any threshold."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import inf
 from typing import Any
 
@@ -11,6 +11,12 @@ from torch import nn
 from nnmagic.display import units
 from nnmagic.network.layers import modules_of
 from nnmagic.recording.rules.layer_rules import statistics_never_updated, units_all_the_same
+from nnmagic.recording.rules.naming_parameters import by_network, listed, some_of
+from nnmagic.recording.rules.step_rules import (
+    gradients_cleared_too_early,
+    gradients_used_again,
+    parameters_never_changed,
+)
 from nnmagic.recording.training import Rules, Step, TrainedParameter, Training
 from nnmagic.records.finding import Finding
 from nnmagic.tensors import devices
@@ -46,22 +52,9 @@ IN_A_ROW = 2
 """So many calls without gradients, and without a step between them, are a validation."""
 
 
-def gradients_used_again(training: Training, step: Step) -> Iterator[Finding]:
-    """A step gets gradients that an earlier step has used, and to which a backward has added."""
-    for network, again in _by_network(step.used_again).items():
-        yield Finding(
-            network=network,
-            number=len(again),
-            text=(
-                f"{step.optimizer.name} steps with gradients that hold those of its last step too "
-                f"({_listed(again)}): type optimizer.zero_grad() before the backward"
-            ),
-        )
-
-
 def steps_in_eval_mode(training: Training, step: Step) -> Iterator[Finding]:
     """A step on a network that ran in eval mode, which switches off what it has for training."""
-    for network in _by_network(step.parameters):
+    for network in by_network(step.parameters):
         last = training.with_gradients.get(training.log.networks.index(network))
         if last is None or training.log.series[last.series].training is not False:
             continue
@@ -132,7 +125,7 @@ def schedule_before_optimizer(training: Training, step: Step) -> Iterator[Findin
     backwards = training.scheduled.get(id(step.optimizer.alive()))
     if backwards is None or 0 < backwards < training.backwards:
         return
-    for network in _by_network(step.parameters):
+    for network in by_network(step.parameters):
         yield Finding(
             network=network,
             text=(
@@ -166,7 +159,7 @@ def gradients_below_eps(training: Training, step: Step) -> Iterator[Finding]:
         if fact.below_eps >= LOOKED_AT:
             small.append(fact)
             smallest = min(smallest, (size, eps[id(parameter)]))
-    for network, facts in _by_network(small).items():
+    for network, facts in by_network(small).items():
         lost = smallest[1] / sum(smallest)
         yield Finding(
             network=network,
@@ -176,43 +169,9 @@ def gradients_below_eps(training: Training, step: Step) -> Iterator[Finding]:
             source="Wortsman 2023 (2309.14322): RMS of the gradient below 10 eps",
             level="finding" if lost > HALF else "note",
             text=(
-                f"the gradient's RMS is down to {smallest[0]:.1g} ({_listed(facts)}), and eps of "
+                f"the gradient's RMS is down to {smallest[0]:.1g} ({listed(facts)}), and eps of "
                 f"{step.optimizer.name} is {smallest[1]:.1g}, which takes {lost:.0%} of a step "
                 "away: lower eps"
-            ),
-        )
-
-
-def gradients_without_steps(training: Training) -> Iterator[Finding]:
-    """Parameters that get gradients, and that no step of the run has changed."""
-    if not training.optimizers:
-        return
-    networks = _by_network(training.parameters.values())
-    useless = [each for each in training.optimizers.values() if not each.has_gradients]
-    for network, facts in networks.items():
-        left = [each for each in facts if each.gradients and not each.steps and not each.is_written]
-        is_stepped = any(each.steps for each in facts)
-        if not left:
-            continue
-        if useless and not is_stepped:
-            yield Finding(
-                network=network,
-                number=len(left),
-                text=(
-                    f"{useless[0].name} steps on parameters that get no gradient, and none steps "
-                    f"on those of {network}, which do: make the optimizer after the network, of "
-                    f"{network}.parameters()"
-                ),
-            )
-            continue
-        yield Finding(
-            network=network,
-            layer=left[0].layer if is_stepped else "",
-            number=len(left),
-            level="finding" if is_stepped else "note",
-            text=(
-                f"no optimizer steps on {_some(left, facts)} of {network}, which get gradients: "
-                "give them to the optimizer, or freeze them by .requires_grad_(False)"
             ),
         )
 
@@ -237,7 +196,7 @@ def missing_gradients(training: Training) -> Iterator[Finding]:
             layer=facts[0].layer,
             number=len(facts),
             level=level,
-            text=f"{_listed(facts)} {text.format(*names)}{mend}",
+            text=f"{listed(facts)} {text.format(*names)}{mend}",
         )
 
 
@@ -272,7 +231,7 @@ def _why_missing(training: Training, fact: TrainedParameter) -> str:
 
 def frozen_among_trained(training: Training) -> Iterator[Finding]:
     """Parameters that require no gradient in a network of which others are trained."""
-    for network, facts in _by_network(training.parameters.values()).items():
+    for network, facts in by_network(training.parameters.values()).items():
         frozen = [
             each for each in facts if not (each.requires_grad or each.steps or each.is_written)
         ]
@@ -282,7 +241,7 @@ def frozen_among_trained(training: Training) -> Iterator[Finding]:
                 layer=frozen[0].layer,
                 number=len(frozen),
                 level="note",
-                text=f"{_some(frozen, facts)} of {network} are frozen while others are trained",
+                text=f"{some_of(frozen, facts)} of {network} are frozen while others are trained",
             )
 
 
@@ -338,30 +297,13 @@ RULES = Rules(
         "running statistics that never change": statistics_never_updated,
     },
     at_end={
-        "parameters that no step changes": gradients_without_steps,
+        "gradients that are cleared before the step": gradients_cleared_too_early,
+        "parameters that no step changes": parameters_never_changed,
         "parameters without a gradient": missing_gradients,
         "frozen parameters": frozen_among_trained,
         "a bias before a BatchNorm": bias_before_normalisation,
     },
 )
-
-
-def _by_network(
-    parameters: Iterable[TrainedParameter],
-) -> dict[str, list[TrainedParameter]]:
-    found: dict[str, list[TrainedParameter]] = {}
-    for each in parameters:
-        found.setdefault(each.network, []).append(each)
-    return found
-
-
-def _listed(parameters: Sequence[TrainedParameter]) -> str:
-    more = f", and {len(parameters) - 1:,} more" if len(parameters) > 1 else ""
-    return parameters[0].name + more
-
-
-def _some(some: Sequence[TrainedParameter], of: Sequence[TrainedParameter]) -> str:
-    return f"{len(some):,} of the {units.plural(len(of), 'parameter')} ({_listed(some)})"
 
 
 def _mode_layers(training: Training, network: str) -> list[nn.Module]:

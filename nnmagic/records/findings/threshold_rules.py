@@ -193,8 +193,11 @@ def loss_not_finite(run: Run, bound: float) -> Iterator[Exceeded]:
                 came = "" if first is None else f", first in {run.log.name_of(first)}"
                 at = int(curve.iterations[bad[0]])
                 what = "NaN" if np.isnan(curve.values[bad[0]]) else "infinite"
+                stays = len(bad) > 1 and len(bad) == len(curve.values) - bad[0]
+                more = " and in later ones" if len(bad) > 1 else ""
+                when = "from here on" if stays else f"in iteration {at:,}{more}"
                 yield Exceeded(
-                    network, layer, at, float(len(bad)), f"the loss is {what} from here on{came}"
+                    network, layer, at, float(len(bad)), f"the loss is {what} {when}{came}"
                 )
                 break
 

@@ -60,6 +60,20 @@ def test_a_loss_that_is_not_finite_is_found_in_its_iteration(last, says):
     assert f"the loss is {says} from here on" in finding.text
 
 
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([1.0, 2.0, math.nan, 1.0], "is NaN in iteration 2"),
+        ([1.0, 2.0, math.nan, 1.0, math.nan], "is NaN in iteration 2 and in later ones"),
+        ([1.0, 2.0, math.inf], "is infinite in iteration 2"),
+    ],
+)
+def test_a_loss_that_is_finite_again_is_not_said_to_stay_so(values, says):
+    finding = found(lambda: losses(values))["a loss that is not finite"]
+
+    assert finding.text.partition("the loss ")[2].partition(", first in")[0] == says
+
+
 @pytest.mark.parametrize(("factor", "is_found"), [(120.0, True), (80.0, False)])
 def test_all_gradients_that_grow_a_hundred_times_are_found(factor, is_found):
     findings = found(lambda: losses([1.0, 2.0, factor]), grad=True)
