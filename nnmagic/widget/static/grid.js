@@ -37,7 +37,8 @@ export function createGrid({ uid, live, choose, changed }) {
   let places = [];
   let active = 0;
   let selected = -1;
-  let isAwaited = false;
+  /** How to scroll to the active row as soon as there is a height: true: to the middle, null: not at all. */
+  let awaited = null;
   let slots = [];
   const filter = { search: "", flaggedOnly: false };
   const sort = { key: undefined, descending: false };
@@ -190,7 +191,7 @@ export function createGrid({ uid, live, choose, changed }) {
   }
 
   /** Scroll, where the active row is out of view, until it is in it, or in its middle. */
-  function scrollToActive(isCentred = false) {
+  function scrollToActive(isCentred) {
     const room = el.clientHeight - header.offsetHeight;
     const top = active * ROW_HEIGHT;
     const isAbove = top < el.scrollTop;
@@ -200,7 +201,7 @@ export function createGrid({ uid, live, choose, changed }) {
 
   function moveTo(place) {
     active = clamped(place, 0, rows.length - 1);
-    scrollToActive();
+    scrollToActive(false);
     draw();
     light(active);
   }
@@ -227,23 +228,23 @@ export function createGrid({ uid, live, choose, changed }) {
   function reveal(row) {
     if (row < 0) return;
     if (matches && !matches[row]) Object.assign(filter, { search: "", flaggedOnly: false });
-    startAt(row);
+    goTo(row, false);
     light(active);
   }
 
-  function startAt(row) {
+  function goTo(row, isCentred) {
     unfoldAbove(table, folded, row);
     arrange();
     active = max(0, places[row]);
-    isAwaited = true;
+    awaited = isCentred;
     settle();
   }
 
-  /** Scroll to where to start as soon as the table is in the page, and has a height. */
+  /** Scroll to the row that was gone to, once the table is in the page. */
   function settle() {
-    if (isAwaited && el.clientHeight) {
-      isAwaited = false;
-      scrollToActive(true);
+    if (awaited !== null && el.clientHeight) {
+      scrollToActive(awaited);
+      awaited = null;
     }
     draw();
   }
@@ -313,7 +314,7 @@ export function createGrid({ uid, live, choose, changed }) {
       el.setAttribute("aria-label", table.heading || table.title);
       arrange(true);
       const start = table.failed >= 0 ? table.failed : table.first;
-      if (!isSame && start >= 0) startAt(start);
+      if (!isSame && start >= 0) goTo(start, true);
     },
     /** Show new numbers of the same rows. */
     refresh(next) {
