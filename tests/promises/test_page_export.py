@@ -222,7 +222,7 @@ def test_a_page_of_twenty_thousand_calls_is_light_and_does_all_that_a_widget_doe
             return rows(widget)
 
         grid, count = control(widget, "grid"), widget.locator(".nm-count")
-        found = {"opened": look()[0]["name"]}
+        found = {"opened": "10007" in names(look())}
         grid.evaluate("grid => { grid.scrollTop = grid.scrollHeight; }")
         found["end"] = look()[-1]["name"]
         control(widget, "search").fill("linear")
@@ -238,7 +238,7 @@ def test_a_page_of_twenty_thousand_calls_is_light_and_does_all_that_a_widget_doe
 
     assert max(drawn) < 100
     assert found == {
-        "opened": "Sequential",
+        "opened": True,
         "end": "19999",
         "searched": "Sequential",
         "counted": "200 of 20,001 calls",
