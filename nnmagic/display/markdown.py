@@ -27,7 +27,7 @@ def table_markdown(table: Table) -> str:
             if row.message:
                 always = [cell for cell, each in zip(cells, columns, strict=True) if each.always]
                 cells = [*always, row.message] + [""] * (len(cells) - len(always) - 1)
-            lines.append(_line([row.name or row.label, *cells]))
+            lines.append(_line([row.flat_name, *cells]))
         parts.append("\n".join(lines))
     parts += map(escaped, table.notes)
     return "\n\n".join(parts)

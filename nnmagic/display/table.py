@@ -199,6 +199,14 @@ class Row(NamedTuple):
     state: int = 0
     message: str = ""
 
+    @property
+    def flat_name(self) -> str:
+        """What it is called where it does not stand below another: its full name.
+
+        The root of a tree goes by its label, which tells it from others of one name.
+        """
+        return self.name if self.level and self.name else self.label
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
@@ -320,7 +328,7 @@ def shortened(table: Table, *, depth: int | None, text: bool, limit: int) -> Tab
     if table.flat:
         leaves = [row for row in rows if not row.state & State.GROUP]
         depths = [row.name.count(".") for row in leaves]
-        rows = [row._replace(label=row.name, level=0) for row in leaves]
+        rows = [row._replace(label=row.flat_name, level=0) for row in leaves]
     levels = [row.level for row in rows]
     urgent = [i for i, row in enumerate(rows) if row.state & (State.FLAGGED | State.FAILED)]
     needed = with_ancestors(parents_of(levels), urgent)

@@ -66,13 +66,19 @@ def is_no_place(path: str) -> bool:
 
 
 def place_text(path: str, line: int) -> str:
-    """Return how a place in the code is shown: `model.py:12`, a notebook's by its source line."""
+    """Return how a place in the code is shown: `model.py:12`, a notebook's by its source line.
+
+    With its number where the cell has that line more than once.
+    """
     if not path:
         return ""
     if _is_file(path):
         return f"{os.path.basename(path)}:{line}"
-    source = linecache.getline(path, line).strip()
-    return f"“{source}”" if source else ""
+    lines = [each.strip() for each in linecache.getlines(path)]
+    source = lines[line - 1] if 0 < line <= len(lines) else ""
+    if not source:
+        return ""
+    return f"“{source}” (line {line})" if lines.count(source) > 1 else f"“{source}”"
 
 
 def raised_at(error: BaseException) -> TracebackType | None:
@@ -120,14 +126,16 @@ class Expression(NamedTuple):
         place: its line, as it is shown.
         source: its first line as it was typed, shortened; empty where that is not known.
         position: its file, its function, and the lines and columns where it begins and ends.
+        line: the number of its first line.
     """
 
     place: str
     source: str
     position: tuple[Any, ...]
+    line: int
 
 
-NOWHERE = Expression("", "", ())
+NOWHERE = Expression("", "", (), 0)
 """In place of an expression where no code of the user's makes a call."""
 
 
@@ -144,13 +152,14 @@ def expression_at(code: CodeType, path: str, instruction: int) -> Expression:
     line, end_line, column, end_column = positions
     line = code.co_firstlineno if line is None else line
     if end_line is None or column is None or end_column is None:  # with -X no_debug_ranges
-        return Expression(place_text(path, line), "", (path, code.co_qualname, line, instruction))
+        known = path, code.co_qualname, line, instruction
+        return Expression(place_text(path, line), "", known, line)
     text = linecache.getline(path, line).encode()[column : end_column if end_line == line else None]
     source = printable(" ".join(text.decode(errors="replace").split()))
     if end_line > line or len(source) > LONGEST_SOURCE:
         source = f"{source[:LONGEST_SOURCE]}…"
     position = path, code.co_qualname, line, end_line, column, end_column
-    return Expression(place_text(path, line), source, position)
+    return Expression(place_text(path, line), source, position, line)
 
 
 def outer_frames(

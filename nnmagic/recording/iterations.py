@@ -122,7 +122,7 @@ class Iterations:
         key = network.index, counted, expression.position, mode
         series = self._series.get(key)
         if series is None:
-            new = Series(network.index, expression.place, expression.source, *mode)
+            new = Series(network.index, expression.place, expression.source, *mode, expression.line)
             series = self._series[key] = self.log.add_series(new)
         numbers = {} if method is None else self._numbers_in(method)
         number = numbers.get((self._owner, series))

@@ -48,6 +48,7 @@ class Series(NamedTuple):
         source: the call expression there, as it was typed; empty likewise.
         training: whether the network was in training mode; None of a function.
         grad: whether gradients were enabled.
+        line: the number of the line, in its file or its cell; 0 where none is known.
     """
 
     network: int
@@ -55,6 +56,7 @@ class Series(NamedTuple):
     source: str
     training: bool | None
     grad: bool
+    line: int = 0
 
 
 @dataclass(slots=True)

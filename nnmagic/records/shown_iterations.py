@@ -124,7 +124,8 @@ class ShownIterations:
     def named(self, root: int, name: str) -> str:
         """Return the name of a root call, with what tells it from others of its layer.
 
-        `net at train.py:12 (eval)`; in a notebook the call expression itself, `net(x) (eval)`.
+        `net at train.py:12 (eval)`; in a notebook the call expression itself, `net(x) (eval)`, with
+        its line where others read the same. Those of one line are numbered.
         """
         return self._told_apart(name, self.root_series[root], self._reached[self.log.layer[root]])
 
@@ -142,15 +143,32 @@ class ShownIterations:
         series = self.log.series[of]
         others = [self.log.series[each] for each in rivals if each != of]
         same = [each for each in others if _looks_the_same(each, series)]
-        if len(same) < len(others):
+        twins = [each for each in rivals if self._are_twins(each, of)]
+        if len(same) < len(others) or len(twins) > 1:
             place = _place(series, others)
             is_source = place == f"“{series.source}”" and series.source.startswith(f"{name}(")
             name = series.source if is_source else f"{name} at {place}"
+            name += self._line_or_number(of, twins)
         if any(each.training != series.training for each in same):
             name += " (train)" if series.training else " (eval)"
         elif any(each.grad != series.grad for each in same):
             name += " (gradients)" if series.grad else " (no gradients)"
         return name
+
+    def _are_twins(self, one: int, other: int) -> bool:
+        """Tell whether two series of one layer are of the same mode and read the same."""
+        a, b = self.log.series[one], self.log.series[other]
+        if not _looks_the_same(a, b) or (a.training, a.grad) != (b.training, b.grad):
+            return False
+        return any({one, other} <= each for each in self._reached.values())
+
+    def _line_or_number(self, of: int, twins: Iterable[int]) -> str:
+        """Return what tells a series from others that read the same: its line, or its number."""
+        lines = {each: self.log.series[each].line for each in twins}
+        beside = sorted(each for each, line in lines.items() if line == lines[of])
+        text = f" (line {lines[of]})" if len(beside) < len(lines) else ""
+        number = f" ({beside.index(of) + 1} of {len(beside)})" if len(beside) > 1 else ""
+        return text + number
 
     def content(self) -> StepsContent:
         """Return what a page needs to let the reader choose an iteration."""

@@ -57,7 +57,7 @@ def test_a_call_that_failed_says_why_behind_its_type():
 
 
 def test_names_are_escaped():
-    row = Row("x", ("a|b\n<script>*_`$\\",), name="<b>|`n`")
+    row = Row("x", ("a|b\n<script>*_`$\\",), level=1, name="<b>|`n`")
     columns = (Column("c", "text", title="t", cell=lambda subject: subject[0]),)
 
     text = table_markdown(Table(heading="<h>", title="layer", columns=columns, rows=[row]))

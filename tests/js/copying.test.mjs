@@ -28,6 +28,15 @@ test("what is copied is what shows: those rows, in that order, those columns, fu
   assert.equal(asText({ table, columns: columns.slice(0, 1), rows: [1, 0], isFlat: true }), "layer  type\na|b    Linear\nnet");
 });
 
+test("the root of a tree goes by its label, which tells it from others of one name", () => {
+  const trees = {
+    table: { ...table, level: [0, 1, 0], labels: ["net(x) (line 2)", "0", "net(x) (line 3)"], names: ["net", "net:0"], name: [0, 1, 0], message: {} },
+    columns: columns.slice(0, 1), rows: [0, 1, 2], isFlat: true,
+  };
+  const first = (text) => text.split("\n").slice(-3).map((line) => line.replace(/^\| /, "").split(/ \||\t| {2}/)[0]);
+  for (const copy of [asText, asMarkdown, asTsv]) assert.deepEqual(first(copy(trees)), ["net(x) (line 2)", "net:0", "net(x) (line 3)"]);
+});
+
 test("Markdown has a line a row, and escapes what would end a cell", () => {
   assert.deepEqual(asMarkdown(view).split("\n"), [
     "| layer | type | mean ± std | histogram | parameters |",

@@ -413,6 +413,34 @@ def test_in_a_cell_the_trees_of_one_network_are_told_apart_by_their_calls(sessio
     assert [note for note in table.notes if f"{labels[-1]}: item 2 read as class scores" in note]
 
 
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("net(x)\nnet(x)\nnet(-x)", ["net(x) (line 2)", "net(x) (line 3)", "net(-x)"]),
+        ("net(x)\ny = net(x)", ["net(x) (line 2)", "net(x) (line 3)"]),
+        (
+            "net.train()(x)\nnet.train()(x)",
+            ["net at “net.train()(x)” (line 2)", "net at “net.train()(x)” (line 3)"],
+        ),
+        (
+            "net(x)\nnet(x)\nnet.eval()\nnet(x)",
+            ["net(x) (line 2) (train)", "net(x) (line 3) (train)", "net (eval)"],
+        ),
+        ("y = net(x), net(x)", ["net(x) (1 of 2)", "net(x) (2 of 2)"]),
+    ],
+)
+def test_trees_whose_calls_read_the_same_are_told_apart_by_their_line(session, net, cell, expected):
+    session.run("x = torch.rand(1, 784)")
+    session.run(f"%%nntrace -o t\n{cell}\n0")
+    trace = session["t"]
+
+    assert [row.label for row in trace.table().rows if row.level == 0] == expected
+    for shown in (str(trace), trace.to_markdown(), trace.show(static=True)._repr_html_()):
+        text = shown.replace("\N{NO-BREAK SPACE}", " ")
+        assert all(text.count(f"{label} ") or text.count(f"{label}</") for label in expected)
+    assert set(trace.history(series=True).series) == set(expected)
+
+
 def test_magics_inside_a_cell_work(session, net):
     session.run("%%nntrace\nt = %nntrace net(torch.rand(1, 784))\n%nnsummary net\nx = 1")
 

@@ -139,6 +139,15 @@ def test_a_cells_own_code_is_the_place(session):
     assert {call.place for call in trace} == {"“return net(X)”"}
 
 
+def test_a_line_that_a_cell_has_twice_is_told_by_its_number(session):
+    session.shell.user_ns.update(net=net(), X=X)
+
+    session.run("%%nntrace -o t\nnet(X)\ny = net(X)\nnet(X)\n0")
+
+    places = [call.place for call in session["t"].calls("")]
+    assert places == ["“net(X)” (line 2)", "“y = net(X)”", "“net(X)” (line 4)"]
+
+
 def test_a_call_that_a_magic_makes_itself_has_no_place(session):
     session.shell.user_ns["net"] = net()
 

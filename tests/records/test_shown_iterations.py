@@ -68,6 +68,20 @@ def test_two_places_on_one_line_are_told_apart_by_their_source():
     assert labels(trace) == [f"ReLU at {place} net(a)", f"ReLU at {place} net(b)"]
 
 
+def test_two_calls_on_one_line_that_read_the_same_are_numbered():
+    net, other = nn.ReLU(), nn.Sequential(nn.ReLU(), nn.ReLU())
+
+    with nnmagic.tracing() as trace:
+        net(X), net(X)
+        for layer in other:  # two layers of one place are told by their names
+            layer(X)
+
+    place = next(iter(trace)).place
+    found = [row.label for row in trace.drawn(text=True).rows]
+    assert found[:2] == [f"ReLU at {place} (1 of 2)", f"ReLU at {place} (2 of 2)"]
+    assert not any(" of 2)" in label for label in found[2:])
+
+
 def test_training_and_validation_are_two_trees_each_at_its_own_iteration():
     net = nn.ReLU()
 

@@ -2,7 +2,7 @@
 import { cellText } from "./columns.js";
 import { element, inline, pressable } from "./dom.js";
 import { max } from "./format.js";
-import { fullName } from "./rows.js";
+import { flatName } from "./rows.js";
 
 const BAR_GLYPHS = " ▁▂▃▄▅▆▇█";
 const isRight = ({ kind }) => !["text", "flags", "histogram"].includes(kind);
@@ -31,7 +31,7 @@ function textsOf({ table, columns }, row, write) {
  */
 export function asText(view) {
   const { table, rows, columns, isFlat } = view;
-  const name = (row) => (isFlat ? fullName(table, row) : "  ".repeat(table.level[row]) + table.labels[table.label[row]]);
+  const name = (row) => (isFlat ? flatName(table, row) : "  ".repeat(table.level[row]) + table.labels[table.label[row]]);
   const lines = [[table.title, ...columns.map(({ title }) => title)], ...Array.from(rows, (row) => [name(row), ...textsOf(view, row, textOf)])];
   const isWhole = (line) => line.length === columns.length + 1;
   const widths = [table.title, ...columns].map((_, i) => max(...lines.filter((line) => !i || isWhole(line)).map((line) => [...line[i]].length)));
@@ -47,7 +47,7 @@ export function asMarkdown(view) {
   const line = (texts) => `| ${Array.from({ length: columns.length + 1 }, (_, i) => (texts[i] ?? "").replace(/[\\|`*_<>[\]]/g, "\\$&")).join(" | ")} |`;
   const rule = `| --- |${columns.map((column) => (isRight(column) ? " ---: |" : " --- |")).join("")}`;
   return [line([table.title, ...columns.map(({ title }) => title)]), rule,
-    ...Array.from(rows, (row) => line([fullName(table, row), ...textsOf(view, row, textOf)]))].join("\n");
+    ...Array.from(rows, (row) => line([flatName(table, row), ...textsOf(view, row, textOf)]))].join("\n");
 }
 
 /** @returns {string} values between tabs for a spreadsheet, with full names and numbers, a pair as two */
@@ -59,7 +59,7 @@ export function asTsv(view) {
     return column.kind === "histogram" || column.strings || column.texts?.[row] ? textOf(column, row) : numberText(column.values[row]);
   };
   const line = (texts) => texts.map((text) => text.replace(/\s/g, " ")).join("\t");
-  return [line([table.title, ...titles]), ...Array.from(rows, (row) => line([fullName(table, row), ...textsOf(view, row, write)]))].join("\n");
+  return [line([table.title, ...titles]), ...Array.from(rows, (row) => line([flatName(table, row), ...textsOf(view, row, write)]))].join("\n");
 }
 
 /** Copy a text, also where the page may not use the clipboard by itself. @returns {Promise<boolean>} whether it was copied */

@@ -1,6 +1,6 @@
 // The table as an ARIA treegrid that keeps only the rows in view in the document.
 import { ceil, clamped, floor, max, min } from "./format.js";
-import { FAILED, GROUP, STRONG, countsAsRow, foldedBelow, fullName, hasChildren, keyOf, labelOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
+import { FAILED, GROUP, STRONG, countsAsRow, flatName, foldedBelow, hasChildren, keyOf, labelOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
 import { PADDING, TREE_PADDING, fitted, measured } from "./columns.js";
 import { INDENT, ROW_HEIGHT, fillRow, makeHeading, makeRow, setOrRemove } from "./row.js";
 import { answerKey, element, part } from "./dom.js";
@@ -66,7 +66,7 @@ export function createGrid({ uid, live, choose, changed }) {
     const flat = isFlat();
     let width = table.title.length + 2;
     for (const row of rows) {
-      const own = flat ? fullName(table, row).length : labelOf(table, row).length + (table.level[row] * INDENT) / 7;
+      const own = flat ? flatName(table, row).length : labelOf(table, row).length + (table.level[row] * INDENT) / 7;
       width = max(width, own + (table.state[row] & (STRONG | FAILED) ? 2 : 0));
     }
     return min(ceil(width), WIDEST_NAMES);

@@ -1,6 +1,6 @@
 // One row of the table, and the heading of a column: made once, filled with what shows there.
 import { max } from "./format.js";
-import { DIMMED, FAILED, STRONG, fullName, isFlagged, labelOf } from "./rows.js";
+import { DIMMED, FAILED, STRONG, flatName, fullName, isFlagged, labelOf } from "./rows.js";
 import { cellText } from "./columns.js";
 import { element, inline, part, pressable } from "./dom.js";
 import { barsPath, errorPath } from "./histogram.js";
@@ -64,7 +64,7 @@ export function fillRow(slot, { table, row, place, columns, lanes, isFlat, isOpe
   slot.fold.hidden = isFlat;
   write(slot.fold, isOpen === null ? "" : isOpen ? "▾" : "▸");
   write(slot.mark, state & FAILED ? "✕ " : state & STRONG ? "▲ " : "");
-  write(slot.label, isFlat ? full : labelOf(table, row));
+  write(slot.label, isFlat ? flatName(table, row) : labelOf(table, row));
   const message = table.message?.[row];
   slot.message.hidden = message === undefined;
   slot.message.textContent = slot.message.title = message ?? "";

@@ -96,6 +96,8 @@ export const isFlagged = (table, row) => Boolean(table.state[row] & FLAGGED);
 export const countsAsRow = (table, row) => !(table.state[row] & (MANY_CALLS | CONTEXT | GROUP));
 export const hasChildren = (table, row) => table.ends[row] > row + 1;
 export const fullName = (table, row) => table.names[table.name[row]] || labelOf(table, row);
+/** What a row is called where it does not stand below another: a tree by its label, which tells it from others of one name. */
+export const flatName = (table, row) => (table.level[row] ? fullName : labelOf)(table, row);
 export const labelOf = (table, row) => table.labels[table.label[row]];
 export const keyOf = (table, row) => table.keys?.[row] ?? table.names[table.name[row]];
 
