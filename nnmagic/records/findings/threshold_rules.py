@@ -23,6 +23,9 @@ INPUTS = 512
 NEAR, OFTEN = 0.05, 0.85
 """A value is at a bound if it is within this part of the range, and so often it must be."""
 
+LEARNED, LAST_LOSSES = 0.01, 5
+"""A loss has fallen to nothing if the last few are within this part of the first one."""
+
 STEPS, FIRST_STEPS = 50, 10
 EARLIER = 50
 """A spike needs so many losses before it, to tell how they vary; at most the last 1,000 count."""
@@ -69,6 +72,14 @@ class Run:
             if curve.quantity == quantity and len(curve.values):
                 found.setdefault(curve.network, []).append(curve)
         return found
+
+    def has_learned(self, network: int) -> bool:
+        """Tell whether the loss of a network has fallen to nothing."""
+        curves = [curve.values for curve in self.of(LOSS).get(network, [])]
+        return bool(curves) and all(
+            losses[0] > 0 and 0 <= np.median(losses[-LAST_LOSSES:]) <= LEARNED * losses[0]
+            for losses in curves
+        )
 
     @cached_property
     def calls(self) -> dict[tuple[int, str, str], list[int]]:
@@ -141,11 +152,13 @@ def dead_units(run: Run, bound: float) -> Iterator[Exceeded]:
 
 
 def saturated(run: Run, bound: float) -> Iterator[Exceeded]:
-    """A sigmoid or tanh inside a network that is at its bounds most of the time."""
+    """A sigmoid or tanh at its bounds most of the time, inside a network that has yet to learn."""
     for (network, layer, kind), calls in run.calls.items():
         last = run.last_calls(calls) if kind in BOUNDED else []
         if not last or run.output(last[0]) in run.log.outputs[run.log.root_of(last[0])]:
             continue  # a probability that the network returns may be near 0 or 1
+        if run.has_learned(network):
+            continue  # it needs no gradient any more
         low, high = BOUNDED[kind]
         edge = NEAR * (high - low)
         shares = [((v < low + edge) | (v > high - edge)).mean() for v in map(run.sample, last)]

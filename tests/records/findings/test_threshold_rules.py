@@ -205,3 +205,28 @@ def test_an_activation_at_its_bounds_is_found_inside_a_network_and_not_at_its_en
     assert "saturated units" not in found(
         lambda: [at_the_end(x).sum().backward() for _ in range(8)]
     )
+
+
+@pytest.mark.parametrize(("has_learned", "is_found"), [(True, False), (False, True)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_saturation_is_no_fault_of_a_network_whose_loss_has_fallen_to_nothing(
+    seed, has_learned, is_found
+):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    x = torch.randn(64, 4)
+    y = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+    optimizer = torch.optim.LBFGS(net.parameters())
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y) + (0 if has_learned else 1)
+        loss.backward()
+        return loss
+
+    with nnmagic.tracing() as trace:
+        for _ in range(3):
+            optimizer.step(closure)
+
+    rules = [each.rule for each in trace.findings]
+    assert rules == ["saturated units"] * is_found
