@@ -24,9 +24,10 @@ from nnmagic.comparing.other_sides import (
     without_dropout,
 )
 from nnmagic.comparing.watched_run import CallKey, NetworkCall
-from nnmagic.comparing.whole_values import differences
+from nnmagic.comparing.whole_values import Differences
 from nnmagic.contexts import block
 from nnmagic.display.units import plural
+from nnmagic.network.failures.mismatch import first_line
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in
 from nnmagic.network.preserve import preserved
@@ -139,12 +140,7 @@ class Against:
         notes += [] if notes else runs.failures
         if self.items:
             notes.append(self._items_note())
-        comparison = Comparison(
-            mine=mine,
-            other=other,
-            pairs=pairs,
-            measured=twins.measured(mine, other, pairs, *worst_of(runs.beside)),
-        )
+        comparison = twins.compared(*worst_of(runs.beside))
         if runs.isolated is not None:
             comparison = twins.with_own(comparison, runs.isolated)
         is_suspect = comparison.first_divergence is not None and _is_wide(mine, other)
@@ -224,7 +220,7 @@ class Against:
                 output = function(*made.args, **made.kwargs)
         except Exception as error:  # noqa: BLE001 - a compiler refuses in its own ways
             raise CannotCompareError(
-                f"it cannot be compiled ({type(error).__name__}: {_first_line(error)})"
+                f"it cannot be compiled ({type(error).__name__}: {first_line(error)})"
             ) from None
         returned = _Returned(output)
         returned.__class__ = type(mine.layers[mine.layer[0]].type, (_Returned,), {})
@@ -240,7 +236,7 @@ class Against:
         )
         measured = Measured(
             inputs=kept_measured(mine, recorder.log, pairs[0]).inputs,
-            output=differences(tensors_in(trace.output)[1], tensors_in(output)[1]),
+            output=Differences().worst(tensors_in(trace.output)[1], tensors_in(output)[1]),
         )
         note = "of a compiled network only what it returns can be compared"
         return Comparison(
@@ -301,57 +297,49 @@ class Twins:
         of_other: by the other side's call this side's.
     """
 
-    def __init__(self, mine: TraceLog, other: TraceLog, pairs: Sequence[MatchedCalls]) -> None:
+    def __init__(self, mine: TraceLog, other: TraceLog, pairs: tuple[MatchedCalls, ...]) -> None:
         left, right = _keys(mine), _keys(other)
-        self._places: dict[int, CallKey] = {}
+        self._mine, self._other, self._pairs = mine, other, pairs
+        self._keys: list[CallKey | None] = []
         self.of_other: dict[CallKey, CallKey] = {}
-        for place, (a, b, _) in enumerate(pairs):
-            if a in left and b in right:
-                self._places[place] = left[a]
-                self.of_other[right[b]] = left[a]
+        for a, b, _ in pairs:
+            key = left[a] if a in left and b in right else None
+            self._keys.append(key)
+            if key is not None and b is not None:
+                self.of_other[right[b]] = key
 
-    def measured(
-        self,
-        mine: TraceLog,
-        other: TraceLog,
-        pairs: Sequence[MatchedCalls],
-        inputs: Found,
-        outputs: Found,
-    ) -> tuple[Measured, ...]:
+    def compared(self, inputs: Found, outputs: Found) -> Comparison:
         """Return what runs in lockstep measured of each pair; else what the kept values tell."""
-        found = []
-        for place, pair in enumerate(pairs):
-            key = self._places.get(place)
+        mine, other, found = self._mine, self._other, list[Measured]()
+        for key, pair in zip(self._keys, self._pairs, strict=True):
             if key is not None and outputs.get(key) is not None:
                 shapes = shapes_measured(mine, other, pair)
-                whole = replace(shapes, inputs=inputs.get(key), output=outputs[key])
-                found.append(whole)
+                found.append(replace(shapes, inputs=inputs.get(key), output=outputs[key]))
             else:
                 found.append(kept_measured(mine, other, pair))
-        return tuple(found)
+        return Comparison(mine=mine, other=other, pairs=self._pairs, measured=tuple(found))
 
     def with_own(self, comparison: Comparison, run: Isolated) -> Comparison:
         """Return the comparison with the own errors of the layers."""
-        changed = self._changed(
-            comparison, lambda measured, key: replace(measured, own=run.outputs.get(key))
-        )
+        changed = self._changed(comparison, lambda key: {"own": run.outputs.get(key)})
         return replace(changed, isolated=True)
 
     def with_float64(self, comparison: Comparison, run: Beside) -> Comparison:
         """Return the comparison with the errors in float64."""
 
-        def change(measured: Measured, key: CallKey) -> Measured:
+        def error(key: CallKey) -> dict[str, Any]:
             output = run.outputs.get(key)
-            return replace(measured, float64=None if output is None else output.error)
+            return {"float64": None if output is None else output.error}
 
-        return self._changed(comparison, change)
+        return self._changed(comparison, error)
 
     def _changed(
-        self, comparison: Comparison, change: Callable[[Measured, CallKey], Measured]
+        self, comparison: Comparison, change: Callable[[CallKey], dict[str, Any]]
     ) -> Comparison:
-        measured = list(comparison.measured)
-        for place, key in self._places.items():
-            measured[place] = change(measured[place], key)
+        measured = (
+            before if key is None else replace(before, **change(key))
+            for key, before in zip(self._keys, comparison.measured, strict=True)
+        )
         return replace(comparison, measured=tuple(measured))
 
 
@@ -374,8 +362,4 @@ def _is_wide(*logs: TraceLog) -> bool:
 
 
 def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nnmagic.comparing.watched_run import NetworkCall
+from nnmagic.network.failures.mismatch import first_line
 from nnmagic.network.layers import named_buffers, set_training
 from nnmagic.torch_private import tree_flatten, tree_unflatten
 
@@ -133,7 +134,7 @@ def _copied(network: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
         return copy.deepcopy(network, memo)
     except Exception as error:  # noqa: BLE001 - whatever the network holds refuses in its own way
-        why = str(error).partition("\n")[0]
+        why = first_line(error)
         raise CannotCompareError(
             f"{type(network).__name__} cannot be copied ({type(error).__name__}: {why})"
         ) from None

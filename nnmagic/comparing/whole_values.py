@@ -109,11 +109,6 @@ def _is_still(tensor: torch.Tensor, before: tuple[Any, int]) -> bool:
     return version >= 0 and reference() is tensor and version == version_of(tensor)
 
 
-def differences(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> Difference | None:
-    """Return the worst of several pairs of tensors; None where nothing can be compared."""
-    return Differences().worst(a, b)
-
-
 def pairs(
     a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:

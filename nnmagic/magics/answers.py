@@ -9,6 +9,7 @@ from torch import nn
 
 from nnmagic.contexts import block
 from nnmagic.inputs.search import InputError
+from nnmagic.magics.display import is_kernel
 from nnmagic.magics.remedies import described, remedy
 from nnmagic.magics.request import Request
 from nnmagic.network.naming import Naming
@@ -50,6 +51,19 @@ def run(
     with usage(f"%{magic.__name__}"):
         request = Request(magic, line, shell, local)
         return request.result(command(request))
+
+
+def check_live(request: Request) -> None:
+    """Look whether a line that asks for a live widget can have one.
+
+    Raises:
+        UsageError: if it cannot.
+    """
+    options = request.options
+    if options.live and options.static:
+        raise UsageError("--live is a widget; leave out --static")
+    if options.live and not is_kernel(request.shell):
+        raise UsageError("--live shows a widget, which needs a notebook; leave it out here")
 
 
 UNUSED = "--input-size and --device are ignored: the expression has an input of its own"

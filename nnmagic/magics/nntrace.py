@@ -13,8 +13,7 @@ from nnmagic.comparing.other_sides import WORDS, CannotCompareError
 from nnmagic.comparing.watched_run import NetworkCall
 from nnmagic.inputs.specs import Input
 from nnmagic.magics.against import other_side
-from nnmagic.magics.answers import UNUSED, no_layer_ran, recorded
-from nnmagic.magics.display import is_kernel
+from nnmagic.magics.answers import UNUSED, check_live, no_layer_ran, recorded
 from nnmagic.magics.expression import Call
 from nnmagic.magics.remedies import described, require_init
 from nnmagic.magics.request import Request
@@ -96,10 +95,7 @@ def _check_options(request: Request) -> None:
         raise UsageError("--probe works in the cell form only: %%nntrace")
     if options.live and (options.ops or options.grad):
         raise UsageError("--live shows layers only; leave out --ops and --grad")
-    if options.live and options.static:
-        raise UsageError("--live is a widget; leave out --static")
-    if options.live and not is_kernel(request.shell):
-        raise UsageError("--live shows a widget, which needs a notebook; leave it out here")
+    check_live(request)
 
 
 def _needs_no_grad(request: Request) -> None:

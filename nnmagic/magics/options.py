@@ -9,6 +9,7 @@ import torch
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import argument
 
+from nnmagic.network.failures.mismatch import first_line
 from nnmagic.records.record import View
 from nnmagic.structure.optimizers import optimizer_names
 
@@ -64,7 +65,7 @@ def _device(text: str) -> torch.device:
         if device.type == "meta":
             raise NotImplementedError("it holds no values")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        why = str(error).partition("\n")[0]
+        why = first_line(error)
         raise argparse.ArgumentTypeError(f"cannot use the device {text!r}: {why}") from None
     return device
 

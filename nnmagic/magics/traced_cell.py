@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.display import display
 from torch import nn
 
-from nnmagic.magics.answers import recorded, usage
+from nnmagic.magics.answers import check_live, recorded, usage
 from nnmagic.magics.display import is_kernel
 from nnmagic.magics.expression import CellBody, Expression
 from nnmagic.magics.progress import ProgressLine, is_terminal
@@ -62,10 +62,7 @@ def _networks_named(request: Request) -> tuple[str, ...]:
 
 def _check_options(request: Request) -> None:
     options = request.options
-    if options.live and options.static:
-        raise UsageError("--live is a widget; leave out --static")
-    if options.live and not is_kernel(request.shell):
-        raise UsageError("--live shows a widget, which needs a notebook; leave it out here")
+    check_live(request)
     if options.against:
         raise UsageError("--against works on a line only: %nntrace --against eval net(x)")
     if options.input_size or options.device:

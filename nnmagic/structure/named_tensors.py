@@ -60,7 +60,7 @@ def tensors_of_network(network: nn.Module, title: str, typed: str) -> NamedTenso
             tensors = {before + name: each for name, each in held.items() if each is not None}
             found |= tensors
             kinds |= dict.fromkeys(tensors, kind)
-        for name, each in named_in(saved_by_torch(module)):
+        for name, each in named_in(saved_by_torch(module), []):
             found.setdefault(before + name, each)
     return NamedTensors(
         title=title,
@@ -129,25 +129,15 @@ def _holds_tensors(value: Any) -> bool:
     return isinstance(value, nn.Module)
 
 
-def named_in(value: Any, others: list[str] | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+def named_in(
+    value: Any, others: list[str], name: str = "", parents: frozenset[int] = frozenset()
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the tensors of nested mappings and sequences, with dotted names.
 
     Args:
         value: a value of any kind.
         others: gets the names of what holds no tensor.
-    """
-    yield from _named_in(value, "", [] if others is None else others, frozenset())
-
-
-def _named_in(
-    value: Any, name: str, others: list[str], parents: frozenset[int]
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors in a value.
-
-    Args:
-        value: a value of any kind.
-        name: its name.
-        others: gets the names of what holds no tensor.
+        name: the value's own name.
         parents: the containers that it is in, so that one may hold itself.
     """
     if isinstance(value, torch.Tensor):
@@ -159,7 +149,7 @@ def _named_in(
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, each in items:
             full = f"{name}.{key}" if name else str(key)
-            for pair in _named_in(each, full, inside, parents | {id(value)}):
+            for pair in named_in(each, inside, full, parents | {id(value)}):
                 found = True
                 yield pair
     others.extend(inside if found else [name])
