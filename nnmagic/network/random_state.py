@@ -25,7 +25,8 @@ class RandomState:
 
 
 def _device_generators() -> tuple[torch.Generator, ...]:
-    return torch.cuda.default_generators if torch.cuda.is_initialized() else ()
+    modules = (torch.cuda, torch.xpu)
+    return tuple(g for each in modules if each.is_initialized() for g in each.default_generators)
 
 
 @block

@@ -254,14 +254,11 @@ def _from_run(
 def _put_back(request: MetaRequest, *, without_graph: bool) -> Iterator[None]:
     """Let a call be as `describe` says, and leave no trace of it."""
     network = request.network
-    device = device_of(network)
     parameters = list(named_parameters(network).values())
     gradients = [parameter.grad for parameter in parameters]
     values = [*_arguments(request), *(gradient for gradient in gradients if gradient is not None)]
     if storage_bytes(parameters) <= MOST_BYTES:
         values += parameters  # an embedding may scale its own
-    generator = torch.get_device_module(device) if device.type in ("cuda", "xpu") else None
-    random_state = None if generator is None else generator.get_rng_state(device)
     try:
         with (
             preserved(network),
@@ -274,8 +271,6 @@ def _put_back(request: MetaRequest, *, without_graph: bool) -> Iterator[None]:
                 set_training(network, training=False)
             yield
     finally:
-        if generator is not None:
-            generator.set_rng_state(random_state, device)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if parameter.grad is not gradient:  # the forward has a backward of its own
                 parameter.grad = gradient

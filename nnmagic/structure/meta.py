@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -89,7 +89,7 @@ def takes_fake_tensors(network: nn.Module) -> bool:
     ) and (not any(map(is_lazy, parameters)))
 
 
-def on_meta(value: Any, fakes: TensorMaker | None = None) -> Any:
+def on_meta(value: Any, fakes: Callable[[torch.Tensor], torch.Tensor] | None = None) -> Any:
     """Return the value with every tensor in it replaced by one on the meta device.
 
     The new tensors have the same shapes, strides and dtypes.
@@ -131,7 +131,9 @@ class _MetaTensors:
         anew: whether one that is on meta already gets another one too.
     """
 
-    def __init__(self, fakes: TensorMaker | None, *, anew: bool = False) -> None:
+    def __init__(
+        self, fakes: Callable[[torch.Tensor], torch.Tensor] | None, *, anew: bool = False
+    ) -> None:
         self._fakes = fakes
         self._anew = anew
         self._made_of: dict[int, torch.Tensor] = {}

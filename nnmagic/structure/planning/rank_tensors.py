@@ -66,7 +66,15 @@ class RankTensors:
 
     def arguments(self, value: Any) -> Any:
         """Return the arguments of a call, a tensor without values for each in them, cast too."""
-        return on_meta(value, _Arguments(self._make, self._dtype))
+
+        def empty(tensor: torch.Tensor) -> torch.Tensor:
+            dtype = dtype_on_rank(tensor, self._dtype)
+            if dtype is not tensor.dtype and type(tensor) in PLAIN and not tensor.is_nested:
+                cast = torch.empty_like(tensor, dtype=dtype, device="meta")
+                tensor = cast.requires_grad_(tensor.requires_grad)
+            return self._make(tensor)
+
+        return on_meta(value, empty)
 
     def _part_of(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a meta tensor of a rank's shape and dtype, the tensor itself where both are."""
@@ -80,20 +88,3 @@ class RankTensors:
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(part, requires_grad=tensor.requires_grad)
         return part.requires_grad_(tensor.requires_grad)
-
-
-class _Arguments:
-    """Makes the tensors without values of a call's arguments."""
-
-    mode: Any = None
-
-    def __init__(self, make: Any, dtype: torch.dtype | None) -> None:
-        self._make = make
-        self._dtype = dtype
-
-    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        dtype = dtype_on_rank(tensor, self._dtype)
-        if dtype is not tensor.dtype and type(tensor) in PLAIN and not tensor.is_nested:
-            needs_grad = tensor.requires_grad
-            tensor = torch.empty_like(tensor, dtype=dtype, device="meta").requires_grad_(needs_grad)
-        return self._make(tensor)
