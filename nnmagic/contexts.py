@@ -1,9 +1,11 @@
 """Wrappers around the user's code that leave every exception exactly as it is."""
 
 import gc
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, _GeneratorContextManager
+from contextlib import AbstractContextManager, _GeneratorContextManager, redirect_stdout
 from functools import wraps
+from io import StringIO
 from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
@@ -42,6 +44,14 @@ def block(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextMana
         return cast(Any, _Block)(function, args, kwargs)
 
     return made
+
+
+@block
+def quiet() -> Iterator[None]:
+    """Let what runs in the block print nothing, and warn of nothing."""
+    with redirect_stdout(StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def without_garbage_collection(function: Callable[P, T]) -> Callable[P, T]:

@@ -1,17 +1,14 @@
 """An input for a network, where none is given."""
 
 import time
-import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from nnmagic.contexts import block
+from nnmagic.contexts import block, quiet
 from nnmagic.display.units import layer_name, layer_with_type
 from nnmagic.inputs.arguments import arguments_of
 from nnmagic.inputs.candidates import candidates, declared_inputs, sized_candidates
@@ -215,7 +212,7 @@ class InputSearch:
     def _runs(self, candidate: Input | Candidate, network_input: Input) -> bool:
         """Tell whether a call succeeds for real."""
         observer = _Refusal(self.network)
-        with preserved(self.network), random_state_kept(seed=0), _quiet(), observed(observer):
+        with preserved(self.network), random_state_kept(seed=0), quiet(), observed(observer):
             set_training(self.network, training=False)
             outcome = observer.outcome_of(*network_input.call)
         if not outcome.through:
@@ -243,7 +240,7 @@ class InputSearch:
         mode = MetaMode(META_CACHE)
         layers = Layers(self.network)
         observer = _Refusal(self.network)
-        with networks_on_meta(self.network, layers=layers), _quiet(), observed(observer):
+        with networks_on_meta(self.network, layers=layers), quiet(), observed(observer):
             set_training(self.network, training=False)
             yield attempt
 
@@ -265,14 +262,6 @@ class InputSearch:
         return f"no input found: on {text}, {outcome.refusal}; call the network on one{more}"
 
 
-@block
-def _quiet() -> Iterator[None]:
-    """Let trials print nothing and warn of nothing."""
-    with redirect_stdout(StringIO()), warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        yield
-
-
 class _Refusal(CallObserver[None]):
     """Finds the innermost layer that refuses an input."""
 
@@ -291,7 +280,9 @@ class _Refusal(CallObserver[None]):
         through: bool | None = True
         code = ""
         try:
-            self.size_error = _batch_grown((args, kwargs), self.called(*args, **kwargs))
+            with torch.no_grad():
+                output = self.called(*args, **kwargs)
+            self.size_error = _batch_grown((args, kwargs), output)
         except Exception as error:  # noqa: BLE001 - whatever a forward raises refuses the input
             self.text = self.text or f"{self.network} {first_line(error)}"
             through = None if is_for_want_of_values(error) else False

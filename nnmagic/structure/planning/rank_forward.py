@@ -1,17 +1,14 @@
 """The forward of one of many ranks, made on tensors without values, and what it saves."""
 
 import logging
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from typing import Any
 
 import torch
 from torch import nn
 
-from nnmagic.contexts import block, without_garbage_collection
+from nnmagic.contexts import block, quiet, without_garbage_collection
 from nnmagic.display import units
 from nnmagic.network.failures.mismatch import first_line
 from nnmagic.network.layers import (
@@ -174,7 +171,7 @@ def saved_bytes(request: MetaRequest, cuts: Cuts, *, every_block: bool = False) 
     tensors = RankTensors(network, shapes, dtype)
     arguments = tensors.arguments((request.args, dict(request.kwargs)))
     with (
-        _quiet(),
+        _quiet_with_fakes(),
         torch.inference_mode(False),
         torch.enable_grad(),
         networks_on_meta(network, tensors),
@@ -209,16 +206,15 @@ def _saved_in(request: MetaRequest, blocks: Iterable[nn.Module], arguments: Any)
 
 
 @block
-def _quiet() -> Iterator[None]:
+def _quiet_with_fakes() -> Iterator[None]:
     """Let the forward print nothing and warn of nothing: it has run before, to be described."""
     of_fakes = logging.getLogger(FakeTensor.__module__)  # tells of what a forward may catch
-    with redirect_stdout(StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        of_fakes.addFilter(_nothing)
-        try:
+    of_fakes.addFilter(_nothing)
+    try:
+        with quiet():
             yield
-        finally:
-            of_fakes.removeFilter(_nothing)
+    finally:
+        of_fakes.removeFilter(_nothing)
 
 
 def _nothing(record: logging.LogRecord) -> bool:
