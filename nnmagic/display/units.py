@@ -140,6 +140,12 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names with commas, and how many there are besides: ``a, b and 3 more``."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 def with_article(noun: str) -> str:
     """Return a class name after its article: ``a Tensor``, ``an Int8Tensor``, ``an LSTM``."""
     spelled = noun[:2].isupper()  # its first letter is spoken by name

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnmagic.display.units import listed
 from nnmagic.network.layers import layers_by_every_name
 from nnmagic.records.comparison.sides import Side
 from nnmagic.tensors.shards import part_here
@@ -23,9 +24,6 @@ ENTRIES = (
     *("params_ema", "ema", "state_dict_ema", "model_ema", "generator"),
 )
 """Where checkpoints have the state dict, the likeliest first."""
-
-MOST_LISTED = 5
-"""How many names a line has before it says that there are more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,9 +166,3 @@ def same_values(tensor: torch.Tensor) -> Hashable:
     except (RuntimeError, NotImplementedError, ValueError):
         pass  # lazy, or without a storage
     return id(tensor)
-
-
-def listed(names: list[str]) -> str:
-    """Return the first names with commas, and how many there are besides."""
-    more = f" and {len(names) - MOST_LISTED:,} more" if len(names) > MOST_LISTED else ""
-    return f"{', '.join(names[:MOST_LISTED])}{more}"

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from nnmagic.display.units import cut, with_article
+from nnmagic.display.units import cut, listed, with_article
 from nnmagic.records.loading.file import load
 from nnmagic.records.params import Params
-from nnmagic.structure.named_tensors import NamedTensors, listed, tensors_of_mapping
+from nnmagic.structure.named_tensors import NamedTensors, tensors_of_mapping
 
 BY_PICKLE = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 """How files that `torch.save` wrote are called."""

@@ -184,8 +184,7 @@ class Comparison(Record):
         for verdict in (ONLY_HERE, ONLY_THERE):
             alone = [row.name for row in rows if row.verdict == verdict]
             if alone:
-                more = f", and {len(alone) - 5} more" if len(alone) > 5 else ""
-                raise AssertionError(f"{verdict}: {', '.join(alone[:5])}{more}")
+                raise AssertionError(f"{verdict}: {units.listed(alone)}")
         if all(row.verdict == UNKNOWN for row in rows):
             raise ValueError(NOTHING)
 

@@ -17,9 +17,6 @@ from nnmagic.records.comparison.parameters_table import table_of
 from nnmagic.records.comparison.verdicts import EQUAL, UNKNOWN
 from nnmagic.records.record import Record, data_frame
 
-NAMED = 5
-"""How many names an error has before it says that there are more."""
-
 FRAME_COLUMNS = (
     *("name", "other_name", "kind", "shape", "other_shape", "dtype", "other_dtype", "count"),
     *("verdict", "error", "max_abs", "max_at", "cosine", "compared"),
@@ -112,8 +109,7 @@ class ParamsComparison(Record):
         parts = []
         for verdict in (v for v in self.counts if v not in (EQUAL, UNKNOWN)):
             names = [described(row) for row in self.rows if row.verdict == verdict]
-            more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-            parts.append(f"{verdict}: {', '.join(names[:NAMED])}{more}")
+            parts.append(f"{verdict}: {units.listed(names)}")
         raise AssertionError(f"{' against '.join(self.titles)}: {'; '.join(parts)}")
 
     def to_frame(self) -> Any:
