@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from threading import get_ident
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -54,18 +54,16 @@ class Leader:
             follower.meet(event, tensors)
 
 
-class LeadingCall:
+class LeadingCall(NamedTuple):
     """A call of the leading run that is in progress.
 
-    Args:
+    Attributes:
         observer: who observes it.
         key: which call it is.
     """
 
-    __slots__ = ("key", "observer")
-
-    def __init__(self, observer: Leader, key: CallKey) -> None:
-        self.observer, self.key = observer, key
+    observer: Leader
+    key: CallKey
 
 
 @block

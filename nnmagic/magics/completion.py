@@ -16,27 +16,21 @@ from nnmagic.magics.options import choices_of, takes_value
 MAGIC_LINE = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%%?(nn\w+)\s(.*)$", re.DOTALL)
 
 
-class MagicCompletions:
-    """Completes what is typed after one of the magics.
+def completions(shell: Any, magics: dict[str, Any]) -> Any:
+    """Return the matcher for IPython that completes what is typed after one of the magics.
 
     Args:
         shell: the IPython shell.
         magics: the magics' functions by name.
     """
 
-    def __init__(self, shell: Any, magics: dict[str, Any]) -> None:
-        self.shell = shell
-        self.magics = magics
-        # a method takes no attributes, which the decorator gives
-        self.matcher = context_matcher(identifier="nnmagic")(lambda context: self.matches(context))
-
-    def matches(self, context: CompletionContext) -> SimpleMatcherResult:
+    @context_matcher(identifier="nnmagic")
+    def matches(context: CompletionContext) -> SimpleMatcherResult:
         """Return the completions of the word before the cursor."""
         found = MAGIC_LINE.match(context.text_until_cursor)
-        nothing = SimpleMatcherResult(completions=[])
-        if found is None or found[1] not in self.magics:
-            return nothing
-        magic, typed = self.magics[found[1]], found[2]
+        if found is None or found[1] not in magics:
+            return SimpleMatcherResult(completions=[])
+        magic, typed = magics[found[1]], found[2]
         before, _, word = typed.rpartition(" ")
         previous = before.split()[-1] if before.split() else ""
         if word.startswith("-"):
@@ -44,13 +38,15 @@ class MagicCompletions:
         elif previous.startswith("-"):
             words = list(choices_of(magic, previous))
         else:
-            names = list(self.shell.user_ns.items())
+            names = list(shell.user_ns.items())
             words = [n for n, v in names if isinstance(v, nn.Module) and not n.startswith("_")]
         words = [each for each in words if each.startswith(word)]
         if not words:
-            return nothing
+            return SimpleMatcherResult(completions=[])
         return SimpleMatcherResult(
             completions=[SimpleCompletion(text=each, type="param") for each in words],
             matched_fragment=word,
             suppress=word.startswith("-") or previous.startswith("-"),
         )
+
+    return matches

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nnmagic.magics.completion import MagicCompletions
+from nnmagic.magics.completion import completions
 from nnmagic.magics.display import ShownStatements, show_no_widgets, show_widgets
 from nnmagic.magics.magics import NNMagics
 from nnmagic.tutorial import forget_default_network
@@ -17,7 +17,7 @@ def load(shell: Any) -> None:
     for event, callback in shown.events.items():
         shell.events.register(event, callback)
     magics = {name: shell.find_magic(name, "line") for name in names}
-    shell.Completer.custom_matchers.append(MagicCompletions(shell, magics).matcher)
+    shell.Completer.custom_matchers.append(completions(shell, magics))
     show_widgets(shell)
 
 
