@@ -198,7 +198,7 @@ class Lab:
         self.browser.start()
         return self
 
-    def _wait(self, seconds=60):
+    def _wait(self, seconds=120):
         end = time.monotonic() + seconds
         while True:
             try:
