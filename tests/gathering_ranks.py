@@ -80,9 +80,22 @@ def killed(rank, culprit):
     return attempt(lambda: brief(trace.gather(timeout=LIMIT)))
 
 
+def skipped(rank):
+    """Gather twice without one rank, once the last and once the one that gets, each time again."""
+    trace, told = traced(rank), {}
+    for culprit in (2, 0):
+        if rank != culprit:
+            told[f"without {culprit}"] = attempt(lambda: brief(trace.gather(timeout=LIMIT)))
+        distributed.barrier()
+        told[f"after {culprit}"] = attempt(lambda: brief(trace.gather(timeout=20)))
+    distributed.barrier()
+    return told
+
+
 SCENARIOS = {
     "whole": whole,
     "within a forward": within_a_forward,
+    "skipped": skipped,
     "last killed": lambda rank: killed(rank, 2),
     "first killed": lambda rank: killed(rank, 0),
 }

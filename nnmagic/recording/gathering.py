@@ -32,8 +32,6 @@ GRACE = 1.0
 EARLY = 0.01
 """So many seconds before its time a wait may end: stores count whole milliseconds."""
 
-DONE = b"done"
-
 
 def gather(trace: Trace, group: Any, dst: int, timeout: float) -> JointTrace | None:
     """Return the traces of all ranks of a group as one on the rank `dst`, None on the others.
@@ -113,6 +111,10 @@ def _within(timeout: float, do: Callable[[], Any]) -> Any:
 class _Post:
     """What one rank sends, or gets, in one gather.
 
+    What a rank sends is numbered by how much the one that gets has dealt with of it, which alone
+    counts: a gather that a rank skipped, or left when its time was up, puts no later one out of
+    step.
+
     Args:
         ranks: the ranks of the group.
         me: this one.
@@ -129,54 +131,63 @@ class _Post:
 
     def send(self, trace: Trace, folder: str) -> None:
         """Send a trace, and wait until it was fetched."""
-        self._begin()
+        mine = self._next(self.me)
         path = os.path.join(folder, "trace")
         trace.save(path)
         count = 0
         with open(path, "rb") as file:
             while piece := file.read(PIECE):
-                self._store.set(self._key(self.me, count), piece)
+                self._store.set(f"{mine}/{count}", piece)
                 count += 1
-        self._store.set(self._key(self.me), str(count))
-        answer = self._get(self._key("answer"), [self.dst])
-        self._leave()
-        if answer != DONE:
-            raise TimeoutError(answer.decode())
+        self._store.set(mine, str(count))
+        try:
+            self._wait([f"{mine}/answer"], [self.dst])
+        except TimeoutError:
+            with suppress(Exception):
+                self._store.delete_key(mine)  # a later gather is not to get it
+            raise
+        answer = self._store.get(f"{mine}/answer").decode()
+        if not answer.isdigit():
+            raise TimeoutError(answer)
+        self._leave(answer)
 
     def collect(self, trace: Trace, folder: str) -> JointTrace:
         """Return the traces of all ranks, fetched from the store."""
-        self._begin()
+        number = str(self._store.add(f"{self._name}/gathers", 1))
+        sent = {rank: self._next(rank) for rank in self.others}
         try:
-            self._wait([self._key(rank) for rank in self.others], self.others)
+            self._wait([*sent.values()], self.others)
         except TimeoutError as error:
-            self._store.set(self._key("answer"), str(error))
+            self._answer(
+                {r: key for r, key in sent.items() if self._store.check([key])}, str(error)
+            )
             raise
-        paths = [self._fetch(rank, folder) for rank in self.others]
-        self._store.set(self._key("answer"), DONE)
-        self._leave()
+        paths = [self._fetch(key, os.path.join(folder, f"rank{r}")) for r, key in sent.items()]
+        self._answer(sent, number)
+        self._leave(number)
         return load_ranks([trace, *paths])
 
-    def _begin(self) -> None:
-        """Number this gather: each rank counts its own."""
-        number = self._store.add(f"{self._name}/{self.me}", 1)
-        self._name = f"{self._name}/{number}"
+    def _next(self, rank: int) -> str:
+        """Return the key of what a rank sends next."""
+        return f"{self._name}/{rank}/{self._store.add(self._count_of(rank), 0)}"
 
-    def _key(self, *parts: Any) -> str:
-        return "/".join(map(str, (self._name, *parts)))
+    def _count_of(self, rank: int) -> str:
+        """Return the key of how much of what a rank sent was dealt with."""
+        return f"{self._name}/{rank}/count"
 
-    def _fetch(self, rank: int, folder: str) -> str:
+    def _answer(self, sent: dict[int, str], text: str) -> None:
+        """Tell ranks what became of what they sent: the number of the gather, or what failed."""
+        for rank, key in sent.items():
+            self._store.add(self._count_of(rank), 1)
+            self._store.set(f"{key}/answer", text)
+
+    def _fetch(self, key: str, path: str) -> str:
         """Write what a rank sent to a file; return its path."""
-        path = os.path.join(folder, f"rank{rank}")
         with open(path, "wb") as file:
-            for piece in range(int(self._store.get(self._key(rank)))):
-                file.write(self._store.get(self._key(rank, piece)))
-                self._store.delete_key(self._key(rank, piece))
+            for piece in range(int(self._store.get(key))):
+                file.write(self._store.get(f"{key}/{piece}"))
+                self._store.delete_key(f"{key}/{piece}")
         return path
-
-    def _get(self, key: str, ranks: list[int]) -> bytes:
-        self._wait([key], ranks)
-        answer: bytes = self._store.get(key)
-        return answer
 
     def _wait(self, keys: list[str], ranks: list[int]) -> None:
         """Wait for keys, each of which a rank sets.
@@ -195,8 +206,9 @@ class _Post:
             who = ranks_named(late or ranks)
             raise TimeoutError(f"gather: {who} did not answer within {self.timeout:g} s") from None
 
-    def _leave(self) -> None:
+    def _leave(self, number: str) -> None:
         """Wait until all others have their answer: the store may go with this process."""
+        left = f"{self._name}/left/{number}"
         with suppress(Exception):
-            self._store.set(self._key("left", self.me), b"")
-            self._wait([self._key("left", rank) for rank in self.others], self.others)
+            self._store.set(f"{left}/{self.me}", b"")
+            self._wait([f"{left}/{rank}" for rank in self.others], self.others)

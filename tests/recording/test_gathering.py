@@ -77,6 +77,19 @@ def test_a_killed_rank_ends_it_by_the_timeout_and_the_files_still_load(tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["file", "tcp"])
+def test_a_gather_that_a_rank_skipped_puts_no_later_one_out_of_step(tmp_path, store):
+    told = ran("skipped", tmp_path, store)
+
+    for culprit in (2, 0):
+        for each in told[:culprit] + told[culprit + 1 :]:
+            text = each[f"without {culprit}"]["told"]["text"]
+            assert text == f"gather: rank {culprit} did not answer within 3 s"
+        everyone = {"ranks": [0, 1, 2], "said": "ranks 0-2 agree"}
+        assert [each[f"after {culprit}"]["told"] for each in told] == [everyone, None, None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["file", "tcp"])
 def test_a_killed_rank_that_should_get_them_hangs_nobody(tmp_path, store):
     for each in ran("first killed", tmp_path, store)[1:]:
         assert each["told"]["error"] in ("TimeoutError", "RuntimeError")
