@@ -73,6 +73,11 @@ class Run:
                 found.setdefault(curve.network, []).append(curve)
         return found
 
+    def is_after(self, call: int, series: int, iteration: int) -> bool:
+        """Tell whether a call is of a later iteration of a series."""
+        its_series, its_iteration = self.log.series_and_iteration_of(call)
+        return its_series == series and its_iteration > iteration
+
     def has_learned(self, network: int) -> bool:
         """Tell whether the loss of a network has fallen to nothing."""
         curves = [curve.values for curve in self.of(LOSS).get(network, [])]
@@ -201,10 +206,12 @@ def loss_not_finite(run: Run, bound: float) -> Iterator[Exceeded]:
         for curve in curves:
             bad = np.flatnonzero(~np.isfinite(curve.values))
             if len(bad):
+                at = int(curve.iterations[bad[0]])
                 first = Origins(run.log).first
+                if first is not None and run.is_after(first, curve.series, at):
+                    first = None  # it only followed
                 layer = "" if first is None else run.log.layer_of(first).name
                 came = "" if first is None else f", first in {run.log.name_of(first)}"
-                at = int(curve.iterations[bad[0]])
                 what = "NaN" if np.isnan(curve.values[bad[0]]) else "infinite"
                 stays = len(bad) > 1 and len(bad) == len(curve.values) - bad[0]
                 more = " and in later ones" if len(bad) > 1 else ""

@@ -74,6 +74,22 @@ def test_a_loss_that_is_finite_again_is_not_said_to_stay_so(values, says):
     assert finding.text.partition("the loss ")[2].partition(", first in")[0] == says
 
 
+def test_a_layer_whose_nan_came_after_that_of_the_loss_is_not_its_origin():
+    net = nn.Sequential(nn.Linear(4, 3))
+    optimizer = SGD(net.parameters(), lr=0.1)
+
+    def run():
+        for i in range(4):
+            optimizer.zero_grad()
+            (net(torch.ones(2, 4)).sum() * (math.nan if i == 2 else 1)).backward()
+            optimizer.step()
+
+    finding = found(run)["a loss that is not finite"]
+
+    assert (finding.layer, finding.iteration) == ("", 2)
+    assert "first in" not in finding.text
+
+
 @pytest.mark.parametrize(("factor", "is_found"), [(120.0, True), (80.0, False)])
 def test_all_gradients_that_grow_a_hundred_times_are_found(factor, is_found):
     findings = found(lambda: losses([1.0, 2.0, factor]), grad=True)
