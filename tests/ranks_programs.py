@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import nnmagic
 
-STEPS = 6
+STEPS = 20
 
 OUTPUTS = "shape", "placements", "unknown"
 """What is told of each output of a layer."""

@@ -20,7 +20,7 @@ def network():
 
 
 ITERATIONS = 12
-MANY = 20
+MANY = 50
 
 
 def batches(count):

@@ -92,7 +92,7 @@ MUTATED = [
 ]
 """Those of which broken files are made."""
 
-FILES = settings.default.max_examples
+FILES = 2 * settings.default.max_examples
 
 
 @pytest.fixture(scope="module")
