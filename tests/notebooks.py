@@ -1,5 +1,7 @@
 """Notebooks for the tests, as the dicts that their files hold."""
 
+import json
+
 
 def notebook_of_cells(cells):
     """A notebook of code cells."""
@@ -17,7 +19,7 @@ def executed(notebook, *, folder=None):
     import nbformat  # takes a second
     from nbclient import NotebookClient
 
-    notebook = nbformat.from_dict(notebook)
+    notebook = nbformat.reads(json.dumps(notebook), as_version=4)  # which joins lines to texts
     resources = {"metadata": {"path": str(folder or "")}}
     NotebookClient(notebook, timeout=300, resources=resources, kernel_name="python3").execute()
     return notebook

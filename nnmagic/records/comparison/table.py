@@ -18,6 +18,7 @@ from nnmagic.records.comparison.rows import (
     verdict_of,
 )
 from nnmagic.records.comparison.verdicts import (
+    AMPLIFIED,
     EQUAL,
     FAILED_THERE,
     INHERITED,
@@ -259,7 +260,10 @@ class ComparisonTable:
         if items:
             notes.append(f"the batches differ: the first {max(items)} items were compared")
         if any(call.verdict == WITHIN_ROUNDING for call in self.calls):
-            notes.append("within rounding: no further apart than the tolerance, or less in float64")
+            notes.append(
+                "within rounding: within the tolerance, less in float64, or no more than "
+                f"{AMPLIFIED} times as far apart as what the call got"
+            )
         return notes
 
 
