@@ -1,6 +1,7 @@
 """Notebooks for the tests, as the dicts that their files hold."""
 
 import json
+import os
 
 
 def notebook_of_cells(cells):
@@ -21,5 +22,7 @@ def executed(notebook, *, folder=None):
 
     notebook = nbformat.reads(json.dumps(notebook), as_version=4)  # which joins lines to texts
     resources = {"metadata": {"path": str(folder or "")}}
-    NotebookClient(notebook, timeout=300, resources=resources, kernel_name="python3").execute()
+    client = NotebookClient(notebook, timeout=300, resources=resources, kernel_name="python3")
+    # tests in several processes have the width of a terminal
+    client.execute(env={name: value for name, value in os.environ.items() if name != "COLUMNS"})
     return notebook
