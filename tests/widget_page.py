@@ -11,6 +11,16 @@ LOAD = "%load_ext nnmagic\nimport gc, json\nimport nnmagic, torch\nfrom torch im
 WIDGETS = "from nnmagic.widget.widget import NetworkWidget\nopen_ones = NetworkWidget.open_ones()"
 TORCHS_OWN = "print(nn.Module.__call__.__code__.co_name == '_wrapped_call_impl')"
 
+HOSTILE = """
+%load_ext nnmagic
+from torch import nn, ones
+net = nn.Sequential()
+net.add_module("<img src=x onerror=owned=1>", nn.ReLU())
+net.add_module("</script><script>owned=1</script>", nn.ReLU())
+%nntrace net(ones(2))
+"""
+"""A network whose layers have names that would run in a page that took them for HTML."""
+
 COLORS = """canvas => {
   const {width, height} = canvas;
   const {data} = canvas.getContext('2d').getImageData(0, 0, width, height);

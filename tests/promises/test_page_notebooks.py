@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from lab import notebook_of, open_notebook
+from widget_page import HOSTILE
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -34,16 +35,6 @@ def test_a_stopping_cell_stops_run_all(lab, tmp_path):
     (line,) = seen.cells[1]["outputs"]
     assert "UsageError: %nnsummary: no layer ran in '3'" in "".join(line["text"])
     assert seen.cells[2]["outputs"] == []
-
-
-HOSTILE = """
-%load_ext nnmagic
-from torch import nn, ones
-net = nn.Sequential()
-net.add_module("<img src=x onerror=owned=1>", nn.ReLU())
-net.add_module("</script><script>owned=1</script>", nn.ReLU())
-%nntrace net(ones(2))
-"""
 
 
 def test_names_of_layers_are_text_and_nothing_else(lab, tmp_path):

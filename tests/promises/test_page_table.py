@@ -6,6 +6,7 @@ import pytest
 from lab import notebook_of, run_cell
 from playwright.sync_api import expect
 from widget_page import (
+    HOSTILE,
     KEYS_DO,
     LOAD,
     OUTPUTS,
@@ -145,16 +146,6 @@ def test_the_first_nan_and_the_failed_layer_are_in_view_or_one_click_away(lab, t
         "make the layer with in_features=8"
     ]
     assert found["buttons"] == [True, False, False, True]
-
-
-HOSTILE = """
-%load_ext nnmagic
-from torch import nn, ones
-net = nn.Sequential()
-net.add_module("<img src=x onerror=owned=1>", nn.ReLU())
-net.add_module("</script><script>owned=1</script>", nn.ReLU())
-%nntrace net(ones(2))
-"""
 
 
 def test_names_of_layers_are_text_in_the_widget(lab, tmp_path):
