@@ -139,7 +139,8 @@ class HistogramContent(TypedDict):
 class PictureContent(TypedDict):
     """A grid of values to draw, the number of its buffer in the message.
 
-    `start` is the place in the tensor at which its sliders stand at first.
+    `start` is the place in the tensor at which its sliders stand at first. `odd` has how many
+    values of the whole tensor are NaN, +Inf and -Inf, and is empty where that is not known.
     """
 
     kind: str
@@ -147,6 +148,7 @@ class PictureContent(TypedDict):
     shape: list[int]
     steps: list[int]
     start: list[int]
+    odd: list[int]
     full: list[int]
     axes: list[str]
     caption: str

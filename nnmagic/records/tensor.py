@@ -258,6 +258,11 @@ class Statistics(NamedTuple):
     inf: float
     negative_inf: float
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether no value is known to be NaN or Inf."""
+        return not (self.nan > 0 or self.inf > 0)
+
 
 NOTHING_KNOWN = Statistics(*[nan] * len(Statistics._fields))
 """Those of a tensor that cannot be read."""

@@ -161,8 +161,7 @@ class TensorLog:
         """Tell whether no value is NaN or Inf; None while the tensor waits on an accelerator."""
         if self.samples[tensor] is None:
             return None
-        statistics = Statistics(*self.statistics[tensor * WIDTH : (tensor + 1) * WIDTH])
-        return not (statistics.nan > 0 or statistics.inf > 0)
+        return Statistics(*self.statistics[tensor * WIDTH : (tensor + 1) * WIDTH]).is_finite
 
     def first_entry(self, tensor: int) -> int:
         """Return the number under which a tensor was first seen with the values that it has."""

@@ -155,7 +155,11 @@ class Attended:
         sees_none = (logits == -torch.inf).all(-1)
         shares = torch.softmax(logits, -1).masked_fill_(sees_none[..., None], 0)
         entropies = torch.special.entr(shares).sum(-1).sum(-1) / (~sees_none).sum(-1)
-        return shares[:, ::step, ::step], entropies, largest
+        drawn = shares[:, ::step, ::step]
+        if step > 1:  # NaN fills the whole row of a query: of those between it is seen too
+            rows = torch.nn.functional.max_pool1d(shares.sum(-1), step, ceil_mode=True)
+            drawn = drawn + (rows - rows)[..., None]
+        return drawn, entropies, largest
 
     def _source(self) -> str:
         parts = ["q", "k"]

@@ -9,7 +9,7 @@ import torch
 from nnmagic.records.kept_slices import slices_of
 from nnmagic.records.tensor import NO_VALUES, NOTHING_KNOWN, Picture, Sample, Samples, Statistics
 from nnmagic.tensors.metadata import hidden_from_user_code
-from nnmagic.tensors.samples import evenly_spaced, real_sample, sample, samples_of
+from nnmagic.tensors.samples import evenly_spaced, grid, real_sample, sample, samples_of
 from nnmagic.tensors.shards import part_here
 from nnmagic.tensors.statistics import statistics_of
 from nnmagic.tensors.values import DenseValues, as_array, read, why_unreadable
@@ -59,8 +59,15 @@ def measure(
             reading = read(tensor)
             if max_values is not None and part_here(tensor).numel() > max_values:
                 return measure_subsample(reading, max_values, whole_rows)
-            kept = samples_of(reading, keep, whole_rows=whole_rows, picture_values=picture_values)
-            return Measured(_statistics_of(reading), kept)
+            numbers = _statistics_of(reading)
+            kept = samples_of(
+                reading,
+                keep,
+                whole_rows=whole_rows,
+                picture_values=picture_values,
+                is_finite=numbers.is_finite,
+            )
+            return Measured(numbers, kept)
     except Exception as error:  # noqa: BLE001 - an observer observes: no error of ours gets out
         return not_measured(reason_of(error))
 
@@ -109,13 +116,19 @@ def first_items(tensor: torch.Tensor, at_most: int) -> Sample | None:
         return sample(whole) if prod(whole.shape) <= at_most else None
 
 
-def picture_of(tensor: torch.Tensor, at_most: int) -> Picture | None:
-    """Return a grid of values to draw a tensor of the host by, None where it cannot be read."""
+def picture_of(tensor: torch.Tensor, at_most: int, *, is_finite: bool) -> Picture | None:
+    """Return a grid of values to draw a tensor of the host by, None where it cannot be read.
+
+    Args:
+        tensor: any tensor.
+        at_most: how many values the grid has at most.
+        is_finite: whether all values of the tensor are finite.
+    """
     with hidden_from_user_code(tensor):
         whole = None if why_unreadable(tensor) else read(tensor).whole
         if whole is None:
             return None
         slices = slices_of(tuple(whole.shape), None, at_most)
-        return (
-            None if slices.picture is None else Picture(sample(whole[slices.picture]), slices.steps)
-        )
+        if slices.picture is None:
+            return None
+        return Picture(sample(grid(whole, slices, is_finite=is_finite)), slices.steps)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnmagic.records.kept_slices import WHOLE, KeptSlices, slices_of, step_of
+from nnmagic.records.kept_slices import WHOLE, KeptSlices, slices_of, step_of, with_nonfinite
 from nnmagic.records.tensor import NO_VALUES, Metadata, Picture, Sample, Samples
 from nnmagic.tensors.values import DenseValues, Values, as_array
 
@@ -26,7 +26,12 @@ def samples_cut(
 
 
 def samples_of(
-    values: DenseValues, keep: str, *, whole_rows: int | None = None, picture_values: int = 0
+    values: DenseValues,
+    keep: str,
+    *,
+    whole_rows: int | None = None,
+    picture_values: int = 0,
+    is_finite: bool = True,
 ) -> Samples:
     """Return the values kept of a tensor on the host.
 
@@ -35,6 +40,7 @@ def samples_of(
         keep: `"none"`, `"sample"` or `"all"`.
         whole_rows: how many rows the leading sample has, each whole; None takes a corner.
         picture_values: how many values may be kept to draw a large tensor by; 0 keeps none.
+        is_finite: whether all of them are finite.
     """
     whole = values.whole
     if keep == "none" or values.zeros:  # the stored values alone have another distribution
@@ -47,8 +53,18 @@ def samples_of(
         leading = all_ if whole_rows is None or not shape else sample(whole[:whole_rows])
         return Samples(leading, all_)
     slices = slices_of(shape, whole_rows, picture_values)
-    picture = None if slices.picture is None else whole[slices.picture]
+    picture = None if slices.picture is None else grid(whole, slices, is_finite=is_finite)
     return samples_cut(slices, whole[slices.leading], evenly_spaced(whole, WHOLE), picture)
+
+
+def grid(whole: Values, slices: KeptSlices, *, is_finite: bool) -> Values:
+    """Return the values to draw a tensor by, in which NaN and Inf between them are seen too."""
+    assert slices.picture is not None
+    cut = whole[slices.picture]
+    if is_finite:
+        return cut
+    seen = with_nonfinite(sample(cut).array(), as_array(whole), slices.steps)
+    return torch.from_numpy(seen) if np.iscomplexobj(seen) else seen
 
 
 def sample(values: Values) -> Sample:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from nnmagic.records.kept_slices import PICTURE_VALUES, WHOLE, slices_of, step_of
-from nnmagic.records.tensor import Metadata
+from nnmagic.records.tensor import Metadata, Statistics
 from nnmagic.records.tensor_log import UNKNOWN, TensorLog
 from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors import devices
@@ -237,7 +237,8 @@ class TensorWriter:
                 with hidden_from_user_code(tensor):
                     self._begin_picture(index, tensor, drawn)
             elif drawn:
-                self.log.set_picture(index, picture_of(tensor, drawn))
+                finite = self.log.is_finite(index) is not False
+                self.log.set_picture(index, picture_of(tensor, drawn, is_finite=finite))
         except Exception:  # noqa: BLE001 - an observer observes: no error gets out
             self.log.drop_picture(index)
 
@@ -329,7 +330,10 @@ class TensorWriter:
                 return index
             flat = np.frombuffer(bytes_at(address), code)
             slices = slices_of(tensor.shape, whole_rows, drawn)
-            samples = slices.samples_of_floats(flat.reshape(tensor.shape), flat, step)
+            finite = Statistics(*statistics).is_finite
+            samples = slices.samples_of_floats(
+                flat.reshape(tensor.shape), flat, step, is_finite=finite
+            )
             index = self.log.add(metadata, statistics, samples)
             if series is not None and drawn:
                 self.pictures.note(index, series, slices.drawn * width)

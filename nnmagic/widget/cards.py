@@ -101,16 +101,17 @@ class CardMaker:
             "count": record.count,
             "first": rows[0] if rows and weight is None else "",
             "flags": ", ".join(filter(None, flags)),
-            "picture": None if weight is None else self._weight(weight),
+            "picture": None if weight is None else self._weight(weight, tensor),
             "gradient": None if gradient is None else _measured(gradient),
             "gradient_norm": None if gradient is None else gradient.norm,
         }
 
-    def _weight(self, weight: WeightPicture) -> messages.PictureContent:
+    def _weight(self, weight: WeightPicture, record: TensorRecord) -> messages.PictureContent:
         picture = weight.picture
         drawn = self._grid(picture.sample.real_array(), weight.kind, weight.axes)
         drawn["steps"], drawn["full"] = list(picture.steps), list(weight.shape)
         drawn["caption"] = _caption_of(weight.shape, weight.axes, picture)
+        drawn["odd"] = _odd_values(record)
         return drawn
 
     def _picture(
@@ -133,6 +134,7 @@ class CardMaker:
         drawn["steps"], drawn["full"] = list(picture.steps), list(record.shape[: len(axes)])
         caption = _caption_of(record.shape[: len(axes)], axes, picture)
         drawn["caption"] = f"a new run, eval mode: {caption}" if loading.is_new_run else caption
+        drawn["odd"] = [] if loading.is_new_run else _odd_values(record)
         drawn["names"] = list(classes) if record.shape and len(classes) == record.shape[-1] else []
         photo = photo_limits(record.min or 0.0, record.max or 0.0) if kind in PHOTOS else None
         if photo is not None:
@@ -230,6 +232,7 @@ class CardMaker:
             "shape": list(values.shape),
             "steps": [1] * values.ndim,
             "start": [0] * values.ndim,
+            "odd": [],
             "full": list(values.shape),
             "axes": list(axes),
             "caption": "",
@@ -247,6 +250,14 @@ def kept_grid(record: TensorRecord, loading: Loading = NOTHING) -> Picture | Non
         return record.picture
     sample = sample or record.leading
     return None if sample is None else Picture(sample, (1,) * len(sample.shape))
+
+
+def _odd_values(record: TensorRecord) -> list[int]:
+    """Return how many values of a tensor are NaN, +Inf and -Inf; nothing where that is unknown."""
+    if record.measured is not None or record.nan is None or record.inf is None:
+        return []
+    negative = record.negative_inf or 0
+    return [record.nan, record.inf - negative, negative]
 
 
 def _largest_in(picture: Picture) -> list[int]:

@@ -12,6 +12,7 @@ from nnmagic.records.comparison.comparison import Comparison
 from nnmagic.records.comparison.differences import KeptValues, overlap_of
 from nnmagic.records.comparison.rows import ComparedCall, verdict_of
 from nnmagic.records.comparison.table import ComparedRow
+from nnmagic.records.kept_slices import with_nonfinite
 from nnmagic.records.tensor import Picture, Sample, TensorRecord
 from nnmagic.widget.axes import Axes
 from nnmagic.widget.cards import kept_grid
@@ -193,6 +194,16 @@ def _difference(panels: PanelMaker, a: _Shown, b: _Shown) -> messages.TensorCont
     )
 
 
+def _coarser(picture: Picture, steps: Sequence[int]) -> np.ndarray:
+    """Return the values of a picture at these steps, which are multiples of its own."""
+    times = [step // own for step, own in zip(steps, picture.steps, strict=True)]
+    values = picture.sample.array()
+    cut = values[tuple(slice(None, None, each) for each in times)]
+    if np.isfinite(values).all():
+        return cut
+    return with_nonfinite(cut, picture.sample.real_array(), times)
+
+
 def subtracted(a: Picture, b: Picture) -> Picture | None:
     """Return a - b at the places that two grids have in common; None where their axes differ.
 
@@ -202,11 +213,7 @@ def subtracted(a: Picture, b: Picture) -> Picture | None:
     if len(a.steps) != len(b.steps):
         return None
     steps = tuple(map(lcm, a.steps, b.steps))
-    cuts = (
-        tuple(slice(None, None, step // own) for step, own in zip(steps, grid.steps, strict=True))
-        for grid in (a, b)
-    )
-    one, two = (grid.sample.array()[cut] for grid, cut in zip((a, b), cuts, strict=True))
+    one, two = (_coarser(each, steps) for each in (a, b))
     both = tuple(map(slice, map(min, one.shape, two.shape)))
     one, two = (each[both].astype(np.result_type(each, np.float64)) for each in (one, two))
     with np.errstate(invalid="ignore"):

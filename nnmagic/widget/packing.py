@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nnmagic.records.kept_slices import with_nonfinite
 from nnmagic.widget.pictures import COLOURED
 
 LEAST_TILES = 3
@@ -75,7 +76,8 @@ def pictures_in(content: Any) -> Iterator[dict[str, Any]]:
 def thinned(picture: dict[str, Any], values: np.ndarray, most: int) -> np.ndarray:
     """Return at most so many values of a picture, which says so then.
 
-    It loses items, then channels or heads, then rows and columns between.
+    It loses items, then channels or heads, then rows and columns between; NaN and Inf among these
+    are seen in the cell that stands for them.
 
     Args:
         picture: is changed to what is left.
@@ -94,6 +96,8 @@ def thinned(picture: dict[str, Any], values: np.ndarray, most: int) -> np.ndarra
             steps[axis] += 1
             sizes[axis] = -(-values.shape[axis] // steps[axis])
     cut = values[tuple(slice(0, n * step, step) for n, step in zip(sizes, steps, strict=True))]
+    if not np.isfinite(values).all():
+        cut = with_nonfinite(cut, values, steps)
     if cut.size < values.size:
         picture["shape"] = list(cut.shape)
         picture["steps"] = [a * b for a, b in zip(picture["steps"], steps, strict=True)]

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from nnmagic.records.kept_slices import with_nonfinite
 from nnmagic.records.tensor import Picture
 from nnmagic.tensors.metadata import hidden_from_user_code, is_lazy
 from nnmagic.tensors.samples import sample
 from nnmagic.tensors.shards import part_here
-from nnmagic.tensors.values import why_unreadable
+from nnmagic.tensors.values import as_array, why_unreadable
 from nnmagic.torch_private import parameters_of
 from nnmagic.widget.pictures import COLOURS
 
@@ -108,11 +109,20 @@ def _drawn(name: str, weight: torch.Tensor, module: nn.Module) -> WeightPicture 
     kind = "channels" if is_kernel and len(axes) > 2 else "matrix"
     if len(axes) == 4 and is_kernel and weight.shape[1] == COLOURS:
         kind = "kernels"
+    picture = _picture(weight)
+    if len(set(picture.sample.flat())) == 1:
+        return None  # as of a layer that begins with zeros
+    return WeightPicture(name, kind, axes, tuple(weight.shape), picture)
+
+
+def _picture(weight: torch.Tensor) -> Picture:
+    """Return the values to draw a weight by."""
     cut, steps = _cut(weight.shape)
     values = sample(weight[cut])
-    if len(set(values.flat())) == 1:
-        return None  # as of a layer that begins with zeros
-    return WeightPicture(name, kind, axes, tuple(weight.shape), Picture(values, steps))
+    if max(steps) > 1 and not weight.sum().isfinite():
+        whole = as_array(weight.cpu())
+        values = sample(with_nonfinite(values.array(), whole, steps))
+    return Picture(values, steps)
 
 
 def _cut(shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[int, ...]]:

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { colorAt, mapEnds, oddness, placeOf, pooled } from "../../nnmagic/widget/static/colors.js";
 import { barsPath, binText, commonLimits, heightOf } from "../../nnmagic/widget/static/histogram.js";
-import { layoutOf, trueIndex, valueAt } from "../../nnmagic/widget/static/pictures.js";
+import { layoutOf, oddText, trueIndex, valueAt } from "../../nnmagic/widget/static/pictures.js";
 import { writtenRows } from "../../nnmagic/widget/static/written.js";
 
 test("a diverging map is centred on zero", () => {
@@ -51,6 +51,17 @@ test("the index under the pointer is that of the whole tensor", () => {
   assert.deepEqual(trueIndex(convolution, 96 + 2 * 16 + 4 + 3), [16, 8, 1, 3]);
   assert.equal(valueAt(convolution, 99), "batch 16, channel 0, row 0, column 3: 0");
   assert.equal(valueAt({ kind: "bars", shape: [1, 2], steps: [1, 1], axes: ["batch", "class"], names: ["Bag", "Coat"], values: [1, 0.25] }, 1), "Coat, batch 0, class 1: 0.25");
+});
+
+test("what is odd is said with its cell and counted, in the whole tensor too where that has more", () => {
+  const sparse = { kind: "channels", shape: [1, 1, 2, 2], steps: [1, 1, 4, 3], full: [1, 1, 8, 6], axes: ["batch", "channel", "row", "column"], values: Float32Array.of(1, 2, NaN, 3) };
+  assert.equal(valueAt(sparse, 2), "batch 0, channel 0, row 4, column 0: NaN in the 4 × 3 values from here");
+  assert.equal(valueAt({ ...sparse, steps: [1, 1, 1, 1] }, 2), "batch 0, channel 0, row 1, column 0: NaN");
+  assert.equal(valueAt(sparse, 3), "batch 0, channel 0, row 4, column 3: 3");
+  const said = (odd) => oddText({ ...sparse, odd }, [1, 3]).replaceAll("\u00a0", " ").split("\u2002");
+  assert.deepEqual(said([9, 0, 1200]), ["× NaN: 1 (9 in all)", "− -Inf: 0 (1,200 in all)"]);
+  for (const odd of [[1, 0, 0], [], undefined]) assert.deepEqual(said(odd), ["× NaN: 1"]);
+  assert.equal(oddText({ values: [1, 2], odd: [0, 0, 0] }, [1, 3]), "");
 });
 
 test("a histogram's path has a tick at zero and no bar for an empty bin", () => {

@@ -72,6 +72,18 @@ def test_entropy_and_the_largest_logit_are_of_all_queries_where_some_are_drawn()
     assert found.largest_logit == pytest.approx(logits.amax((1, 2)).tolist())
 
 
+def test_a_query_of_nan_between_the_drawn_ones_is_seen():
+    q, k = torch.randn(1, 2, 300, 6), torch.randn(1, 2, 300, 6)
+    q[0, 1, 31, 2] = torch.nan
+
+    with nnmagic.tracing(ops=True) as trace:
+        Attending()(q, k, k)
+
+    drawn = values_of(only_map(trace)).isnan()
+    assert drawn[1, 31 // 3].all()
+    assert drawn.sum() == drawn.shape[-1]
+
+
 def test_a_query_without_keys_attends_to_nothing_and_has_no_entropy():
     q = torch.zeros(1, 1, 2, 4)
     mask = torch.tensor([[True, True], [False, False]])

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -73,6 +74,25 @@ def test_a_very_large_input_is_drawn_with_equal_steps(place):
 )
 def test_a_picture_shows_maps_whole_or_with_equal_steps(shape, sizes, steps):
     assert grid_of(shape, PICTURE_VALUES) == (sizes, steps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
+def test_nan_and_inf_between_the_sampled_values_are_seen_in_the_picture(dtype):
+    net = nn.Sequential(nn.Identity(), nn.Flatten(2))
+    x = torch.rand(1, 16, 290, 290).to(dtype)
+    x[0, 3, 3, 5], x[0, 7, 9, 9], x[0, 15, 289, 289] = torch.nan, torch.inf, -torch.inf
+
+    trace = nnmagic.trace(net, x)
+
+    for record in (shown(trace, "", "inputs"), shown(trace, "0")):  # one is drawn larger
+        values = record.picture.sample.real_array()
+        rows, columns = record.picture.steps[2:]
+        assert rows > 1
+        assert (record.nan, record.inf) == (1, 2)
+        assert np.isnan(values[0, 3, 3 // rows, 5 // columns])
+        assert np.isposinf(values[0, 7, 9 // rows, 9 // columns])
+        assert np.isinf(values[0, 15, -1, -1])
+        assert np.isfinite(values).sum() == values.size - 3
 
 
 @pytest.mark.parametrize("keep", ["none", "all"])

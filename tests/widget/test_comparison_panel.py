@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import nnmagic
-from nnmagic.records.kept_slices import slices_of
+from nnmagic.records.kept_slices import slices_of, with_nonfinite
 from nnmagic.records.tensor import Picture, Sample
 from nnmagic.widget.comparison_panel import subtracted
 from nnmagic.widget.row_panels import RowPanels
@@ -237,6 +237,20 @@ def test_nan_in_both_is_no_difference_and_in_one_it_is_nan():
     found = np.frombuffer(subtracted(one, two).sample.data)
 
     assert found == pytest.approx([0.0, math.nan, -2.0, 0.0, math.inf], nan_ok=True)
+
+
+def test_nan_that_both_have_is_no_difference_where_their_grids_have_other_steps():
+    whole = np.ones((12, 12), np.float32)
+    whole[7, 3] = math.nan
+    pictures = []
+    for step in (2, 4):
+        seen = with_nonfinite(whole[::step, ::step], whole, (step, step))
+        pictures.append(Picture(Sample("f", seen.shape, seen.tobytes()), (step, step)))
+
+    found = subtracted(*pictures)
+
+    assert found.steps == (4, 4)
+    assert not found.sample.array().any()
 
 
 def test_a_widget_shows_a_comparison_and_offers_no_run():

@@ -80,6 +80,19 @@ def test_a_picture_loses_items_then_tiles_then_rows_and_columns(shape, most, lef
     assert ("in this page" in picture["caption"]) == (left != shape)
 
 
+def test_nan_and_inf_between_the_rows_that_are_left_are_seen():
+    picture = {"kind": "matrix", "shape": [30, 40], "steps": [1, 1], "caption": "", "names": []}
+    values = np.zeros((30, 40), "<f4")
+    values[5, 3], values[29, 39] = np.nan, -np.inf
+
+    cut = thinned(picture, values, 400)
+
+    assert picture["steps"] == [2, 2]
+    assert np.isnan(cut[2, 1])
+    assert np.isneginf(cut[14, 19])
+    assert np.isfinite(cut).sum() == cut.size - 2
+
+
 @pytest.mark.parametrize(
     ("kind", "shape", "most", "left"),
     [

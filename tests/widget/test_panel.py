@@ -52,6 +52,19 @@ def test_a_convolution_is_drawn_by_channels_at_their_true_places():
     assert panel["outputs"][0]["loadable"]
 
 
+def test_a_picture_says_how_many_values_of_the_whole_tensor_are_odd():
+    net, x = nn.Sequential(nn.Identity(), nn.ReLU()), torch.rand(1, 40, 112, 112)
+    x[0, 3, 5, 7:10], x[0, 39, 5, 7], x[0, 39, 6] = torch.nan, torch.inf, -torch.inf
+
+    panel, buffers = panel_of(nnmagic.trace(net, x), "0")
+
+    picture, values = drawn(panel, buffers)
+    assert values.shape[1] == 16  # of 40 channels: the last one is not drawn
+    assert 1 <= np.isnan(values).sum() < 3
+    assert not np.isinf(values).any()
+    assert picture["odd"] == [3, 1, 112]
+
+
 def test_attention_weights_are_drawn_by_heads():
     class Net(nn.Module):
         def __init__(self):

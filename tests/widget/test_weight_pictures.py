@@ -36,6 +36,19 @@ def test_vectors_zeros_lazy_and_meta_weights_are_not_drawn():
     assert [weight_pictures(layer) for layer in layers] == [()] * 5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nan_between_the_drawn_rows_of_a_weight_is_seen(dtype):
+    layer = nn.Linear(784, 300, dtype=dtype)
+    with torch.no_grad():
+        layer.weight[4, 6] = torch.nan
+
+    (drawn,) = weight_pictures(layer)
+
+    values = drawn.picture.sample.real_array()
+    assert drawn.picture.steps == (3, 7)
+    assert np.argwhere(~np.isfinite(values)).tolist() == [[1, 0]]
+
+
 def test_half_precision_is_drawn():
     layer = nn.Linear(4, 4, dtype=torch.bfloat16)
 

@@ -91,10 +91,14 @@ function planesOf({ kind, shape }) {
 
 /** @returns {string} a value, where it stands and what it is called */
 export function valueAt(picture, flat) {
-  const { kind, values, names, shape } = picture;
+  const { kind, values, names, shape, steps } = picture;
   const [axes, index] = [[...picture.axes], trueIndex(picture, flat)];
   if (isColored(kind)) for (const each of [axes, index]) each.splice(-3, 1);
-  const text = kind === "mask" ? (values[flat] ? "True" : "False") : planesOf(picture).map((i) => valueText(values[flat + i])).join(", ");
+  const cell = planesOf(picture).map((i) => values[flat + i]);
+  let text = kind === "mask" ? (values[flat] ? "True" : "False") : cell.map(valueText).join(", ");
+  const sparse = steps.filter((step) => step > 1);
+  // The value at the place itself may be another one.
+  if (sparse.length && !cell.every(Number.isFinite)) text += ` in the ${sparse.join(" × ")} values from here`;
   const name = names?.[flat % shape.at(-1)];
   return [[name, indexText(axes, index)].filter(Boolean).join(", "), text].filter(Boolean).join(": ");
 }
@@ -124,8 +128,8 @@ function legend(picture, ends, map) {
   return line("False", bar, `True: ${withCommas(trues)} of ${withCommas(values.length)}`);
 }
 
-/** Which odd values there are, and how many, as a legend. */
-function oddText(values, ends) {
+/** Which odd values a picture shows, and how many the whole tensor has where that is more, as a legend. */
+export function oddText({ values, odd: all = [] }, ends) {
   const [low, high] = numbers(...ends);
   const words = { nan: "NaN", "+inf": "+Inf", "-inf": "-Inf", above: `above ${high}`, below: `below ${low}` };
   const counts = {};
@@ -133,8 +137,12 @@ function oddText(values, ends) {
     const odd = oddness(value, ends);
     if (odd) counts[odd] = (counts[odd] ?? 0) + 1;
   }
-  const found = Object.keys(words).filter((odd) => counts[odd]);
-  return found.map((odd) => `${GLYPHS[odd]} ${words[odd]}: ${withCommas(counts[odd])}`.replaceAll(" ", "\u00a0")).join("\u2002");
+  const texts = Object.entries(words).map(([odd, word], i) => {
+    const shown = counts[odd] ?? 0;
+    const more = all[i] > shown ? ` (${withCommas(all[i])} in all)` : "";
+    return (shown || more) && `${GLYPHS[odd]} ${word}: ${withCommas(shown)}${more}`.replaceAll(" ", "\u00a0");
+  });
+  return texts.filter(Boolean).join("\u2002");
 }
 
 function drawText(context, text, x, y, textAlign = "left", font = FONT, most = 999) {
@@ -262,7 +270,7 @@ export function createPicture(picture, { id, label, memory, redraw }) {
   }));
   el.append(...legend(picture, ends, map));
   const taking = pictureButtons(canvas, label, (text) => { says.textContent = text; });
-  el.append(block("nm-line", inline("nm-odd-values", oddText(picture.values, ends)), taking), says);
+  el.append(block("nm-line", inline("nm-odd-values", oddText(picture, ends)), taking), says);
 
   /** Give the tiles a slider where they do not all fit. */
   function offerTiles() {
