@@ -5,18 +5,17 @@ import { barsPath, smallBars } from "./histogram.js";
 
 const BINS = 10;
 
-/** @returns {[string, string][]} the title and the text of each of a row's cells that says something */
+/** @returns {[string, string, string?][]} of each of a row's cells that says something the title, the text, and the path of its bars */
 export function knownOf(table, row) {
   const said = table.message?.[row];
   if (said !== undefined) return [["", said]];
-  const columns = table.columns.filter(({ kind }) => kind !== "histogram" && kind !== "lanes");
-  return columns.map((column) => [column.title, cellText(column, row).trim()]).filter(([, text]) => text);
+  const cells = table.columns.filter(({ kind }) => kind !== "lanes").map((column) => (column.zero
+    ? [column.title, "", barsPath(column.values, BINS * row, BINS, column.zero[row])] : [column.title, cellText(column, row).trim()]));
+  return cells.filter(([, text, bars]) => text || bars);
 }
 
-/** @returns {HTMLElement} the same as a list, with the row's histogram */
+/** @returns {HTMLElement} the same as a list */
 export function knownList(table, row) {
-  const bars = table.columns.find(({ kind }) => kind === "histogram");
-  const path = bars && !table.message?.[row] && barsPath(bars.values, BINS * row, BINS, bars.zero[row]);
-  return block("", ...(path ? [smallBars(path, BINS)] : []), element("ul", { "data-nm": "known" }, ...knownOf(table, row).map(([title, text]) =>
-    element("li", {}, element("b", {}, title), ` ${text}`))), block("nm-quiet", "pictures, weights and all else come when the kernel is free"));
+  return block("", element("ul", { "data-nm": "known" }, ...knownOf(table, row).map(([title, text, bars]) =>
+    element("li", {}, element("b", {}, title), " ", bars ? smallBars(bars, BINS) : text))), block("nm-quiet", "pictures, weights and all else come when the kernel is free"));
 }
