@@ -180,10 +180,14 @@ def test_a_live_widget_shows_a_call_that_fails_and_the_next_that_does_not(lab, t
     assert after == [[None, "3.000±0.000"]] * 3
 
 
+BARS = "found => found.map(li => [li.innerText, li.querySelector('path').getAttribute('d')])"
+
 BUSY = """
 torch.manual_seed(0)
 c = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
-t = %nntrace c(torch.ones(1, 3))
+with nnmagic.tracing(c) as t:
+    for i in range(4):
+        c(torch.full((1, 3), 1.0 + i))
 t
 """
 
@@ -196,6 +200,7 @@ def test_a_row_opened_while_a_cell_runs_shows_what_is_known_of_it(lab, tmp_path)
         known = control(widget, "known")
         expect(known).to_be_visible(timeout=3_000)
         found = {"known": known.inner_text(), "busy": widget.locator(".nm-status").inner_text()}
+        found["bars"] = known.locator("li:has(path)").evaluate_all(BARS)
         rest = widget.get_by_text("come when the kernel is free")
         found["rest"] = [rest.is_visible()]
         expect(widget.locator(".nm-status")).to_contain_text("busy", timeout=7_000)
@@ -208,6 +213,8 @@ def test_a_row_opened_while_a_cell_runs_shows_what_is_known_of_it(lab, tmp_path)
     found, by_record = visit(lab, notebook_of(tmp_path, LOAD, BUSY), look)
 
     assert by_record in found["known"].replace("\xa0", " ")
+    assert [title.strip() for title, _ in found["bars"]] == ["histogram", "iterations"]
+    assert all(path.count("h5") > 1 for _, path in found["bars"])
     assert found["busy"] == "loading …"
     assert found["rest"] == [True, False]
     assert (found["after"], found["status"]) == (0, "")
