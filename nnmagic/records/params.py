@@ -42,6 +42,7 @@ class ParameterRecord(TensorColumns):
         tied_to: the name under which the same tensor stands earlier, or None.
         has_grad: whether it has a gradient; None without `--grad`.
         grad_norm: the Euclidean norm of the gradient, None where there is none or it has no values.
+        axes: what its axes are called, ``("out", "in")``, where its layer's type tells; else empty.
         values: the leading rows as nested lists.
     """
 
@@ -53,6 +54,7 @@ class ParameterRecord(TensorColumns):
     tied_to: str | None
     has_grad: bool | None = None
     grad_norm: float | None = None
+    axes: tuple[str, ...] = ()
 
     @property
     def count(self) -> int | None:

@@ -28,7 +28,7 @@ COLUMNS = (
     Column(
         "shape",
         "shape",
-        "the batch first",
+        "the shape of its output",
         title="output shape",
         cell=_of_call(
             lambda layer: "not called" if layer.call is None else TensorShape(layer.output_shape)

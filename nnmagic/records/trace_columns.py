@@ -176,7 +176,7 @@ COLUMNS = (
         always=True,
     ),
     Column("type", "text", "the class of the layer", priority=3, always=True),
-    Column("shape", "shape", "the shape of its output, the batch first", narrowest=22),
+    Column("shape", "shape", "the shape of its output", narrowest=22),
     MEAN_AND_STD,
     Column(
         "gradient",

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnmagic.network.layers import named_parameters
+from nnmagic.network.layers import layers_by_every_name, named_parameters
+from nnmagic.network.weight_axes import weight_axes
 from nnmagic.records.params import ParameterRecord, Params
 from nnmagic.records.record import VALUES_SHOWN
 from nnmagic.records.tensor import LAZY, TensorRecord, tensor_record
@@ -17,6 +18,7 @@ from nnmagic.structure.named_tensors import named_in, same_values
 from nnmagic.structure.weight_forms import weight_forms
 from nnmagic.tensors.measure import measure
 from nnmagic.tensors.metadata import bytes_of, is_lazy, metadata_of, storage_bytes
+from nnmagic.torch_private import parameters_of
 
 
 def params(
@@ -46,17 +48,18 @@ def params(
     keys: list[Hashable]
     if isinstance(module, nn.Module):
         named = list(named_parameters(module, once=False).items())[:most]
+        axes = _axes_of(module)
         keys = [id(tensor) for _, tensor in named]
         forms = named_forms(weight_forms(module), type(module).__name__)
     else:
         named = list(named_in(module, others))[:most]
         keys = [same_values(tensor) for _, tensor in named]
-        forms = ()
+        forms, axes = (), {}
         if not named:
             raise TypeError("the mapping holds no tensors")
     return Params(
         title=title or type(module).__name__,
-        rows=tuple(_rows(named, keys, values, at_most, grad=grad)),
+        rows=tuple(_rows(named, keys, axes, values, at_most, grad=grad)),
         noun="parameter" if isinstance(module, nn.Module) else "tensor",
         total_bytes=storage_bytes(tensor for _, tensor in named),
         forms=forms,
@@ -69,6 +72,7 @@ def params(
 def _rows(
     named: Sequence[tuple[str, torch.Tensor]],
     keys: Sequence[Any],
+    axes: Mapping[str, tuple[str, ...]],
     values: int,
     at_most: int | None,
     *,
@@ -79,6 +83,7 @@ def _rows(
     Args:
         named: names and tensors.
         keys: for each of them a key; tensors of one key are one parameter.
+        axes: what the axes of each are called, by name, where that is known.
         values: how many leading rows of values to keep.
         at_most: how many values to measure; None is all.
         grad: whether to tell the norms of the gradients.
@@ -102,7 +107,19 @@ def _rows(
             tied_to=None if first[key] == name else first[key],
             has_grad=gradient is not None if grad else None,
             grad_norm=None if gradient is None else norms[key],
+            axes=axes.get(name, ()),
         )
+
+
+def _axes_of(network: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return what the axes of a network's parameters are called, by the names of these."""
+    found = {}
+    for layer, module in layers_by_every_name(network).items():
+        for name, parameter in parameters_of(module).items():
+            if parameter is not None and not is_lazy(parameter):
+                axes = weight_axes(module, name, parameter.dim())
+                found[f"{layer}.{name}" if layer else name] = axes
+    return found
 
 
 def parameter_record(

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from math import isclose
 from typing import NamedTuple
 
+from nnmagic.network.weight_axes import is_unnamed, unnamed
 from nnmagic.records.call_log import TraceLog
 from nnmagic.widget.tensor_names import STATES, input_names, output_names
 
@@ -13,10 +15,12 @@ SPATIAL = {1: ("position",), 2: ("row", "column"), 3: ("depth", "row", "column")
 OVER_SPACE = re.compile(r"(?:[a-z]|_)([123])d(?:_[a-z_]*)?$")
 """Layers and functions over channels and space: `Conv2d`, `max_pool2d`; not a GPT-2's `Conv1D`."""
 
-WITHOUT_SPACE = ("BatchNorm1d", "InstanceNorm1d")
+FLATTENING = ("Flatten", "flatten")
 FEATURES_LAST = frozenset(
     ("Linear", "LayerNorm", "RMSNorm", "Embedding", "Conv1D", "linear", "layer_norm", "embedding")
 )
+EMBEDDINGS = ("Embedding", "embedding")
+IDS = {(kind, "input") for kind in EMBEDDINGS}
 RECURRENT = ("LSTM", "GRU", "RNN")
 MOVES = ("transpose", "permute", "reshape", "view", "flatten", "swapaxes", "movedim")
 
@@ -26,8 +30,18 @@ OF_OUTPUTS = {
     "labels": ("box",),
     "masks": ("box", "channel", "row", "column"),
     "keypoints": ("box", "keypoint", "x, y, visible"),
+    "last_hidden_state": ("batch", "position", "feature"),
+    "logits": ("batch", "position", "feature"),
 }
-"""The axes of what torchvision's detectors return, by name."""
+"""The axes of what torchvision's detectors and the networks of transformers return, by name."""
+
+OF_INPUTS = {
+    "input_ids": ("batch", "position"),
+    "attention_mask": ("batch", "position"),
+    "token_type_ids": ("batch", "position"),
+    "pixel_values": ("batch", "channel", "row", "column"),
+}
+"""The axes of what the networks of transformers get, by name."""
 
 MOST_HOPS = 32
 
@@ -70,19 +84,71 @@ class Axes:
         return [Use(call, side, names[side](self.log, call)[place]) for call, side, place in found]
 
     def of(self, tensor: int) -> tuple[str, ...]:
-        """Return the names of a tensor's axes, of a scalar none."""
-        shape = self._shape(tensor)
+        """Return the names of a tensor's axes, of a scalar none: ``"axis 0"`` of an unknown one."""
+        shape, kinds = self._shape(tensor), set[tuple[str, str]]()
+        best = unnamed(len(shape))
+        for use in self._reached(tensor, shape):
+            told = self._told(use, shape)
+            if told and len(told) == len(shape) and sum(is_unnamed(told)) < sum(is_unnamed(best)):
+                best = told
+            kinds.add((self._type(use.call), use.side))
+            if not any(is_unnamed(best)):
+                return best
+        if best[-1:] == ("feature",) and all(is_unnamed(best[:-1])):
+            return (*self._leading(shape[:-1], may_be_batch=False), "feature")
+        if not all(is_unnamed(best)):
+            return best
+        if any(kind in FEATURES_LAST for kind, _ in kinds - IDS):
+            # Of ids one after the other nobody knows whether they are a batch or a sequence.
+            may_be_batch = not any(kind in EMBEDDINGS for kind, _ in kinds)
+            leading = self._leading(shape[:-1], may_be_batch=may_be_batch)
+            return (*leading, "feature")[-len(shape) :]
+        if kinds & IDS and len(shape) > 1:
+            return self._leading(shape, may_be_batch=False)
+        return ("index",) if len(shape) == 1 else best
+
+    def _reached(self, tensor: int, shape: tuple[int, ...]) -> Iterator[Use]:
+        """Yield the uses of a tensor, and then those of tensors with the same axes."""
         seen, pending = {tensor}, [tensor]
         while pending and len(seen) < MOST_HOPS:
             for use in self.uses(pending.pop(0)):
-                told = self._told(use, shape)
-                if told is not None and len(told) == len(shape):
-                    return told
+                yield use
                 found = [each for each in self._same_axes(use, shape) if each not in seen]
                 seen.update(found)
                 pending += found
-        dtype = self.log.tensors.metadata_of(tensor).dtype
-        return likely_axes(shape, is_integer=dtype.startswith(("int", "uint")))
+
+    def _leading(self, sizes: tuple[int, ...], *, may_be_batch: bool) -> tuple[str, ...]:
+        """Return the names of axes of which a layer says no more than that there may be any.
+
+        The only one that is as long as the batch is the batch.
+
+        Args:
+            sizes: how long they are.
+            may_be_batch: whether one alone is the batch where no layer knows how long that is.
+        """
+        batches, names = self._batches, [*unnamed(len(sizes))]
+        is_batch = [size in batches for size in sizes]
+        if len(sizes) == 1 and not batches and may_be_batch:
+            return ("batch",)
+        if is_batch.count(True) == 1:
+            place = is_batch.index(True)
+            names[place] = "batch"
+            if len(sizes) == 2:
+                names[1 - place] = "position"
+        return tuple(names)
+
+    @cached_property
+    def _batches(self) -> set[int]:
+        """How long the batch is, by the layers that tell which axis it is."""
+        root, found = self._calls().start, set()
+        for tensor, places in self._places.items():
+            kinds = {self._type(call) for call, _, _ in places if call != root}
+            if len(kinds) < len(places) or any(map(_tells, kinds)):
+                shape = self._shape(tensor)
+                for told in (self._told(use, shape) for use in self.uses(tensor)):
+                    if told and len(told) == len(shape) and "batch" in told:
+                        found.add(shape[told.index("batch")])
+        return found
 
     def _calls(self) -> range:
         """Return the calls of the root call that are near, those that tell of the same tensors."""
@@ -110,26 +176,28 @@ class Axes:
     def _told(self, use: Use, shape: tuple[int, ...]) -> tuple[str, ...] | None:
         """Return what a call says of the axes of a tensor that it got or returned."""
         kind, rank = self._type(use.call), len(shape)
-        if use.side == "output" and use.name in OF_OUTPUTS:
-            return OF_OUTPUTS[use.name]
+        by_name = OF_OUTPUTS if use.side == "output" else OF_INPUTS
+        if len(by_name.get(use.name, ())) == rank > 0:
+            return by_name[use.name]
         if kind in RECURRENT:
             return self._of_recurrent(use, rank)
         if kind == "MultiheadAttention":
             return self._of_attention(use, rank)
         if kind in ("Softmax", "softmax") and self._attends(use.call, shape):
             return ("batch", "head", "query", "key")
-        if kind in ("Embedding", "embedding") and use.side == "input":
-            return (("batch",) if rank == 2 else ()) + ("position",)
-        if kind in FEATURES_LAST:
-            return features_last(rank)
+        if kind in FLATTENING and rank > 1:
+            return self._of_flattening(use, rank)
         over_space = OVER_SPACE.search(kind)
         if over_space is None:
             return None
         spatial = SPATIAL[int(over_space[1])]
-        if kind in WITHOUT_SPACE and rank == 2:
+        if kind == "BatchNorm1d" and rank == 2:
             return ("batch", "channel")
         own = ("channel", *spatial)
-        return ("batch", *own) if rank == len(own) + 1 else own
+        if rank == len(own) + 1:
+            return ("batch", *own)
+        # A dropout of three axes may be of a batch: torch has it both ways.
+        return None if "ropout" in kind else own
 
     def _attends(self, call: int, shape: tuple[int, ...]) -> bool:
         """Tell whether a softmax gave each query its shares of the keys, and not of channels."""
@@ -162,6 +230,13 @@ class Axes:
         weights = [found for name, found in self._outputs(use.call) if name == "weights"]
         return self._sequence(use.call, shape, weights[0][0] if weights else None)
 
+    def _of_flattening(self, use: Use, rank: int) -> tuple[str, ...] | None:
+        """Return the axes of what a layer got, or returned, that keeps the first of them alone."""
+        got, gave = (self._shape(side[use.call][0]) for side in (self.log.inputs, self.log.outputs))
+        if len(gave) != 2 or len(got) < 3 or got[0] != gave[0]:
+            return None
+        return ("batch", "feature") if use.side == "output" else ("batch", *unnamed(rank)[1:])
+
     def _outputs(self, call: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         tensors = self.log.outputs[call]
         for name, tensor in zip(output_names(self.log, call), tensors, strict=True):
@@ -177,27 +252,7 @@ class Axes:
         return ("batch", "position", "feature") if first else ("position", "batch", "feature")
 
 
-def features_last(rank: int) -> tuple[str, ...]:
-    """Return the axes of what a layer takes that works on the last axis alone."""
-    if rank > 3:
-        return ("batch", *(f"axis {i}" for i in range(1, rank - 1)), "feature")
-    return ("batch", "position", "feature") if rank == 3 else ("batch", "feature")[2 - rank :]
-
-
-def likely_axes(shape: Sequence[int], *, is_integer: bool = False) -> tuple[str, ...]:
-    """Return the usual axes of a tensor of this shape, where nothing tells more."""
-    rank = len(shape)
-    if rank <= 1:
-        return ("index",)[:rank]
-    if rank == 2:
-        return ("batch", "position" if is_integer else "feature")
-    if rank == 3 and min(shape[1:]) >= 8:
-        if shape[0] == 3 and min(shape[1:]) >= 16:
-            return ("channel", "row", "column")
-        if shape[1] == shape[2]:
-            return ("batch", "row", "column")
-    if rank == 3:
-        return ("batch", "position", "feature")
-    if rank <= 5:
-        return ("batch", "channel", *SPATIAL[rank - 2])
-    return tuple(f"axis {i}" for i in range(rank))
+def _tells(kind: str) -> bool:
+    """Tell whether layers of a type know which axis is the batch."""
+    telling = (*RECURRENT, *FLATTENING, "MultiheadAttention")
+    return kind in telling or OVER_SPACE.search(kind) is not None

@@ -57,6 +57,8 @@ class CardMaker:
     ) -> messages.TensorContent:
         """Return a tensor's numbers, its histogram and its picture."""
         kind = kind_of(record, axes, scores=scores, photo=photo)
+        if kind in PHOTOS:  # as which it is seen
+            axes = (*axes[:-2], "row", "column")
         drawn = self._picture(record, kind, axes, classes, loading)
         source = kept_grid(record, loading)
         shown = 0 if source is None else source.sample.numel

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from nnmagic.display import messages, units
 from nnmagic.display.table import LONGEST_LINE
+from nnmagic.network.weight_axes import unnamed
 from nnmagic.records.call_log import FINISHED, STOPPED, TraceLog
 from nnmagic.records.comparison.parameter_rows import ComparedParameter
 from nnmagic.records.params import ParameterRecord, Params
@@ -16,7 +17,7 @@ from nnmagic.widget.cards import CardMaker
 from nnmagic.widget.loading import NOTHING, Loading
 from nnmagic.widget.pictures import photos_of
 from nnmagic.widget.tensor_names import input_names, output_names
-from nnmagic.widget.weight_pictures import WeightPicture, weight_axes
+from nnmagic.widget.weight_pictures import WeightPicture
 
 SCORE_TYPES = ("Softmax", "LogSoftmax")
 
@@ -184,7 +185,7 @@ class PanelMaker(CardMaker):
         tensor = self.tensor(
             record.tensor,
             title=params.noun,
-            axes=weight_axes(len(record.tensor.shape)),
+            axes=record.axes or unnamed(len(record.tensor.shape)),
             loading=loading,
         )
         panel = self.layer_content(record.name, params.noun, LayerDetails())

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nnmagic.network.weight_axes import is_unnamed, unnamed
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.tensor import TensorRecord
+from nnmagic.widget.axes import SPATIAL
 
 ROBUST = 0.995
 """The share of the values that lie within a picture's limits."""
@@ -43,7 +45,7 @@ NORMALISED = 6.0
 def kind_of(
     record: TensorRecord, axes: Sequence[str], *, scores: bool = False, photo: bool = False
 ) -> str:
-    """Return how a tensor is drawn.
+    """Return how a tensor is drawn: by its usual axes where nothing tells what they are.
 
     Args:
         record: the tensor.
@@ -59,6 +61,7 @@ def kind_of(
     """
     if record.numel == 1:
         return "number"
+    axes = _likely(axes, record)
     if record.dtype == "bool":
         return "mask"
     if record.min is not None and record.min == record.max and not (record.nan or record.inf):
@@ -78,6 +81,24 @@ def kind_of(
         is_kernels = axes[-1] == "kw" and record.shape[-3] == COLOURS and len(axes) == COLOURS + 1
         return "kernels" if is_kernels else "channels"
     return "written" if record.numel <= MOST_WRITTEN else "matrix"
+
+
+def _likely(axes: Sequence[str], record: TensorRecord) -> tuple[str, ...]:
+    """Return the names of a tensor's axes, the unknown ones as they are called mostly."""
+    usual = _usual_axes(record.shape)
+    unknown = is_unnamed(axes)
+    return tuple(usual[i] if unknown[i] else name for i, name in enumerate(axes))
+
+
+def _usual_axes(shape: Sequence[int]) -> tuple[str, ...]:
+    rank = len(shape)
+    if rank == 3 and shape[0] == COLOURS and min(shape[1:]) >= 2 * LEAST_SIDE:
+        return ("channel", "row", "column")
+    if rank == 3 and shape[1] == shape[2] >= LEAST_SIDE:
+        return ("batch", "row", "column")
+    if rank in (4, 5):
+        return ("batch", "channel", *SPATIAL[rank - 2])
+    return unnamed(rank)
 
 
 def fitting(kind: str, shape: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from nnmagic.network.weight_axes import KERNEL_AXES, weight_axes
 from nnmagic.records.kept_slices import with_nonfinite
 from nnmagic.records.tensor import Picture
 from nnmagic.tensors.metadata import hidden_from_user_code, is_lazy
@@ -23,22 +24,6 @@ MOST_CHANNELS = 16
 
 MOST_DRAWN = 4
 """How many weights of one layer are drawn."""
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-KERNEL_AXES = ("kd", "kh", "kw")
-MATRIX_AXES = {
-    "Linear": ("out", "in"),
-    "Conv1D": ("in", "out"),
-    "Embedding": ("id", "feature"),
-    "EmbeddingBag": ("id", "feature"),
-    "LSTM": ("gate × feature", "in"),
-    "GRU": ("gate × feature", "in"),
-    "LSTMCell": ("gate × feature", "in"),
-    "GRUCell": ("gate × feature", "in"),
-    "MultiheadAttention": ("out", "in"),
-}
 
 
 class WeightPicture(NamedTuple):
@@ -75,24 +60,6 @@ def weight_pictures(module: nn.Module) -> tuple[WeightPicture, ...]:
     return tuple(found)
 
 
-def weight_axes(rank: int, module: nn.Module | None = None) -> tuple[str, ...]:
-    """Return the names of the axes of a weight: ``("out", "in", "kh", "kw")`` for a kernel.
-
-    Args:
-        rank: how many axes it has.
-        module: the layer that it is of; None where that is not known.
-    """
-    if rank < 2:
-        return ("out",)[:rank]
-    if rank == 2:
-        return MATRIX_AXES.get(type(module).__name__, ("row", "column"))
-    likely = module is None and rank in (4, 5)
-    if not likely and not isinstance(module, CONVOLUTIONS + TRANSPOSED):
-        return tuple(f"axis {i}" for i in range(rank))
-    ends = ("in", "out") if isinstance(module, TRANSPOSED) else ("out", "in")
-    return (*ends, *(("k",) if rank == 3 else KERNEL_AXES[5 - rank :]))
-
-
 def _drawn(name: str, weight: torch.Tensor, module: nn.Module) -> WeightPicture | None:
     weight = part_here(weight)
     rank = weight.dim()
@@ -100,7 +67,7 @@ def _drawn(name: str, weight: torch.Tensor, module: nn.Module) -> WeightPicture 
         return None
     if not 2 <= rank <= len(KERNEL_AXES) + 2 or weight.numel() < 2:
         return None
-    axes, weight = weight_axes(rank, module), weight.detach()
+    axes, weight = weight_axes(module, name, rank), weight.detach()
     is_kernel = axes[-1] in ("k", "kw")
     if is_kernel and all(size == 1 for size in weight.shape[2:]):
         weight, axes = weight.flatten(1), axes[:2]

@@ -24,8 +24,17 @@ def axes_of(net, *inputs, layer="0", side="outputs", batch_first=None):
         (nn.AdaptiveAvgPool2d(1), torch.rand(2, 3, 9, 9), "batch channel row column"),
         (nn.Linear(4, 5), torch.rand(4), "feature"),
         (nn.Linear(4, 5), torch.rand(2, 4), "batch feature"),
-        (nn.Linear(4, 5), torch.rand(2, 3, 4), "batch position feature"),
-        (nn.Embedding(9, 4), torch.tensor([1, 2]), "batch feature"),
+        (nn.Linear(4, 5), torch.rand(2, 3, 4), "axis 0 axis 1 feature"),
+        (nn.Linear(4, 5), torch.rand(2, 3, 3, 4), "axis 0 axis 1 axis 2 feature"),
+        (nn.Embedding(9, 4), torch.tensor([1, 2]), "axis 0 feature"),
+        (nn.InstanceNorm1d(4), torch.rand(4, 9), "channel position"),
+        (nn.Dropout1d(), torch.rand(4, 9), "axis 0 axis 1"),
+        (nn.Flatten(), torch.rand(2, 3, 4), "batch feature"),
+        (nn.Flatten(0, 1), torch.rand(2, 3, 4), "axis 0 axis 1"),
+        (nn.Identity(), torch.rand(5, 5), "axis 0 axis 1"),
+        (nn.Identity(), torch.rand(1, 32, 32, 3), "axis 0 axis 1 axis 2 axis 3"),
+        (nn.Identity(), torch.rand(5), "index"),
+        (nn.Identity(), torch.tensor(5.0), ""),
     ],
 )
 def test_a_layer_names_the_axes_of_what_it_returns(net, x, axes):
@@ -87,6 +96,77 @@ def test_heads_of_attention_are_told_whether_averaged_or_not():
     ]
 
 
+class Tokens(nn.Module):
+    """Cuts pictures into patches, and works on them in one order of the axes or the other."""
+
+    def __init__(self, batch_first):
+        super().__init__()
+        self.cut, self.mix, self.batch_first = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 5), batch_first
+
+    def forward(self, x):
+        patches = self.cut(x).flatten(2)
+        return self.mix(patches.permute((0, 2, 1) if self.batch_first else (2, 0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("batch_first", "size", "axes"),
+    [
+        (True, 16, "batch position feature"),
+        (False, 16, "position batch feature"),
+        (True, 4, "axis 0 axis 1 feature"),  # one picture of one patch
+    ],
+)
+def test_a_layer_for_the_last_axis_knows_the_batch_by_its_length_alone(batch_first, size, axes):
+    x = torch.rand(1 if size == 4 else 2, 3, size, size)
+
+    assert axes_of(Tokens(batch_first), x, layer="mix") == [axes]
+
+
+def test_rows_that_are_no_batch_are_not_called_so():
+    class Regions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Conv2d(3, 8, 1), nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.head(self.body(x).flatten(2).mT.reshape(-1, 8))
+
+    assert axes_of(Regions(), torch.rand(2, 3, 4, 4), layer="head") == ["axis 0 feature"]
+
+
+def test_a_layer_norm_has_the_axes_of_the_attention_beside_it():
+    attention = nn.MultiheadAttention(8, 2)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.attention, self.cut = nn.LayerNorm(8), attention, nn.Conv1d(8, 8, 1)
+
+        def forward(self, x):
+            x = self.norm(x)
+            return self.attention(x, x, x)[0], self.cut(x.permute(1, 2, 0))
+
+    assert axes_of(Net(), torch.rand(5, 3, 8), layer="norm") == ["position batch feature"]
+    assert axes_of(Net(), torch.rand(3, 3, 8), layer="norm") == ["axis 0 axis 1 feature"]
+
+
+def test_the_ids_and_the_states_of_a_named_output_are_told_by_its_batch():
+    class Text(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ids, self.mix = nn.Embedding(9, 4), nn.Linear(4, 4)
+
+        def forward(self, ids):
+            return {"last_hidden_state": self.mix(self.ids(ids))}
+
+    ids = torch.randint(9, (2, 7))
+
+    assert axes_of(Text(), ids, layer="mix") == ["batch position feature"]
+    assert axes_of(Text(), ids, layer="ids", side="inputs") == ["batch position"]
+    assert axes_of(nn.Embedding(9, 4), ids, side="inputs") == ["axis 0 axis 1"]
+    assert axes_of(nn.Embedding(9, 4), ids[0], side="inputs") == ["index"]
+
+
 def test_only_what_attends_has_heads():
     class Attention(nn.Module):
         def __init__(self):
@@ -98,7 +178,8 @@ def test_only_what_attends_has_heads():
 
     maps, heads = torch.rand(4, 3, 16, 16), "batch head query key"
 
-    assert axes_of(nn.Dropout(), maps) == axes_of(nn.Dropout2d(), maps)
+    assert axes_of(nn.Dropout(), maps) == ["axis 0 axis 1 axis 2 axis 3"]
+    assert axes_of(nn.Dropout2d(), maps) == ["batch channel row column"]
     assert axes_of(nn.Softmax(1), maps) != [heads]
     assert axes_of(nn.Dropout(), maps) != [heads]
     assert axes_of(Attention(), maps, layer="softmax") == [heads]

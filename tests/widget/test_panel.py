@@ -53,7 +53,7 @@ def test_a_convolution_is_drawn_by_channels_at_their_true_places():
 
 
 def test_a_picture_says_how_many_values_of_the_whole_tensor_are_odd():
-    net, x = nn.Sequential(nn.Identity(), nn.ReLU()), torch.rand(1, 40, 112, 112)
+    net, x = nn.Sequential(nn.LeakyReLU(), nn.ReLU()), torch.rand(1, 40, 112, 112)
     x[0, 3, 5, 7:10], x[0, 39, 5, 7], x[0, 39, 6] = torch.nan, torch.inf, -torch.inf
 
     panel, buffers = panel_of(nnmagic.trace(net, x), "0")
@@ -172,6 +172,23 @@ def test_a_parameter_is_shown_with_the_rows_that_are_kept():
 
     assert panel["title"] == "weight"
     assert panel["outputs"][0]["picture"]["full"] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("params", "axes"),
+    [
+        (nnmagic.params(nn.ConvTranspose2d(4, 6, 3)), ["in", "out", "kh", "kw"]),
+        (
+            nnmagic.params({"weight": torch.rand(4, 6, 3, 3)}),
+            ["axis 0", "axis 1", "axis 2", "axis 3"],
+        ),
+    ],
+)
+def test_a_parameter_s_picture_has_the_axes_of_its_layer_or_numbered_ones(params, axes):
+    panel = PanelMaker().parameter_panel(params, params["weight"])
+
+    picture = panel["outputs"][0]["picture"]
+    assert (picture["axes"], picture["kind"]) == (axes, "channels")
 
 
 def test_a_compared_parameter_tells_how_far_apart_and_where():

@@ -105,7 +105,7 @@ SCALE = "the bar reaches from 1e-8 to 1, the tick is the tolerance"
 
 COLUMNS = (
     Column("type", "text", "the class of the layer", priority=5),
-    Column("shape", "shape", "the shape of its output, the batch first", narrowest=16, priority=4),
+    Column("shape", "shape", "the shape of its output", narrowest=16, priority=4),
     Column("other", "text", "what the other side calls it", title="other side", priority=3),
     _error("input_error", "input error", f"||a - b|| / ||b|| of what the two got; {SCALE}", 2),
     _error("output_error", "output error", "that of what the two returned", 0),
