@@ -91,7 +91,10 @@ def first_sentence(kind: type) -> str:
     written = kind.__dict__.get("__doc__")
     if not isinstance(written, str) or written.startswith(f"{kind.__name__}("):  # a dataclass's
         return ""
-    paragraph = inspect.cleandoc(written).partition("\n\n")[0]
+    paragraph, _, rest = inspect.cleandoc(written).partition("\n\n")
+    if paragraph.startswith("__init__("):  # nn.LSTM's
+        paragraph = rest.lstrip().partition("\n\n")[0]
     plain = re.sub(r":\w+:`~?([^`]*)`", r"\1", paragraph)  # Sphinx's roles
+    plain = re.sub(r"`([^`<]+?)\s*<[^`]+>`_+", r"\1", plain)  # its links
     first, stop, _ = " ".join(plain.split()).partition(". ")
     return first + stop.strip()

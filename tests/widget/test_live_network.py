@@ -97,9 +97,14 @@ def test_a_class_has_its_own_sentence_or_none():
     class Written(nn.Linear):
         """Doubles. Then :class:`~torch.nn.Linear`."""
 
+    class Linked(nn.Linear):
+        """Does as `"A Paper" <https://a.paper/1>`_ says. Then more."""
+
     class Silent(nn.Linear):
         pass
 
     assert first_sentence(Written) == "Doubles."
     assert first_sentence(Silent) == ""
+    assert first_sentence(Linked) == 'Does as "A Paper" says.'
+    assert first_sentence(nn.LSTM).startswith("Apply a multi-layer long short-term memory")
     assert first_sentence(nn.ReLU) == "Applies the rectified linear unit function element-wise."
