@@ -318,7 +318,8 @@ function render({ model, el }) {
   }
 
   root.addEventListener("keydown", onKey);
-  const redraw = () => panel.draw(true);
+  // While a theme changes the page has neither its colours nor its widths.
+  const redraw = () => requestAnimationFrame(() => panel.draw(true));
   const themes = new MutationObserver(redraw);
   themes.observe(document.body, { attributeFilter: ["data-jp-theme-name", "data-vscode-theme-id"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal });
