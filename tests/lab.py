@@ -242,30 +242,40 @@ class Seen:
     found: object = None
 
 
-def open_notebook(
-    lab,
-    notebook,
-    *,
-    look=None,
-    run=True,
-    theme="Light",
-    width=1280,
-    height=900,
-    seconds=180,
-    picture=None,
-):
+def open_notebook(lab, notebook, *, look=None, picture=None, **options):
     """Open a notebook in the browser, run it, and return what was seen.
 
     Args:
         lab: the server.
         notebook: the file; a copy of it is opened.
         look: called with Playwright's page when all has run.
+        picture: where to save a picture of the whole page, if anywhere.
+        options: those of `opened`.
+    """
+    with opened(lab, notebook, **options) as (page, seen):
+        if picture is not None:
+            size = page.viewport_size
+            full = min(16_000, page.evaluate(FULL_HEIGHT))
+            page.set_viewport_size({**size, "height": max(size["height"], full)})
+            page.wait_for_timeout(500)
+            page.screenshot(path=picture)
+        if look is not None:
+            seen.found = look(page)
+    return seen
+
+
+@contextmanager
+def opened(lab, notebook, *, run=True, theme="Light", width=1280, height=900, seconds=180):
+    """Open a notebook in the browser, run it, and yield Playwright's page and what is seen.
+
+    Args:
+        lab: the server.
+        notebook: the file; a copy of it is opened.
         run: whether its cells are run; else its saved outputs are shown.
         theme: `"Light"` or `"Dark"`.
         width: the window's width in pixels.
         height: the window's height.
         seconds: how long the cells may run.
-        picture: where to save a picture of the whole page, if anywhere.
     """
     seen = Seen()
     copied = lab.root / f"{secrets.token_hex(4)}-{Path(notebook).name}"
@@ -281,14 +291,16 @@ def open_notebook(
         for cell in seen.cells:
             if "raises-exception" not in cell["tags"]:
                 seen.errors += [o for o in cell["outputs"] if o["output_type"] == "error"]
-        if picture is not None:
-            full = min(16_000, page.evaluate(FULL_HEIGHT))
-            page.set_viewport_size({"width": width, "height": max(height, full)})
-            page.wait_for_timeout(500)
-            page.screenshot(path=picture)
-        if look is not None:
-            seen.found = look(page)
-    return seen
+        yield page, seen
+
+
+def change_theme(lab, page, theme):
+    """Show the open page in `"Light"` or `"Dark"`."""
+    page.emulate_media(color_scheme=theme.lower(), forced_colors="none")
+    if theme != lab.theme:
+        page.evaluate(SET_THEME, f"JupyterLab {theme}")
+        page.wait_for_function(HAS_THEME, arg=f"JupyterLab {theme}")
+        lab.theme = theme
 
 
 @contextmanager
@@ -309,7 +321,6 @@ def shown(lab, name, seen, theme, size):
         browser = playwright.chromium.connect_over_cdp(lab.browser.address)
         (page,) = browser.contexts[0].pages
         page.set_viewport_size(size)
-        page.emulate_media(color_scheme=theme.lower(), forced_colors="none")
         for event, note in heard.items():
             page.on(event, note)
         was_open, lab.is_open = lab.is_open, False
@@ -318,11 +329,8 @@ def shown(lab, name, seen, theme, size):
             page.evaluate(OPEN, name)
         else:
             page.goto(f"{lab.url}/{lab.view}/{name}?token={lab.token}", timeout=60_000)
-        if theme != lab.theme:
-            page.wait_for_function("() => window.jupyterapp")
-            page.evaluate(SET_THEME, f"JupyterLab {theme}")
-            page.wait_for_function(HAS_THEME, arg=f"JupyterLab {theme}")
-            lab.theme = theme
+        page.wait_for_function("() => window.jupyterapp")
+        change_theme(lab, page, theme)
         yield page
         for event, note in heard.items():
             page.remove_listener(event, note)
