@@ -145,12 +145,14 @@ class Lab:
     Args:
         folder: an empty folder for its settings, its kernels and its notebooks.
         ui: `"lab"` or `"notebook"`.
+        widgets: whether the user interface has ipywidgets' extension; else none can live.
     """
 
-    def __init__(self, folder, ui="lab"):
+    def __init__(self, folder, ui="lab", *, widgets=True):
         self.folder, self.theme = Path(folder), "Light"
         self.is_open = False  # whether the page shows the user interface, with no notebook in it
         self.module, self.app, self.view = UIS[ui]
+        self.disabled = {} if widgets else {"@jupyter-widgets/jupyterlab-manager": True}
         self.browser = Chromium(self.folder / "chromium")
         self.root = self.folder / "root"
         self.token = secrets.token_hex(16)
@@ -161,6 +163,9 @@ class Lab:
             path = self.folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
+        config = self.folder / "config" / "labconfig" / "page_config.json"
+        config.parent.mkdir(parents=True)
+        config.write_text(json.dumps({"disabledExtensions": self.disabled}))
         kernel = self.folder / "data" / "kernels" / "python3" / "kernel.json"
         kernel.parent.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]

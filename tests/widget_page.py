@@ -35,6 +35,9 @@ COLORS = """canvas => {
 STATIC_TABLES = """() => [...document.querySelectorAll('[data-nnmagic]')].map(
   node => node.getClientRects().length > 0)"""
 
+TABLE_TEXTS = r"""() => [...document.querySelectorAll('[data-nnmagic]')].map(
+  node => node.getClientRects().length ? node.innerText.replaceAll('\u00a0', ' ') : '')"""
+
 COUNT_MESSAGES = """() => {
   window.messages = 0;
   const {kernel} = jupyterapp.shell.currentWidget.sessionContext.session;
@@ -123,6 +126,11 @@ def all_rows(widget):
 def frames(page):
     """Let the page draw."""
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
+
+
+def table_texts(page):
+    """What each static table says, an empty text where it is hidden."""
+    return page.evaluate(TABLE_TEXTS)
 
 
 def row_of(widget, name):

@@ -70,7 +70,7 @@ RECORDS = (
     ("nnmagic.records.comparison.parameters", "ParamsComparison"),
 )
 
-WIDGET = ("nnmagic.widget.widget", "NetworkWidget")
+WIDGET = ("nnmagic.widget.static_output", "ShownAfterItsTable")
 
 
 def show_widgets(shell: Any) -> None:

@@ -109,6 +109,8 @@ class LiveLoop:
             is_first = self.widget is None  # which takes longer, once
             self._show(recorder)
             self._showing.done(begin, 0.0 if is_first else time.monotonic() - begin)
+            if self.widget is not None:
+                self.widget.update_static_in_time()
             self._judge(recorder.log)
         except Exception as error:  # noqa: BLE001 - an observer observes: no error of ours gets out
             recorder.log.say(f"not shown live: {type(error).__name__}: {error}")

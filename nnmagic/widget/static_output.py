@@ -13,7 +13,10 @@ from nnmagic.display.text import brief_text
 from nnmagic.records.record import Record, text_width
 
 SECONDS = 1.0
-"""How far apart updates are at least while a network is followed."""
+"""How far apart updates are at least while a network or a loop is followed."""
+
+SHARE = 0.02
+"""How much of the time they may take at most."""
 
 MOST_LINES = 30
 """So many lines of a followed network are in view; the others are scrolled to."""
@@ -26,6 +29,13 @@ WITHOUT_MODEL = (
 
 "Error displaying widget: model not found" is a text without any element around it.
 """
+
+
+class ShownAfterItsTable:
+    """A widget whose static table is shown before it: by this class a kernel's shell knows it.
+
+    anywidget makes a class for each instance, all of one name: none of those can be what it knows.
+    """
 
 
 class StaticOutput:
@@ -41,6 +51,7 @@ class StaticOutput:
         self.is_shown = False
         self._lines = 0
         self._updated = 0.0
+        self._spent = 0.0
 
     def show(self, record: Record, table: Table | None = None, *, live: bool = False) -> None:
         """Show a record's table.
@@ -50,8 +61,10 @@ class StaticOutput:
             table: its table, where it is there already.
             live: whether it is going to change: its height stays.
         """
+        begin = monotonic()
         display(self._bundle(record, table, "", live=live), raw=True, display_id=self.mark)
-        self.is_shown, self._updated = True, monotonic()
+        self.is_shown = True
+        self._took(begin)
 
     def update(self, record: Record, note: str = "", *, live: bool = True) -> None:
         """Show another record in the place of the one before.
@@ -63,16 +76,22 @@ class StaticOutput:
         """
         if not self.is_shown:
             return
-        self._updated = monotonic()
+        begin = monotonic()
         with suppress(Exception):  # at the interpreter's exit there may be no page any more
             update_display(
                 self._bundle(record, None, note, live=live), raw=True, display_id=self.mark
             )
+        self._took(begin)
+
+    def _took(self, begin: float) -> None:
+        self._updated = monotonic()
+        self._spent = self._updated - begin
 
     @property
     def is_due(self) -> bool:
-        """Whether it is a second ago that it was brought up to date."""
-        return self.is_shown and monotonic() - self._updated >= SECONDS
+        """Whether it was brought up to date a second ago; longer ago where that takes long."""
+        wait = max(SECONDS, self._spent / SHARE)
+        return self.is_shown and monotonic() - self._updated >= wait
 
     def _bundle(
         self, record: Record, table: Table | None, note: str, *, live: bool

@@ -211,6 +211,7 @@ class Watcher(CallObserver[WrittenCall]):
             if trace is not None:
                 self._sent = time.monotonic()
                 widget.follow(trace)
+                widget.update_static_in_time()
         except Exception as error:  # noqa: BLE001 - an observer observes: no error of ours gets out
             self.recorder.log.notes.append(f"not shown: {type(error).__name__}: {error}")
         finally:

@@ -20,7 +20,7 @@ from nnmagic.widget.front_end import script, style
 from nnmagic.widget.live_network import LiveNetwork, live_network_of
 from nnmagic.widget.loading import Loader
 from nnmagic.widget.row_panels import RowPanels
-from nnmagic.widget.static_output import StaticOutput, bundle_of
+from nnmagic.widget.static_output import ShownAfterItsTable, StaticOutput, bundle_of
 
 if TYPE_CHECKING:
     from nnmagic.widget.watching import Watcher
@@ -31,7 +31,7 @@ MOST_OPEN = 20
 """How many widgets are alive at a time; an older one closes to its static table."""
 
 
-class NetworkWidget(anywidget.AnyWidget):
+class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
     """A record in a notebook: its table, the panel of a layer, its run made again, live updates.
 
     Args:
@@ -150,7 +150,7 @@ class NetworkWidget(anywidget.AnyWidget):
         if self.closed_because:
             display(self._last_table(), raw=True)
             return
-        self.static_output.show(self._viewed(), table, live=self.live)
+        self.static_output.show(self._viewed(), table, live=self.live or self.running)
         data, metadata = self._repr_mimebundle_()
         display(data, metadata=metadata, raw=True)
 
@@ -160,10 +160,11 @@ class NetworkWidget(anywidget.AnyWidget):
         return record
 
     def update_static(self) -> None:
-        """Let the static table show the last call of a network that is followed."""
-        if self.watcher is None:
+        """Let the static table show the last of what is followed: a network, or a loop."""
+        if not (self.live or self.running):
             return
-        self.watcher.flush()
+        if self.watcher is not None:
+            self.watcher.flush()
         if self.trace is not self._static_trace:
             self._static_trace = self.trace
             self.static_output.update(self._viewed())
@@ -261,8 +262,11 @@ class NetworkWidget(anywidget.AnyWidget):
             point, buffers = point_of(table.rows)
             self.send({"tell": "point", "point": point}, buffers)
         self._tell_panel()
+
+    def update_static_in_time(self) -> None:
+        """Let the static table follow while no page answers: there may be none that has widgets."""
         if not self._is_answered and self.static_output.is_due:
-            self.update_static()  # there may be no page in which the widget can live
+            self.update_static()
 
     def _set_trace(self, trace: Record) -> None:
         """Set the trait alone: what is shown is sent in few messages."""

@@ -37,6 +37,8 @@ CELLS = {
     "first in colab": "%nntrace",
     "second in colab": "%nntrace",
     "live": "%nntrace --live",
+    "watched": "nnmagic.watch(relu)",
+    "watched again": "nnmagic.watch(relu)",
     "unload": "%unload_ext nnmagic",
     "torch's own": "print(nn.Module.__call__.__code__.co_name == '_wrapped_call_impl')",
     "kept": "t",
@@ -57,7 +59,7 @@ def kinds(outputs):
 
 @pytest.mark.slow
 def test_a_record_is_its_static_table_and_then_the_widget(outputs):
-    for name in ("trace", "summary", "parameters", "live"):
+    for name in ("trace", "summary", "parameters", "live", "watched", "watched again"):
         assert kinds(outputs[name]) == ["table", "widget"]
     table, widget = outputs["trace"]
     assert "linear_relu_stack" in table.data["text/html"]

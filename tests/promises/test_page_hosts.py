@@ -61,24 +61,41 @@ def test_the_twenty_latest_widgets_live_and_their_traits_are_linked(lab, tmp_pat
 
 SAVE = "() => jupyterapp.commands.execute('docmanager:save')"
 SHUT_DOWN = "() => jupyterapp.shell.currentWidget.sessionContext.shutdown()"
-TEXTS = """() => [...document.querySelectorAll('.jp-OutputArea-output')].map(
-  node => node.getClientRects().length ? node.innerText.trim() : '')"""
+TEXTS = r"""() => [...document.querySelectorAll('.jp-OutputArea-output')].map(
+  node => node.getClientRects().length ? node.innerText.replaceAll('\u00a0', ' ').trim() : '')"""
+
+WATCHED = """
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
+w = nnmagic.watch(net)
+w
+"""
+
+CALLED = """
+for i in range(3):
+    with torch.no_grad():
+        y = net(torch.full((1, 3), float(i)))
+print(f"{y.mean():.3f} ± {y.std():.3f}")
+"""
 
 
-def test_below_the_table_of_a_notebook_opened_without_its_kernel_is_no_error(lab, tmp_path):
+def test_a_notebook_opened_without_its_kernel_shows_the_last_state_and_no_error(lab, tmp_path):
     def look(page):
+        expect(page.locator(".nnmagic").nth(1).locator(".nm-heading")).to_contain_text("call 3")
         page.evaluate(SHUT_DOWN)
         page.evaluate(SAVE)
         page.reload()
-        expect(page.get_by_text("model not found")).to_have_count(2, timeout=60_000)
+        expect(page.get_by_text("model not found")).to_have_count(3, timeout=60_000)
         return page.evaluate(TEXTS)
 
     other = "import ipywidgets\nipywidgets.IntSlider()"
-    seen = open_notebook(lab, notebook_of(tmp_path, LOAD, "%nntrace", other), look=look)
+    path = notebook_of(tmp_path, LOAD, "%nntrace", WATCHED, CALLED, other)
+    table, ours, watched, its_widget, printed, others = open_notebook(lab, path, look=look).found
 
-    table, ours, others = seen.found
     assert table.startswith("NeuralNetwork")
-    assert ours == ""
+    assert ours == its_widget == ""
+    assert watched.startswith("net · call 3")
+    assert printed in watched
     assert others == "Error displaying widget: model not found"
 
 

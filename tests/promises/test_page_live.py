@@ -15,6 +15,7 @@ from widget_page import (
     names,
     row_of,
     rows,
+    table_texts,
     visit,
 )
 
@@ -22,17 +23,29 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 LIVE = """
 torch.manual_seed(0)
-a = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+a = nn.Sequential(nn.Linear(3, 2), nn.LeakyReLU())
 b = nn.Linear(3, 5)
 w = nnmagic.watch(a)
 w
 """
 
 CALL = """
+from nnmagic.display import units
 with torch.no_grad():
     y = {network}(torch.full((1, 3), {value}))
-print(f"{{y.mean():.3f}}±{{y.std():.3f}}")
+print("±".join(units.numbers(y.mean().item(), y.std().item())))
 """
+
+
+AFTERWARDS = """
+w.close()
+w.selected, w.search, w.step, w.paused = "0", "relu", 1, True
+a(torch.ones(1, 3))
+last = w.trace[""].main
+print(w.live, f"{last.mean:.3f}±{last.std:.3f}")
+w
+"""
+"""A closed widget is used as if it were open."""
 
 
 def test_a_live_widget_follows_pauses_and_leaves_nothing(lab, tmp_path):
@@ -61,13 +74,20 @@ def test_a_live_widget_follows_pauses_and_leaves_nothing(lab, tmp_path):
         control(widget, "pause").click()
         expect(badge).to_contain_text("live")
         call("resumed", 50.0)
-        expect(heading).not_to_contain_text("call 2")
+        expect(heading).to_contain_text("call 3")
         frames(page)
         found["resumed"] = rows(widget)[0]["mean"]
         found["own while live"] = run_cell(page, TORCHS_OWN).strip()
-        control(widget, "close").click()
+        control(widget, "close").focus()
+        page.keyboard.press("Enter")
         expect(widget).to_have_count(0)
         found["own once closed"] = run_cell(page, TORCHS_OWN).strip()
+        (found["closed"],) = table_texts(page)
+        call("after the end", 70.0)
+        found["frozen"] = table_texts(page)
+        found["afterwards"] = run_cell(page, AFTERWARDS).split()
+        found["shown again"] = page.locator(".jp-Cell").last.inner_text().replace("\xa0", " ")
+        found["widgets"] = widget.count()
         return found, by_torch
 
     found, by_torch = visit(lab, notebook_of(tmp_path, LOAD, LIVE), look)
@@ -79,6 +99,13 @@ def test_a_live_widget_follows_pauses_and_leaves_nothing(lab, tmp_path):
     assert found["paused"][1] == by_torch["call 2"] != by_torch["paused"]
     assert found["own while live"] == "False"
     assert found["own once closed"] == "True"
+    assert found["frozen"] == [found["closed"]]
+    for text in (found["closed"], found["shown again"]):
+        assert "a · call 3" in text
+        assert by_torch["resumed"] in text.replace(" ", "")
+        assert "this widget is closed: close() was called, or its button pressed" in text
+    assert found["afterwards"] == ["False", by_torch["resumed"]]
+    assert found["widgets"] == 0
 
 
 def test_watching_ends_with_its_block_a_second_watch_and_the_extension(lab, tmp_path):
@@ -89,6 +116,9 @@ def test_watching_ends_with_its_block_a_second_watch_and_the_extension(lab, tmp_
         run_cell(page, "w2 = nnmagic.watch(a)\nw2")
         expect(page.locator(".jp-Cell").last.locator(".nnmagic")).to_have_count(1)
         expect(widgets).to_have_count(1)
+        tables = page.locator("[data-nnmagic]")
+        expect(tables.first).to_contain_text("this widget is closed:")
+        found["replaced"] = table_texts(page)
         found["second"] = run_cell(page, f"{WIDGETS}\nprint(len(open_ones), open_ones[0] is w2)")
         run_cell(page, "w2.close()")
         block = f"with nnmagic.watch(a):\n    {TORCHS_OWN}\n{TORCHS_OWN}"
@@ -110,6 +140,7 @@ def test_watching_ends_with_its_block_a_second_watch_and_the_extension(lab, tmp_
         run_cell(page, "%unload_ext nnmagic")
         expect(widgets).to_have_count(0)
         found["unloaded"] = run_cell(page, TORCHS_OWN)
+        found["tables"] = [text for text in table_texts(page) if text]
         return found
 
     found = visit(lab, notebook_of(tmp_path, LOAD, LIVE), look)
@@ -118,6 +149,15 @@ def test_watching_ends_with_its_block_a_second_watch_and_the_extension(lab, tmp_
     assert found["block"] == ["False", "True"]
     assert found["both"] == [["a", "0", "1"], ["b"]]
     assert found["unloaded"].strip() == "True"
+    replaced, second = found["replaced"]
+    assert "this widget is closed: another watch of a has replaced it" in replaced
+    assert second == ""
+    reasons = [text.rpartition("this widget is closed: ")[2] for text in found["tables"]]
+    assert reasons == [
+        "another watch of a has replaced it",
+        "close() was called, or its button pressed",
+        "the extension was unloaded",
+    ]
 
 
 LOOP = """

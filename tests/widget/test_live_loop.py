@@ -1,14 +1,17 @@
+import re
 import time
 
 import numpy as np
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 from torch import nn
 from torch.nn import functional as F
 
 from nnmagic.network.naming import Naming
 from nnmagic.recording.run import recording
 from nnmagic.records.trace import Trace
+from nnmagic.widget import static_output
 from nnmagic.widget.live_loop import LiveLoop
 from nnmagic.widget.widget import NetworkWidget
 
@@ -205,3 +208,20 @@ def test_courses_are_known_before_the_end(page):
 
     trends = [c for c in live.widget.sheet.content["columns"] if c["key"] == "trend"]
     assert any(trends[0]["values"])
+
+
+def test_where_no_page_answers_the_static_table_of_a_loop_follows(page, monkeypatch):
+    monkeypatch.setattr(static_output, "SECONDS", 0.0)
+    monkeypatch.setattr(static_output, "SHARE", 1e3)
+    shell, published = InteractiveShell.instance(), []
+
+    def publish(data, metadata=None, *, transient=None, update=False, **options):
+        published.append((update, data["text/plain"], data.get("text/html", "")))
+
+    monkeypatch.setattr(shell.display_pub, "publish", publish)
+
+    Loop().run(4, live_loop(), pause=0.15)
+
+    updates = [(text, html) for is_update, text, html in published if is_update]
+    assert [re.search(r"iteration (\d) of", text)[1] for text, _ in updates] == ["0", "1", "2"]
+    assert len({re.search(r"height:[\d.]+em", html)[0] for _, html in updates}) == 1

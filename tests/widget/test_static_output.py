@@ -97,6 +97,7 @@ def test_where_no_page_answers_the_static_table_follows_at_a_constant_height(
     page, net, published, monkeypatch
 ):
     monkeypatch.setattr(static_output, "SECONDS", 0.0)
+    monkeypatch.setattr(static_output, "SHARE", 1e3)
     widget = shown(nnmagic.watch(net), page)
 
     for n in range(3):
@@ -125,6 +126,26 @@ def test_updates_are_a_second_apart(page, net, published, monkeypatch):
         return sum(update for update, *_ in published) - before
 
     assert [updates_after(seconds) for seconds in (0.5, 0.4, 0.2, 0.9, 0.2)] == [0, 0, 1, 0, 1]
+
+
+def test_updates_that_take_long_are_farther_apart(page, net, published, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(static_output, "monotonic", lambda: clock[0])
+    output, record = static_output.StaticOutput(), nnmagic.trace(net, torch.rand(2, 4))
+
+    def brief(*args):
+        clock[0] += 0.1
+        return ""
+
+    monkeypatch.setattr(static_output, "brief_text", brief)
+    output.show(record, live=True)
+
+    due = []
+    for seconds in (4.9, 0.1):
+        clock[0] += seconds
+        due.append(output.is_due)
+
+    assert due == [False, True]
 
 
 def test_the_panel_of_a_trace_is_closed_in_words_too(page, net, published):
