@@ -24,6 +24,7 @@ function render({ model, el }) {
   const uid = `nnmagic-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
   const ending = new AbortController();
   let table = null;
+  let content = null;
   let isPaused = model.get("paused");
   let isAsked = false;
   let frame = 0;
@@ -102,7 +103,8 @@ function render({ model, el }) {
   root.append(hiding);
 
   function showTable() {
-    table = decoded(model.get("content"));
+    content = model.get("content");
+    table = decoded(content);
     grid.filter.search = search.value = model.get("search") ?? "";
     if (!table.state.some((_, row) => isFlagged(table, row))) grid.filter.flaggedOnly = false;
     grid.show(table);
@@ -214,7 +216,8 @@ function render({ model, el }) {
     isPaused = value;
     showLive();
     if (isPaused) return;
-    showTable();
+    // The rows may have become others meanwhile; of the same ones the numbers that show are later.
+    if (model.get("content") !== content) showTable();
     askLatest();
   }
 
