@@ -22,6 +22,7 @@ FEATURES_LAST = frozenset(
 EMBEDDINGS = ("Embedding", "embedding")
 IDS = {(kind, "input") for kind in EMBEDDINGS}
 RECURRENT = ("LSTM", "GRU", "RNN")
+ATTENDING = ("query", "key", "value", "output")
 MOVES = ("transpose", "permute", "reshape", "view", "flatten", "swapaxes", "movedim")
 
 OF_OUTPUTS = {
@@ -183,6 +184,8 @@ class Axes:
             return self._of_recurrent(use, rank)
         if kind == "MultiheadAttention":
             return self._of_attention(use, rank)
+        if kind == "scaled_dot_product_attention" and rank == 4 and use.name in ATTENDING:
+            return ("batch", "head", "position", "feature")
         if kind in ("Softmax", "softmax") and self._attends(use.call, shape):
             return ("batch", "head", "query", "key")
         if kind in FLATTENING and rank > 1:
@@ -225,7 +228,7 @@ class Axes:
             batch = ("batch",) if len(shape) == 3 else ()
             heads = ("head",) if rank == len(batch) + 3 else ()
             return (*batch, *heads, "query", "key")
-        if use.name not in ("query", "key", "value", "output") or rank != 3:
+        if use.name not in ATTENDING or rank != 3:
             return ("position", "feature") if rank == 2 else None
         weights = [found for name, found in self._outputs(use.call) if name == "weights"]
         return self._sequence(use.call, shape, weights[0][0] if weights else None)

@@ -185,3 +185,16 @@ def test_only_what_attends_has_heads():
     assert axes_of(Attention(), maps, layer="softmax") == [heads]
     assert axes_of(Attention(), maps, layer="dropout", side="inputs") == [heads]
     assert axes_of(nn.Softmax(-1), torch.rand(4, 3, 16, 20), side="inputs") == [heads]
+
+
+def test_attention_without_a_layer_knows_its_heads():
+    q = torch.rand(2, 4, 12, 8)
+
+    with nnmagic.tracing(ops=True) as trace:
+        nn.functional.scaled_dot_product_attention(q, q + 1, q + 2)
+
+    call = trace["scaled_dot_product_attention()"].call
+    (index,) = trace.log.outputs[call]
+    heads = ("batch", "head", "position", "feature")
+    assert [Axes(trace.log, call).of(each) for each in trace.log.inputs[call]] == [heads] * 3
+    assert Axes(trace.log, call).of(index) == heads
