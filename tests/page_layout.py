@@ -93,7 +93,7 @@ SEE = r"""() => {
         ? text(toolbar.querySelector('[data-nm=flagged]')) : '',
       controls: controls.map(node => {
         const {left, right, top, bottom} = box(node);
-        const isCut = node.scrollWidth > node.clientWidth + 1 && !node.matches('input');
+        const isCut = !node.matches('input') && ends(node) > right + 1;
         const around = controls.filter(each => each !== node && each.contains(node)).map(text);
         const name = text(node) || node.dataset.nm;
         return {name, left, right, top, bottom, isCut, around};
@@ -112,7 +112,7 @@ SEE = r"""() => {
         return {
           name: row.querySelector('[role=rowheader]').title,
           flags: text(row.querySelector('.nm-k-flags') ?? row.querySelector('.nm-fold')),
-          isRed: cells.some(isRed),
+          isRed: cells.some(cell => isRed(cell) || [...cell.children].some(isRed)),
           right: box(row).right,
           cells: cells.map(cell => ({
             text: text(cell),

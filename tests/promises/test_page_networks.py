@@ -1,16 +1,20 @@
 """Networks of many kinds in one real page: how they are laid out, and what their panels tell."""
 
+import json
 import os
+import re
 from itertools import product
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from lab import change_theme, notebook_of, opened
+from lab import change_theme, notebook_of, opened, run_cell
 from page_layout import SEE, WIDTHS, faults
 from page_networks import NETWORKS, notebook_cells
 from playwright.sync_api import expect
-from widget_page import SCROLL, control, frames, row_of, violations
+from widget_page import SCROLL, all_rows, control, frames, row_of, rows, violations
+
+from nnmagic.display import units
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -115,6 +119,226 @@ def test_the_notebook_never_scrolls_sideways(layouts):
 @pytest.mark.parametrize("state", READ_BY_AXE)
 def test_axe_finds_no_violation_with_all_panels_open(state, visit, layouts):
     assert visit.violations[state] == []
+
+
+TRUTH = """import json
+with torch.no_grad():
+    _, (h_n, _) = translator.reader(translator.embed(words) * (words % 6 < 4)[..., None])
+    loss = gpt2(ids, labels=ids).loss
+weight, y = small[0].weight, small[0](stripes(48))
+(gradient,) = torch.autograd.grad(F.cross_entropy(small[1:](y), torch.tensor([2])), y)
+print(json.dumps({
+    "h_n": h_n[0, 1, 2].item(),
+    "loss": loss.item(),
+    "kernel": weight[3, :, 1, 2].tolist(),
+    "largest kernel": weight.abs().flatten().quantile(0.995, interpolation="higher").item(),
+    "gradient": gradient.norm().item(),
+    "gradient of weight": weight.grad.norm().item(),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def truth(visit):
+    return json.loads(run_cell(visit.page, TRUTH))
+
+
+COLORS_AT = """(canvas, places) => {
+  const {width, height} = canvas;
+  const {data} = canvas.getContext('2d').getImageData(0, 0, width, height);
+  const isDrawn = (x, y) => data[4 * (y * width + x) + 3] > 0;
+  let [across, down] = [0, 0];
+  while (across < width && isDrawn(across, 0)) across++;
+  while (down < height && isDrawn(0, down)) down++;
+  const colors = places.map(([x, y]) => {
+    const at = 4 * (Math.floor(y * down) * width + Math.floor(x * across));
+    return [...data.slice(at, at + 3)];
+  });
+  return {across, down, colors};
+}"""
+"""Returns how large a picture is drawn, in pixels, and its colours at places from 0 to 1."""
+
+COLOR_AT_MARK = """canvas => {
+  const {left, top, width, height} = canvas.parentElement.querySelector('.nm-mark').style;
+  const middle = (from, size) => devicePixelRatio * (parseFloat(from) + parseFloat(size) / 2);
+  const at = [middle(left, width), middle(top, height)].map(Math.floor);
+  return [...canvas.getContext('2d').getImageData(...at, 1, 1).data.slice(0, 3)];
+}"""
+
+PARTS = """panel => [...panel.lastElementChild.children].flatMap(part => {
+  if (part.matches('.nm-flag-text')) return 'wrong';
+  if (part.matches('.nm-sides')) {
+    return part.querySelector('.nm-hist') ? 'distributions' : 'pictures';
+  }
+  if (part.matches('.nm-wide')) return 'numbers';
+  return {UL: 'weights', DL: 'about'}[part.tagName] ?? [];
+})"""
+
+
+def picture(panel, name):
+    return panel.locator(f'canvas[aria-label^="{name} ("]').first
+
+
+def card(panel, title):
+    return panel.locator(".nm-tensor").filter(has=panel.page.get_by_text(title, exact=True)).first
+
+
+def read(canvas, *keys):
+    """Press keys on a picture, and return what it says of where they lead."""
+    canvas.focus()
+    for key in keys:
+        canvas.press(key)
+    return canvas.locator("xpath=ancestor::div[2]").locator(".nm-readout").first.inner_text()
+
+
+def test_pictures_are_in_their_own_colours(visit, truth):
+    thirds = [[1 / 6, 0.5], [0.5, 0.5], [5 / 6, 0.5]]
+    for name, row in (("grad", "0"), ("vit", "vit"), ("detector", "detector")):
+        seen = picture(visit.open(name, row), "input").evaluate(COLORS_AT, thirds)
+        assert seen["colors"] == [[255, 0, 0], [0, 255, 0], [0, 0, 255]], name
+        assert abs(seen["across"] - seen["down"]) <= 1
+
+    ends = [[0.5, 0.01], [0.5, 0.99]]
+    grey = picture(visit.open("cell", "flatten"), "input").evaluate(COLORS_AT, ends)
+    assert abs(grey["across"] - grey["down"]) <= 1, "28 x 28 is square"
+    (top, *_), (bottom, *_) = grey["colors"]
+    assert grey["colors"] == [[top] * 3, [bottom] * 3]
+    assert top < 10
+    assert bottom > 245
+
+    kernels = picture(visit.open("grad", "0"), "weight")
+    said = read(kernels, "ArrowRight", *["ArrowRight"] * 17, "ArrowDown")
+    most = truth["largest kernel"]
+    colors = [round(255 * min(1, max(0, (v + most) / (2 * most)))) for v in truth["kernel"]]
+    assert said.startswith("out 3, kh 1, kw 2: ")
+    assert [float(text) for text in said.split(": ")[1].split(", ")] == pytest.approx(
+        truth["kernel"], abs=1e-5
+    )
+    assert kernels.evaluate(COLOR_AT_MARK) == pytest.approx(colors, abs=1)
+
+
+def test_ids_masks_and_single_values_are_shown_as_what_they_are(visit, truth):
+    panel = visit.open("gpt2", "gpt2")
+    ids = panel.locator("pre").first.inner_text().split()
+    assert ids == [str(i) for i in range(24)]
+    loss = float(card(panel, "loss").locator(".nm-number").inner_text())
+    assert loss == pytest.approx(truth["loss"], rel=1e-6)
+    assert picture(panel, "logits").is_visible()
+
+    panel = visit.open("lstm", "translator")
+    assert "True: 16 of 24" in panel.inner_text()
+    assert panel.locator("pre").first.inner_text().split() == [str(i) for i in range(24)]
+
+
+def test_outputs_and_axes_have_their_names(visit, truth):
+    boxes = visit.open("detector", "detector")
+    assert boxes.locator(".nm-side b").all_inner_texts() == ["input", "boxes", "scores", "labels"]
+    assert read(picture(boxes, "boxes"), "ArrowRight").startswith("box 0, corner 0: ")
+
+    states = visit.open("lstm", "reader")
+    assert states.locator(".nm-side b").all_inner_texts() == ["input", "output", "h_n", "c_n"]
+    right = ["ArrowRight"] * 3
+    said = read(picture(states, "h_n"), *right, "ArrowDown")
+    assert said.startswith("layer × direction 0, batch 1, feature 2: ")
+    assert float(said.split(": ")[1]) == pytest.approx(truth["h_n"], abs=1e-5)
+
+
+def test_a_layer_that_is_called_often_is_one_row_that_unfolds(visit):
+    widget = visit["lstm"]
+    (folded,) = [row for row in rows(widget) if row["label"] == "writer × 8"]
+    assert folded["expanded"] == "false"
+    assert folded["flags"] == "the last of 8 calls"
+
+    row_of(widget, "writer").first.locator(".nm-fold").click()
+
+    assert [row["level"] for row in rows(widget) if row["name"] == "writer"] == [2, *[3] * 8]
+    row_of(widget, "writer").first.locator(".nm-fold").click()
+
+
+def test_attention_maps_are_worked_out_or_said_how_to_get(visit):
+    line = visit.open("gpt2", "transformer.h.0.attn").locator(".nm-quiet").first
+    assert "%nntrace --ops" in line.inner_text()
+
+    for name in ("gpt2 ops", "vit"):
+        figure = card(visit.open(name, NETWORKS[name].row), "attention")
+        assert figure.get_by_text("worked out from q").count() == 1
+        assert len(re.findall(r"entropy of all queries by head: ([\d., ]+)", figure.inner_text()))
+        said = read(figure.locator("canvas"), "ArrowRight")
+        assert said.startswith("head 0, query 0, key 0: ")
+        if name == "gpt2 ops":  # no token sees one that comes after it
+            assert float(said.split(": ")[1]) == 1
+
+
+def test_gradients_have_their_picture_histogram_and_norm(visit, truth):
+    panel = visit.open("grad", "0")
+
+    assert picture(panel, "gradient of output").is_visible()
+    name = "histogram of gradient of output"
+    assert panel.locator(f'.nm-hist[aria-label^="{name}"]').is_visible()
+    (norm,) = [line for line in panel.locator("tr").all_inner_texts() if line.startswith("norm")]
+    assert norm.split() == ["norm", *units.numbers(truth["gradient"])]
+    (of_weight,) = units.numbers(truth["gradient of weight"])
+    assert f"gradient norm {of_weight}" in panel.inner_text()
+    assert picture(visit.open("grad", "4"), "weight").is_visible(), "a matrix is a map"
+
+
+def test_what_is_frozen_is_said_in_grey(visit):
+    flags = {row["name"]: row["flags"].split(", ")[0] for row in all_rows(visit["params"])}
+    trained = {name for name, said in flags.items() if said != "frozen"}
+    assert trained == {"fc.weight", "fc.bias"}
+    assert "frozen" in visit.open("frozen", "conv1").locator("li").first.inner_text()
+
+
+def test_what_is_wrong_is_said_in_words_before_all_else(visit):
+    said = visit.open("nan", "2").locator(".nm-flag-text").all_inner_texts()
+    assert said[0].startswith("⚠ 16 NaN, made here from ")
+    assert said[1] == "⚠ in its own code: --ops shows where"
+
+    heading = visit["failed"].locator(".nm-heading").inner_text()
+    assert "failed in broken.2" in heading
+    (message,) = [row["message"] for row in rows(visit["failed"]) if row["name"] == "2"]
+    assert message.startswith("FAILED got (1, 512), weight is (10, 100)")
+    panel = visit.open("failed", "2")
+    assert "make the layer with in_features=512" in panel.locator(".nm-flag-text").inner_text()
+    order = ["wrong", "pictures", "distributions", "numbers", "weights", "about"]
+    assert panel.evaluate(PARTS) == order
+    assert visit.open("grad", "0").evaluate(PARTS) == order[1:]
+
+
+def test_hovering_a_concatenation_lights_up_both_of_its_sources(visit):
+    widget = visit["unet"]
+    if control(widget, "panel").is_visible():
+        control(widget, "close-panel").click()
+    found = {row["index"]: row["label"] for row in rows(widget)}
+    last = max(index for index, label in found.items() if label == "cat()")
+    first_relu = min(index for index, label in found.items() if label == "relu()")
+
+    widget.locator(f'[aria-rowindex="{last}"] .nm-label').hover()
+    frames(visit.page)
+
+    linked = widget.locator(".nm-linked").evaluate_all(
+        "rows => rows.map(row => Number(row.getAttribute('aria-rowindex'))).sort((a, b) => a - b)"
+    )
+    assert linked[0] == first_relu
+    assert [found[index] for index in linked] == ["relu()", "up2", "out2"]
+
+
+def test_a_summary_s_panel_tells_what_a_summary_knows(visit):
+    panel = visit.open("summary", "out1")
+
+    assert "(1, 32, 16, 16) → (1, 16, 16, 16)" in panel.inner_text()
+    facts = dict(
+        zip(
+            panel.locator("dt").all_inner_texts(),
+            panel.locator("dd").all_inner_texts(),
+            strict=True,
+        )
+    )
+    assert facts["parameters"] == "4,624, 4,624 trainable"
+    assert facts["FLOPs"] == "2,359,296 (1,179,648 multiply-adds)"
+    assert facts["memory of its output"] == "16.0 KiB"
+    assert facts["made with"].startswith("32, 16, kernel_size=(3, 3)")
+    assert "no tensor" not in panel.inner_text()
 
 
 def test_the_console_stays_quiet(visit):
