@@ -334,7 +334,12 @@ class Trace(Record):
         return tuple(once_each(Findings(self.log, parents).found))
 
     def to_frame(self) -> Any:
-        """Return a pandas DataFrame with one row a call, in the order in which they began."""
+        """Return a pandas DataFrame with one row a call, in the order in which they began.
+
+        With `--grad` grad_norm, grad_mean and grad_std are of the gradient of what the layer
+        returned, as in `history()`; own_grad_norm is the norm of the gradients of its parameters,
+        which the tables call *gradient norm*.
+        """
         columns: tuple[str, ...] = () if self.log.rank is None else ("rank",)
         columns += FRAME_COLUMNS + (GRADIENT_COLUMNS if self.log.graded else ())
         return data_frame(list(self), columns)

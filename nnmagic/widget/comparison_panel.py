@@ -66,7 +66,7 @@ def _facts(comparison: Comparison, row: ComparedCall) -> list[tuple[str, str]]:
         "output error": row.output_error,
         "own error, on the same input": row.own_error,
         "error in float64": row.float64_error,
-        "gradient error": row.gradient_error,
+        "output gradient error": row.gradient_error,
         "tolerance": row.tolerance,
         "largest |a - b|": row.max_abs,
     }

@@ -49,6 +49,9 @@ def test_a_panel_has_the_curves_of_its_layer_over_the_iterations(trained):
     curves = {each["title"]: each for each in layer}
     assert curves["weight.gradient norm"]["values"] == pytest.approx(norms, rel=1e-3)
     assert curves["weight.update ratio"]["mark"] == 1e-3
+    output = trace.history().query("layer == '0' and quantity == 'grad_norm'").value
+    assert curves["output gradient norm"]["values"] == pytest.approx([*output], rel=1e-3)
+    assert "gradient norm" not in curves  # that of parameters, in the tables
     mean = curves["mean, and the middle 90 %"]
     assert mean["iterations"] == list(range(ITERATIONS))
     assert mean["values"] == pytest.approx([each.mean() for each in first], rel=1e-3, abs=1e-6)

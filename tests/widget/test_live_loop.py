@@ -70,7 +70,7 @@ def test_a_loop_is_shown_while_it_runs(page):
     values = dict(zip(titles, floats(buffers[0], len(titles))[1], strict=True))
     history = trace.history().query("iteration == 2 and layer == '0'").set_index("quantity").value
     assert values["mean, and the middle 90 %"] == pytest.approx(history["mean"], rel=1e-5)
-    assert values["gradient norm"] == pytest.approx(history["grad_norm"], rel=1e-5)
+    assert values["output gradient norm"] == pytest.approx(history["grad_norm"], rel=1e-5)
     assert values["weight.update ratio"] == pytest.approx(history["weight.update_ratio"], rel=1e-5)
     low, high = (floats(buffers[side], 1)[1, 0] for side in (1, 2))
     assert low < values["mean, and the middle 90 %"] < high

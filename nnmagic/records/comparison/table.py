@@ -111,7 +111,7 @@ COLUMNS = (
     _error("output_error", "output error", "that of what the two returned", 0),
     _error("own_error", "own error", "that, where the other side got this side's input", 0),
     _error("float64_error", "in float64", "that, where both sides run in float64", 3),
-    _error("gradient_error", "gradient error", "that of the gradients of the outputs", 3),
+    _error("gradient_error", "output gradient error", "that of the gradients of the outputs", 3),
     _number("tolerance", "error", "what rounding explains: 2 eps sqrt(terms of a sum)", 6),
     _number("max_abs", "error", "the largest absolute difference of the outputs", 7, "max |a - b|"),
     _number("cosine", "number", "of the angle between the outputs", 8),

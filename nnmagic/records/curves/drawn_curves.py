@@ -12,6 +12,9 @@ from nnmagic.records.tensor import Sample
 POINTS = 200
 """How many iterations a curve has in a page; more of them would not be told apart."""
 
+OF_OUTPUTS = {"mean": "mean, and the middle 90 %", "grad_norm": "output gradient norm"}
+"""What curves of a layer's output are called; "gradient norm" alone is that of a parameter."""
+
 HEALTHY_UPDATE = 1e-3
 """The update ratio that is marked: what small networks learn well with (Karpathy, CS231n)."""
 
@@ -47,7 +50,7 @@ def looks_of(quantity: str) -> CurveContent:
     """Return how a quantity is drawn: `weight.update_ratio` on a logarithmic axis."""
     title = quantity.replace("grad_norm", "gradient norm").replace("update_ratio", "update ratio")
     return {
-        "title": "mean, and the middle 90 %" if quantity == "mean" else title,
+        "title": OF_OUTPUTS.get(quantity, title),
         "is_log": quantity.endswith(NORMS),
         "mark": HEALTHY_UPDATE if quantity.endswith(".update_ratio") else None,
     }
