@@ -169,8 +169,9 @@ class MeasuredContent(TypedDict):
 class TensorContent(MeasuredContent):
     """A tensor in a panel, or a figure: a grid of values worked out from tensors.
 
-    `caption` says in words what it is, above its picture; a figure may have no `stats`. Where not
-    all values are there and they cannot be loaded, `reason` says why.
+    `caption` says in words what it is, above its picture; a figure may have no `stats`. `loadable`
+    is how many values may be loaded: all, of a very large tensor the first, or none. Where not all
+    are there and they cannot be loaded, `reason` says why.
     """
 
     title: str
@@ -181,7 +182,7 @@ class TensorContent(MeasuredContent):
     numel: int
     unknown: str
     picture: PictureContent | None
-    loadable: bool
+    loadable: int
     offers_new_run: bool
     reason: str
 
@@ -203,7 +204,7 @@ class PanelContent(TypedDict):
 
     `shapes` says what goes in and comes out, `wrong` what is wrong, `facts` what else is known,
     each with its name. `figures` are drawn after the outputs, as these are, those of one list side
-    by side.
+    by side. `parameters_heading` says of when the parameters are.
     """
 
     title: str
@@ -216,6 +217,7 @@ class PanelContent(TypedDict):
     figures: list[list[TensorContent]]
     curves: list[CurveContent]
     parameters: list[ParameterContent]
+    parameters_heading: str
     parameters_reason: str
     doc: str
     facts: list[tuple[str, str]]

@@ -11,7 +11,7 @@ from nnmagic.records.histograms import binned
 from nnmagic.records.params import ParameterRecord
 from nnmagic.records.record import leading_rows
 from nnmagic.records.tensor import STATISTICS, Picture, Sample, TensorRecord
-from nnmagic.widget.loading import MOST_VALUES, NOTHING, Loading
+from nnmagic.widget.loading import MOST_VALUES, NOTHING, Loading, most_loaded
 from nnmagic.widget.pictures import (
     PHOTOS,
     WITHOUT_DISTRIBUTION,
@@ -27,6 +27,8 @@ BINS = 32
 
 COUNTED = ("channel", "head", "row", "column", "position", "feature", "query", "box", "id")
 """Axes whose name is what they count."""
+
+TOO_LARGE = f"its first item alone has more than the {MOST_VALUES:,} values that are loaded at most"
 
 ONE_OF = {"batch": "item"}
 """What one of an axis is called."""
@@ -62,6 +64,8 @@ class CardMaker:
         drawn = self._picture(record, kind, axes, classes, loading)
         source = kept_grid(record, loading)
         shown = 0 if source is None else source.sample.numel
+        loadable = most_loaded(record.shape)
+        reason = TOO_LARGE if loading.can_load and not loadable else loading.reason
         measured = _measured(record, None if loading.is_new_run else loading.values)
         if kind in WITHOUT_DISTRIBUTION:
             measured["histogram"] = None
@@ -77,9 +81,9 @@ class CardMaker:
             "numel": record.numel,
             "unknown": record.unknown,
             "picture": drawn,
-            "loadable": loading.can_load and shown < min(record.numel, MOST_VALUES),
+            "loadable": loadable if loading.can_load and shown < loadable else 0,
             "offers_new_run": loading.offers_new_run and shown < record.numel,
-            "reason": loading.reason if shown < record.numel else "",
+            "reason": reason if shown < record.numel else "",
         }
 
     def parameter(
@@ -217,7 +221,7 @@ class CardMaker:
             "numel": values.size,
             "unknown": "",
             "picture": self._grid(values, kind, axes),
-            "loadable": False,
+            "loadable": 0,
             "offers_new_run": False,
             "reason": "",
         }

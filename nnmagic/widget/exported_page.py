@@ -17,7 +17,7 @@ from nnmagic.records.trace import Trace
 from nnmagic.widget.front_end import page_script, style
 from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.packing import Packing, pictures_in, thinned
-from nnmagic.widget.panel import LayerDetails, PanelMaker
+from nnmagic.widget.panel import WEIGHTS_THEN, LayerDetails, PanelMaker
 from nnmagic.widget.pictures import WRITTEN_OUT
 from nnmagic.widget.row_panels import RowPanels
 from nnmagic.widget.widget import with_parameters
@@ -120,6 +120,7 @@ class _Contents:
             panel, buffers = rows.panel(sheet.subjects[row])
             self._panels[key] = panel
             if panel is not None:
+                panel["parameters_heading"] = WEIGHTS_THEN
                 for picture in pictures_in(panel):
                     picture["buffer"] += len(self._buffers)
                 self._buffers += buffers
@@ -160,4 +161,5 @@ class _Contents:
 def _panel_not_packed() -> PanelContent:
     """Return the panel of any other row."""
     panel = PanelMaker().layer_content("", "", LayerDetails())
-    return {**panel, "notes": [f"this page has the panels of the first {MOST_PANELS:,} rows"]}
+    note = f"this page has the panels of the first {MOST_PANELS:,} rows"
+    return {**panel, "notes": [note], "parameters_heading": ""}

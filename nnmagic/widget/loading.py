@@ -1,6 +1,8 @@
 """What is loaded of a record's tensors beyond the values that it keeps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from nnmagic.recording.values_by_rerun import RefusedError, TensorOfCall, ValuesByRerun
@@ -102,6 +104,12 @@ class Loader:
     def forget_new_runs(self) -> None:
         """Forget the values that are not those of the recorded run."""
         self._loaded = {key: each for key, each in self._loaded.items() if not each.is_new_run}
+
+
+def most_loaded(shape: Sequence[int]) -> int:
+    """Return how many values of a tensor are loaded: all, or those of the first items that fit."""
+    numel, item = prod(shape), prod(shape[1:])
+    return numel if numel <= MOST_VALUES else MOST_VALUES // item * item
 
 
 def _key(subject: Any) -> Any:

@@ -45,6 +45,9 @@ class LayerDetails:
 
 PARAMETERS_SHOWN = 12
 
+WEIGHTS_NOW = "weights as they are now"
+WEIGHTS_THEN = "weights as they were when this page was made"
+
 
 class PanelMaker(CardMaker):
     """Packs a panel: the dict that is sent, and the arrays that its pictures point to."""
@@ -250,6 +253,7 @@ class PanelMaker(CardMaker):
                 self.parameter(each, weights.get(each.name), (gradients or {}).get(each.name))
                 for each in shown
             ],
+            "parameters_heading": WEIGHTS_NOW,
             "parameters_reason": details.reason
             or (more if len(details.parameters) > len(shown) else ""),
             "doc": details.doc,

@@ -36,6 +36,7 @@ def test_curves_have_one_cursor_and_show_the_iteration_that_is_clicked(lab, tmp_
         said = widget.locator(".nm-sides:has([aria-roledescription=curve]) output")
         found = {"names": [each.get_attribute("aria-label") for each in curves.all()]}
         found["at first"] = said.all_inner_texts()
+        found["parts"] = control(widget, "panel").locator(".nm-part").all_inner_texts()
         curves.first.scroll_into_view_if_needed()
         box = curves.first.bounding_box()
         curves.first.hover(position={"x": box["width"] / 2, "y": 20})
@@ -56,6 +57,8 @@ def test_curves_have_one_cursor_and_show_the_iteration_that_is_clicked(lab, tmp_
 
     assert found["names"][0].startswith("loss")  # above the table, with the same cursor
     assert found["names"][1].startswith("mean, and the middle 90 %")
+    order = ["in", "distributions", "over the iterations", "weights as they are now", "about"]
+    assert [part.split("\n")[0] for part in found["parts"] if not part.startswith("out")] == order
     assert any(name.startswith("weight.update ratio") for name in found["names"])
     for when, iteration in (("at first", 20), ("hovered", 10)):
         assert len(found[when]) == len(found["names"])

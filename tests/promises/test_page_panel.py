@@ -48,6 +48,13 @@ def test_a_resnet_is_searched_and_its_convolution_seen_whole(lab, tmp_path):
         panel = control(widget, "panel")
         panel.locator("canvas").nth(1).wait_for()
         found["colors"] = [canvas.evaluate(COLORS) for canvas in panel.locator("canvas").all()]
+        height, picture = "e => e.scrollHeight", panel.locator("canvas").first
+        says = picture.locator("xpath=..").locator("output")
+        found["heights"] = [panel.evaluate(height)]
+        found["readouts"] = [says.inner_text()]
+        picture.press("ArrowRight")
+        found["heights"].append(panel.evaluate(height))
+        found["readouts"].append(says.inner_text())
         found["statistics"] = statistics(widget)
         found["text"] = panel.inner_text()
         found["regions"] = page.get_by_role("region", name="conv1 · Conv2d").count()
@@ -91,6 +98,9 @@ def test_a_resnet_is_searched_and_its_convolution_seen_whole(lab, tmp_path):
     assert (found["log"], found["is redrawn"]) == ("true", True)
     assert len(found["colors"]) == 3  # in, out and the kernels
     assert min(found["colors"]) > 20
+    assert found["heights"][0] == found["heights"][1]
+    assert found["readouts"][0] == ""
+    assert re.fullmatch(r"batch 0, row 0, column 0: 0\.\d+, .*", found["readouts"][1])
     assert found["statistics"] == [statistic_texts(record) for record in found["record"]]
     assert "weight (64, 3, 7, 7) · 9,408" in found["text"].replace("\xa0", " ")
     assert found["place"] in found["text"]

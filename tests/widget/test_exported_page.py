@@ -1,3 +1,7 @@
+import base64
+import re
+import zlib
+
 import pytest
 import torch
 from torch import nn
@@ -35,6 +39,14 @@ def test_a_page_of_a_network_that_is_gone_says_so(net):
     del net
 
     assert len(page_of(trace)) > 0.5 * alive
+
+
+def test_a_page_says_of_when_its_weights_are(net):
+    page = page_of(nnmagic.trace(net, torch.rand(2, 4)))
+
+    packed = zlib.decompress(base64.b64decode(re.search('packed = "([^"]+)"', page)[1]))
+    assert b"weights as they were when this page was made" in packed
+    assert b"as they are now" not in packed
 
 
 @pytest.mark.slow

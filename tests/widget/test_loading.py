@@ -61,6 +61,27 @@ def test_nothing_is_offered_where_nothing_can_be_loaded(page):
     assert "0.weight is gone" in tensor["reason"]
 
 
+def test_of_a_very_large_parameter_it_is_said_how_much_is_loaded(page):
+    net = nn.Sequential(nn.Linear(1_000_000, 5, bias=False))
+    params = nnmagic.params(net)
+    assert weight_of(page, params, asks=False)[0]["loadable"] == 4_000_000
+
+    tensor, buffers = weight_of(page, params, asks=True)
+
+    assert len(buffers[tensor["picture"]["buffer"]]) == 4 * 4_000_000
+    assert "4,000,000 of 5,000,000 values" in tensor["picture"]["caption"]
+    assert not tensor["loadable"]
+
+
+def test_a_parameter_whose_rows_are_too_large_says_so(page):
+    net = nn.Sequential(nn.Linear(4_200_000, 3, bias=False))
+
+    tensor, _ = weight_of(page, nnmagic.params(net), asks=False)
+
+    assert not tensor["loadable"]
+    assert "4,194,304 values that are loaded at most" in tensor["reason"]
+
+
 def test_an_ask_is_answered_before_it_is_carried_out(page, net):
     widget = page.show(NetworkWidget(nnmagic.trace(net, torch.rand(90, 300))))
     page.set(widget, selected="0")

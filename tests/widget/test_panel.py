@@ -49,7 +49,7 @@ def test_a_convolution_is_drawn_by_channels_at_their_true_places():
     assert picture["caption"] == (
         "item 1 of 2, 16 of 32 channels, every 2nd × 2nd value, 16,384 of 262,144 values"
     )
-    assert panel["outputs"][0]["loadable"]
+    assert panel["outputs"][0]["loadable"] == 262_144
 
 
 def test_a_picture_says_how_many_values_of_the_whole_tensor_are_odd():

@@ -215,7 +215,7 @@ def loss_not_finite(run: Run, bound: float) -> Iterator[Exceeded]:
                 what = "NaN" if np.isnan(curve.values[bad[0]]) else "infinite"
                 stays = len(bad) > 1 and len(bad) == len(curve.values) - bad[0]
                 more = " and in later ones" if len(bad) > 1 else ""
-                when = "from here on" if stays else f"in iteration {at:,}{more}"
+                when = f"from iteration {at:,} on" if stays else f"in iteration {at:,}{more}"
                 yield Exceeded(
                     network, layer, at, float(len(bad)), f"the loss is {what} {when}{came}"
                 )

@@ -2,15 +2,21 @@
 import { withCommas } from "./format.js";
 import { element, pressable } from "./dom.js";
 
+/** @returns {string} what a finding says, and in which iteration, where its own words do not say that */
+export function findingText({ text, level, iteration }, hasIterations) {
+  if (level !== "finding") return text;
+  const where = `iteration ${withCommas(iteration)}`;
+  return `⚠ ${text}${hasIterations && !new RegExp(`${where}\\b`).test(text) ? ` · ${where}` : ""}`;
+}
+
 /** @param {(finding: object) => void} choose */
 export function createFindings(choose) {
   let shown = "";
   const el = element("ul", { class: "nm-findings", "aria-label": "findings", "aria-live": "polite", hidden: true });
 
   function line(finding, hasIterations) {
-    const isWrong = finding.level === "finding";
-    const text = `${isWrong ? "⚠ " : ""}${finding.text}${hasIterations && isWrong ? ` · iteration ${withCommas(finding.iteration)}` : ""}`;
-    const button = pressable(text, "finding", () => choose(finding), { class: isWrong ? "nm-flag-text" : "nm-quiet" });
+    const text = findingText(finding, hasIterations);
+    const button = pressable(text, "finding", () => choose(finding), { class: finding.level === "finding" ? "nm-flag-text" : "nm-quiet" });
     return element("li", {}, finding.name ? button : text);
   }
 

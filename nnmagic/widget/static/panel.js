@@ -67,9 +67,10 @@ export function createPanel({ uid, send, close, cursor }) {
     const loader = (label, name, isNew) => pressable(label, `${name}-${place}`, (event) => {
       event.currentTarget.disabled = true;
       send({ ask: "all", tensor: side, index: record.place, new: isNew });
-      status.start("loading all values …");
+      status.start("loading the values …");
     });
-    if (record.loadable) card.append(loader(`Load all ${plural(record.numel, "value")}`, "all", false));
+    const loads = record.loadable < record.numel ? `Load ${withCommas(record.loadable)} of ` : "Load all ";
+    if (record.loadable) card.append(loader(loads + plural(record.numel, "value"), "all", false));
     if (record.offers_new_run) card.append(loader("new run, eval mode", "new", true));
     return card;
   }
@@ -135,10 +136,6 @@ export function createPanel({ uid, send, close, cursor }) {
     const figures = panel.figures.flat();
     const tensors = [...panel.inputs, ...panel.outputs, ...figures].filter((each) => each.stats && Object.keys(each.stats).length);
     const parts = [...panel.wrong.map((text) => block("nm-flag-text", `⚠ ${text}`)), ...panel.notes.map((text) => block("nm-quiet", text))];
-    // What the page has drawn of a loop while it ran stays where it was.
-    curves.show(panel.curves);
-    heading.hidden = false;
-    if (panel.curves.length) parts.push(heading, curves.el);
     const [ins, outs] = panel.inputs.length && panel.outputs.length ? ["in", "out"] : ["", ""];
     const sides = [...side(ins, panel.inputs, "input", buffers), ...side(outs, panel.outputs, "output", buffers)];
     if (sides.length) parts.push(block("nm-sides", ...sides));
@@ -149,8 +146,11 @@ export function createPanel({ uid, send, close, cursor }) {
     }
     parts.push(...distributions(tensors));
     if (tensors.length) parts.push(statistics(tensors));
+    curves.show(panel.curves);
+    heading.hidden = false;
+    if (panel.curves.length) parts.push(heading, curves.el);
     if (panel.parameters.length) {
-      parts.push(block("nm-part", "weights as they are now"), element("ul", {}, ...panel.parameters.map((record) => parameter(record, buffers))));
+      parts.push(block("nm-part", panel.parameters_heading), element("ul", {}, ...panel.parameters.map((record) => parameter(record, buffers))));
     }
     if (panel.parameters_reason) parts.push(block("nm-quiet", panel.parameters_reason));
     const facts = panel.facts.flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]);

@@ -1,7 +1,7 @@
 // Pictures of values: bars, matrices, photographs, tiles of channels, heads or kernels.
 import { abs, ceil, clamped, floor, indexText, max, min, numbers, round, valueText, withCommas } from "./format.js";
 import { pictureButtons } from "./copying.js";
-import { answerKey, block, element, inline, slider } from "./dom.js";
+import { answerKey, block, element, inline, part, slider } from "./dom.js";
 import { NAN_COLOR, colorAt, cssColor, gradient, mapEnds, mapOf, oddness, pixelTable, placeOf, pooled, weight } from "./colors.js";
 
 const GLYPHS = { nan: "×", "+inf": "+", "-inf": "−", above: "▴", below: "▾" };
@@ -250,7 +250,8 @@ export function createPicture(picture, { id, label, memory, redraw }) {
   const canvas = element("canvas", { class: "nm-picture", tabindex: 0, role: "application", "aria-roledescription": "picture",
     "aria-label": `${label}; arrow keys read its values`, "data-nm": `${id}-canvas` });
   const mark = element("div", { class: "nm-mark" });
-  const frame = block("nm-frame", canvas, mark);
+  // It covers what stands below while it is there, so that nothing jumps.
+  const frame = block("nm-frame", canvas, mark, says);
   const sliders = block("");
   const el = block("", sliders, frame);
   let layout = null;
@@ -269,8 +270,9 @@ export function createPicture(picture, { id, label, memory, redraw }) {
     change: (i) => { memory.leading[axis] = i; redraw(); },
   }));
   el.append(...legend(picture, ends, map));
-  const taking = pictureButtons(canvas, label, (text) => { says.textContent = text; });
-  el.append(block("nm-line", inline("nm-odd-values", oddText(picture, ends)), taking), says);
+  const taken = part("status", "nm-quiet");
+  const taking = pictureButtons(canvas, label, (text) => { taken.textContent = text; });
+  el.append(block("nm-line", inline("nm-odd-values", oddText(picture, ends)), taken, taking));
 
   /** Give the tiles a slider where they do not all fit. */
   function offerTiles() {
@@ -316,8 +318,7 @@ export function createPicture(picture, { id, label, memory, redraw }) {
   function point(cell) {
     at = cell;
     mark.hidden = !cell;
-    // The line keeps its height, or what stands below would jump.
-    says.textContent = cell ? valueAt(picture, cell.box.chosen[cell.row * cell.box.across + cell.column]) : "\u00a0";
+    says.textContent = cell ? valueAt(picture, cell.box.chosen[cell.row * cell.box.across + cell.column]) : "";
     if (!cell) return;
     const [w, h] = [cell.w, cell.h].map((side) => max(5, side));
     Object.assign(mark.style, { left: `${cell.x - w / 2}px`, top: `${cell.y - h / 2}px`, width: `${w}px`, height: `${h}px` });

@@ -57,7 +57,7 @@ def test_a_loss_that_is_not_finite_is_found_in_its_iteration(last, says):
 
     finding = findings["a loss that is not finite"]
     assert (finding.iteration, finding.number) == (2, 2)
-    assert f"the loss is {says} from here on" in finding.text
+    assert f"the loss is {says} from iteration 2 on" in finding.text
 
 
 @pytest.mark.parametrize(
