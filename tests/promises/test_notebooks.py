@@ -90,6 +90,20 @@ def test_the_demo_converts_to_a_page_without_scripts_of_ours():
     assert "linear_relu_stack" in body
 
 
+def test_the_demo_converts_to_markdown_with_its_tables_and_to_a_script_of_its_code_alone():
+    from nbconvert import MarkdownExporter, PythonExporter
+
+    markdown, _ = MarkdownExporter().from_filename(DEMO)
+    script, _ = PythonExporter().from_filename(DEMO)
+
+    assert markdown.count("<details") > 50
+    assert "nnmagic widget" not in markdown
+    assert "nnsummary" in script
+    assert "<details" not in script
+    assert "mean ± std" in markdown
+    assert "mean ± std" not in script
+
+
 def check_failures(notebook):
     """Hold each failure of the second notebook to its finding, and its repair to none."""
     cells = code_cells(notebook)

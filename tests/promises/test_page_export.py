@@ -1,12 +1,15 @@
 """A page of its own in a real browser, the network cut off: it does what the widget does."""
 
+import re
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 from axe_playwright_python.sync_playwright import Axe
 from lab import CHROMIUM, FLAGS
+from nbconvert import HTMLExporter
 from playwright.sync_api import expect, sync_playwright
 from torch import nn
 from widget_page import (
@@ -38,6 +41,8 @@ import nnmagic
 from nnmagic.records.tensor import STATISTICS
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+DEMO = Path(__file__).parents[2] / "demo.ipynb"
 
 OF_A_KERNEL = ("run", "input", "pause", "step", "all-input-0", "all-output-0")
 """The controls that ask a kernel."""
@@ -202,6 +207,28 @@ def test_a_page_has_lanes_a_splitter_and_rows_to_copy_and_shows_what_failed(expo
     assert "make the layer with in_features=8" in failed["message"]
     assert len(cells) == 3  # its name, its lane and its message, on one line
     assert len(tops) == 1
+
+
+def test_a_page_of_nbconvert_shows_the_tables_and_nothing_in_the_place_of_a_widget(
+    browser, tmp_path
+):
+    path = tmp_path / "demo.html"
+    path.write_text(HTMLExporter(embed_images=True).from_filename(str(DEMO))[0], encoding="utf-8")
+    context = browser.new_context(color_scheme="light")
+    context.set_offline(True)
+    page = context.new_page()
+    page.goto(path.as_uri(), wait_until="domcontentloaded")
+
+    row = page.locator("summary:visible", has_text="linear_relu_stack").first
+    expect(row).to_be_visible()
+    heights = page.locator("[data-nnmagic]").evaluate_all("all => all.map(e => e.clientHeight)")
+    text = page.locator("body").inner_text()
+    context.close()
+
+    assert len(heights) >= 8
+    assert min(heights) > 40
+    assert "669,706 parameters" in text
+    assert not re.search(r"nnmagic widget|NetworkWidget|Error displaying widget", text)
 
 
 def test_a_page_of_twenty_thousand_calls_is_light_and_does_all_that_a_widget_does(
