@@ -1,7 +1,7 @@
 """See what a PyTorch network does: which layers run, on what shapes, with what values.
 
 In IPython or a notebook type `%load_ext nnmagic`, then `%nntrace net(x)`. From Python: `trace`,
-`tracing`, `summary`, `params`.
+`tracing`, `summary`, `summary_with`, `params`.
 """
 
 from importlib import import_module
@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nnmagic.api import against, compare, summary, trace, tracing
+    from nnmagic.api import against, compare, summary, summary_with, trace, tracing
     from nnmagic.records.comparison.comparison import Comparison
     from nnmagic.records.comparison.parameters import ParamsComparison
     from nnmagic.records.loading.file import load
@@ -35,6 +35,7 @@ HOMES = {
     "load": "records.loading.file",
     "params": "structure.parameters",
     "summary": "api",
+    "summary_with": "api",
     "trace": "api",
     "tracing": "api",
     "watch": "widget.watching",
@@ -56,6 +57,7 @@ __all__ = [
     "load",
     "params",
     "summary",
+    "summary_with",
     "trace",
     "tracing",
     "watch",

@@ -1,6 +1,7 @@
 """The Python interface beside the magics: run and record, or describe without a run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from typing import Any, overload
@@ -11,9 +12,9 @@ from nnmagic.comparing.against import Against, How
 from nnmagic.comparing.other_sides import WORDS
 from nnmagic.comparing.watched_run import NetworkCall
 from nnmagic.contexts import block
-from nnmagic.inputs.alone import describe_alone
 from nnmagic.inputs.search import InputSearch, takes_no_input, work_out_input
 from nnmagic.inputs.specs import Input
+from nnmagic.inputs.summaries import ENGINES, Way, summary_alone, summary_of_call
 from nnmagic.network.naming import Naming
 from nnmagic.recording.reports import Reports
 from nnmagic.recording.run import own_run, recording
@@ -23,8 +24,9 @@ from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.loading.file import holds_trace, load_trace
 from nnmagic.records.summary import Summary
 from nnmagic.records.trace import Trace
-from nnmagic.structure.describe import describe
+from nnmagic.structure.optimizers import optimizer_names
 from nnmagic.structure.parameter_comparison import Parameters, compare_parameters
+from nnmagic.structure.plan_request import PlanRequest
 from nnmagic.structure.shape_run import MetaRequest
 
 
@@ -42,25 +44,71 @@ def summary(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
         Exception: whatever the forward raises, with a note that names the layer.
     """
     __tracebackhide__ = True
-    name = type(module).__name__
-    naming = Naming(lambda: [(name, module)])
-    if args or kwargs or takes_no_input(module):
-        return describe(
-            MetaRequest(network=module, args=args, kwargs=kwargs, naming=naming, title=name)
-        )
+    return summary_with()(module, *args, **kwargs)
 
-    def request_of(network_input: Input) -> MetaRequest:
-        return MetaRequest(
+
+def summary_with(
+    *,
+    real: bool = False,
+    engine: str = "nnmagic",
+    optimizer: str = "",
+    plan: Mapping[str, Any] | None = None,
+) -> Callable[..., Summary]:
+    """Return a function like `summary` that goes by options: those of `%nnsummary`.
+
+    `nnmagic.summary_with(optimizer="adam")(net, x)`: all arguments of the second call go to the
+    module.
+
+    Args:
+        real: whether to run for real, whatever shapes alone would tell.
+        engine: `"torchinfo"` gives the figures of `torchinfo.summary`, to cross-check.
+        optimizer: a class of `torch.optim` in lower case, or `"momentum"`, whose state belongs to
+            the memory of a training step; none is left out.
+        plan: what each of many ranks holds in training: `{"fsdp": 8, "tp": 4}`, over how many ranks
+            FSDP2 shards and tensor parallelism cuts, and `"dtype"`, that of the network there.
+
+    Raises:
+        ValueError: if there is no such engine, optimizer or part of a plan, or if real or torchinfo
+            is asked for with an optimizer, a plan or each other: those need the meta device.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, it is {engine!r}")
+    if optimizer and optimizer not in optimizer_names():
+        raise ValueError(f"optimizer must be one of {', '.join(optimizer_names())}")
+    asked = [real, engine == "torchinfo", bool(optimizer) or plan is not None]
+    if sum(asked) > 1:
+        raise ValueError("real, engine and optimizer or plan exclude each other")
+    parts = None if plan is None else PlanRequest.of(plan)
+    way = Way(real=real, engine=engine)
+
+    def summarized(module: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
+        __tracebackhide__ = True
+        name = type(module).__name__
+        request = MetaRequest(
             network=module,
-            args=network_input.args,
-            kwargs=network_input.kwargs,
-            naming=naming,
-            title=network_input.title(name),
-            own_input=True,
-            notes=network_input.notes,
+            args=args,
+            kwargs=kwargs,
+            naming=Naming(lambda: [(name, module)]),
+            title=name,
+            optimizer=optimizer,
+            plan=parts,
         )
+        if args or kwargs or takes_no_input(module):
+            return summary_of_call(request, way)
 
-    return describe_alone(InputSearch(module), request_of)
+        def request_of(network_input: Input) -> MetaRequest:
+            return replace(
+                request,
+                args=network_input.args,
+                kwargs=network_input.kwargs,
+                title=network_input.title(name),
+                own_input=True,
+                notes=network_input.notes,
+            )
+
+        return summary_alone(InputSearch(module), request_of, way)
+
+    return summarized
 
 
 KEEPS = ("none", "sample", "all")

@@ -8,24 +8,17 @@ from IPython.core.error import UsageError
 from IPython.display import display
 from torch import nn
 
-from nnmagic.inputs.alone import describe_alone
-from nnmagic.inputs.search import InputError
 from nnmagic.inputs.specs import Input
+from nnmagic.inputs.summaries import Way, summary_alone, summary_of_call
 from nnmagic.magics.answers import UNUSED, no_layer_ran
 from nnmagic.magics.remedies import require_init
 from nnmagic.magics.request import Request
 from nnmagic.network.calls import CallCounter, observed
 from nnmagic.records.summary import Summary
-from nnmagic.structure.describe import (
-    ValuesNeededError,
-    describe,
-    from_run,
-    planned_only,
-    show_nothing,
-)
+from nnmagic.structure.describe import show_nothing
 from nnmagic.structure.real_run import describe_run
 from nnmagic.structure.shape_run import MetaRequest
-from nnmagic.structure.torchinfo import PeerError, compared, torchinfo_summary
+from nnmagic.structure.torchinfo import PeerError
 
 YOUR_BATCH = (
     "saved for backward is of this input on each rank; for your own batch type its call, such as "
@@ -116,16 +109,10 @@ def _summary_of_call(
     request: Request, meta: MetaRequest, failed: Callable[[Summary], None] = show_nothing
 ) -> Summary:
     __tracebackhide__ = True
-    if request.options.engine == "torchinfo":
-        return _cross_checked(meta)
-    if request.options.real:
-        return from_run(meta)
     try:
-        return describe(meta, failed=failed)
-    except ValuesNeededError as error:
-        if request.plan is None:
-            raise
-        return planned_only(meta, lacking=str(error))
+        return summary_of_call(meta, _way(request), failed)
+    except PeerError as error:
+        raise UsageError(str(error)) from None
 
 
 def _summary_alone(
@@ -133,21 +120,16 @@ def _summary_alone(
 ) -> Summary:
     """Return the structure of a network on an input of nnmagic's own."""
     __tracebackhide__ = True
-    options, request_of = request.options, _alone(request, network, title)
-    if options.engine == "torchinfo":
-        return _cross_checked(request_of(request.input_for(network)))
+    request_of, device = _alone(request, network, title), request.options.device
+    search = request.search(network)
     try:
-        return describe_alone(
-            request.search(network),
-            request_of,
-            device=options.device,
-            real=options.real,
-            failed=failed,
-        )
-    except (InputError, ValuesNeededError) as error:
-        if request.plan is None:
-            raise
-        return planned_only(request_of(Input(args=())), lacking=str(error))
+        return summary_alone(search, request_of, _way(request), device=device, failed=failed)
+    except PeerError as error:
+        raise UsageError(str(error)) from None
+
+
+def _way(request: Request) -> Way:
+    return Way(real=request.options.real, engine=request.options.engine)
 
 
 def _alone(request: Request, network: nn.Module, title: str) -> Callable[[Input], MetaRequest]:
@@ -170,26 +152,3 @@ def _alone(request: Request, network: nn.Module, title: str) -> Callable[[Input]
         )
 
     return request_of
-
-
-def _cross_checked(meta: MetaRequest) -> Summary:
-    """Return torchinfo's figures, with the lines in which nnmagic's differ."""
-    if meta.method is not None:
-        raise UsageError(
-            "torchinfo can call a network, not one of its methods; type a call such as net(x)"
-        )
-    label, within = meta.place
-    try:
-        theirs = torchinfo_summary(
-            meta.network,
-            meta.args,
-            meta.kwargs,
-            title=meta.title,
-            label=label,
-            within=within,
-            own_input=meta.own_input,
-            notes=meta.notes,
-        )
-    except PeerError as error:
-        raise UsageError(str(error)) from None
-    return compared(theirs, describe(meta, willing=True))

@@ -12,6 +12,7 @@ from IPython.core.magic_arguments import argument
 from nnmagic.network.failures.mismatch import first_line
 from nnmagic.records.record import View
 from nnmagic.structure.optimizers import optimizer_names
+from nnmagic.structure.plan_request import RANKS
 
 
 def _whole(text: str, least: int) -> int:
@@ -19,9 +20,6 @@ def _whole(text: str, least: int) -> int:
         raise argparse.ArgumentTypeError(f"takes a whole number, {least} or more, not {text!r}")
     return int(text)
 
-
-PLANNED = ("fsdp", "tp")
-"""In which ways a network can be cut over ranks."""
 
 _count = partial(_whole, least=0)
 _positive = partial(_whole, least=1)
@@ -48,8 +46,8 @@ def _plan(text: str) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for part in text.split(","):
         name, _, number = (each.strip() for each in part.partition("="))
-        if name not in PLANNED:
-            raise argparse.ArgumentTypeError(f"{wanted}; {name!r} is none of {', '.join(PLANNED)}")
+        if name not in RANKS:
+            raise argparse.ArgumentTypeError(f"{wanted}; {name!r} is none of {', '.join(RANKS)}")
         if name in sizes:
             raise argparse.ArgumentTypeError(f"{wanted}; {name} is there twice")
         if not (number.isdecimal() and int(number)):

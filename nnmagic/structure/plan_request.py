@@ -1,8 +1,13 @@
 """What is asked of a plan for many ranks."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
+
+RANKS = ("fsdp", "tp")
+"""The parts of a plan that say over how many ranks."""
 
 
 class PlanError(ValueError):
@@ -22,3 +27,20 @@ class PlanRequest:
     fsdp: int = 1
     tp: int = 1
     dtype: torch.dtype | None = None
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> "PlanRequest":
+        """Return the plan of these parts.
+
+        Raises:
+            ValueError: if there is no such part, or none over how many ranks.
+        """
+        known = [each.name for each in fields(cls)]
+        for name in parts:
+            if name not in known:
+                raise ValueError(f"a plan has {', '.join(known)}, not {name!r}")
+        for name in RANKS:
+            count = parts.get(name, 1)
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name} is over how many ranks, 1 or more, not {count!r}")
+        return cls(**parts)

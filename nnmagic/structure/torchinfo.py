@@ -18,7 +18,9 @@ from nnmagic.network.preserve import preserved, values_kept
 from nnmagic.network.random_state import random_state_kept
 from nnmagic.records.summary import Summary
 from nnmagic.records.summary_rows import LayerShape
+from nnmagic.structure.describe import describe
 from nnmagic.structure.shape_observer import config_of
+from nnmagic.structure.shape_run import MetaRequest
 from nnmagic.tensors.metadata import is_lazy
 from nnmagic.torch_private import parameters_of
 
@@ -28,6 +30,30 @@ NAMED = 3
 
 class PeerError(ValueError):
     """Another tool cannot summarise a network; the text says why."""
+
+
+def cross_checked(request: MetaRequest) -> Summary:
+    """Return torchinfo's figures of a call, with the lines in which nnmagic's differ.
+
+    Raises:
+        PeerError: if torchinfo cannot summarise it.
+    """
+    if request.method is not None:
+        raise PeerError(
+            "torchinfo can call a network, not one of its methods; type a call such as net(x)"
+        )
+    label, within = request.place
+    theirs = torchinfo_summary(
+        request.network,
+        request.args,
+        request.kwargs,
+        title=request.title,
+        label=label,
+        within=within,
+        own_input=request.own_input,
+        notes=request.notes,
+    )
+    return compared(theirs, describe(request, willing=True))
 
 
 def torchinfo_summary(
