@@ -14,7 +14,10 @@ const lanesOf = ({ values }) => values.reduce((most, lane) => (lane < MOST_LANES
 const lowest = (bits) => (bits ? 31 - Math.clz32(bits & -bits) : -1);
 
 /** @returns {number} how many characters wide the column is */
-export const lanesWidth = (column) => ceil((lanesOf(column) * pitchOf(lanesOf(column)) + 2) / LANE_CHARACTER);
+export function lanesWidth(column) {
+  const lanes = lanesOf(column);
+  return ceil((lanes * pitchOf(lanes) + 2) / LANE_CHARACTER);
+}
 
 /**
  * The lanes between the rows that show; a row that does not is part of the nearest one around it that does.

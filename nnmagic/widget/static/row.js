@@ -8,7 +8,11 @@ import { barsPath, errorPath } from "./histogram.js";
 export const ROW_HEIGHT = 24;
 export const INDENT = 14;
 
-const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+/** Change what a text says; to replace its node would cost the browser more. */
+const write = (node, text) => {
+  if (!node.firstChild) node.textContent = text;
+  else if (node.firstChild.data !== text) node.firstChild.data = text;
+};
 /** Set an attribute, or remove it where the value is null. */
 export const setOrRemove = (node, name, value) => (value === null ? node.removeAttribute(name) : node.setAttribute(name, value));
 
@@ -43,16 +47,16 @@ export function makeRow(columns, lanes) {
 
 /**
  * @param {object} slot what `makeRow` returned
- * @param {{table: object, row: number, place: number, columns: object[], lanes: object, isFlat: boolean, isOpen: boolean|null, isDimmed: boolean, isSelected: boolean}} shown
- *   place: where the row stands among those that show; isOpen: null: it cannot be unfolded
+ * @param {{table: object, row: number, place: number, base: number, columns: object[], lanes: object, isFlat: boolean, isOpen: boolean|null, isDimmed: boolean, isSelected: boolean}} shown
+ *   place: where the row stands among those that show; base: the one where the body begins; isOpen: null: it cannot be unfolded
  */
-export function fillRow(slot, { table, row, place, columns, lanes, isFlat, isOpen, isDimmed, isSelected }) {
+export function fillRow(slot, { table, row, place, base, columns, lanes, isFlat, isOpen, isDimmed, isSelected }) {
   const { node } = slot;
   const state = table.state[row];
   const full = fullName(table, row);
   const level = isFlat ? 0 : table.level[row];
   node.hidden = false;
-  node.style.transform = `translateY(${place * ROW_HEIGHT}px)`;
+  node.style.transform = `translateY(${(place - base) * ROW_HEIGHT}px)`;
   const looks = { odd: place % 2, strong: state & STRONG, failed: state & FAILED, flagged: isFlagged(table, row), dimmed: state & DIMMED || isDimmed };
   node.className = ["nm-row", ...Object.keys(looks).filter((look) => looks[look]).map((look) => `nm-${look}`)].join(" ");
   node.setAttribute("aria-rowindex", place + 2);
