@@ -102,17 +102,20 @@ function render({ model, el }) {
   const hiding = element("style");
   root.append(hiding);
 
+  const setNarrow = () => root.classList.toggle("nm-narrow", root.clientWidth > 0 && root.clientWidth <= NARROW);
+
   function showTable() {
     content = model.get("content");
     table = decoded(content);
+    const copy = `[data-nnmagic="${CSS.escape(table.static)}"]`;
+    hiding.textContent = table.static && `:is(${copy},.jp-OutputArea-child:has(${copy}):not(:has(.nnmagic))){display:none!important}`;
+    setNarrow();
     grid.filter.search = search.value = model.get("search") ?? "";
     if (!table.state.some((_, row) => isFlagged(table, row))) grid.filter.flaggedOnly = false;
     grid.show(table);
     depth.input.max = Math.max(1, table.deepest);
     depth.set(Math.min(table.deepest, table.opened));
     showFacts();
-    const copy = `[data-nnmagic="${CSS.escape(table.static)}"]`;
-    hiding.textContent = table.static && `:is(${copy},.jp-OutputArea-child:has(${copy}):not(:has(.nnmagic))){display:none!important}`;
     showSelected(false);
   }
 
@@ -327,7 +330,7 @@ function render({ model, el }) {
   themes.observe(document.body, { attributeFilter: ["data-jp-theme-name", "data-vscode-theme-id"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal });
   const sizes = new ResizeObserver(() => {
-    root.classList.toggle("nm-narrow", root.clientWidth <= NARROW);
+    setNarrow();
     grid.fit();
     panel.draw();
   });
@@ -350,10 +353,10 @@ function render({ model, el }) {
   // In an HBox the views share its width, and none is wider than its part.
   el.style.minWidth = "0";
   el.style.flexGrow = "1";
+  // In the page first: the table is then laid out once, for the room that there is.
+  el.append(root);
   showTable();
   showLive();
-  el.append(root);
-  root.classList.toggle("nm-narrow", root.clientWidth > 0 && root.clientWidth <= NARROW);
   const chosen = model.get("selected");
   if (chosen !== null && chosen !== undefined) {
     grid.reveal(rowOf(table, chosen));
