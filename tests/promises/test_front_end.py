@@ -8,7 +8,16 @@ import pytest
 
 from nnmagic.display import messages
 from nnmagic.display.table import Kind
-from nnmagic.widget.front_end import MODULES, STATIC, minified, page_script, script, style
+from nnmagic.widget.front_end import (
+    MODULES,
+    STATIC,
+    TEXTS,
+    minified_script,
+    minified_style,
+    page_script,
+    script,
+    style,
+)
 
 JS = Path(__file__).parents[1] / "js"
 
@@ -39,21 +48,40 @@ def test_the_joined_script_is_one_module(node, tmp_path):
 
 
 def test_script_and_style_travel_light():
-    assert len(script().encode()) + len(style().encode()) < 112_000
+    assert len(script().encode()) + len(style().encode()) < 100_000
 
 
 def test_every_module_is_joined():
     assert {path.stem for path in STATIC.glob("*.js")} == {*MODULES, "page"}
 
 
-def test_a_minified_script_has_no_comments_and_no_indentation():
-    text = '// gone\n/**\n * gone\n */\nf({\n  a: "//  /* stays */",\n\n  // gone\n});\n'
+def test_a_minified_script_has_no_comments_and_no_spare_spaces():
+    text = "// gone\n/**\n * gone\n */\nf({\n  a: (b, c) => b + +c * 2,\n\n  // gone\n});\n"
 
-    assert minified(text) == 'f({\na: "//  /* stays */",\n});'
+    assert minified_script(text) == "f({a:(b,c)=>b + +c*2,});"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"//  /* a, b */"', '"\\" , "', "`: ${a + b} , ${c} = `", r"/a , b = \/ , /", "a / b / c"],
+)
+def test_a_minified_script_keeps_what_is_in_texts(text):
+    assert minified_script(f"f( {text} ,  1);") == f"f({text}, 1);"
+
+
+@pytest.mark.parametrize("module", [*MODULES, "page"])
+def test_the_texts_of_each_module_are_told_from_its_code(module):
+    code = TEXTS.split(
+        re.sub(r"^ *(//|/?\*).*", "", (STATIC / f"{module}.js").read_text(), flags=re.M)
+    )
+
+    assert not {'"', "'", "`"} & set("".join(code[::2]))
 
 
 def test_a_minified_style_keeps_its_rules():
-    assert minified("/* x */\na { color: red;\n  margin: 0 }") == "a { color: red;\nmargin: 0 }"
+    text = "/* x */\na :is(b, c) > d { color: red;\n  margin: calc(1px + 2px) }"
+
+    assert minified_style(text) == "a :is(b,c)>d{color:red;margin:calc(1px + 2px)}"
 
 
 def test_no_line_of_code_ends_in_a_comment():
@@ -93,7 +121,7 @@ def keys_of(content):
 def test_the_page_reads_only_the_keys_that_are_sent(name):
     content, modules, added = SENT[name]
     texts = [(STATIC / f"{module}.js").read_text() for module in modules.split()]
-    code = "\n".join(minified(text) for text in texts)
+    code = "\n".join(minified_script(text) for text in texts)
 
     read = set(re.findall(rf"(?<![\w.$]){re.escape(name)}\??\.(\w+)", code))
 

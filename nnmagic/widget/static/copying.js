@@ -44,7 +44,8 @@ export function asText(view) {
 /** @returns {string} a table of Markdown, with full names */
 export function asMarkdown(view) {
   const { table, rows, columns } = view;
-  const line = (texts) => `| ${Array.from({ length: columns.length + 1 }, (_, i) => (texts[i] ?? "").replace(/[\\|`*_<>[\]]/g, "\\$&")).join(" | ")} |`;
+  const escaped = (text = "") => text.replace(/[\\|`*_<>[\]]/g, "\\$&");
+  const line = (texts) => `| ${Array.from({ length: columns.length + 1 }, (_, i) => escaped(texts[i])).join(" | ")} |`;
   const rule = `| --- |${columns.map((column) => (isRight(column) ? " ---: |" : " --- |")).join("")}`;
   return [line([table.title, ...columns.map(({ title }) => title)]), rule,
     ...Array.from(rows, (row) => line([flatName(table, row), ...textsOf(view, row, textOf)]))].join("\n");

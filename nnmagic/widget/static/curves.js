@@ -60,7 +60,8 @@ function curveFigure(title, id, cursor) {
       mark.setAttribute("d", curve.mark === null ? "" : `M0 ${scales.y(curve.mark)}H${WIDTH}`);
       line.setAttribute("d", linePath(iterations, values, scales));
       odd.setAttribute("d", iterations.filter((_, i) => values[i] === null).map((each) => `M${scales.x(each)} 0v8`).join(""));
-      range.textContent = `${numbers(...scales.ends).join(" … ")}${curve.mark === null ? "" : `; dashed: ${curve.mark}`}`;
+      const dashed = curve.mark === null ? "" : `; dashed: ${curve.mark}`;
+      range.textContent = numbers(...scales.ends).join(" … ") + dashed;
     },
     /** Put the cursor at an iteration, or at the next one that is drawn. */
     point(iteration) {

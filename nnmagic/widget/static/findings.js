@@ -6,7 +6,8 @@ import { element, pressable } from "./dom.js";
 export function findingText({ text, level, iteration }, hasIterations) {
   if (level !== "finding") return text;
   const where = `iteration ${withCommas(iteration)}`;
-  return `⚠ ${text}${hasIterations && !new RegExp(`${where}\\b`).test(text) ? ` · ${where}` : ""}`;
+  const isSaid = new RegExp(where + "\\b").test(text);
+  return `⚠ ${text}${hasIterations && !isSaid ? " · " + where : ""}`;
 }
 
 /** @param {(finding: object) => void} choose */

@@ -28,7 +28,8 @@ export function barsPath(bins, start, length, zero) {
 export function errorPath(error, bound) {
   if (!(error > 0)) return "";
   const x = (value) => clamped(7.75 * (Math.log10(value) + 8), 1, 62);
-  return `M0 6h${x(error)}v5h-${x(error)}z${bound > 0 ? `M${x(bound) - 1} 1h1v14h-1z` : ""}`;
+  const tick = bound > 0 ? `M${x(bound) - 1} 1h1v14h-1z` : "";
+  return `M0 6h${x(error)}v5h-${x(error)}z${tick}`;
 }
 
 /**
