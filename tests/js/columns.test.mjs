@@ -24,6 +24,10 @@ test("a column is as wide as the texts of the rows that show, or as its title", 
   assert.deepEqual(all.map(({ full }) => full), [11, 17, 14, 7, flag.length + 3]);
 });
 
+test("where no row is flagged there is no room for a mark", () => {
+  assert.equal(measured(all.at(-1).column, false, [0, 1], false).full, flag.length);
+});
+
 test("columns leave by priority, and layer, shape, mean and flags stay longest", () => {
   assert.deepEqual(keys(at(940)), ["type", "shape", "mean", "zeros", "flags"]);
   assert.deepEqual(keys(at(900)), ["type", "shape", "mean", "flags"]);

@@ -49,18 +49,19 @@ function partsOf(column, live) {
 
 /**
  * @param {object} column @param {boolean} live @param {Iterable<number>} rows those that show: texts of others take no room
+ * @param {boolean} hasMarks whether a flag stands behind a mark
  * @returns {{column: object, parts: number[], bare: number, least: number, full: number}} how many characters it may have and would like;
  *   bare: of errors without their bars
  */
-export function measured(column, live, rows) {
+export function measured(column, live, rows, hasMarks = true) {
   const { kind, strings, index, title, narrowest } = column;
   const parts = strings ? [] : partsOf(column, live);
-  const mark = kind === "flags" ? 3 : 0;
+  const mark = kind === "flags" && hasMarks ? 3 : 0;
   let longest = 0;
   if (strings) for (const row of rows) longest = max(longest, strings[index[row]].length);
   const said = strings ? longest + mark : parts.reduce((sum, own) => sum + own);
   const full = max(said, title.length + 2);
-  const least = strings && !(mark && full <= WHOLE_FLAG) ? min(full, max(narrowest ?? LEAST_TEXT[kind], title.length + 2)) : full;
+  const least = strings && !(kind === "flags" && full <= WHOLE_FLAG) ? min(full, max(narrowest ?? LEAST_TEXT[kind], title.length + 2)) : full;
   return { column, parts, full, least, bare: kind === "error" ? max(NUMBER, title.length + 2) : least };
 }
 

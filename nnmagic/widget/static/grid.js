@@ -1,6 +1,6 @@
 // The table as an ARIA treegrid that keeps only the rows in view in the document.
 import { ceil, clamped, floor, max, min } from "./format.js";
-import { FAILED, GROUP, STRONG, countsAsRow, flatName, foldedBelow, hasChildren, keyOf, labelOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
+import { FAILED, GROUP, STRONG, countsAsRow, flatName, foldedBelow, hasChildren, isFlagged, keyOf, labelOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
 import { PADDING, TREE_PADDING, fitted, measured } from "./columns.js";
 import { INDENT, ROW_HEIGHT, fillRow, makeHeading, makeRow, setOrRemove } from "./row.js";
 import { answerKey, element, part } from "./dom.js";
@@ -80,7 +80,8 @@ export function createGrid({ uid, live, choose, changed }) {
   function layOut(isAnew = false) {
     // Numbers keep their width whichever rows show.
     const isKept = !isAnew && sizesOf === table;
-    sizes = shownColumns().map((column, i) => (isKept && !column.strings ? sizes[i] : measured(column, live(), rows)));
+    const hasMarks = rows.some((row) => isFlagged(table, row));
+    sizes = shownColumns().map((column, i) => (isKept && !column.strings ? sizes[i] : measured(column, live(), rows, hasMarks)));
     sizesOf = table;
     room = el.clientWidth;
     const { tree, shown } = fitted(sizes, { tree: names, room, character: ruler.offsetWidth / 100, wanted });
