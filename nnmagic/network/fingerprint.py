@@ -14,7 +14,7 @@ from nnmagic.display import units
 from nnmagic.network.layers import layer_at, layers_of
 from nnmagic.network.naming import Network
 from nnmagic.tensors import devices
-from nnmagic.tensors.marks import Marks, marks_of
+from nnmagic.tensors.marks import NO_VALUES, Marks, marks_of
 from nnmagic.tensors.metadata import HiddenFromUserCode, hidden_from_user_code, version_of
 from nnmagic.tensors.shards import is_spread, part_here
 from nnmagic.tensors.values import as_numpy
@@ -98,6 +98,12 @@ class Fingerprint:
     def is_on_host(self) -> bool:
         """Whether all values are known, and none is on an accelerator."""
         return ON_HOST.issuperset(map(type, chain(self.buffers, self.marks.values)))
+
+    @property
+    def without_values(self) -> list[str]:
+        """The names of the parameters that have no values, as those of a lazy layer."""
+        found = self._by_name().items()
+        return [name for name, (identity, values) in found if identity and values is NO_VALUES]
 
     def _by_name(self) -> dict[str, tuple[Any, Any]]:
         """Return by its dotted name what tells of each tensor whether it is as it was."""
@@ -215,13 +221,19 @@ def _differ(before: Any, now: Any) -> bool | Tensor:
     return unequal if there else bool(unequal)
 
 
-def change_text(changed: list[str], network: nn.Module) -> str:
+def change_text(
+    changed: list[str], network: nn.Module, without_values: Collection[str] = ()
+) -> str:
     """Return a line that says what a run changed on its network.
 
     Args:
         changed: the names of what is not as it was, at least one.
         network: the network after the run.
+        without_values: the names of what had no values before it.
     """
+    shown = ", ".join(changed[:3]) + (", …" if len(changed) > 3 else "")
+    if set(changed) <= set(without_values):
+        return f"the run made {units.plural(len(changed), 'parameter')} that had no values: {shown}"
     statistics = ("running_mean", "running_var", COUNT)
     if all(name.endswith(statistics) for name in changed):
         has_trained = all(
@@ -229,7 +241,6 @@ def change_text(changed: list[str], network: nn.Module) -> str:
         )
         what = units.plural(len(changed), "batch-norm statistic")
         return f"the run changed {what}{' (train mode)' if has_trained else ''}"
-    shown = ", ".join(changed[:3]) + (", …" if len(changed) > 3 else "")
     return f"the run changed {len(changed)} of its tensors: {shown}"
 
 
@@ -291,7 +302,7 @@ class NetworkChanges:
             if module is not None:
                 changed = changes[network.label] = before.changes(written)
                 if changed:
-                    texts[network.label] = change_text(changed, module)
+                    texts[network.label] = change_text(changed, module, before.without_values)
         is_all = all(from_start for _, _, from_start in self._before)
         since = "" if is_all else " since the first call"
         if len(self._before) < 2:

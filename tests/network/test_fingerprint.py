@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import nnmagic
 from nnmagic.network.fingerprint import Fingerprint, change_text
 
 
@@ -148,6 +149,20 @@ def test_values_that_cannot_be_read_are_not_said_to_be_unchanged():
     net.weight.untyped_storage().resize_(0)
 
     assert Fingerprint(net).changes() is None
+
+
+def test_parameters_of_a_lazy_layer_are_made_and_not_changed():
+    lazy = nn.Sequential(nn.LazyLinear(3))
+
+    assert "the run made 2 parameters that had no values: 0.weight, 0.bias" in str(
+        nnmagic.trace(lazy)
+    )
+    assert isinstance(lazy[0], nn.LazyLinear)
+    with nnmagic.tracing(lazy) as trace:
+        lazy(torch.rand(2, 4))
+        lazy(torch.rand(2, 4))
+    assert "made 2 parameters that had no values" in str(trace)
+    assert "network unchanged" in str(nnmagic.trace(lazy, torch.rand(2, 4)))
 
 
 def test_what_an_optimizer_wrote_is_changed_though_its_values_look_the_same():
