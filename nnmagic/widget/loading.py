@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from nnmagic.recording.values_by_rerun import RefusedError, TensorOfCall, ValuesByRerun
+from nnmagic.records.kept_slices import PICTURE_VALUES
 from nnmagic.records.params import Params
 from nnmagic.records.record import Record
 from nnmagic.records.tensor import Sample
@@ -52,7 +53,7 @@ class Loader:
         self._loaded: dict[tuple[Any, str, int], Loading] = {}
 
     def of(self, subject: Any, side: str = "output", place: int = 0) -> Loading:
-        """Return what was loaded of a tensor, or whether it may be.
+        """Return what was loaded of a tensor, or whether it may be; a small parameter is loaded.
 
         Args:
             subject: what the row is about.
@@ -67,6 +68,9 @@ class Loader:
                 ValuesByRerun(self.record, MOST_VALUES).check(subject.call)
             elif isinstance(self.record, Params):
                 self.record.check(subject.record)
+                if subject.record.tensor.numel <= PICTURE_VALUES:
+                    self.load(subject, side, place, new_run=False)
+                    return self._loaded[_key(subject), side, place]
             else:
                 return NOTHING
         except ValueError as error:

@@ -38,6 +38,16 @@ def test_a_parameter_that_is_as_it_was_is_loaded(page, net):
     assert not tensor["loadable"]
 
 
+def test_a_small_parameter_is_loaded_without_being_asked_for(page):
+    small = nn.Sequential(nn.Linear(128, 128))
+
+    tensor, _ = weight_of(page, nnmagic.params(small), asks=False)
+
+    assert tensor["picture"]["caption"] == "all 16,384 values"
+    assert tensor["histogram"]["of"] == "all 16,384 values"
+    assert not tensor["loadable"]
+
+
 def test_a_parameter_that_changed_is_said_to_have(page, net):
     params = nnmagic.params(net)
     with torch.no_grad():
