@@ -9,6 +9,9 @@ NARROW = 900
 KEPT = ("shape", "mean ± std", "flags")
 """Columns that a trace shows at every width."""
 
+ONE_LINE = 620
+"""From this width of a widget on the toolbar is one line, but for the iterations of a loop."""
+
 WORDS = ("text", "flags", "tree", "message")
 """Kinds of cells that may be cut where there is no room, with an ellipsis."""
 
@@ -99,6 +102,7 @@ SEE = r"""() => {
         return {name, left, right, top, bottom, isCut, around};
       }),
       toolbar: box(toolbar).right,
+      lines: Math.round(box(toolbar).height / 28),
       headsEnd: Math.max(...heads.map(ends)),
       titles: heads.map(head => text(head).replace(/ [▲▼]$/, '')),
       offered,
@@ -177,6 +181,10 @@ def _of_toolbar(seen):
             down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
             if min(across, down) > 1:
                 yield f"{one['name']} over {other['name']}"
+    is_loop = any("iteration" in each["name"] for each in controls)
+    has_room = seen["width"] > ONE_LINE or not seen["flagged"]
+    if seen["lines"] > (1 if has_room and not is_loop else 2):
+        yield f"{seen['lines']} lines of controls"
     noun = seen["count"].split()[-1]
     for counted in re.findall(rf"([\d,]+ {noun})\b(?! finished)", seen["heading"]):
         if counted != seen["count"]:

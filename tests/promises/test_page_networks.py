@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PICTURES = os.environ.get("NNMAGIC_PICTURES")
 
-HEIGHT = 3600 if PICTURES else 1000
+HEIGHT = 4600 if PICTURES else 1000
 """A picture is of what is in view."""
 
 STATES = [*product(WIDTHS, ("Light",)), *product(reversed(WIDTHS), ("Dark",))]
