@@ -28,10 +28,18 @@ test("a lane runs from what was made to the last row that gets it", () => {
 
 test("a folded row stands for what is inside", () => {
   const { runs, marks, below } = shown(2);
-  assert.deepEqual(runs, [{ from: 1, to: 2, lane: 0 }, { from: 1, to: 2, lane: 0 }, { from: 2, to: 3, lane: 0 }]);
+  assert.deepEqual(runs, [{ from: 1, to: 2, lane: 0 }, { from: 2, to: 3, lane: 0 }]);
   assert.deepEqual([...marks], [-1, 0, 0, 0]);
   assert.deepEqual([...below], [0, 1, 1, 0]);
   assert.deepEqual(shown(0).runs, []);
+});
+
+test("what calls in one folded row make for those in another runs once", () => {
+  const values = Uint8Array.of(255, 0, 1, 2, 255, 255, 255, 255);
+  const each = { values, edges: Uint32Array.of(1, 5, 2, 6, 3, 7) };
+  const parents = Int32Array.of(-1, 0, 0, 0, -1, 4, 4, 4);
+  const { runs, below } = runsOf(each, { parents }, Int32Array.of(0, -1, -1, -1, 1, -1, -1, -1), 2);
+  assert.deepEqual([runs, [...below]], [[{ from: 0, to: 1, lane: 0 }], [1, 0]]);
 });
 
 test("what is lit up are the runs that begin or end in a row", () => {

@@ -36,9 +36,13 @@ export function runsOf({ values, edges }, { parents }, places, count) {
   const [below, taken, made] = [0, 1, 2].map(() => new Uint32Array(count));
   const marks = new Int8Array(count).fill(-1);
   const runs = [];
+  const pairs = new Set();
   for (let i = 0; i < edges.length; i += 2) {
     const [from, to, lane] = [placeOf(edges[i]), placeOf(edges[i + 1]), values[edges[i]]];
-    if (from < 0 || to < 0 || to === from || lane >= MOST_LANES) continue;
+    const pair = from * count + to;
+    // What folded rows hand each other many times runs once.
+    if (from < 0 || to < 0 || to === from || lane >= MOST_LANES || pairs.has(pair)) continue;
+    pairs.add(pair);
     runs.push({ from, to, lane });
     if (to < from) continue;
     for (let place = from; place < to; place++) below[place] |= 1 << lane;
