@@ -107,7 +107,6 @@ class _Contents:
         self._content: dict[str, Any] = dict(sheet.content)
         steps = self._content.get("steps")
         self._step = steps["shown"] if steps else 0
-        self._content["steps"] = None  # only the shown iteration is in the page
         rows = RowPanels(
             record,
             live=live,
@@ -148,6 +147,7 @@ class _Contents:
             "step": self._step,
             "live": False,
             "paused": False,
+            "alone": True,  # only the shown iteration is in the page
         }
         contents = {
             "state": state,

@@ -6,6 +6,7 @@ import pytest
 from lab import notebook_of, run_cell
 from playwright.sync_api import expect
 from widget_page import LOAD, control, open_panel, rows, visit
+from widget_uses import CURVES, assert_curves_have_one_cursor, hover_over_curves
 
 from nnmagic.display import units
 
@@ -32,16 +33,10 @@ def test_curves_have_one_cursor_and_show_the_iteration_that_is_clicked(lab, tmp_
         widget = page.locator(".nnmagic")
         means = json.loads(run_cell(page, "print([c.main.mean for c in t.calls('0')])"))
         open_panel(widget, "0")
-        curves = widget.locator("[aria-roledescription=curve]")
-        said = widget.locator(".nm-sides:has([aria-roledescription=curve]) output")
-        found = {"names": [each.get_attribute("aria-label") for each in curves.all()]}
-        found["at first"] = said.all_inner_texts()
+        found = hover_over_curves(widget)
+        curves, said = widget.locator(CURVES), widget.locator(f".nm-sides:has({CURVES}) output")
         found["parts"] = control(widget, "panel").locator(".nm-part").all_inner_texts()
-        curves.first.scroll_into_view_if_needed()
         box = curves.first.bounding_box()
-        curves.first.hover(position={"x": box["width"] / 2, "y": 20})
-        found["hovered"] = said.all_inner_texts()
-        found["in the rows"] = control(widget, "grid").evaluate("e => e.style.cssText")
         curves.first.click(position={"x": box["width"] / 2, "y": 20})
         expect(widget.locator(".nm-heading")).to_contain_text("iteration 10 of 21")
         expect(said.first).to_contain_text("iteration 10:")
@@ -55,15 +50,8 @@ def test_curves_have_one_cursor_and_show_the_iteration_that_is_clicked(lab, tmp_
 
     found, means = visit(lab, notebook_of(tmp_path, LOAD, NETWORK, LOOP), look, width=1300)
 
-    assert found["names"][0].startswith("loss")  # above the table, with the same cursor
-    assert found["names"][1].startswith("mean, and the middle 90 %")
+    assert_curves_have_one_cursor(found, [units.numbers(mean)[0] for mean in means])
     order = ["in", "distributions", "over the iterations", "weights as they are now", "about"]
     assert [part.split("\n")[0] for part in found["parts"] if not part.startswith("out")] == order
-    assert any(name.startswith("weight.update ratio") for name in found["names"])
-    for when, iteration in (("at first", 20), ("hovered", 10)):
-        assert len(found[when]) == len(found["names"])
-        assert {text.split(":")[0] for text in found[when]} == {f"iteration {iteration}"}
-        assert found[when][1].endswith(units.numbers(means[iteration])[0])
     assert found["mean"].startswith(units.numbers(means[10])[0])
-    assert "--nm-at: 0.5" in found["in the rows"]
     assert found["slider"] == "12"

@@ -160,6 +160,38 @@ def test_watching_ends_with_its_block_a_second_watch_and_the_extension(lab, tmp_
     ]
 
 
+GROWING = """
+g = nn.Sequential(nn.Identity())
+nnmagic.watch(g)
+"""
+
+PLACES = """root => [...root.querySelectorAll('.nm-row:not([hidden]) .nm-k-pair')].map(cell => {
+  const range = document.createRange();
+  const at = cell.textContent.search(/[±…]/);
+  range.setStart(cell.firstChild, at);
+  range.setEnd(cell.firstChild, at + 1);
+  const {left, width} = cell.getBoundingClientRect();
+  return [left, width, range.getBoundingClientRect().left].map(Math.round);
+})"""
+"""Where each pair of numbers stands, how wide its cell is, and where its sign in between stands."""
+
+
+def test_a_number_never_changes_width_while_it_is_live(lab, tmp_path):
+    def look(page):
+        widget, found = page.locator(".nnmagic"), []
+        for call, scale in enumerate(("1.0", "-1.0", "3e-7", "-98765.4", "2e9"), 1):
+            run_cell(page, f"_ = g(torch.tensor([[0.5, 1.0]]) * {scale})")
+            expect(widget.locator(".nm-heading")).to_contain_text(f"call {call}")
+            frames(page)
+            found.append((widget.evaluate(PLACES), rows(widget)[0]["mean"]))
+        return found
+
+    found = visit(lab, notebook_of(tmp_path, LOAD, GROWING), look)
+
+    assert len({len(text) for _, text in found}) > 2, "numbers of several lengths were shown"
+    assert all(places == found[0][0] for places, _ in found)
+
+
 LOOP = """
 with torch.no_grad():
     for i in range(2_000):

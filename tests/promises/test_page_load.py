@@ -1,12 +1,12 @@
 """*Load all* in a real page: the recorded run's own values, or in words why they cannot be had."""
 
 import json
-import re
 
 import pytest
 from lab import notebook_of, run_cell
 from playwright.sync_api import expect
 from widget_page import AS_DICT, LOAD, control, open_panel, statistic_texts, statistics, visit
+from widget_uses import read_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -51,22 +51,6 @@ SOONER = """() => {
 """What is waited for 5 seconds for is waited for 1.5 seconds for."""
 
 
-KEYS = ["ArrowRight", "ArrowRight", "ArrowDown", "ArrowRight", "ArrowDown"]
-
-
-def read(widget, place):
-    """Walk over a picture by the arrow keys; return the index and the value under each cell."""
-    canvas = widget.locator(f'[data-nm$="-{place}-canvas"]')
-    readout = canvas.locator("xpath=../..").locator("output.nm-readout")
-    canvas.focus()
-    found = []
-    for key in KEYS:
-        canvas.page.keyboard.press(key)
-        index, value = readout.inner_text().split(": ")
-        found.append([[int(i) for i in re.findall(r" (\d+)", index)], float(value)])
-    return found
-
-
 def load(widget, button, text):
     """Press a button by the keyboard, and wait for what it brings."""
     control(widget, button).focus()
@@ -83,7 +67,7 @@ def test_what_is_loaded_is_the_recorded_run_or_is_refused_in_words(lab, tmp_path
         found = {}
 
         def compared(name, widget, place, tensor):
-            cells = read(widget, place)
+            cells = read_picture(widget, place)
             code = f"print(json.dumps([{tensor}[tuple(i)].item() for i, _ in {cells}]))"
             found[name] = cells, json.loads(run_cell(page, code))
 

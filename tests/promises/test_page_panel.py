@@ -61,7 +61,17 @@ def test_a_resnet_is_searched_and_its_convolution_seen_whole(lab, tmp_path):
         found["shapes"] = panel.locator(".nm-shapes").inner_text()
         histogram = panel.locator(".nm-hist").first
         histogram.press("ArrowRight")
-        found["first bin"] = histogram.locator("xpath=..").locator("output").inner_text()
+        says = histogram.locator("xpath=..").locator("output")
+        found["first bin"] = says.inner_text()
+        histogram.evaluate("histogram => histogram.blur()")
+        found["all bins"] = says.inner_text()
+        bars = histogram.locator("path").first.bounding_box()
+        for share in (0.01, 0.51):  # the axis may be a common one, and longer
+            x = bars["x"] + share * bars["width"]
+            page.mouse.move(x, bars["y"] + bars["height"] / 2)
+            found.setdefault("hovered", []).append(says.inner_text())
+        control(widget, "search").hover()
+        found["hovered"].append(says.inner_text())
         before = histogram.locator("path").first.get_attribute("d")
         control(widget, "log").click()
         found["log"] = control(widget, "log").get_attribute("aria-pressed")
@@ -95,6 +105,11 @@ def test_a_resnet_is_searched_and_its_convolution_seen_whole(lab, tmp_path):
     assert found["regions"] == 1
     assert found["shapes"] == "(1, 3, 224, 224) → (1, 64, 112, 112)"
     assert re.fullmatch(r"0\.000 … 0\.031: [\d,]+ of [\d,]+ \(\d\.\d %\)", found["first bin"])
+    first, middle, after = found["hovered"]
+    assert first == found["first bin"]
+    assert middle.startswith("0.500 … 0.531: ")
+    assert found["all bins"] == after
+    assert after.startswith("over ")
     assert (found["log"], found["is redrawn"]) == ("true", True)
     assert len(found["colors"]) == 3  # in, out and the kernels
     assert min(found["colors"]) > 20
@@ -126,6 +141,10 @@ def by_torch(x):
 """
 
 
+SOURCES = {"noise": "noise", "picture": "a Fashion", "variable": "a variable"}
+"""How what to run on is named, as far as it has to be typed."""
+
+
 def test_run_again_gives_what_torch_gives(lab, tmp_path):
     def look(page):
         widget = page.locator(".nnmagic").first
@@ -135,9 +154,15 @@ def test_run_again_gives_what_torch_gives(lab, tmp_path):
         def by_torch(x):
             return json.loads(run_cell(page, f"{IN_EVAL_MODE}\nprint(json.dumps(by_torch({x})))"))
 
+        def choose(source):
+            control(widget, "source").focus()
+            page.keyboard.type(SOURCES[source])
+            expect(control(widget, "source")).to_have_value(source)
+
         def run(source, heading_text):
-            control(widget, "source").select_option(source)
-            control(widget, "run").click()
+            expect(control(widget, "source")).to_have_value(source)
+            control(widget, "run").focus()
+            page.keyboard.press("Enter")
             expect(heading).to_contain_text(heading_text)
             frames(page)
             return rows(widget)[0]["mean"]
@@ -148,24 +173,32 @@ def test_run_again_gives_what_torch_gives(lab, tmp_path):
         record = "[as_dict(t['1'].inputs[0]), as_dict(t['1'].main)]"
         found["record"] = json.loads(run_cell(page, f"{AS_DICT}\nprint(json.dumps({record}))"))
         found["recorded"] = rows(widget)[0]["mean"]
-        control(widget, "source").select_option("noise")
-        control(widget, "seed").fill("7")
+        choose("noise")
+        page.keyboard.press("Tab")
+        expect(control(widget, "seed")).to_be_focused()
+        page.keyboard.press("Control+a")
+        page.keyboard.type("7")
         found["noise"] = run("noise", "seed 7")
         noise = "torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(7))"
         found["noise by torch"] = by_torch(noise)
-        control(widget, "source").select_option("picture")
+        choose("picture")
         code = "pictures = nnmagic.fashion_mnist()\nprint(pictures.classes[pictures[3][1]])"
         found["label"] = run_cell(page, code).strip()
-        control(widget, "picture-3").click()
+        control(widget, "picture-0").focus()
+        for _ in range(3):
+            page.keyboard.press("Tab")
+        expect(control(widget, "picture-3")).to_be_focused()
+        page.keyboard.press("Space")
         found["picture"] = run("picture", f"Fashion-MNIST picture 3 ({found['label']})")
         found["picture by torch"] = by_torch("nnmagic.fashion_mnist()[3][0].reshape(1, 28, 28)")
         found["bars"] = widget.locator(".nm-score-name").all_inner_texts()
-        control(widget, "source").select_option("variable")
-        control(widget, "variable").fill("flat")
+        choose("variable")
+        page.keyboard.press("Tab")
+        page.keyboard.type("flat")
         found["variable"] = run("variable", "on flat")
         found["variable by torch"] = by_torch("flat")
         control(widget, "variable").fill("nope")
-        control(widget, "run").click()
+        control(widget, "variable").press("Enter")
         alert = widget.locator(".nm-alert")
         expect(alert).not_to_be_empty()
         found["unknown"] = alert.inner_text()

@@ -11,10 +11,16 @@ from widget_page import (
     control,
     frames,
     open_panel,
-    row_of,
-    rows,
     share,
     visit,
+)
+from widget_uses import (
+    BOXES,
+    assert_panel_is_below,
+    assert_parameters_were_grouped_and_copied,
+    group_and_copy_parameters,
+    save_first_picture,
+    titles,
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -30,18 +36,8 @@ t
 
 KEPT = ["layer", "shape", "mean ± std"]
 
-BOXES = """root => Object.fromEntries(['.nm-grid', '.nm-panel', '.nm-splitter'].map(look => {
-  const {left, right, top, bottom, height} = root.querySelector(look).getBoundingClientRect();
-  return [look, {left, right, top, bottom, height}];
-}))"""
-
 CUT = """root => [...root.querySelectorAll('.nm-body [role=row]:not([hidden]) > *')]
   .filter(cell => cell.scrollWidth > cell.clientWidth).map(cell => cell.textContent)"""
-
-
-def titles(widget):
-    heads = widget.locator("[role=columnheader]").all()
-    return [head.inner_text().strip(" ▲▼") for head in heads]
 
 
 def resize(page, width):
@@ -80,14 +76,9 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
         widget = page.locator(".nnmagic")
         hint = widget.get_by_text("press Enter on it")
         found["hint"] = [hint.is_visible()]
-        open_panel(widget, "conv1")
-        frames(page)
+        found["file"], found["png"], found["apart"] = save_first_picture(widget, "conv1")
         found["hint"].append(hint.is_visible())
         found["beside"], found["titles beside"] = widget.evaluate(BOXES), titles(widget)
-        with page.expect_download() as download:
-            control(widget, "save-picture").first.click()
-        found["file"] = download.value.suggested_filename
-        found["png"] = download.value.path().read_bytes()
         page.evaluate(CATCH_COPIES, False)
         control(widget, "copy-picture").first.click()
         found["copied"] = page.evaluate("window.copied")
@@ -106,8 +97,12 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
         found["dragged"], found["titles dragged"] = share(widget), titles(widget)
         run_cell(page, "t")
         second = page.locator(".nnmagic").nth(1)
+        second.wait_for()
+        found["hint"].append(second.get_by_text("press Enter on it").is_visible())
         open_panel(second, "conv1")
         found["second"] = share(second)
+        control(second, "splitter").dblclick()
+        found["double-click"] = share(second)
         resize(page, 800)
         found["below"], found["titles below"] = widget.first.evaluate(BOXES), titles(widget.first)
         found["toolbar"] = widget.first.locator(".nm-toolbar").bounding_box()["height"]
@@ -119,7 +114,7 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
 
     found = visit(lab, notebook_of(tmp_path, LOAD, RESNET), look, width=1300)
 
-    assert found["hint"] == [True, False]
+    assert found["hint"] == [True, False, False]  # it is remembered that one was opened
     beside, below = found["beside"], found["below"]
     assert found["toolbar"] < 40  # one line, also at 800 px
     assert beside[".nm-grid"]["right"] <= beside[".nm-splitter"]["left"]
@@ -130,6 +125,7 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
     width, height = struct.unpack(">II", found["png"][16:24])
     assert found["png"].startswith(b"\x89PNG")
     assert width > 200 < height
+    assert found["apart"] <= 1
     assert found["copied"] == ["image/png"]
     assert found["cut"] == []
     left = found["no room"].removeprefix("no room for: ").split(", ")
@@ -139,57 +135,16 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
     assert 60 < found["dragged"] < 70
     assert len(found["titles dragged"]) > len(found["titles beside"])
     assert found["second"] == found["dragged"]
-    assert below[".nm-grid"]["bottom"] <= below[".nm-panel"]["top"]
-    assert below[".nm-splitter"]["height"] == 0
+    assert found["double-click"] == 52
+    assert_panel_is_below(below)
     assert found["in view"], "also the row that the lower table would hide"
     assert [title for title in found["titles below"] if title in KEPT] == KEPT
 
 
 def test_parameters_are_flat_grouped_on_demand_and_copied_as_they_show(lab, tmp_path):
     def look(page):
-        widget = page.locator(".nnmagic")
-        found = {"count": widget.locator(".nm-count").inner_text(), "rows": rows(widget)}
-        control(widget, "grouped").click()
-        found["grouped"] = [[row["level"], row["label"]] for row in rows(widget)]
-        row_of(widget, "linear_relu_stack.0").locator(".nm-label").click()
-        found["folded"] = len(rows(widget))
-        found["panel of a group"] = control(widget, "panel").is_visible()
-        control(widget, "grouped").click()
-        control(widget, "search").fill("bias")
-        control(widget, "sort-count").click()
-        page.evaluate(CATCH_COPIES, False)
-        control(widget, "copy").focus()
-        page.keyboard.press("Enter")
-        for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowUp"):
-            page.keyboard.press(key)
-        expect(widget.get_by_role("menuitem", name="copy as TSV")).to_be_focused()
-        page.keyboard.press("Enter")
-        expect(widget.get_by_text("3 rows copied as TSV")).to_be_visible()
-        expect(control(widget, "copy")).to_be_focused()
-        found["tsv"] = page.evaluate("window.copied")
-        page.evaluate(CATCH_COPIES, True)
-        for name in ("Markdown", "text"):
-            control(widget, "copy").click()
-            widget.get_by_role("menuitem", name=f"copy as {name}").click()
-            expect(widget.get_by_text(f"3 rows copied as {name}")).to_be_visible()
-        found["refused"] = page.evaluate("window.copied")
-        return found
+        return group_and_copy_parameters(page.locator(".nnmagic"))
 
     found = visit(lab, notebook_of(tmp_path, LOAD, "p = %nnparams\np"), look, width=1700)
 
-    stack = "linear_relu_stack"
-    flat = [f"{stack}.{i}.{name}" for i in (0, 2, 4) for name in ("weight", "bias")]
-    assert found["count"] == "6 parameters"
-    assert [row["label"] for row in found["rows"]] == flat
-    assert all(row["first_values"].startswith("[") for row in found["rows"])
-    assert found["grouped"][:4] == [[1, stack], [2, "0"], [3, "weight"], [3, "bias"]]
-    assert found["folded"] == len(found["grouped"]) - 2
-    assert not found["panel of a group"]
-    (tsv,) = found["tsv"]
-    head, *lines = [line.split("\t") for line in tsv.split("\n")]
-    assert head[:5] == ["name", "shape", "count", "share", "mean"]
-    assert [line[0] for line in lines] == [f"{stack}.{i}.bias" for i in (0, 2, 4)]
-    assert [line[2] for line in lines] == ["512", "512", "10"]
-    markdown, text = found["refused"]
-    assert markdown.startswith("| name | shape | count |")
-    assert [line.split()[0] for line in text.split("\n")] == ["name", *(line[0] for line in lines)]
+    assert_parameters_were_grouped_and_copied(found)

@@ -13,7 +13,6 @@ from widget_page import (
     STATIC_TABLES,
     WIDGETS,
     assert_folded_sorted_and_hidden,
-    assert_parameters_and_summary,
     by_keyboard,
     control,
     fold_sort_and_hide,
@@ -22,9 +21,12 @@ from widget_page import (
     names,
     row_of,
     rows,
+    visit,
+)
+from widget_uses import (
+    assert_parameters_and_summary,
     search_and_sort_parameters,
     search_and_sort_summary,
-    visit,
 )
 
 from nnmagic.display import units

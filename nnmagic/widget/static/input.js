@@ -1,7 +1,7 @@
 // What goes in and what comes out: run again on another input, the scores or the output's structure.
 import { fixed, max, min, withCommas } from "./format.js";
 import { typed } from "./rows.js";
-import { block, element, inline, part, pressable, slider, waiting } from "./dom.js";
+import { answerKey, block, element, inline, part, pressable, slider, waiting } from "./dom.js";
 
 const SIDE = 28;
 const NAMES = { same: "the same input", noise: "noise", picture: "a Fashion-MNIST picture", variable: "a variable of the notebook" };
@@ -14,8 +14,10 @@ export function createInput({ send }) {
     text: (i) => `${(current?.scores?.rows[i]?.item ?? i) + 1} of ${withCommas(current?.scores?.items ?? 1)}` });
   const list = element("ol", { "aria-label": "class scores" });
   const source = element("select", { "aria-label": "run on", "data-nm": "source", change: choose });
-  const seed = element("input", { type: "number", min: 0, value: "0", "data-nm": "seed" });
-  const name = element("input", { type: "text", placeholder: "x", spellcheck: "false", "data-nm": "variable" });
+  // In JupyterLab Enter submits no form by itself.
+  const keydown = (event) => answerKey(event, { Enter: () => form.requestSubmit() });
+  const seed = element("input", { type: "number", min: 0, value: "0", "data-nm": "seed", keydown });
+  const name = element("input", { type: "text", placeholder: "x", spellcheck: "false", "data-nm": "variable", keydown });
   const extras = {
     noise: element("label", {}, "seed ", seed),
     picture: element("div", { class: "nm-strip", role: "group", "aria-label": "pictures" }),

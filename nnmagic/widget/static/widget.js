@@ -157,8 +157,8 @@ function render({ model, el }) {
     }
   }
 
-  /** Whether the kernel could answer. */
-  const canStep = () => table.steps && !model.get("running");
+  /** Whether there is a kernel that could answer. */
+  const canStep = () => table.steps && !model.get("running") && !model.get("alone");
 
   /** Where an iteration lies between the first one and the last, 0..1. */
   function shareOf(iteration) {

@@ -1,0 +1,338 @@
+"""What is done with the widget both in a notebook and in a page of its own, and what it then shows.
+
+Each function takes a widget, uses it and returns what was seen; another holds that against what is
+known. The tests in a notebook and those of an exported page call the same ones.
+"""
+
+import base64
+import re
+
+from playwright.sync_api import expect
+from widget_page import (
+    CATCH_COPIES,
+    COLORS,
+    active,
+    control,
+    frames,
+    lanes,
+    names,
+    open_panel,
+    row_of,
+    rows,
+)
+
+# Lanes.
+
+
+def light_up_follow_and_fold(widget):
+    """Hover over a row, go along the lanes by keys, fold and sort; return what is drawn."""
+    page, grid, found = widget.page, control(widget, "grid"), {}
+    found["at first"] = lanes(widget)
+    row_of(widget, "1.add()").hover()
+    expect(row_of(widget, "1.b")).to_have_class(re.compile("nm-linked"))
+    found["hovered"] = lanes(widget)
+    grid.focus()
+    page.keyboard.press("Home")
+    for key in ("ArrowDown", "o", "o", "o", "i", "i"):
+        page.keyboard.press(key)
+        found.setdefault("followed", []).append(active(widget))
+    row_of(widget, "1").locator(".nm-fold").click()
+    frames(page)
+    found["folded"] = lanes(widget)
+    control(widget, "sort-zeros").click()
+    frames(page)
+    found["sorted"] = lanes(widget)
+    return found
+
+
+def assert_lanes_were_followed(found):
+    """Hold that against a residual block between two layers, of which it is the second."""
+    first, hovered, folded = found["at first"], found["hovered"], found["folded"]
+    assert [name for name in first if first[name]["dot"]] == ["0", "1.a", "1.b", "1.add()", "2"]
+    assert first["0"]["lines"] == first["2"]["lines"].replace("0V12", "12V24")
+    assert first["1"]["lines"] == first["0"]["lines"].replace("12V24", "0V24")
+    assert not any(each["lit"] or each["linked"] for each in first.values())
+    assert [name for name in hovered if hovered[name]["linked"]] == ["0", "1.b", "2"]
+    assert all(hovered[name]["lit"] for name in hovered if name not in ("net", "Sequential"))
+    assert found["followed"] == ["0", "a", "b", "add()", "b", "a"]
+    assert list(folded) == [*list(first)[:3], "2"]
+    assert [bool(each["dot"]) for each in folded.values()] == [False, True, True, True]
+    assert not any(each["lines"] for each in found["sorted"].values())
+
+
+# Curves.
+
+CURVES = "[aria-roledescription=curve]"
+
+
+def hover_over_curves(widget):
+    """Point at the middle of the loss's curve; return what all curves say before and then."""
+    curves = widget.locator(CURVES)
+    said = widget.locator(f".nm-sides:has({CURVES}) output")
+    found = {"names": [each.get_attribute("aria-label") for each in curves.all()]}
+    found["at first"] = said.all_inner_texts()
+    curves.first.scroll_into_view_if_needed()
+    box = curves.first.bounding_box()
+    curves.first.hover(position={"x": box["width"] / 2, "y": 20})
+    found["hovered"] = said.all_inner_texts()
+    found["in the rows"] = control(widget, "grid").evaluate("e => e.style.cssText")
+    return found
+
+
+def assert_curves_have_one_cursor(found, mean_texts):
+    """Hold that against the means of a loop of 21 iterations."""
+    assert found["names"][0].startswith("loss")  # above the table, with the same cursor
+    assert found["names"][1].startswith("mean, and the middle 90 %")
+    assert any(name.startswith("weight.update ratio") for name in found["names"])
+    for when, iteration in (("at first", 20), ("hovered", 10)):
+        assert len(found[when]) == len(found["names"])
+        assert {text.split(":")[0] for text in found[when]} == {f"iteration {iteration}"}
+        assert found[when][1].endswith(mean_texts[iteration])
+    assert "--nm-at: 0.5" in found["in the rows"]
+
+
+# Two runs side by side.
+
+PARTS = "1.0.0.0.0"
+
+TOPS = "all => all.map(each => Math.round(each.getBoundingClientRect().top))"
+
+
+def look_at_where_runs_part(widget):
+    """Sort a comparison by its errors, and open the layer in which the runs part."""
+    found = {"heading": widget.locator(".nm-heading").inner_text(), "names": names(rows(widget))}
+    control(widget, "sort-output_error").click()
+    found["sorted"] = names(rows(widget))
+    for _ in "12":
+        control(widget, "sort-output_error").click()
+    control(widget, "depth").fill("0")
+    control(widget, "first").press("Enter")
+    expect(widget.locator(".nm-panel-title")).to_have_text(f"{PARTS} · Conv2d")
+    panel = control(widget, "panel")
+    expect(panel.locator("canvas")).to_have_count(3)
+    found["cards"] = panel.locator(".nm-tensor > div:first-child > b").all_inner_texts()
+    found["scales"] = panel.locator(".nm-limits:has(.nm-colorbar)").all_inner_texts()
+    found["tops"] = panel.locator("canvas").evaluate_all(TOPS)
+    found["colors"] = panel.locator("canvas").last.evaluate(COLORS)
+    sliders = panel.locator('.nm-tensor [data-nm$="-axis-0"]')
+    sliders.nth(1).fill("1")
+    found["items"] = sliders.evaluate_all("all => all.map(each => each.value)")
+    found["said"] = panel.locator(".nm-flag-text").inner_text()
+    found["asks"] = widget.locator('[data-nm^="all-"], [data-nm^="new-"], .nm-run:visible').count()
+    found["selected"] = [row["name"] for row in rows(widget) if row["selected"]]
+    return found
+
+
+def assert_where_runs_part_was_seen(found):
+    """Hold that against two networks that part in one convolution."""
+    assert f"part in Sequential.{PARTS} (Conv2d)" in found["heading"]
+    assert PARTS in found["names"]
+    assert "0.0.0.0.0" not in found["names"], "only what leads there is unfolded"
+    assert found["sorted"].index(PARTS) < found["sorted"].index("0")
+    assert found["cards"] == ["a: output", "b: output", "a - b"]
+    assert found["scales"][0] == found["scales"][1] != found["scales"][2]
+    low, high = (float(text) for text in found["scales"][2].split())
+    assert low == -high
+    assert len({*found["tops"]}) == 1, "the pictures of a pair stand side by side"
+    assert found["colors"] > 10
+    assert found["items"] == ["1", "1", "1"], "the three show the same item"
+    assert "inputs are equal" in found["said"]
+    assert not found["asks"]
+    assert found["selected"] == [PARTS]
+
+
+# Parameters.
+
+
+def group_and_copy_parameters(widget):
+    """Group the default network's parameters and fold a group; copy its biases in three formats."""
+    page = widget.page
+    found = {"count": widget.locator(".nm-count").inner_text(), "rows": rows(widget)}
+    control(widget, "grouped").click()
+    found["grouped"] = [[row["level"], row["label"]] for row in rows(widget)]
+    row_of(widget, "linear_relu_stack.0").locator(".nm-label").click()
+    found["folded"] = len(rows(widget))
+    found["panel of a group"] = control(widget, "panel").is_visible()
+    control(widget, "grouped").click()
+    control(widget, "search").fill("bias")
+    control(widget, "sort-count").click()
+    found["shown"], found["titles"] = rows(widget), titles(widget)
+    page.evaluate(CATCH_COPIES, False)
+    control(widget, "copy").focus()
+    page.keyboard.press("Enter")
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowUp"):
+        page.keyboard.press(key)
+    expect(widget.get_by_role("menuitem", name="copy as TSV")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(widget.get_by_text("3 rows copied as TSV")).to_be_visible()
+    expect(control(widget, "copy")).to_be_focused()
+    found["tsv"] = page.evaluate("window.copied")
+    page.evaluate(CATCH_COPIES, True)
+    for name in ("Markdown", "text"):
+        control(widget, "copy").click()
+        widget.get_by_role("menuitem", name=f"copy as {name}").click()
+        expect(widget.get_by_text(f"3 rows copied as {name}")).to_be_visible()
+    found["refused"] = page.evaluate("window.copied")
+    return found
+
+
+def titles(widget):
+    """The titles of the columns that show."""
+    heads = widget.locator("[role=columnheader]").all()
+    return [head.inner_text().strip(" ▲▼") for head in heads]
+
+
+def plain(text):
+    """A cell's text without the spaces that only align it."""
+    return re.sub(r"\s+", "", text)
+
+
+def assert_parameters_were_grouped_and_copied(found):
+    """Hold that against the default network, and the copies against the rows that showed."""
+    stack = "linear_relu_stack"
+    flat = [f"{stack}.{i}.{name}" for i in (0, 2, 4) for name in ("weight", "bias")]
+    assert found["count"] == "6 parameters"
+    assert [row["label"] for row in found["rows"]] == flat
+    assert all(row["first_values"].startswith("[") for row in found["rows"])
+    assert found["grouped"][:4] == [[1, stack], [2, "0"], [3, "weight"], [3, "bias"]]
+    assert found["folded"] == len(found["grouped"]) - 2
+    assert not found["panel of a group"]
+
+    shown = found["shown"]
+    cells = [[row["label"], *list(row.values())[8:]] for row in shown]
+    (tsv,) = found["tsv"]
+    head, *lines = [line.split("\t") for line in tsv.split("\n")]
+    assert head[:5] == ["name", "shape", "count", "share", "mean"]
+    assert [line[0] for line in lines] == [f"{stack}.{i}.bias" for i in (0, 2, 4)]
+    assert [line[2] for line in lines] == ["512", "512", "10"]
+    assert len({len(line) for line in (head, *lines)}) == 1
+    markdown, text = found["refused"]
+    head, rule, *lines = [line[2:-2].split(" | ") for line in markdown.split("\n")]
+    assert head == found["titles"]
+    assert {len(line) for line in (rule, *lines)} == {len(head)}
+    for line, row in zip(lines, cells, strict=True):
+        for cell, seen in zip(line, row, strict=True):
+            is_bars = seen is None
+            assert len(cell.replace("|", "")) in (10, 11) if is_bars else cell_is(cell, seen)
+    head, *lines = text.split("\n")
+    assert head.split()[0] == "name"
+    assert all(title in head for title in found["titles"])
+    for line, row in zip(lines, cells, strict=True):
+        assert all(plain(seen) in plain(line) for seen in row if seen is not None)
+
+
+def cell_is(cell, seen):
+    return plain(cell.replace("\\", "")) == plain(seen)
+
+
+# Pictures.
+
+STEPS = ["ArrowRight", "ArrowRight", "ArrowDown", "ArrowRight", "ArrowDown"]
+
+
+def read_picture(widget, place):
+    """Walk over a picture by the arrow keys; return the index and the value under each cell."""
+    canvas = widget.locator(f'[data-nm$="-{place}-canvas"]')
+    readout = canvas.locator("xpath=../..").locator("output.nm-readout")
+    canvas.focus()
+    found = []
+    for key in STEPS:
+        canvas.page.keyboard.press(key)
+        index, value = readout.inner_text().split(": ")
+        found.append([[int(i) for i in re.findall(r" (\d+)", index)], float(value)])
+    return found
+
+
+PIXELS_APART = """async ([canvas, png]) => {
+  const bytes = Uint8Array.from(atob(png), letter => letter.charCodeAt(0));
+  const image = await createImageBitmap(new Blob([bytes], {type: 'image/png'}));
+  const {width, height} = canvas;
+  if (image.width !== width || image.height !== height) return 255;
+  const drawn = new OffscreenCanvas(width, height).getContext('2d');
+  drawn.drawImage(image, 0, 0);
+  const [saved, shown] = [drawn, canvas.getContext('2d')].map(
+    context => context.getImageData(0, 0, width, height).data);
+  let most = 0, opaque = 0;
+  for (let i = 0; i < shown.length; i += 4) {
+    if (shown[i + 3] !== 255) continue;
+    opaque += 1;
+    for (const j of [0, 1, 2]) most = Math.max(most, Math.abs(saved[i + j] - shown[i + j]));
+  }
+  return opaque > 1000 ? most : 255;
+}"""
+"""How far the pixels of a picture file lie from those of a canvas; 255 for another size."""
+
+
+def save_first_picture(widget, layer):
+    """Save the first picture of a layer's panel; return its name, bytes and distance."""
+    open_panel(widget, layer)
+    frames(widget.page)
+    with widget.page.expect_download() as download:
+        control(widget, "save-picture").first.press("Enter")
+    png = download.value.path().read_bytes()
+    canvas = control(widget, "panel").locator("canvas").first.element_handle()
+    apart = widget.page.evaluate(PIXELS_APART, [canvas, base64.b64encode(png).decode()])
+    return download.value.suggested_filename, png, apart
+
+
+# The room of table and panel.
+
+BOXES = """root => Object.fromEntries(['.nm-grid', '.nm-panel', '.nm-splitter'].map(look => {
+  const {left, right, top, bottom, height} = root.querySelector(look).getBoundingClientRect();
+  return [look, {left, right, top, bottom, height}];
+}))"""
+
+
+def assert_panel_is_below(boxes):
+    assert boxes[".nm-grid"]["bottom"] <= boxes[".nm-panel"]["top"]
+    assert boxes[".nm-splitter"]["height"] == 0
+
+
+# Search and sort.
+
+
+def search_and_sort_parameters(widget):
+    """Search and sort the default network's parameters; return what showed."""
+    control(widget, "search").fill("bias")
+    found = {"biases": widget.locator(".nm-count").inner_text()}
+    control(widget, "search").fill("")
+    control(widget, "sort-count").click()
+    found["largest"] = [[row["name"], row["count"]] for row in rows(widget)]
+    bars = ".nm-body [role=row]:not([hidden]) svg path[d*=M]"
+    found["histograms"] = widget.locator(bars).count()
+    return found
+
+
+def search_and_sort_summary(widget):
+    """Search and sort the default network's summary, and open a panel; return what showed."""
+    control(widget, "search").fill("Linear")
+    found = {"linear": [row["name"] for row in rows(widget)]}
+    control(widget, "search").fill("")
+    control(widget, "sort-params").click()
+    found["most parameters"] = [[row["name"], row["params"]] for row in rows(widget)][:3]
+    found["title"] = open_panel(widget, "linear_relu_stack.0")
+    expect(control(widget, "panel")).to_contain_text("401,920, 401,920 trainable")
+    return found
+
+
+def assert_parameters_and_summary(params, summary):
+    """Hold what those two returned against the default network."""
+    stack = "linear_relu_stack"
+    assert params["biases"].split(" of ")[0] == "3"
+    leaves = [row for row in params["largest"] if row[0].endswith(("weight", "bias"))]
+    assert leaves == [
+        [f"{stack}.0.weight", "401,408"],
+        [f"{stack}.2.weight", "262,144"],
+        [f"{stack}.4.weight", "5,120"],
+        [f"{stack}.0.bias", "512"],
+        [f"{stack}.2.bias", "512"],
+        [f"{stack}.4.bias", "10"],
+    ]
+    assert params["histograms"] == 6
+    assert summary["linear"] == ["NeuralNetwork", stack, *(f"{stack}.{i}" for i in range(5))]
+    assert summary["most parameters"] == [
+        ["NeuralNetwork", "669,706"],
+        [stack, "669,706"],
+        [f"{stack}.0", "401,920"],
+    ]
+    assert summary["title"] == f"{stack}.0 · Linear"
