@@ -1,7 +1,7 @@
 // Pictures of values: bars, matrices, photographs, tiles of channels, heads or kernels.
 import { abs, ceil, clamped, floor, indexText, max, min, numbers, round, valueText, withCommas } from "./format.js";
 import { pictureButtons } from "./copying.js";
-import { answerKey, block, element, inline, part, slider } from "./dom.js";
+import { answerKey, block, element, inline, slider } from "./dom.js";
 import { NAN_COLOR, colorAt, cssColor, gradient, mapEnds, mapOf, oddness, pixelTable, placeOf, pooled, weight } from "./colors.js";
 
 const GLYPHS = { nan: "×", "+inf": "+", "-inf": "−", above: "▴", below: "▾" };
@@ -270,9 +270,10 @@ export function createPicture(picture, { id, label, memory, redraw }) {
     change: (i) => { memory.leading[axis] = i; redraw(); },
   }));
   el.append(...legend(picture, ends, map));
-  const taken = part("status", "nm-quiet");
+  const taken = element("span", { role: "status", class: "nm-quiet" });
   const taking = pictureButtons(canvas, label, (text) => { taken.textContent = text; });
-  el.append(block("nm-line", inline("nm-odd-values", oddText(picture, ends)), taken, taking));
+  taking.prepend(taken);
+  el.append(block("nm-line", inline("nm-odd-values", oddText(picture, ends)), taking));
 
   /** Give the tiles a slider where they do not all fit. */
   function offerTiles() {
