@@ -1,5 +1,7 @@
 """The widget in a real page beside others, in Notebook 7 and in the dark theme."""
 
+import json
+
 import pytest
 from lab import Lab, notebook_of, open_notebook, run_cell
 from playwright.sync_api import expect
@@ -60,6 +62,7 @@ def test_the_twenty_latest_widgets_live_and_their_traits_are_linked(lab, tmp_pat
 
 
 SAVE = "() => jupyterapp.commands.execute('docmanager:save')"
+PATH = "() => jupyterapp.shell.currentWidget.context.path"
 SHUT_DOWN = "() => jupyterapp.shell.currentWidget.sessionContext.shutdown()"
 TEXTS = r"""() => [...document.querySelectorAll('.jp-OutputArea-output')].map(
   node => node.getClientRects().length ? node.innerText.replaceAll('\u00a0', ' ').trim() : '')"""
@@ -82,20 +85,29 @@ print(f"{y.mean():.3f} ± {y.std():.3f}")
 def test_a_notebook_opened_without_its_kernel_shows_the_last_state_and_no_error(lab, tmp_path):
     def look(page):
         expect(page.locator(".nnmagic").nth(1).locator(".nm-heading")).to_contain_text("call 3")
-        page.evaluate(SHUT_DOWN)
+        page.evaluate(SAVE)
+        saved = json.loads((lab.root / page.evaluate(PATH)).read_text())
+        page.evaluate(SHUT_DOWN)  # which closes what is open, and says so in its table
         page.evaluate(SAVE)
         page.reload()
         expect(page.get_by_text("model not found")).to_have_count(3, timeout=60_000)
-        return page.evaluate(TEXTS)
+        return saved, page.evaluate(TEXTS)
 
     other = "import ipywidgets\nipywidgets.IntSlider()"
     path = notebook_of(tmp_path, LOAD, "%nntrace", WATCHED, CALLED, other)
-    table, ours, watched, its_widget, printed, others = open_notebook(lab, path, look=look).found
+    saved, texts = open_notebook(lab, path, look=look).found
+    table, ours, watched, its_widget, printed, others = texts
 
     assert table.startswith("NeuralNetwork")
     assert ours == its_widget == ""
     assert watched.startswith("net · call 3")
     assert printed in watched
+    static, view = saved["cells"][2]["outputs"]
+    lines = "".join(static["data"]["text/plain"])
+    assert lines.startswith("net · call 3")
+    assert printed in lines
+    assert "closed" not in lines
+    assert "".join(view["data"]["text/plain"]) == ""
     assert others == "Error displaying widget: model not found"
 
 

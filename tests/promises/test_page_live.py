@@ -166,10 +166,14 @@ nnmagic.watch(g)
 """
 
 PLACES = """root => [...root.querySelectorAll('.nm-row:not([hidden]) .nm-k-pair')].map(cell => {
+  const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
   const range = document.createRange();
-  const at = cell.textContent.search(/[±…]/);
-  range.setStart(cell.firstChild, at);
-  range.setEnd(cell.firstChild, at + 1);
+  while (texts.nextNode()) {
+    const at = texts.currentNode.data.search(/[±…]/);
+    if (at < 0) continue;
+    range.setStart(texts.currentNode, at);
+    range.setEnd(texts.currentNode, at + 1);
+  }
   const {left, width} = cell.getBoundingClientRect();
   return [left, width, range.getBoundingClientRect().left].map(Math.round);
 })"""

@@ -127,7 +127,7 @@ def test_what_is_loaded_is_the_recorded_run_or_is_refused_in_words(lab, tmp_path
     cells = CONVOLUTION, DROPOUT, ITERATIONS, PARAMETERS
     found = visit(lab, notebook_of(tmp_path, LOAD, *cells), look, width=1300)
 
-    assert found["said"] == ["loading all values …", "running …", ""]
+    assert found["said"] == ["loading the values …", "running …", ""]
     for name in ("recorded", "parameter", "new run"):
         cells, by_torch = found[name]
         assert [value for _, value in cells] == pytest.approx(by_torch, rel=1e-4)
