@@ -73,7 +73,7 @@ def kind_of(
         return "written"
     if scores and record.shape and 1 < record.shape[-1] <= LONGEST_BARS:
         return "bars"
-    if len(axes) >= 3 and tuple(axes[-2:]) == ("query", "key"):
+    if len(axes) >= 3 and (axes[-3] == "head" or tuple(axes[-2:]) == ("query", "key")):
         return "heads"
     if len(axes) >= 3 and tuple(axes[-2:]) in (("row", "column"), ("kh", "kw")):
         if record.shape[-2:] == (1, 1):

@@ -4,6 +4,7 @@ from torch import nn
 
 import nnmagic
 from nnmagic.widget.axes import Axes
+from nnmagic.widget.pictures import kind_of
 
 
 def axes_of(net, *inputs, layer="0", side="outputs", batch_first=None):
@@ -198,3 +199,4 @@ def test_attention_without_a_layer_knows_its_heads():
     heads = ("batch", "head", "position", "feature")
     assert [Axes(trace.log, call).of(each) for each in trace.log.inputs[call]] == [heads] * 3
     assert Axes(trace.log, call).of(index) == heads
+    assert kind_of(trace.call_at(call).main, heads) == "heads"
