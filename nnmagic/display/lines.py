@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from nnmagic.display import units
@@ -39,6 +40,7 @@ class Aligned:
     """The titles of the columns for which there was no room."""
 
 
+@lru_cache(8192)  # a display lays the same texts out several times, until they fit
 def width_of(text: str) -> int:
     """Return how many places of a fixed-width font the text takes."""
     if text.isascii():
