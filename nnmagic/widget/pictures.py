@@ -56,8 +56,8 @@ def kind_of(
     Returns:
         `"number"` for one value, `"constant"` where all are equal, `"mask"` for bools, `"written"`
         for integers and very few values, `"bars"` for scores, `"rgb"` and `"grey"` for
-        photographs, `"heads"` for attention, `"channels"` for maps in space, `"kernels"` for those
-        of three channels, `"matrix"` for all else.
+        photographs, `"heads"` for attention, `"channels"` for maps in space and what each head
+        got, `"kernels"` for those of three channels, `"matrix"` for all else.
     """
     if record.numel == 1:
         return "number"
@@ -73,9 +73,10 @@ def kind_of(
         return "written"
     if scores and record.shape and 1 < record.shape[-1] <= LONGEST_BARS:
         return "bars"
-    if len(axes) >= 3 and (axes[-3] == "head" or tuple(axes[-2:]) == ("query", "key")):
+    if len(axes) >= 3 and tuple(axes[-2:]) == ("query", "key"):
         return "heads"
-    if len(axes) >= 3 and tuple(axes[-2:]) in (("row", "column"), ("kh", "kw")):
+    is_map = tuple(axes[-2:]) in (("row", "column"), ("kh", "kw"))
+    if len(axes) >= 3 and (is_map or axes[-3] == "head"):
         if record.shape[-2:] == (1, 1):
             return "matrix"
         is_kernels = axes[-1] == "kw" and record.shape[-3] == COLOURS and len(axes) == COLOURS + 1

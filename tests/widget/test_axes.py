@@ -199,4 +199,4 @@ def test_attention_without_a_layer_knows_its_heads():
     heads = ("batch", "head", "position", "feature")
     assert [Axes(trace.log, call).of(each) for each in trace.log.inputs[call]] == [heads] * 3
     assert Axes(trace.log, call).of(index) == heads
-    assert kind_of(trace.call_at(call).main, heads) == "heads"
+    assert kind_of(trace.call_at(call).main, heads) == "channels"
