@@ -65,6 +65,11 @@ SCROLL = """grid => new Promise(resolve => {
   requestAnimationFrame(step);
 })"""
 
+TO_TOP = """grid => new Promise(resolve => {
+  grid.scrollTop = 0;
+  requestAnimationFrame(() => requestAnimationFrame(resolve));
+})"""
+
 OPEN_PANEL = """([root, place]) => new Promise(resolve => {
   const start = performance.now();
   root.querySelector(`.nm-body [aria-rowindex="${place}"]`).click();
@@ -94,7 +99,7 @@ def measured(page):
         frames = root.locator("[role=treegrid]").evaluate(SCROLL)
         panels = []
         for place in range(4, 4 + ROUNDS):
-            root.locator("[role=treegrid]").evaluate("grid => { grid.scrollTop = 0 }")
+            root.locator("[role=treegrid]").evaluate(TO_TOP)
             panels.append(page.evaluate(OPEN_PANEL, [root.element_handle(), place]))
             root.evaluate(CLOSE_PANEL)
         for what, times in (("first paint", paints), ("frame", frames), ("panel", panels)):
