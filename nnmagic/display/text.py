@@ -44,8 +44,8 @@ def brief_text(table: Table, width: int | None = None) -> str:
     Where it is longer, it keeps the heading, the failed and flagged rows with those that lead to
     them, as many others as there is room for, the top levels first, and says how to see the rest.
     """
-    text = table_text(table, width)
-    if len(text) <= MOST_CHARACTERS:
+    most = MOST_CHARACTERS // LEAST_LINE
+    if len(table.rows) <= most and len(text := table_text(table, width)) <= MOST_CHARACTERS:
         return text
     levels = [row.level for row in table.rows]
     urgent = [i for i, row in enumerate(table.rows) if row.state & (State.FLAGGED | State.FAILED)]
@@ -56,8 +56,8 @@ def brief_text(table: Table, width: int | None = None) -> str:
         left = f"{len(levels) - limit:,} of {len(levels):,} rows not shown here; {SEE_ALL}"
         return table_text(replace(table, rows=rows, notes=(left, *notes)), width)
 
-    most = min(len(levels), MOST_CHARACTERS // LEAST_LINE)
-    limit = bisect_right(range(most), MOST_CHARACTERS, key=lambda limit: len(text_of(limit + 1)))
+    limits = range(min(len(levels), most))
+    limit = bisect_right(limits, MOST_CHARACTERS, key=lambda limit: len(text_of(limit + 1)))
     return clipped(text_of(limit), MOST_CHARACTERS)
 
 
