@@ -225,7 +225,7 @@ def test_a_lazy_network_is_counted_as_the_run_made_it():
 
     assert found.total_params == 18
     assert [row.params for row in found.rows] == [18, 18, 0]
-    assert "the run changed 2 of its tensors: 0.weight, 0.bias" in str(found)
+    assert "the run made 2 parameters that had no values: 0.weight, 0.bias" in str(found)
 
 
 def test_what_a_checkpoint_computes_again_is_no_second_call():
