@@ -273,5 +273,8 @@ def _name_in_the_notebook(module: nn.Module) -> str | None:
 
 def _close(widget: "weakref.ref[NetworkWidget]") -> None:
     opened = widget()
-    if opened is not None:
-        opened.close("the network is gone")
+    if opened is None:
+        return
+    watcher = opened.watcher
+    is_gone = watcher is None or watcher.module() is None
+    opened.close("the network is gone" if is_gone else "its kernel has ended")

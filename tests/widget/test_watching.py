@@ -1,4 +1,6 @@
 import gc
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -201,6 +203,31 @@ def test_nothing_is_left_whatever_ends_it(way, page):
     assert is_torchs_own()
     assert widget.comm is None
     assert [t for t in threading.enumerate() if isinstance(t, threading.Timer)] == []
+
+
+def test_a_widget_whose_network_is_gone_says_so():
+    net = nn.Linear(2, 2)
+    widget = nnmagic.watch(net)
+
+    del net
+    gc.collect()
+
+    assert widget.closed_because == "the network is gone"
+
+
+@pytest.mark.slow
+def test_a_widget_whose_kernel_has_ended_says_so():
+    code = """
+import atexit
+atexit.register(lambda: print(widget.closed_because))  # called after what is registered later
+import nnmagic, torch
+net = torch.nn.Linear(2, 2)
+widget = nnmagic.watch(net)
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "its kernel has ended"
 
 
 def test_two_networks_are_watched_and_ended_in_any_order(page, net):
