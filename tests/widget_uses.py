@@ -95,6 +95,10 @@ def assert_curves_have_one_cursor(found, mean_texts):
 
 PARTS = "1.0.0.0.0"
 
+ENDS = """all => all.map(each => [...each.childNodes]
+  .filter(node => node.nodeType === Node.TEXT_NODE).map(node => node.textContent).join(' '))"""
+"""The ends of the scale of each picture: what stands beside its bar as bare text."""
+
 TOPS = "all => all.map(each => Math.round(each.getBoundingClientRect().top))"
 
 
@@ -111,7 +115,7 @@ def look_at_where_runs_part(widget):
     panel = control(widget, "panel")
     expect(panel.locator("canvas")).to_have_count(3)
     found["cards"] = panel.locator(".nm-tensor > div:first-child > b").all_inner_texts()
-    found["scales"] = panel.locator(".nm-limits:has(.nm-colorbar)").all_inner_texts()
+    found["scales"] = panel.locator(".nm-limits:has(.nm-colorbar)").evaluate_all(ENDS)
     found["tops"] = panel.locator("canvas").evaluate_all(TOPS)
     found["colors"] = panel.locator("canvas").last.evaluate(COLORS)
     sliders = panel.locator('.nm-tensor [data-nm$="-axis-0"]')

@@ -117,15 +117,14 @@ function legend(picture, ends, map) {
   const { kind, shape, values } = picture;
   const [low, high] = numbers(...ends);
   if (!values.some(Number.isFinite) || (kind === "bars" && shape.at(-1) <= MOST_BAR_ROWS)) return [];
-  const line = (...said) => [block("nm-limits", ...said)];
-  if (kind === "bars") return line(`${low} … ${high}`);
-  if (kind === "rgb") return line(`${low} is black, ${high} is white`);
-  if (kind === "kernels") return line(`${low} … ${high} in red, green and blue`);
+  if (kind === "bars") return [`${low} … ${high}`];
+  if (kind === "rgb") return [`${low} is black, ${high} is white`];
+  if (kind === "kernels") return [`${low} … ${high} in red, green and blue`];
   const bar = inline("nm-colorbar");
   bar.style.background = gradient(map);
-  if (kind !== "mask") return line(low, bar, high);
+  if (kind !== "mask") return [low, bar, high];
   const trues = values.reduce((sum, value) => sum + (value ? 1 : 0), 0);
-  return line("False", bar, `True: ${withCommas(trues)} of ${withCommas(values.length)}`);
+  return ["False", bar, `True: ${withCommas(trues)} of ${withCommas(values.length)}`];
 }
 
 /** Which odd values a picture shows, and how many the whole tensor has where that is more, as a legend. */
@@ -269,11 +268,11 @@ export function createPicture(picture, { id, label, memory, redraw }) {
     text: (i) => `[${i * steps[axis]}] of ${full[axis]}`,
     change: (i) => { memory.leading[axis] = i; redraw(); },
   }));
-  el.append(...legend(picture, ends, map));
+  const odd = oddText(picture, ends);
   const taken = element("span", { role: "status", class: "nm-quiet" });
   const taking = pictureButtons(canvas, label, (text) => { taken.textContent = text; });
   taking.prepend(taken);
-  el.append(block("nm-line", inline("nm-odd-values", oddText(picture, ends)), taking));
+  el.append(block("nm-limits", ...legend(picture, ends, map), ...(odd ? [inline("nm-odd-values", odd)] : []), taking));
 
   /** Give the tiles a slider where they do not all fit. */
   function offerTiles() {
