@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torchinfo
 from torch import nn
 
 import nnmagic
@@ -49,7 +50,6 @@ def test_a_summary_for_real_runs_the_network_though_shapes_would_do(args):
 
 @pytest.mark.parametrize("args", [(), (torch.rand(2, 8),)])
 def test_a_summary_by_torchinfo_has_its_figures(args):
-    torchinfo = pytest.importorskip("torchinfo")
     net = nn.Linear(8, 4)
 
     theirs = nnmagic.summary_with(engine="torchinfo")(net, *args)
@@ -76,6 +76,7 @@ def test_all_arguments_of_the_second_call_are_the_modules():
         ({"real": True, "engine": "torchinfo"}, "exclude each other"),
         ({"real": True, "optimizer": "adam"}, "exclude each other"),
         ({"engine": "torchinfo", "plan": {"fsdp": 2}}, "exclude each other"),
+        ({"plan": {"dtype": "bfloat16"}}, "dtype is a torch.dtype, not 'bfloat16'"),
         ({"plan": {"pp": 2}}, "a plan has fsdp, tp, dtype, not 'pp'"),
         ({"plan": {"tp": 0}}, "tp is over how many ranks, 1 or more, not 0"),
     ],

@@ -33,7 +33,7 @@ class PlanRequest:
         """Return the plan of these parts.
 
         Raises:
-            ValueError: if there is no such part, or none over how many ranks.
+            ValueError: if there is no such part, or it is no number of ranks or no dtype.
         """
         known = [each.name for each in fields(cls)]
         for name in parts:
@@ -43,4 +43,7 @@ class PlanRequest:
             count = parts.get(name, 1)
             if not isinstance(count, int) or count < 1:
                 raise ValueError(f"{name} is over how many ranks, 1 or more, not {count!r}")
+        dtype = parts.get("dtype")
+        if dtype is not None and not isinstance(dtype, torch.dtype):
+            raise ValueError(f"dtype is a torch.dtype, not {dtype!r}")
         return cls(**parts)
