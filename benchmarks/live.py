@@ -10,7 +10,8 @@
 
 import gc
 from collections.abc import Callable
-from statistics import median
+from operator import truediv
+from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
 
@@ -21,8 +22,8 @@ from torch import nn
 import nnmagic
 from nnmagic.display.sheet import sheet_of
 
-STEPS = 20
-BLOCKS = 3
+STEPS = 8
+BLOCKS = 14
 
 
 def timed(run: Callable[[], Any], times: int) -> float:
@@ -49,16 +50,19 @@ def training() -> Callable[[], None]:
     return step
 
 
-def ratios(step: Any) -> list[float]:
-    """Return watched over plain, block by block."""
-    step()
-    found = []
+def blocks(step: Any) -> tuple[list[float], list[float]]:
+    """Return the seconds of plain and of watched blocks of steps, the first step of each left out.
+
+    The blocks take turns, so that what slows the machine down for a while slows both.
+    """
+    plain, watched = [], []
     for _ in range(BLOCKS):
-        plain = timed(step, STEPS)
+        step()
+        plain.append(timed(step, STEPS))
         with nnmagic.watch(step.network):
-            watched = timed(step, STEPS)
-        found.append(watched / plain)
-    return found
+            step()
+            watched.append(timed(step, STEPS))
+    return plain, watched
 
 
 def update() -> float:
@@ -91,9 +95,13 @@ def main() -> None:
     for threads in dict.fromkeys((1, torch.get_num_threads())):
         torch.set_num_threads(threads)
         step = training()
-        found = ratios(step)
-        spread = ", ".join(f"{each:.3f}" for each in sorted(found))
-        print(f"threads {threads}: watched over plain {median(found):.3f} ({spread})", flush=True)
+        plain, watched = blocks(step)
+        low, middle, high = quantiles(map(truediv, watched, plain), n=4)
+        print(
+            f"threads {threads}: watched over plain {sum(watched) / sum(plain):.3f} in all; "
+            f"block by block {middle:.3f} ({low:.3f} to {high:.3f})",
+            flush=True,
+        )
     before = timed(step, STEPS)
     for _ in range(200):
         with nnmagic.watch(step.network):

@@ -4,22 +4,21 @@ import weakref
 from array import array
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from ctypes import c_char
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from nnmagic.records.kept_slices import PICTURE_VALUES, WHOLE, slices_of, step_of
-from nnmagic.records.tensor import Metadata, Statistics
+from nnmagic.records.tensor import Metadata, Sample, Samples, Statistics
 from nnmagic.records.tensor_log import UNKNOWN, TensorLog
 from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors import devices
 from nnmagic.tensors.device_measure import begin, begin_picture, is_dense
 from nnmagic.tensors.devices import PendingReads, Then
 from nnmagic.tensors.digest import begin_digest, digest_of, whole_digest
-from nnmagic.tensors.kernel import MOST, kernel_of
+from nnmagic.tensors.kernel import kernel_of
+from nnmagic.tensors.layouts import Layout, layout_of
 from nnmagic.tensors.measure import measure, not_measured, picture_of, reason_of
 from nnmagic.tensors.metadata import (
     has_observers,
@@ -39,47 +38,6 @@ LONGEST_SCORES = 32_768
 
 MOST_RETURNED = 100
 """How many tensors that root calls returned are known by later ones that get them."""
-
-MEASURED_DTYPES = {torch.float32: ("float32", "f"), torch.float64: ("float64", "d")}
-"""The name, and NumPy's code, of the dtypes that the kernel measures."""
-
-
-class Layout(NamedTuple):
-    """What all float32 or float64 tensors of one shape on the CPU have in common.
-
-    Attributes:
-        metadata: their shape, dtype, device and number of values.
-        numel: how many values each has.
-        nbytes: how many bytes they take.
-        step: how far apart the values of the spread sample lie in a large one.
-        code: NumPy's code of their type.
-        bytes_at: gives access to the bytes at an address.
-        measure: the kernel, see `kernel_of`.
-    """
-
-    metadata: Metadata
-    numel: int
-    nbytes: int
-    step: int
-    code: str
-    bytes_at: Callable[[int], Any]
-    measure: Callable[[int, int, int], int]
-
-
-@lru_cache(maxsize=512)
-def layout_of(shape: torch.Size, dtype: torch.dtype) -> Layout | None:
-    """Return the layout of such tensors, None where the kernel cannot measure them.
-
-    It is kept from run to run: the class by which ctypes reads the bytes takes 10 us to make.
-    """
-    name, code = MEASURED_DTYPES.get(dtype, ("", ""))
-    kernel, numel = kernel_of(code), shape.numel()
-    if kernel is None or not 0 < numel < MOST:
-        return None
-    nbytes = numel * dtype.itemsize
-    metadata = Metadata(tuple(shape), name, "cpu", numel)
-    bytes_at = (c_char * nbytes).from_address
-    return Layout(metadata, numel, nbytes, step_of(numel, WHOLE), code, bytes_at, kernel)
 
 
 class TensorWriter:
@@ -310,12 +268,13 @@ class TensorWriter:
             if is_functional(tensor):  # its memory holds anything but its values
                 return None
             metadata, (_, numel, nbytes, step, code, bytes_at, measure_at) = entry
-            if numel > WHOLE and self.max_values is not None and self.max_values < numel:
-                return None
             address = tensor.data_ptr() if tensor.is_contiguous() else 0
             start = tensor.storage_offset() * (nbytes // numel)
             if not address or tensor.untyped_storage().nbytes() < start + nbytes:
                 return None  # its storage was freed
+            if self.max_values is not None and max(WHOLE, self.max_values) < numel:
+                flat = np.frombuffer(bytes_at(address), code)
+                return self._write_thinned(tensor, flat, entry, self.max_values, whole_rows)
             statistics = self._row
             if measure_at(address, numel, self._row_address):
                 statistics = array("d", measure(tensor, "none").statistics)
@@ -340,6 +299,29 @@ class TensorWriter:
             return index
         except Exception:  # noqa: BLE001 - what refuses is measured in the way that says why
             return None
+
+    def _write_thinned(
+        self,
+        tensor: torch.Tensor,
+        flat: np.ndarray,
+        entry: tuple[int, Layout],
+        at_most: int,
+        whole_rows: int | None,
+    ) -> int:
+        """Write such a tensor by so many of its values; return its number."""
+        metadata, layout = entry
+        spread = flat[:: step_of(layout.numel, at_most)]
+        values, statistics = spread.tobytes(), self._row
+        if layout.measure(values, spread.size, self._row_address):
+            statistics = array("d", measure(tensor, max_values=at_most).statistics)
+        leading = None
+        if whole_rows is not None:
+            rows = flat.reshape(tensor.shape)[:whole_rows]
+            leading = Sample(layout.code, rows.shape, rows.tobytes())
+        samples = Samples(leading, Sample(layout.code, spread.shape, values))
+        index = self.log.add(metadata, statistics, samples)
+        self.log.measured[index] = at_most
+        return index
 
     def read_later(self, tensors: list[torch.Tensor], then: Then) -> int:
         """Let small tensors on devices be read together with all else that waits there.

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 import nnmagic
+from nnmagic.records.tensor_log import TensorLog
 from nnmagic.tensors.writer import TensorWriter
 
 
@@ -38,16 +39,26 @@ def tensors():
     ]
 
 
+def written(tensors, max_values, *, scores):
+    writer = TensorWriter(TensorLog(), "sample")
+    writer.max_values = max_values
+    numbers = [writer.write(tensor, series=0, scores=scores) for tensor in tensors]
+    writer.finish()
+    return [writer.log.record(number) for number in numbers]
+
+
+@pytest.mark.parametrize("scores", [False, True])
+@pytest.mark.parametrize("max_values", [None, 256, 1500])
 def test_usual_tensors_measured_in_the_fast_ways_are_as_measured_in_the_slow_one(
-    tensors, monkeypatch
+    tensors, monkeypatch, max_values, scores
 ):
-    together = nnmagic.trace(Returning(tensors), 0)[""].outputs
+    together = written(tensors, max_values, scores=scores)
     monkeypatch.setattr(TensorWriter, "_write_floats", lambda self, *args, **options: None)
 
-    alone = nnmagic.trace(Returning(tensors), 0)[""].outputs
+    alone = written(tensors, max_values, scores=scores)
 
     for one, other in zip(together, alone, strict=True):
-        exact = ("min", "max", "zeros", "nan", "inf", "negative_inf", "shape", "dtype")
+        exact = ("min", "max", "zeros", "nan", "inf", "negative_inf", "shape", "dtype", "measured")
         for name in (*exact, "leading", "spread", "picture"):
             assert getattr(one, name) == getattr(other, name), name
         size = max(abs(other.mean or 0), other.std or 0)
