@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from math import isnan, nan
 from typing import Any, cast
 
-import numpy as np
-
 from nnmagic.display.lines import cell_text
 from nnmagic.display.messages import ColumnContent, PageMessage, SheetContent
 from nnmagic.display.table import (
@@ -169,7 +167,7 @@ def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
             if isinstance(pair[0], int)
         }
     elif column.kind == "histogram":
-        content["values"] = _bars(cells)
+        content["values"] = b"".join(map(_bars, cells))
         zeros = [cell.zero if isinstance(cell, Histogram) else None for cell in cells]
         content["zero"] = _packed("b", [-1 if zero is None else zero for zero in zeros])
     elif column.kind == "lanes":
@@ -202,16 +200,11 @@ def _number(cell: Cell) -> float:
     return cell if isinstance(cell, int | float) else nan
 
 
-def _bars(cells: Sequence[Cell]) -> bytes:
-    """Return how tall each bar of each cell is; where there is no histogram, all are 0."""
-    heights = np.zeros((len(cells), Histogram.BINS), np.uint8)
-    drawn = {row: cell for row, cell in enumerate(cells) if isinstance(cell, Histogram)}
-    if drawn:
-        counts = np.array([cell.counts for cell in drawn.values()])
-        least = np.array([cell.least_top for cell in drawn.values()])
-        tops = np.maximum(counts.max(axis=1), least)[:, None]
-        heights[[*drawn]] = -(-counts * FULLEST // tops)
-    return heights.tobytes()
+def _bars(cell: Cell) -> bytes:
+    if not isinstance(cell, Histogram):
+        return bytes(Histogram.BINS)
+    top = cell.top
+    return bytes([-(-count * FULLEST // top) for count in cell.counts])
 
 
 def _packed(code: str, numbers: Sequence[float]) -> bytes:
