@@ -3,11 +3,14 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
+from inspect import Parameter, signature
 from itertools import count
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 
 from nnmagic.display.units import Shape
 from nnmagic.tensors.metadata import shape_of
@@ -28,6 +31,11 @@ LONGEST_KEY = 60
 """How much is kept of the repr of a key."""
 
 FLAT = LEAVES | {torch.Tensor}
+
+POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+FORWARDS = WeakKeyDictionary[type[nn.Module], tuple[str, ...]]()
+"""The names of the positional parameters of each class's forward, kept: they take 10 us to read."""
 
 
 def tensors_side_by_side(
@@ -84,6 +92,32 @@ def names_in(value: Any) -> tuple[str, ...]:
     names: list[str] = []
     _name(value, (), names, set())
     return tuple(names)
+
+
+def names_of_arguments(
+    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return what each tensor in a layer's arguments is called, as `names_in`.
+
+    A positional argument has the name that the layer's forward gives it, else its number.
+    """
+    known = _forward_names(type(module))
+    positional = {
+        known[place] if place < len(known) else str(place): each for place, each in enumerate(args)
+    }
+    return names_in({**positional, **kwargs})
+
+
+def _forward_names(kind: type[nn.Module]) -> tuple[str, ...]:
+    names = FORWARDS.get(kind)
+    if names is None:
+        try:
+            _, *parameters = signature(kind.forward).parameters.values()
+        except Exception:  # noqa: BLE001 - an observer observes: what has no signature has no names
+            parameters = []
+        names = tuple(each.name for each in parameters if each.kind in POSITIONAL)
+        FORWARDS[kind] = names
+    return names
 
 
 def _name(value: Any, path: tuple[str, ...], names: list[str], parents: set[int]) -> None:

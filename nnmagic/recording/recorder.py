@@ -17,6 +17,7 @@ from nnmagic.network.layers import has_hooks, is_initialised, opaque_kind, opaqu
 from nnmagic.network.naming import Network
 from nnmagic.network.nested_values import (
     names_in,
+    names_of_arguments,
     tensors_in,
     tensors_of_call,
     tensors_side_by_side,
@@ -162,6 +163,8 @@ class Recorder:
             is_odd = is_users or call.layer in network.unregistered
             if is_odd and not network.is_probe:
                 self._registration.look_at(call, is_users=is_users)
+        if len(inputs) > 1 and (layer, shape) not in log.input_names:
+            log.input_names[layer, shape] = names_of_arguments(module, args, kwargs)
         if parent is None:
             log.add_root(series, call.iteration.number)
         index = log.add_call(layer, call.step, call.depth, above, place, shape, inputs)
@@ -175,12 +178,7 @@ class Recorder:
         return WrittenCall(index, place, tensors)
 
     def _remark(self, module: nn.Module, layer: int) -> None:
-        """Say what is special about a layer that is met for the first time.
-
-        Args:
-            module: the layer.
-            layer: its number in the log.
-        """
+        """Say what is special about a layer, given its number, that is met for the first time."""
         own = parameters_of(module) if is_initialised(module) else {}
         if own:
             self.log.parameters[layer] = {

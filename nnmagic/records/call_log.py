@@ -81,8 +81,8 @@ class TraceLog:
             parent is -1 outside every other call; calls of several threads may alternate, so that
             the depths alone do not tell it.
         inputs, outputs: for each call the numbers of the tensors.
-        output_names: by layer and shape of its output, what the tensors in it are called there,
-            of a layer that returned more than a tensor alone.
+        input_names, output_names: by layer and shape, what the tensors are called there that it
+            got, where there were several, or returned, where it was not a tensor alone.
         series, begun, recorded, stride: what iterations are counted of, how many of each began, how
             many of those were recorded, and of which only every so-many-th is kept in a long run.
         kept_numbers, left_out: of a log that calls were left out of, the numbers in the run of the
@@ -106,8 +106,7 @@ class TraceLog:
         parameter_gradients: for each layer the gradients of its own parameters, by their names.
         measures: the loss and, with gradients, what steps did to parameters, by root call.
         rank, world_size: which of how many processes it is of; None outside a process group.
-        held_before, held: what that process held when each network was called first, and at the
-            end; empty outside a process group.
+        held_before, held: what it held at each network's first call, and at the end; or empty.
     """
 
     title: str
@@ -126,6 +125,7 @@ class TraceLog:
     inputs: list[tuple[int, ...]] = field(default_factory=list)
     output_shape: "array[int]" = field(default_factory=INDICES)
     outputs: list[tuple[int, ...]] = field(default_factory=list)
+    input_names: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)
     output_names: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)
     ended: bytearray = field(default_factory=bytearray)
     series: list[Series] = field(default_factory=list)

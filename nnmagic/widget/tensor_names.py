@@ -18,19 +18,15 @@ OUTPUTS: Mapping[str, Mapping[str, str]] = {
 """What torch's own layers return, by place; a place within a place after a dot."""
 
 INPUTS: Mapping[str, Mapping[str, str]] = {
-    "LSTM": {"": "input", "0": "input", "1.0": "h_0", "1.1": "c_0"},
-    "GRU": {"": "input", "0": "input", "1": "h_0"},
-    "RNN": {"": "input", "0": "input", "1": "h_0"},
-    "LSTMCell": {"0": "input", "1.0": "hidden", "1.1": "cell"},
-    "GRUCell": {"0": "input", "1": "hidden"},
-    "MultiheadAttention": {"0": "query", "1": "key", "2": "value"},
+    "LSTM": {"hx.0": "h_0", "hx.1": "c_0"},
+    "GRU": {"hx": "h_0"},
+    "RNN": {"hx": "h_0"},
+    "LSTMCell": {"hx.0": "hidden", "hx.1": "cell"},
+    "GRUCell": {"hx": "hidden"},
+    "RNNCell": {"hx": "hidden"},
     "F.scaled_dot_product_attention": {"0": "query", "1": "key", "2": "value"},
-    **{
-        loss: {"0": "input", "1": "target"}
-        for loss in ("CrossEntropyLoss", "MSELoss", "L1Loss", "NLLLoss", "BCELoss", "KLDivLoss")
-    },
-    "BCEWithLogitsLoss": {"0": "input", "1": "target"},
 }
+"""What torch's documentation calls what they get, where their forwards call it otherwise."""
 
 
 def output_names(log: TraceLog, call: int) -> list[str]:
@@ -46,7 +42,8 @@ def output_names(log: TraceLog, call: int) -> list[str]:
 def input_names(log: TraceLog, call: int) -> list[str]:
     """Return what each tensor is called that a call got: ``["input", "attention_mask"]``."""
     inputs, shape = log.inputs[call], log.shapes[log.input_shape[call]]
-    paths = list(_paths(shape))
+    noted = log.input_names.get((log.layer[call], log.input_shape[call]))
+    paths = [*(_paths(shape) if noted is None else noted)]
     if len(paths) != len(inputs):
         paths = [str(place) for place in range(len(inputs))]
     if isinstance(shape, tuple) and shape and isinstance(shape[-1], dict):

@@ -77,7 +77,55 @@ def test_inputs_are_called_by_their_argument_where_that_was_typed():
         net(x=x)
     log = trace.log
 
-    assert [input_names(log, call) for call in range(3)] == [["input", "mask"], ["input"], ["x"]]
+    assert [input_names(log, call) for call in range(3)] == [["x", "mask"], ["input"], ["x"]]
+
+
+class Attending(nn.Module):
+    def forward(self, query, mask=None, memory=None, *others, scale=1.0):
+        return query
+
+
+class Numbered(nn.Module):
+    def forward(*everything):
+        return everything[1]
+
+
+class Unsigned(nn.Module):
+    def forward(self, x, y):
+        return x
+
+    forward.__signature__ = "none that inspect could read"
+
+
+X = torch.rand(2, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("net", "args", "kwargs", "names"),
+    [
+        (Attending(), (X, X + 1), {}, ["query", "mask"]),
+        (Attending(), (X, None, X + 1), {}, ["query", "memory"]),
+        (Attending(), (X, None, [X + 1, X + 2]), {}, ["query", "memory.0", "memory.1"]),
+        (Attending(), (X,), {"memory": X + 1, "scale": 2.0}, ["query", "memory"]),
+        (Attending(), (X, X, X, X), {}, ["query", "mask", "memory", "input"]),
+        (Attending(), (X, X, X, X, X), {}, ["query", "mask", "memory", "input 3", "input 4"]),
+        (Attending(), (X, 3), {}, ["input"]),
+        (Numbered(), (X, X + 1), {}, ["input 0", "input 1"]),
+        (Unsigned(), (X, X + 1), {}, ["input 0", "input 1"]),
+        (nn.MultiheadAttention(8, 2), (X, X, X), {}, ["query", "key", "value"]),
+        (nn.MSELoss(), (X, X + 1), {}, ["input", "target"]),
+        (nn.Bilinear(8, 8, 2), (X, X), {}, ["input1", "input2"]),
+        (nn.LSTM(8, 8), (X, (X[:1], X[:1])), {}, ["input", "h_0", "c_0"]),
+        (nn.GRU(8, 8), (X, X[:1]), {}, ["input", "h_0"]),
+        (nn.LSTMCell(8, 8), (X[0], (X[0], X[1])), {}, ["input", "hidden", "cell"]),
+    ],
+)
+def test_inputs_are_called_as_the_forward_calls_them(net, args, kwargs, names, tmp_path):
+    trace = nnmagic.trace(net, *args, **kwargs)
+    trace.save(tmp_path / "trace.safetensors")
+
+    assert input_names(trace.log, 0) == names
+    assert input_names(nnmagic.load(tmp_path / "trace.safetensors").log, 0) == names
 
 
 def test_the_names_are_noted_once_a_layer_and_structure():

@@ -94,8 +94,9 @@ def _check_log(log: TraceLog) -> None:
     _require(all(a < b for a, b in pairwise((-1, *kept))), "numbers of calls are out of order")
     _require(len(log.roots) == len(log.root_series) == len(log.root_iteration), "roots differ")
     layers, shapes = range(len(log.layers)), range(len(log.shapes))
-    named = (layer in layers and shape in shapes for layer, shape in log.output_names)
-    _require(all(named), "output_names points at nothing")
+    for names in (log.input_names, log.output_names):
+        named = (layer in layers and shape in shapes for layer, shape in names)
+        _require(all(named), "a name points at nothing")
     _require(log.raised is None or log.raised in log.failures, "the failure lacks")
     _check_parents(log)
     _check_measures(log)
