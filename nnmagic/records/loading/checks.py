@@ -12,6 +12,7 @@ from nnmagic.records.comparison.parameters import ParamsComparison
 from nnmagic.records.held_tensor import BUFFER, GRADIENT, PARAMETER
 from nnmagic.records.loading.unpacking import LARGEST
 from nnmagic.records.params import Params
+from nnmagic.records.ranks.joint_trace import JointTrace
 from nnmagic.records.summary import Summary
 from nnmagic.records.tensor import NO_VALUES, Metadata, Samples, TensorRecord
 from nnmagic.records.tensor_log import WIDTH, TensorLog
@@ -46,13 +47,18 @@ POINTS_INTO = {
 """The columns of a run that hold numbers of entries of others; of a dict its keys do."""
 
 
-def check(record: Trace | Summary | Params | Comparison | ParamsComparison) -> None:
+def check(record: Trace | JointTrace | Summary | Params | Comparison | ParamsComparison) -> None:
     """Look whether all parts of a record fit each other.
 
     Raises:
         ValueError: if they do not.
     """
-    if isinstance(record, Trace):
+    sort = record.view.sort
+    _require(sort is None or sort in record.SORTABLE, "no column to sort by")
+    if isinstance(record, JointTrace):
+        for each in record.ranks:
+            _check_log(each.log)
+    elif isinstance(record, Trace):
         _check_log(record.log)
     elif isinstance(record, Comparison):
         _check_comparison(record)
@@ -70,6 +76,10 @@ def _check_comparison(record: Comparison) -> None:
     _check_log(record.other)
     _require(len(record.pairs) == len(record.measured), "measured has another length")
     _require(all(pair[:2] != (None, None) for pair in record.pairs), "a pair is of no call")
+    for each in record.measured:
+        found = (each.inputs, each.output, each.own, each.gradient)
+        errors = [each.float64, *(None if one is None else one.error for one in found)]
+        _require(all(error is None or not error < 0 for error in errors), "an error is below 0")
     for side, log in enumerate((record.mine, record.other)):
         calls = [pair[side] for pair in record.pairs if pair[side] is not None]
         _require(len({*calls}) == len(calls), "a call is in two pairs")
@@ -162,6 +172,7 @@ def _check_tensors(log: TensorLog) -> None:
 
 def _check_tensor(record: TensorRecord) -> None:
     _check_metadata(Metadata(record.shape, record.dtype, record.device, record.numel))
+    _require((record.min is None) == (record.max is None), "an end of a range lacks")
     samples = Samples(record.leading, record.spread, record.picture)
     _check_samples(samples, len(record.shape))
 

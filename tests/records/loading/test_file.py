@@ -5,6 +5,7 @@ import os
 import random
 import struct
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from safetensors.numpy import save as save_arrays
 from torch import nn
 
 import nnmagic
+from nnmagic.records.comparison.differences import Difference
+from nnmagic.records.record import View
 from nnmagic.records.saving.file import checksum
 from nnmagic.structure.parameter_comparison import compare_parameters
 
@@ -225,11 +228,13 @@ def broken_bytes(content, rng):
     entry = header[name]
     match rng.randrange(4):
         case 0:
-            entry["data_offsets"] = [0, entry["data_offsets"][1]]  # overlaps the others
+            begin, end = entry["data_offsets"]
+            entry["data_offsets"] = [begin + 1, end]
         case 1:
             entry["shape"] = [*entry["shape"], 2**40]
         case 2:
-            entry["dtype"] = rng.choice(["F8_E4M3", "BF16", "I64", "U8", "BOOL", "X"])
+            others = {"F8_E4M3", "BF16", "I64", "U8", "BOOL", "X"} - {entry["dtype"]}
+            entry["dtype"] = rng.choice(sorted(others))
         case 3:
             del header[name]
     return with_header(header, data)
@@ -336,6 +341,41 @@ def test_a_foreign_file_is_refused_in_words(records, make, said, tmp_path):
 
     assert said in text
     assert "file.safetensors" in text
+
+
+@pytest.mark.parametrize("side", ["inputs", "output", "own", "gradient", "float64"])
+def test_a_comparison_with_an_error_below_0_is_refused(records, side, tmp_path):
+    error = -1e308 if side == "float64" else Difference(-1e308, 0.0)
+    first, *others = records["comparison"].measured
+    wrong = replace(records["comparison"], measured=(replace(first, **{side: error}), *others))
+    wrong.save(tmp_path / "record.safetensors")
+
+    assert "below 0" in refusal((tmp_path / "record.safetensors").read_bytes(), tmp_path)
+
+
+def test_a_record_sorted_by_no_column_of_its_own_is_refused(records, tmp_path):
+    wrong = replace(records["summary"], view=View(sort="tensor.0"))
+    wrong.save(tmp_path / "record.safetensors")
+
+    assert "sort" in refusal((tmp_path / "record.safetensors").read_bytes(), tmp_path)
+
+
+def test_a_range_with_one_end_is_refused(records, tmp_path):
+    first, *others = records["params"].rows
+    first = replace(first, tensor=replace(first.tensor, max=None))
+    replace(records["params"], rows=(first, *others)).save(tmp_path / "record.safetensors")
+
+    assert "range" in refusal((tmp_path / "record.safetensors").read_bytes(), tmp_path)
+
+
+def test_the_run_of_each_rank_is_looked_through(records, tmp_path):
+    ranks = records["ranks"].ranks
+    for place in range(len(ranks)):
+        log = replace(ranks[place].log, step=ranks[place].log.step[:-1])
+        wrong = [*ranks[:place], replace(ranks[place], log=log), *ranks[place + 1 :]]
+        records["ranks"].__class__(ranks=tuple(wrong)).save(tmp_path / "record.safetensors")
+
+        assert "length" in refusal((tmp_path / "record.safetensors").read_bytes(), tmp_path)
 
 
 def test_a_file_that_is_not_there_is_told_as_python_tells_it(records, tmp_path):
