@@ -186,7 +186,7 @@ def _of_toolbar(seen):
     if seen["lines"] > (1 if has_room and not is_loop else 2):
         yield f"{seen['lines']} lines of controls"
     noun = seen["count"].split()[-1]
-    for counted in re.findall(rf"([\d,]+ {noun})\b(?! finished)", seen["heading"]):
+    for counted in re.findall(rf"([\d,]+ {noun})\b", seen["heading"]):
         if counted != seen["count"]:
             yield f"{counted} in the heading, {seen['count']} in the toolbar"
 

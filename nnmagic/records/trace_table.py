@@ -94,8 +94,9 @@ class TraceTable:
             details=lambda row: row.details(view.values_shown),
             show_details=view.values is not None,
             open_levels=view.open_depth,
-            noun="call",
-            total=len(self.calls),
+            # the heading of a run that failed counts the calls that finished
+            noun="call" if log.failure is None else "row",
+            total=len(self.calls) if log.failure is None else None,
             beside={
                 "steps": self.shown.content(),
                 "losses": losses_of(log),
