@@ -12,6 +12,7 @@ import comm
 import pytest
 import torch
 from hypothesis import settings
+from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
@@ -33,6 +34,18 @@ class Session:
         if result.error_before_exec or result.error_in_exec:
             raise result.error_before_exec or result.error_in_exec
         return result.result
+
+    def refusal(self, line):
+        """Return what the UsageError of a line says, which is one line."""
+        with pytest.raises(UsageError) as caught:
+            self.run(line)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    @property
+    def tables(self):
+        """The records that were displayed, as text."""
+        return [data["text/plain"] for data in self.displayed if "text/html" in data]
 
     def __getitem__(self, name):
         return self.shell.user_ns[name]

@@ -18,18 +18,6 @@ def net(session):
     return session["net"]
 
 
-def usage(session, line):
-    with pytest.raises(UsageError) as caught:
-        session.run(line)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def shown(session):
-    """The traces and summaries that were displayed, as text."""
-    return [data["text/plain"] for data in session.displayed if "text/html" in data]
-
-
 def test_with_no_argument_the_default_network_is_shown(session):
     trace = session.run("%nntrace")
     summary = session.run("%nnsummary")
@@ -92,7 +80,7 @@ def test_a_line_magic_can_be_assigned_and_then_shows_nothing(session, net):
     session.run("t = %nntrace net(torch.rand(2, 784))")
 
     assert type(session["t"]) is Trace
-    assert shown(session) == []
+    assert session.tables == []
 
 
 def test_a_statement_of_its_own_is_shown_once_wherever_it_stands(session, net):
@@ -101,7 +89,7 @@ def test_a_statement_of_its_own_is_shown_once_wherever_it_stands(session, net):
     session.run("def f(z):\n    %nnsummary net(z)\n    t = %nntrace net(z)\n    return t")
     session.run("if True:\n    f(x);")
 
-    assert [text.split(" ")[0] for text in shown(session)] == [
+    assert [text.split(" ")[0] for text in session.tables] == [
         "net(x)",
         "net(x)",
         "net(x)",
@@ -157,7 +145,7 @@ def test_a_failing_forward_shows_the_partial_trace_and_raises_the_users_exceptio
     with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
         session.run("%nntrace net(torch.rand(3, 20)) -o t")
 
-    (text,) = shown(session)
+    (text,) = session.tables
     assert text.startswith("net(torch.rand(3, 20)) failed in net.1 · 1 call finished")
     assert "FAILED got (3, 20), weight is (20, 784): the last axis must be 784, it is 20" in text
     assert session["t"].failed.layer == "1"
@@ -183,7 +171,7 @@ def test_an_interrupt_shows_what_ran_and_goes_on(session):
     with pytest.raises(KeyboardInterrupt):
         session.run("%nntrace net(torch.ones(2))")
 
-    assert "interrupted in net.1 · 1 call finished" in shown(session)[0]
+    assert "interrupted in net.1 · 1 call finished" in session.tables[0]
     assert nn.Module.__call__.__code__ is call
 
 
@@ -216,11 +204,11 @@ def test_an_interrupt_shows_what_ran_and_goes_on(session):
     ],
 )
 def test_a_mistake_in_the_line_is_one_line_that_says_what_to_type(session, net, line, says):
-    assert says in usage(session, line)
+    assert says in session.refusal(line)
 
 
 def test_a_refused_size_names_what_is_wanted(session, net):
-    text = usage(session, "%nntrace net --input-size 1,20")
+    text = session.refusal("%nntrace net --input-size 1,20")
 
     assert "the last axis must be 784, it is 20" in text
 
@@ -248,7 +236,7 @@ def test_an_optimizer_asks_for_the_memory_of_a_training_step(session, net):
     assert (alone.gradient_bytes, alone.saved_bytes) == (parameters, saved)
     assert alone.optimizer_bytes == 2 * parameters + 4 * 4
     assert (called.optimizer_bytes, called.saved_bytes) == (parameters, 8 * saved)
-    assert "'momentum'" in usage(session, "%nnsummary net --optimizer adamm")
+    assert "'momentum'" in session.refusal("%nnsummary net --optimizer adamm")
 
 
 def test_summary_takes_a_method_and_a_factory(session):
@@ -275,7 +263,7 @@ def test_a_failing_summary_shows_what_ran(session, net):
     with pytest.raises(RuntimeError):
         session.run("%nnsummary net(torch.rand(3, 20))")
 
-    (text,) = shown(session)
+    (text,) = session.tables
     assert "failed: net.1 (Linear) got (3, 20), weight is (20, 784)" in text
 
 
@@ -292,7 +280,7 @@ def test_a_failing_summary_shows_the_table_in_every_form(session, net, line, say
     with pytest.raises((RuntimeError, AttributeError, TypeError)) as caught:
         session.run(line)
 
-    (text,) = shown(session)
+    (text,) = session.tables
     assert says in " ".join(text.split())
     assert "not called" in text
     assert "interactiveshell" not in text
@@ -310,7 +298,7 @@ def test_an_interrupted_summary_shows_what_ran(session):
     with pytest.raises(KeyboardInterrupt):
         session.run("%nnsummary net(torch.rand(3, 20))")
 
-    assert "failed: net.1 (Stop)" in shown(session)[0]
+    assert "failed: net.1 (Stop)" in session.tables[0]
 
 
 def test_the_tutorials_summary_has_the_published_figures(session):
@@ -379,7 +367,7 @@ def test_a_cell_records_all_that_runs_and_gives_its_last_value(session):
         ("ReLU", (3, 20)),
     ]
     assert session["hidden"].shape == (3, 20)
-    assert len(shown(session)) == 1
+    assert len(session.tables) == 1
 
 
 def test_a_cell_records_the_named_networks_and_every_nth_step(session, net):
@@ -394,7 +382,7 @@ def test_a_cell_records_the_named_networks_and_every_nth_step(session, net):
     frame = session["t"].to_frame()
     assert set(frame.network) == {"net"}
     assert sorted(set(frame.step)) == [0, 2, 4]
-    assert "iteration 4 of 5 (3 recorded)" in shown(session)[0]
+    assert "iteration 4 of 5 (3 recorded)" in session.tables[0]
 
 
 def test_in_a_cell_the_trees_of_one_network_are_told_apart_by_their_calls(session, net):
@@ -445,18 +433,18 @@ def test_magics_inside_a_cell_work(session, net):
     session.run("%%nntrace\nt = %nntrace net(torch.rand(1, 784))\n%nnsummary net\nx = 1")
 
     assert type(session["t"]) is Trace
-    assert [text.split(" ")[0] for text in shown(session)] == ["net", "cell"]
+    assert [text.split(" ")[0] for text in session.tables] == ["net", "cell"]
 
 
 def test_a_cell_without_a_module_says_so(session):
     session.run("%%nntrace\nx = 1")
 
-    assert shown(session) == ["cell · no layer ran"]
+    assert session.tables == ["cell · no layer ran"]
 
 
 def test_a_silenced_cell_still_shows_its_trace(session):
     assert session.run("%%nntrace\nnn.ReLU()(torch.ones(2));") is None
-    assert len(shown(session)) == 1
+    assert len(session.tables) == 1
 
 
 def test_an_exception_leaves_a_cell_as_it_would_without_the_magic(session, net):
@@ -464,7 +452,7 @@ def test_an_exception_leaves_a_cell_as_it_would_without_the_magic(session, net):
         session.run("%%nntrace -o t\nnet(torch.rand(1, 784))\n1 / 0")
 
     assert len(session["t"]) == 5
-    assert len(shown(session)) == 1
+    assert len(session.tables) == 1
     with pytest.raises(SyntaxError):
         session.run("%%nntrace\nnet(")
 
@@ -534,14 +522,14 @@ def test_a_cell_runs_the_network_on_a_probe(session, net):
 
 
 def test_a_probe_is_for_a_cell(session, net):
-    assert "%%nntrace" in usage(session, "%nntrace net(torch.rand(2, 784)) --probe 1")
+    assert "%%nntrace" in session.refusal("%nntrace net(torch.rand(2, 784)) --probe 1")
 
 
 def test_an_interrupted_loop_says_after_how_many_iterations(session, net):
     with pytest.raises(KeyboardInterrupt):
         session.run(f"%%nntrace net --grad -o t\n{LOOP}    if i == 4: raise KeyboardInterrupt")
 
-    assert "interrupted after 5 iterations" in shown(session)[0]
+    assert "interrupted after 5 iterations" in session.tables[0]
     losses = session["t"].history().query("quantity == 'loss'")
     assert losses.iteration.tolist() == [0, 1, 2, 3, 4]
     assert not any(each._post_accumulate_grad_hooks for each in net.parameters())
@@ -567,8 +555,8 @@ def test_gradients_are_those_that_the_parameters_have_now(session, net):
 
     assert found["3.bias"].grad_norm == pytest.approx(net[3].bias.grad.norm().item())
     assert "no parameter has a gradient: run a backward first" in str(none)
-    assert "the gradients are needed: --grad" in usage(session, "%nnparams net --sort grad_norm")
-    assert "%nnparams: unknown option --real" in usage(session, "%nnparams net --real")
+    assert "the gradients are needed: --grad" in session.refusal("%nnparams net --sort grad_norm")
+    assert "%nnparams: unknown option --real" in session.refusal("%nnparams net --real")
 
 
 def test_names_that_are_taken_get_a_number(session):
@@ -609,7 +597,7 @@ def test_functions_alone_are_traced_only_where_they_are_asked_for(session):
     trace = session.run("%nntrace --ops torch.ones(2, 3).softmax(1)")
 
     assert trace["softmax()"].mean == pytest.approx(1 / 3)
-    assert "no layer ran in" in usage(session, "%nntrace torch.ones(2, 3).softmax(1)")
+    assert "no layer ran in" in session.refusal("%nntrace torch.ones(2, 3).softmax(1)")
 
 
 def test_the_gradients_of_a_backward_in_the_line_are_columns(session, net):
@@ -621,11 +609,11 @@ def test_the_gradients_of_a_backward_in_the_line_are_columns(session, net):
 
 @pytest.mark.parametrize("line", ["%nntrace --grad", "%nntrace net --grad"])
 def test_gradients_need_a_backward_of_the_users_own(session, net, line):
-    assert "--grad needs a backward pass; type one" in usage(session, line)
+    assert "--grad needs a backward pass; type one" in session.refusal(line)
 
 
 def test_a_live_widget_has_no_functions_and_no_gradients(session, net):
-    assert "leave out --ops and --grad" in usage(session, "%nntrace --live --ops net")
+    assert "leave out --ops and --grad" in session.refusal("%nntrace --live --ops net")
 
 
 def test_a_cell_has_functions_and_gradients(session, net):

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 import torchvision
-from IPython.core.error import UsageError
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -324,16 +323,6 @@ def reading(session):
     return session["net"]
 
 
-def tables(session):
-    return [data["text/plain"] for data in session.displayed if "text/html" in data]
-
-
-def usage(session, line):
-    with pytest.raises(UsageError) as caught:
-        session.run(line)
-    return str(caught.value)
-
-
 def test_control_flow_that_reads_values_is_followed(session, reading):
     positive = session.run("%nnsummary --real net(x)")
     negative = session.run("%nnsummary --real net(-x)")
@@ -400,7 +389,7 @@ def test_a_run_that_fails_shows_the_table_and_the_users_own_exception(session, r
     with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
         session.run("%nnsummary --real -o s net.generate(torch.ones(1, 5), 3)")
 
-    (text,) = tables(session)
+    (text,) = session.tables
     assert "real run · 40 parameters · failed" in text
     assert "failed: up (Linear) got (1, 5), weight is (4, 4)" in text
     assert [row.failed for row in session["s"].rows] == [True, True, False]
@@ -411,7 +400,7 @@ def test_an_error_outside_the_layers_shows_what_ran(session, reading):
     with pytest.raises(ZeroDivisionError) as caught:
         session.run("%nnsummary --real net(x) / (1 // 0)")
 
-    (text,) = tables(session)
+    (text,) = session.tables
     assert "failed: integer division or modulo by zero" in text
     assert "up" in text
     assert not hasattr(caught.value, "__notes__")
@@ -423,16 +412,16 @@ def test_an_interrupt_shows_what_ran_and_goes_on(session, reading):
     with pytest.raises(KeyboardInterrupt):
         session.run("%nnsummary --real net(x) + net(-x)")
 
-    assert "failed: down (Linear)" in tables(session)[0]
+    assert "failed: down (Linear)" in session.tables[0]
 
 
 def test_the_memory_of_a_training_step_is_of_the_run_for_shapes(session, reading):
     for option in ("--real", "--engine torchinfo"):
-        text = usage(session, f"%nnsummary {option} --optimizer adam net(x)")
+        text = session.refusal(f"%nnsummary {option} --optimizer adam net(x)")
         assert "--optimizer needs the meta device" in text
 
 
 def test_an_expression_without_layers_is_a_usage_error(session):
-    text = usage(session, "%nnsummary --real len('abc')")
+    text = session.refusal("%nnsummary --real len('abc')")
 
     assert text.startswith("%nnsummary: no layer ran in \"len('abc')\" (it gave an int)")

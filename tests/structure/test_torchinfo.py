@@ -8,7 +8,6 @@ import pytest
 import torch
 import torchinfo
 import torchvision
-from IPython.core.error import UsageError
 from torch import nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
@@ -414,13 +413,6 @@ def net(session):
     return session["net"]
 
 
-def usage(session, line):
-    with pytest.raises(UsageError) as caught:
-        session.run(line)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 def test_the_magic_shows_torchinfos_figures_and_what_differs(session, net):
     given = session.run("%nnsummary net(x) --engine torchinfo")
     alone = session.run("%nnsummary --engine torchinfo net")
@@ -454,14 +446,16 @@ def test_a_network_that_reads_values_is_compared_with_a_real_run(session):
 
 
 def test_what_torchinfo_cannot_do_is_one_line(session, net):
-    assert "torchinfo always runs the network; leave out --real" in usage(
-        session, "%nnsummary net --real --engine torchinfo"
+    assert "torchinfo always runs the network; leave out --real" in session.refusal(
+        "%nnsummary net --real --engine torchinfo"
     )
     session.run("class Net(nn.ReLU):\n    def twice(self, x):\n        return self(self(x))")
-    assert "torchinfo can call a network, not one of its methods" in usage(
-        session, "%nnsummary --engine torchinfo Net().twice(x)"
+    assert "torchinfo can call a network, not one of its methods" in session.refusal(
+        "%nnsummary --engine torchinfo Net().twice(x)"
     )
-    assert "RuntimeError: mat1 and mat2 shapes cannot be multiplied" in usage(
-        session, "%nnsummary --engine torchinfo net(torch.rand(2, 5))"
+    assert "RuntimeError: mat1 and mat2 shapes cannot be multiplied" in session.refusal(
+        "%nnsummary --engine torchinfo net(torch.rand(2, 5))"
     )
-    assert "argument --engine: invalid choice: 'thop'" in usage(session, "%nnsummary --engine thop")
+    assert "argument --engine: invalid choice: 'thop'" in session.refusal(
+        "%nnsummary --engine thop"
+    )
