@@ -2,6 +2,8 @@
 
 from contextlib import suppress
 
+import torch
+
 import nnmagic
 
 
@@ -11,3 +13,8 @@ def refusal(function, *args, **kwargs):
         function(*args, **kwargs)
     (failed,) = [call for call in trace if call.failed][-1:]
     return failed.failure.mismatch
+
+
+def zeros(*shape, dtype=torch.int64):
+    """Return zeros as class ids and positions are: whole numbers."""
+    return torch.zeros(*shape, dtype=dtype)
