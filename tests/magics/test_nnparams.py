@@ -1,4 +1,4 @@
-"""What `%nnparams --against X net` takes for X, and what it says of a wrong one."""
+"""`%nnparams`: gradients, what `--against` takes, and what it says of a wrong one."""
 
 import copy
 import os
@@ -137,3 +137,15 @@ def test_the_line_says_what_to_type_where_all_names_miss(home):
     typed = comparison.notes[0].rpartition("type ")[2]
     assert typed == 'nnmagic.compare(net, wrapped, rename={"*": "module.*"})'
     assert home.run(typed).counts == {"changed": 1, "equal": 6}
+
+
+def test_gradients_are_those_that_the_parameters_have_now(session, net):
+    session.run("net(torch.rand(2, 784)).sum().backward()")
+
+    found = session.run("%nnparams net --grad --sort grad_norm")
+    none = session.run("%nnparams --grad")
+
+    assert found["3.bias"].grad_norm == pytest.approx(net[3].bias.grad.norm().item())
+    assert "no parameter has a gradient: run a backward first" in str(none)
+    assert "the gradients are needed: --grad" in session.refusal("%nnparams net --sort grad_norm")
+    assert "%nnparams: unknown option --real" in session.refusal("%nnparams net --real")

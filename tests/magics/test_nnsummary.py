@@ -1,106 +1,117 @@
+"""`%nnsummary` of a call, of a network alone, and of a call that fails."""
+
+import copy
+
 import pytest
 import torch
-from IPython.core.error import UsageError
-from small_transformer import IDS, Transformer
 from torch import nn
 
-import nnmagic
 
+def test_summary_of_a_call_makes_the_call_on_meta(session, net):
+    before = copy.deepcopy(net)
+    session.run("calls = []\ndef once():\n    calls.append(1)\n    return torch.rand(3, 28, 28)")
 
-@pytest.fixture
-def net(session):
-    session.shell.user_ns.update(net=Transformer(), ids=IDS, nn=nn, torch=torch)
-    return session["net"]
+    summary = session.run("%nnsummary net(once())")
 
-
-def test_a_plan_is_part_of_the_summary_and_says_whether_it_fits(session, net):
-    found = session.run("%nnsummary --plan fsdp=2,tp=2 net(ids) --optimizer adam")
-
-    plan = found.plan
-    parts = plan.param_bytes, plan.grad_bytes, plan.optimizer_bytes, plan.buffer_bytes
-    assert (plan.fsdp, plan.tp, plan.optimizer) == (2, 2, "adam")
-    assert plan.total_bytes == sum(parts) + plan.saved_bytes + plan.gathered_bytes
-    assert (plan.fits(1), plan.fits(plan.total_bytes / 2**30), plan.fits(0)) == (True, True, False)
-    assert found.total_params == sum(each.numel() for each in net.parameters())
-    for coat in (str(found), found._repr_html_(), found.to_markdown()):
-        assert "plan fsdp=2, tp=2 (4 ranks), on each rank: parameters " in coat
-        assert "163,008 parameters · 4 ranks: fits in 80 GiB: yes, " in coat
-
-
-def test_a_plan_is_saved_and_loaded(session, net, tmp_path):
-    found = session.run("%nnsummary --plan fsdp=3 net(ids)")
-
-    found.save(tmp_path / "plan.safetensors")
-
-    assert nnmagic.load(tmp_path / "plan.safetensors") == found
-
-
-def test_the_input_of_a_plan_is_worked_out_and_a_line_says_that_it_is_small(session, net):
-    alone = session.run("%nnsummary --plan tp=2 net")
-    sized = session.run("%nnsummary --plan tp=2 net --input-size 2,48 --dtype int64")
-    called = session.run("%nnsummary --plan tp=2 net(ids)")
-
-    assert any("for your own batch type its call" in note for note in alone.notes)
-    assert not any("for your own batch" in note for note in (*sized.notes, *called.notes))
-    assert alone.plan.saved_bytes < called.plan.saved_bytes == sized.plan.saved_bytes
-
-
-def test_without_an_input_all_else_is_planned(session):
-    session.run(
-        "import torch; from torch import nn\n"
-        "class Odd(nn.Module):\n"
-        "    def __init__(self):\n"
-        "        super().__init__(); self.inner = nn.Linear(8, 8)\n"
-        "    def forward(self, box):\n"
-        "        return self.inner(box.content)"
+    assert session["calls"] == [1]
+    assert summary.rows[0].output_shape == (3, 10)
+    assert all(
+        torch.equal(a, b) for a, b in zip(net.parameters(), before.parameters(), strict=True)
     )
 
-    found = session.run("%nnsummary --plan fsdp=2 Odd()")
 
-    assert (found.plan.param_bytes, found.plan.saved_bytes) == (4 * (4 * 8 + 4), None)
-    assert (found.total_flops, found.to_frame().layer.tolist()) == (None, ["inner"])
-    assert "fits in 80 GiB: unknown, " in str(found)
-    assert "saved for backward unknown: no input found" in str(found)
-    assert "for your own batch" not in str(found)
+def test_an_optimizer_asks_for_the_memory_of_a_training_step(session, net):
+    alone = session.run("%nnsummary net --optimizer Adam").training
+    called = session.run("%nnsummary --optimizer momentum net(torch.rand(8, 28, 28))").training
+
+    parameters = 4 * (784 * 20 + 20 + 20 * 10 + 10)
+    saved = 4 * (784 + 20)  # the inputs of both linear layers; a ReLU saves what the second gets
+    assert alone.optimizer == "adam"
+    assert (alone.gradient_bytes, alone.saved_bytes) == (parameters, saved)
+    assert alone.optimizer_bytes == 2 * parameters + 4 * 4
+    assert (called.optimizer_bytes, called.saved_bytes) == (parameters, 8 * saved)
+    assert "'momentum'" in session.refusal("%nnsummary net --optimizer adamm")
 
 
-def test_a_floating_dtype_is_that_of_the_planned_network(session, net):
-    full = session.run("%nnsummary --plan fsdp=2 net(ids)")
-    half = session.run("%nnsummary --plan fsdp=2 net(ids) --dtype bfloat16")
+def test_summary_takes_a_method_and_a_factory(session):
+    session.run(
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.fc = nn.Linear(4, 2)\n"
+        "    def score(self, x):\n"
+        "        return self.fc(x).sum()\n"
+        "    def forward(self, x):\n"
+        "        return self.fc(x)\n"
+        "net = Net()"
+    )
 
-    assert half.plan.dtype == "bfloat16"
-    assert half.plan.param_bytes == full.plan.param_bytes // 2
-    assert half.param_bytes == full.param_bytes == 4 * half.total_params
+    summary = session.run("%nnsummary net.score(torch.rand(3, 4))")
+    assert [row.layer for row in summary.rows] == ["fc"]
+    assert session.run("%nnsummary Net()").rows[0].input_shape == (1, 4)
+    assert session.run("%nnsummary net.eval()").total_params == 10
+    assert not session["net"].training
+
+
+def test_a_failing_summary_shows_what_ran(session, net):
+    with pytest.raises(RuntimeError):
+        session.run("%nnsummary net(torch.rand(3, 20))")
+
+    (text,) = session.tables
+    assert "failed: net.1 (Linear) got (3, 20), weight is (20, 784)" in text
 
 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("--plan fsdp=0 net", "fsdp is 1 or more, not '0'"),
-        ("--plan fsdp=-2 net", "fsdp is 1 or more, not '-2'"),
-        ("--plan fsdp net", "fsdp is 1 or more, not ''"),
-        ("--plan fsdp=2.5 net", "fsdp is 1 or more, not '2.5'"),
-        ("--plan pp=2 net", "'pp' is none of fsdp, tp"),
-        ("--plan net", "'net' is none of fsdp, tp"),
-        ("--plan fsdp=2,fsdp=4 net", "fsdp is there twice"),
-        ("--plan fsdp=2, net", "'' is none of fsdp, tp"),
-        ("--plan", "needs a value"),
-        ("--plan tp=5 net", "no multiple of 5"),
-        ("--plan fsdp=2 --real net", "leave out --real"),
-        ("--plan fsdp=2 --engine torchinfo net", "leave out --real and --engine"),
-        ("--plan fsdp=2 net(ids).sum() + net(ids).sum()", "more than one call"),
-        ("--plan fsdp=2 net --dtype int64", "--dtype needs --input-size"),
-        ("--plan fsdp=2 nn.LazyLinear(3)", "weight has no shape before the first run"),
-        ("--plan fsdp=2 nn.Linear", "make a network of it first"),
+        ("%nnsummary net([torch.rand(2, 784), torch.ones(2)])", "a DataLoader's batch?"),
+        ("s = %nnsummary net(torch.rand(3, 20))", "the last axis must be 784, it is 20"),
+        ("%nnsummary net.forward(torch.rand(3, 20));", "the last axis must be 784, it is 20"),
+        ("%nnsummary net()", "net (Sequential) takes (input): missing a required"),
     ],
 )
-def test_a_plan_that_says_nothing_sensible_is_refused_in_a_line(session, net, line, says):
-    with pytest.raises(UsageError) as caught:
-        session.run(f"%nnsummary {line}")
+def test_a_failing_summary_shows_the_table_in_every_form(session, net, line, says):
+    with pytest.raises((RuntimeError, AttributeError, TypeError)) as caught:
+        session.run(line)
 
-    assert says in str(caught.value)
-    assert str(caught.value).startswith("%nnsummary: ") or "\n" not in str(caught.value)
-    assert "\n" not in str(caught.value)
+    (text,) = session.tables
+    assert says in " ".join(text.split())
+    assert "not called" in text
+    assert "interactiveshell" not in text
+    assert caught.value.__notes__[0].startswith("nnmagic: raised in net")
+
+
+def test_an_interrupted_summary_shows_what_ran(session):
+    session.run(
+        "class Stop(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        raise KeyboardInterrupt\n"
+        "net = nn.Sequential(nn.ReLU(), Stop())"
+    )
+
+    with pytest.raises(KeyboardInterrupt):
+        session.run("%nnsummary net(torch.rand(3, 20))")
+
+    assert "failed: net.1 (Stop)" in session.tables[0]
+
+
+def test_the_tutorials_summary_has_the_published_figures(session):
+    session.run(
+        "model = nn.Sequential(nn.Flatten(), nn.Linear(2352, 20), nn.ReLU(), nn.Linear(20, 10))"
+    )
+
+    summary = session.run("%nnsummary model --input-size 1,3,28,28")
+
+    frame = summary.to_frame().set_index("layer")
+    assert frame.output_shape.tolist() == [(1, 10), (1, 2352), (1, 20), (1, 20), (1, 10)]
+    assert frame.params.tolist() == [47_270, 0, 47_060, 0, 210]
+    assert (summary.total_params, summary.trainable_params, summary.non_trainable_params) == (
+        47_270,
+        47_270,
+        0,
+    )
+    assert (summary.input_bytes, summary.output_bytes) == (4 * 2352, 4 * (2352 + 20 + 20 + 10))
+    assert summary.param_bytes == 4 * 47_270
 
 
 @pytest.mark.parametrize("option", ["", "--engine torchinfo"])

@@ -1,148 +1,167 @@
-"""`%nntrace --against`: words, networks, traces, files, and what is none of them."""
+"""`%nntrace` of an expression, of a network alone, and of a run that ends early."""
 
 import pytest
 import torch
-from IPython.core.error import UsageError
 from torch import nn
 
-from nnmagic import Comparison
 
-NET = (
-    "net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval(); x = torch.rand(4, 6)"
-)
+def test_the_default_network_is_read_as_class_scores(session):
+    trace = session.run("%nntrace")
+    chances = trace.output.softmax(1)[0]
+
+    best = int(chances.argmax())
+    expected = f"read as class scores: {best} is the largest of 10 ({chances[best]:.1%}"
+    assert expected.replace("%", " %") in str(trace)
 
 
-@pytest.fixture
-def run(session):
+def test_an_expression_is_evaluated_once_in_the_users_own_mode(session, net):
+    session.run("calls = []\ndef once():\n    calls.append(1)\n    return torch.rand(3, 28, 28)")
+
+    trace = session.run("%nntrace net(once())")
+
+    assert session["calls"] == [1]
+    assert trace.output.requires_grad
+    assert [call.layer for call in trace] == ["", "0", "1", "2", "3"]
+    assert trace[""].network == "net"
+
+
+def test_a_network_alone_runs_on_an_input_that_is_worked_out(session, net):
+    trace = session.run("%nntrace net")
+
+    assert trace[""].input_shape == (1, 784)
+    assert net.training
+    assert "net on torch.rand(1, 784)" in str(trace)
+
+
+def test_any_expression_in_which_modules_run_is_traced(session, net):
     session.run(
-        f"import copy; torch.manual_seed(0); {NET}; x = torch.rand(4, 6); "
-        "other = copy.deepcopy(net)"
+        "loss_fn = nn.CrossEntropyLoss(); x, y = torch.rand(3, 28, 28), torch.zeros(3).long()"
     )
-    session.run("other[2].weight.data *= 1.1")
-    return session.run
+
+    trace = session.run("%nntrace loss_fn(net(x), y) * 2")
+
+    frame = trace.to_frame()
+    assert frame.network.tolist() == ["net"] * 5 + ["loss_fn"]
+    assert frame.call.tolist() == list(range(6))
+    assert trace["loss_fn:"].output_shape == ()
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        "eval",
-        "train",
-        "float64",
-        "bfloat16",
-        "float16",
-        "items",
-        pytest.param("compiled", marks=pytest.mark.slow),
-    ],
-)
-def test_a_word_is_a_copy_so_changed(run, session, word):
-    before = {key: value.clone() for key, value in session["net"].state_dict().items()}
+def test_a_failing_forward_shows_the_partial_trace_and_raises_the_users_exception(
+    session, net, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
+        session.run("%nntrace net(torch.rand(3, 20)) -o t")
 
-    comparison = run(f"%nntrace --against {word} net(x)")
-
-    assert type(comparison) is Comparison
-    assert comparison.first_divergence is None
-    assert f"against {word}" in str(comparison)
-    assert not session["net"].training
-    for key, value in session["net"].state_dict().items():
-        assert torch.equal(before[key], value)
+    (text,) = session.tables
+    assert text.startswith("net(torch.rand(3, 20)) failed in net.1 · 1 call finished")
+    assert "FAILED got (3, 20), weight is (20, 784): the last axis must be 784, it is 20" in text
+    assert session["t"].failed.layer == "1"
+    assert caught.value.__notes__[0].startswith("nnmagic: raised in net.1 (Linear)")
 
 
-def test_another_network_a_trace_and_a_file_are_the_other_side(run, session, tmp_path):
-    path = tmp_path / "other.safetensors"
-    run("t = %nntrace other(x)")
-    session["t"].save(path)
-    session.shell.user_ns["path"] = str(path)
+def test_an_error_of_the_expression_itself_is_the_users_own(session):
+    with pytest.raises(NameError, match="nowhere"):
+        session.run("%nntrace nowhere(3)")
 
-    for what in ("other", "t", f'"{path}"', "path", "copy.copy(other)"):
-        found = run(f"%nntrace --against {what} net(x)")
-        assert found.first_divergence.layer == "2"
-        assert len(found) == 4
+    assert session.displayed == []
 
 
-def test_without_a_call_both_sides_run_on_an_input_that_is_worked_out(run):
-    comparison = run("%nntrace net --against bfloat16 --isolate")
+def test_an_interrupt_shows_what_ran_and_goes_on(session):
+    session.run(
+        "class Stop(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        raise KeyboardInterrupt\n"
+        "net = nn.Sequential(nn.ReLU(), Stop())"
+    )
+    call = nn.Module.__call__.__code__
 
-    assert "torch.rand(1, 6)" in str(comparison)
-    assert comparison["0"].own_error < comparison["0"].tolerance
-    assert len(run("%nntrace --against float64")) == 8
+    with pytest.raises(KeyboardInterrupt):
+        session.run("%nntrace net(torch.ones(2))")
+
+    assert "interrupted in net.1 · 1 call finished" in session.tables[0]
+    assert nn.Module.__call__.__code__ is call
 
 
-def test_a_method_and_a_part_of_a_network_are_called_on_both_sides(run):
-    run(
-        "class Coder(nn.Module):\n"
+def test_our_frames_are_hidden_in_a_traceback(session, net, capsys):
+    session.shell.InteractiveTB.set_mode("Context")
+    with pytest.raises(RuntimeError):
+        session.run("%nntrace net(torch.rand(3, 20))")
+
+    printed = capsys.readouterr().out
+    assert "mat1 and mat2" in printed
+    assert "nnmagic/" not in printed
+
+
+def test_names_that_are_taken_get_a_number(session):
+    trace = session.run("%nntrace nn.ReLU()(nn.ReLU()(torch.ones(2)))")
+
+    assert trace.to_frame().network.tolist() == ["ReLU", "ReLU#2"]
+    with pytest.raises(KeyError, match="several networks have"):
+        trace[""]
+
+
+def test_a_method_that_calls_a_part_is_named_from_the_network(session):
+    session.run(
+        "class Net(nn.Module):\n"
         "    def __init__(self):\n"
         "        super().__init__()\n"
-        "        self.inner, self.outer = nn.Linear(6, 2), nn.Linear(2, 6)\n"
-        "    def encode(self, x):\n"
-        "        return self.inner(x)\n"
-        "    def forward(self, x):\n"
-        "        return self.outer(self.encode(x))\n"
-        "coder = Coder()"
+        "        self.encoder = nn.Linear(4, 2)\n"
+        "    def generate(self, x):\n"
+        "        return self.encoder(self.encoder(x)[:, [0, 1, 0, 1]])\n"
+        "net = Net()"
     )
 
-    encoded = run("%nntrace --against bfloat16 coder.encode(x)")
-    part = run("%nntrace --against bfloat16 coder.inner(x)")
+    frame = session.run("%nntrace net.generate(torch.rand(1, 4))").to_frame()
 
-    for comparison in (encoded, part):
-        assert [row.layer for row in comparison] == ["inner"]
-        assert 0 < comparison["inner"].output_error < comparison["inner"].tolerance
-
-
-def test_whether_it_is_rounding_is_told_where_both_run_in_float64(run):
-    comparison = run("%nntrace --against float64 --float64 net(x)")
-
-    assert (comparison.to_frame().float64_error == 0).all()
-    assert "in float64" in str(comparison)
+    assert frame[["network", "layer", "step", "depth"]].values.tolist() == [
+        ["net", "encoder", 0, 0],
+        ["net", "encoder", 1, 0],
+    ]
 
 
-@pytest.mark.parametrize(
-    ("line", "word"),
-    [
-        ("--against 3 net(x)", "gives an int"),
-        ("--against nothing net(x)", "'nothing' is no name here"),
-        ("--against missing.safetensors net(x)", "missing.safetensors"),
-        ("--isolate net(x)", "need --against"),
-        ("--float64 net(x)", "need --against"),
-        ("--against eval net(x).sum()", "no call of a network"),
-        ("--against eval 3", "is an int"),
-        ("--against items net(x[:1])", "two or more"),
-        ("--against items --isolate net(x)", "leave it out"),
-        ("--against t --isolate net(x)", "not a trace"),
-        ("--against eval --grad net(x).sum().backward()", "--grad"),
-        ("--against eval --input-size 1,6 net(x)", "--input-size"),
-    ],
-)
-def test_what_cannot_be_compared_is_told_in_one_line(run, line, word):
-    run("t = %nntrace net(x)")
-    with pytest.raises(UsageError, match=word) as caught:
-        run(f"%nntrace {line}")
-    assert "\n" not in str(caught.value)
+def test_the_functions_between_the_layers_are_rows(session, net):
+    trace = session.run("%nntrace --ops net(torch.rand(3, 28, 28)).relu() + 1")
+
+    layers = [call.layer for call in trace]
+    assert layers == ["rand()", "", "0", "1", "2", "3", "relu()", "add()"]
 
 
-def test_a_cell_has_no_other_side(run):
-    with pytest.raises(UsageError, match="line only"):
-        run("%%nntrace --against eval\nnet(x)")
+def test_functions_alone_are_traced_only_where_they_are_asked_for(session):
+    trace = session.run("%nntrace --ops torch.ones(2, 3).softmax(1)")
+
+    assert trace["softmax()"].mean == pytest.approx(1 / 3)
+    assert "no layer ran in" in session.refusal("%nntrace torch.ones(2, 3).softmax(1)")
 
 
-def test_a_network_that_cannot_be_copied_is_told(run, session):
-    class Locked(nn.Linear):
-        def __deepcopy__(self, memo):
-            raise RuntimeError("one of a kind")
+def test_the_gradients_of_a_backward_in_the_line_are_columns(session, net):
+    trace = session.run("%nntrace --grad net(torch.rand(3, 28, 28)).sum().backward()")
 
-    session.shell.user_ns["locked"] = Locked(6, 2)
-
-    with pytest.raises(UsageError, match="one of a kind"):
-        run("%nntrace --against bfloat16 locked(x)")
+    assert trace["3"].gradient.values == [[1.0] * 10] * 3
+    assert "gradient norm" in str(trace)
 
 
-def test_a_network_that_cannot_be_compiled_is_told(run, monkeypatch):
-    def refuse(network, options):
-        def called(x):
-            raise RuntimeError("no compiler here")
+@pytest.mark.parametrize("line", ["%nntrace --grad", "%nntrace net --grad"])
+def test_gradients_need_a_backward_of_the_users_own(session, net, line):
+    assert "--grad needs a backward pass; type one" in session.refusal(line)
 
-        return called
 
-    monkeypatch.setattr(torch, "compile", refuse)
+def test_a_live_widget_has_no_functions_and_no_gradients(session, net):
+    assert "leave out --ops and --grad" in session.refusal("%nntrace --live --ops net")
 
-    with pytest.raises(UsageError, match=r"cannot be compiled.*no compiler here"):
-        run("%nntrace --against compiled net(x)")
+
+def test_a_line_or_cell_that_fails_outside_its_layers_is_headed_so(session):
+    session.shell.user_ns.update(net=nn.Linear(3, 2), x=torch.rand(4, 3))
+    session.run("import torch.nn.functional as F")
+
+    for typed in (
+        "%nntrace --grad F.cross_entropy(net(x), torch.tensor([0, 1, 2, 5])).backward()",
+        "%%nntrace\nnet(x)\nF.cross_entropy(net(x), torch.tensor([0, 1, 2, 5]))",
+    ):
+        session.displayed.clear()
+        with pytest.raises(IndexError):
+            session.run(typed)
+        (text,) = [each["text/plain"] for each in session.displayed]
+        assert "failed outside the layers" in " ".join(text.split())
+        assert "IndexError: Target 2 is out of bounds" in text
+        assert "call .backward() inside" not in text

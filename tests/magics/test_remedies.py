@@ -80,3 +80,19 @@ def test_what_is_to_be_typed_is_said_and_works(session, said, line, typed):
 )
 def test_a_line_that_cannot_be_followed_says_why(said, line, part):
     assert part in said(line)
+
+
+def test_a_lambda_is_told_to_be_called_in_brackets(session):
+    session.shell.user_ns.update(net=nn.Linear(4, 8), x=torch.rand(2, 4))
+
+    with pytest.raises(UsageError, match=r"\(lambda: net\(x\)\)\(\)"):
+        session.run("%nntrace lambda: net(x)")
+
+
+def test_a_module_without_a_forward_is_not_told_to_rename_it(session):
+    session.shell.user_ns.update(nn=nn)
+
+    with pytest.raises(UsageError) as caught:
+        session.run("%nntrace nn.Module()")
+
+    assert "rename" not in str(caught.value)
