@@ -5,7 +5,9 @@ from importlib import import_module
 from corpus.case import CASES, UNKNOWN
 
 FILES = (
+    "arguments",
     "calls",
+    "modes",
     "modules",
     "sequences",
     "layers",

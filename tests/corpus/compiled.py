@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from corpus.calls import MLP, mlp
 from corpus.case import case, names
+from corpus.modes import MLP, mlp
 
 COMPILED = MLP | {
     "layers": (
