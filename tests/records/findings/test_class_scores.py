@@ -106,3 +106,63 @@ def test_the_boxes_of_a_detector_are_not_read():
     (output,) = trace[""].output_shape
     assert output["boxes"][0] > 0
     assert read(trace) == []
+
+
+def test_scores_are_read_after_the_layer_that_made_them():
+    scores = torch.tensor([[1.0, 3.0, 2.0]])
+    for last, value in ((nn.Linear(3, 3), None), (nn.Softmax(1), None), (nn.LogSoftmax(1), None)):
+        net = nn.Sequential(nn.Identity(), last)
+        out = net(scores)
+        chances = {"Softmax": out, "LogSoftmax": out.exp()}.get(type(last).__name__, out.softmax(1))
+        best = int(chances.argmax())
+
+        text = str(nnmagic.trace(net, scores))
+
+        assert (
+            f"read as class scores: {best} is the largest of 3 ({100 * chances[0, best]:.1f} %"
+            in text
+        )
+        assert value is None
+
+
+def test_scores_are_not_read_where_they_are_unlikely():
+    for net, x in (
+        (nn.Sequential(nn.Linear(3, 3), nn.ReLU()), torch.rand(1, 3)),
+        (nn.Linear(3, 3), torch.rand(1, 3)),
+        (nn.Sequential(nn.Linear(3, 1)), torch.rand(1, 3)),
+        (nn.Sequential(nn.Linear(3, 3)), torch.rand(1, 2, 3)),
+    ):
+        assert "class scores" not in str(nnmagic.trace(net, x))
+
+
+class RootOfScores(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return torch.sqrt(self.fc(x) ** 2)
+
+
+def test_what_a_function_makes_of_a_linears_output_is_not_read_as_class_scores():
+    assert "class scores" not in str(nnmagic.trace(RootOfScores(), torch.rand(2, 3)))
+
+
+def test_class_names_stand_on_the_scores():
+    net = nn.Sequential(nn.Softmax(1))
+
+    text = str(nnmagic.trace(net, torch.tensor([[0.0, 9.0]])).show(classes=["cat", "dog"]))
+
+    assert "dog is the largest of 2 (100.0 % as it is)" in text
+    assert "2 class names for 3 scores" in str(
+        nnmagic.trace(net, torch.rand(1, 3)).show(classes=["a", "b"])
+    )
+
+
+def test_scores_of_many_classes_are_kept_whole():
+    net, x = nn.Sequential(nn.AdaptiveAvgPool1d(4), nn.Linear(4, 5000)), torch.rand(2, 6000)
+    best = net(x).argmax(1).tolist()
+
+    text = str(nnmagic.trace(net, x))
+
+    assert f"item 1 read as class scores: {best[0]} is the largest of 5000" in text
