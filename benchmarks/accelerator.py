@@ -19,7 +19,9 @@ import nnmagic
 from benchmarks.timing import timed
 from benchmarks.traces import blocks, layer_by_layer
 
-TESTS = ("tests/tensors/test_devices.py", "tests/tensors/test_device_statistics.py")
+TESTS = tuple(
+    f"tests/tensors/test_{name}.py" for name in ("devices", "device_runs", "device_statistics")
+)
 
 SECONDS = 10
 """How long each network is timed."""
