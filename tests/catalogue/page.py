@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from IPython.core.error import UsageError
 
-from catalogue import networks, shapes, values
+from catalogue import networks, shapes, targets, values
 from catalogue.case import GIVEN, Case
 
 PAGE = Path(__file__).parents[2] / "docs" / "failures.md"
@@ -18,7 +18,7 @@ SECTIONS = {
     "Pictures": shapes.PICTURES,
     "Sequences, positions and masks": shapes.SEQUENCES,
     "Dtypes and devices": values.DTYPES,
-    "Losses and targets": values.TARGETS,
+    "Losses and targets": targets.TARGETS,
     "What is no tensor": values.VALUES,
     "How a network is written": networks.NETWORKS,
     "What is typed": networks.LINES,
