@@ -110,7 +110,7 @@ def test_the_boxes_of_a_detector_are_not_read():
 
 def test_scores_are_read_after_the_layer_that_made_them():
     scores = torch.tensor([[1.0, 3.0, 2.0]])
-    for last, value in ((nn.Linear(3, 3), None), (nn.Softmax(1), None), (nn.LogSoftmax(1), None)):
+    for last in (nn.Linear(3, 3), nn.Softmax(1), nn.LogSoftmax(1)):
         net = nn.Sequential(nn.Identity(), last)
         out = net(scores)
         chances = {"Softmax": out, "LogSoftmax": out.exp()}.get(type(last).__name__, out.softmax(1))
@@ -118,11 +118,8 @@ def test_scores_are_read_after_the_layer_that_made_them():
 
         text = str(nnmagic.trace(net, scores))
 
-        assert (
-            f"read as class scores: {best} is the largest of 3 ({100 * chances[0, best]:.1f} %"
-            in text
-        )
-        assert value is None
+        said = f"read as class scores: {best} is the largest of 3 ({100 * chances[0, best]:.1f} %"
+        assert said in text
 
 
 def test_scores_are_not_read_where_they_are_unlikely():
@@ -133,19 +130,6 @@ def test_scores_are_not_read_where_they_are_unlikely():
         (nn.Sequential(nn.Linear(3, 3)), torch.rand(1, 2, 3)),
     ):
         assert "class scores" not in str(nnmagic.trace(net, x))
-
-
-class RootOfScores(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(3, 3)
-
-    def forward(self, x):
-        return torch.sqrt(self.fc(x) ** 2)
-
-
-def test_what_a_function_makes_of_a_linears_output_is_not_read_as_class_scores():
-    assert "class scores" not in str(nnmagic.trace(RootOfScores(), torch.rand(2, 3)))
 
 
 def test_class_names_stand_on_the_scores():
