@@ -86,6 +86,7 @@ def test_the_result_is_stored_under_a_name(session, net):
 
 
 def test_braces_and_dollars_are_left_as_typed(session, net):
-    trace = session.run("%nntrace {'a': net(torch.rand(1, 784))}['a']")
+    trace = session.run("%nntrace (text := '$net {net}') and net(torch.rand(1, 784))")
 
     assert len(trace) == 5
+    assert session["text"] == "$net {net}"
