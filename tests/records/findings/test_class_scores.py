@@ -83,7 +83,10 @@ def test_of_equal_scores_none_is_the_largest():
     nn.init.zeros_(net.fc.weight)
     nn.init.zeros_(net.fc.bias)
 
-    for note in read(nnmagic.trace(net, X)):
+    notes = read(nnmagic.trace(net, X))
+
+    assert len(notes) == 3
+    for note in notes:
         assert "all 4 are equal (25.0 %" in note
         assert "largest" not in note
 
