@@ -1,10 +1,12 @@
 """Following a network live: every later call of it goes to a widget, until that is closed."""
 
+import atexit
 import sys
 import threading
 import time
 import weakref
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -92,8 +94,11 @@ class Watcher(CallObserver[WrittenCall]):
         self._stack.enter_context(observed(self, eager=False))
         module = self.module()
         assert module is not None
-        end = weakref.finalize(module, _close, self._widget)  # at the interpreter's exit too
+        end = weakref.finalize(module, _close, self._widget, "the network is gone")
         self._stack.callback(end.detach)
+        at_exit = partial(_close, self._widget, "its kernel has ended")
+        atexit.register(at_exit)  # comes before IPython's own, which lets all networks go
+        self._stack.callback(atexit.unregister, at_exit)
 
     def stop(self) -> None:
         """Show the last call; leave nothing of ours on torch, and no timer running."""
@@ -271,10 +276,7 @@ def _name_in_the_notebook(module: nn.Module) -> str | None:
     return name_bound_to(module, vars(sys.modules["__main__"]))
 
 
-def _close(widget: "weakref.ref[NetworkWidget]") -> None:
+def _close(widget: "weakref.ref[NetworkWidget]", because: str) -> None:
     opened = widget()
-    if opened is None:
-        return
-    watcher = opened.watcher
-    is_gone = watcher is None or watcher.module() is None
-    opened.close("the network is gone" if is_gone else "its kernel has ended")
+    if opened is not None:
+        opened.close(because)

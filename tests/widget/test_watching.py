@@ -218,8 +218,10 @@ def test_a_widget_whose_network_is_gone_says_so():
 @pytest.mark.slow
 def test_a_widget_whose_kernel_has_ended_says_so():
     code = """
-import atexit
+import atexit, weakref
+weakref.finalize(weakref, int)
 atexit.register(lambda: print(widget.closed_because))  # called after what is registered later
+atexit.register(lambda: globals().pop("net"))  # as IPython lets go of all variables
 import nnmagic, torch
 net = torch.nn.Linear(2, 2)
 widget = nnmagic.watch(net)
