@@ -41,10 +41,16 @@ test("Markdown has a line a row, and escapes what would end a cell", () => {
   assert.deepEqual(asMarkdown(view).split("\n"), [
     "| layer | type | mean ± std | histogram | parameters |",
     "| --- | --- | ---: | --- | ---: |",
-    "| net |  | 0.250 ± 1.500 | █\\|▁         | 1.23 M |",
-    "| a\\|b | Linear | -0.500 ± 0.125 |  ▄█        | 42 |",
+    "| net |  | 0.250 ± 1.500 | █\\|▁ | 1.23 M |",
+    "| a\\|b | Linear | -0.500 ± 0.125 | ▄█ | 42 |",
     "| out | FAILED got (1, 4) |  |  |  |",
   ]);
+});
+
+test("Markdown escapes what Python's escapes", () => {
+  const names = ["\\`*_~$&<>|[]"];
+  const view = { table: { title: "layer", level: [0], labels: names, label: [0], names, name: [0] }, columns: [], rows: [0], isFlat: true };
+  assert.equal(asMarkdown(view).split("\n").at(-1), "| \\\\\\`\\*\\_\\~\\$\\&\\<\\>\\|\\[\\] |");
 });
 
 test("TSV has numbers in full, and two columns of a pair", () => {

@@ -44,7 +44,7 @@ export function asText(view) {
 /** @returns {string} a table of Markdown, with full names */
 export function asMarkdown(view) {
   const { table, rows, columns } = view;
-  const escaped = (text = "") => text.replace(/[\\|`*_<>[\]]/g, "\\$&");
+  const escaped = (text = "") => text.trim().replace(/[\\|`*_~$&<>[\]]/g, "\\$&");
   const line = (texts) => `| ${Array.from({ length: columns.length + 1 }, (_, i) => escaped(texts[i])).join(" | ")} |`;
   const rule = `| --- |${columns.map((column) => (isRight(column) ? " ---: |" : " --- |")).join("")}`;
   return [line([table.title, ...columns.map(({ title }) => title)]), rule,
