@@ -34,8 +34,10 @@ export function createPopup({ label, name, id, role, items, signal }) {
     const at = entries().indexOf(event.target);
     answerKey(event, { Escape: close, ArrowDown: () => focusOn(at + 1), ArrowUp: () => focusOn(at - 1) });
   });
-  document.addEventListener("pointerdown", (event) => {
-    if (!list.hidden && !el.contains(event.composedPath()[0])) open(false);
-  }, { signal });
+  for (const name of ["pointerdown", "focusin"]) {
+    document.addEventListener(name, (event) => {
+      if (!list.hidden && !el.contains(event.composedPath()[0])) open(false);
+    }, { signal });
+  }
   return { el, button, close };
 }
