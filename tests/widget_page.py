@@ -343,17 +343,12 @@ def lanes(widget):
     return dict(widget.evaluate(LANES))
 
 
+def titles(widget):
+    """The titles of the columns that show."""
+    heads = widget.locator("[role=columnheader]").all()
+    return [head.inner_text().strip(" ▲▼") for head in heads]
+
+
 def share(widget):
+    """The table's share of the room, in percent."""
     return int(control(widget, "splitter").get_attribute("aria-valuenow"))
-
-
-CATCH_COPIES = """isRefused => {
-  window.copied = [];
-  const writeText = async text => {
-    if (isRefused) throw new Error('refused');
-    window.copied.push(text);
-  };
-  const write = async ([item]) => window.copied.push(...item.types);
-  Object.defineProperty(navigator, 'clipboard', {value: {write, writeText}, configurable: true});
-  document.oncopy = () => window.copied.push(document.activeElement.value);
-}"""

@@ -4,12 +4,10 @@ Each function takes a widget, uses it and returns what was seen; another holds t
 known. The tests in a notebook and those of an exported page call the same ones.
 """
 
-import base64
 import re
 
 from playwright.sync_api import expect
 from widget_page import (
-    CATCH_COPIES,
     COLORS,
     active,
     control,
@@ -143,153 +141,6 @@ def assert_where_runs_part_was_seen(found):
     assert "inputs are equal" in found["said"]
     assert not found["asks"]
     assert found["selected"] == [PARTS]
-
-
-# Parameters.
-
-
-def group_and_copy_parameters(widget):
-    """Group the default network's parameters and fold a group; copy its biases in three formats."""
-    page = widget.page
-    found = {"count": widget.locator(".nm-count").inner_text(), "rows": rows(widget)}
-    control(widget, "grouped").click()
-    found["grouped"] = [[row["level"], row["label"]] for row in rows(widget)]
-    row_of(widget, "linear_relu_stack.0").locator(".nm-label").click()
-    found["folded"] = len(rows(widget))
-    found["panel of a group"] = control(widget, "panel").is_visible()
-    control(widget, "grouped").click()
-    control(widget, "search").fill("bias")
-    control(widget, "sort-count").click()
-    found["shown"], found["titles"] = rows(widget), titles(widget)
-    page.evaluate(CATCH_COPIES, False)
-    control(widget, "copy").focus()
-    page.keyboard.press("Enter")
-    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowUp"):
-        page.keyboard.press(key)
-    expect(widget.get_by_role("menuitem", name="copy as TSV")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(widget.get_by_text("3 rows copied as TSV")).to_be_visible()
-    expect(control(widget, "copy")).to_be_focused()
-    found["tsv"] = page.evaluate("window.copied")
-    page.evaluate(CATCH_COPIES, True)
-    for name in ("Markdown", "text"):
-        control(widget, "copy").click()
-        widget.get_by_role("menuitem", name=f"copy as {name}").click()
-        expect(widget.get_by_text(f"3 rows copied as {name}")).to_be_visible()
-    found["refused"] = page.evaluate("window.copied")
-    return found
-
-
-def titles(widget):
-    """The titles of the columns that show."""
-    heads = widget.locator("[role=columnheader]").all()
-    return [head.inner_text().strip(" ▲▼") for head in heads]
-
-
-def plain(text):
-    """A cell's text without the spaces that only align it."""
-    return re.sub(r"\s+", "", text)
-
-
-def assert_parameters_were_grouped_and_copied(found):
-    """Hold that against the default network, and the copies against the rows that showed."""
-    stack = "linear_relu_stack"
-    flat = [f"{stack}.{i}.{name}" for i in (0, 2, 4) for name in ("weight", "bias")]
-    assert found["count"] == "6 parameters"
-    assert [row["label"] for row in found["rows"]] == flat
-    assert all(row["first_values"].startswith("[") for row in found["rows"])
-    assert found["grouped"][:4] == [[1, stack], [2, "0"], [3, "weight"], [3, "bias"]]
-    assert found["folded"] == len(found["grouped"]) - 2
-    assert not found["panel of a group"]
-
-    shown = found["shown"]
-    cells = [[row["label"], *list(row.values())[8:]] for row in shown]
-    (tsv,) = found["tsv"]
-    head, *lines = [line.split("\t") for line in tsv.split("\n")]
-    assert head[:5] == ["name", "shape", "count", "share", "mean"]
-    assert [line[0] for line in lines] == [f"{stack}.{i}.bias" for i in (0, 2, 4)]
-    assert [line[2] for line in lines] == ["512", "512", "10"]
-    assert len({len(line) for line in (head, *lines)}) == 1
-    markdown, text = found["refused"]
-    head, rule, *lines = [line[2:-2].split(" | ") for line in markdown.split("\n")]
-    assert head == found["titles"]
-    assert {len(line) for line in (rule, *lines)} == {len(head)}
-    for line, row in zip(lines, cells, strict=True):
-        for cell, seen in zip(line, row, strict=True):
-            is_bars = seen is None
-            assert len(cell.replace("|", "")) in (10, 11) if is_bars else cell_is(cell, seen)
-    head, *lines = text.split("\n")
-    assert head.split()[0] == "name"
-    assert all(title in head for title in found["titles"])
-    for line, row in zip(lines, cells, strict=True):
-        assert all(plain(seen) in plain(line) for seen in row if seen is not None)
-
-
-def cell_is(cell, seen):
-    return plain(cell.replace("\\", "")) == plain(seen)
-
-
-# Pictures.
-
-STEPS = ["ArrowRight", "ArrowRight", "ArrowDown", "ArrowRight", "ArrowDown"]
-
-
-def read_picture(widget, place):
-    """Walk over a picture by the arrow keys; return the index and the value under each cell."""
-    canvas = widget.locator(f'[data-nm$="-{place}-canvas"]')
-    readout = canvas.locator("xpath=../..").locator("output.nm-readout")
-    canvas.focus()
-    found = []
-    for key in STEPS:
-        canvas.page.keyboard.press(key)
-        index, value = readout.inner_text().split(": ")
-        found.append([[int(i) for i in re.findall(r" (\d+)", index)], float(value)])
-    return found
-
-
-PIXELS_APART = """async ([canvas, png]) => {
-  const bytes = Uint8Array.from(atob(png), letter => letter.charCodeAt(0));
-  const image = await createImageBitmap(new Blob([bytes], {type: 'image/png'}));
-  const {width, height} = canvas;
-  if (image.width !== width || image.height !== height) return 255;
-  const drawn = new OffscreenCanvas(width, height).getContext('2d');
-  drawn.drawImage(image, 0, 0);
-  const [saved, shown] = [drawn, canvas.getContext('2d')].map(
-    context => context.getImageData(0, 0, width, height).data);
-  let most = 0, opaque = 0;
-  for (let i = 0; i < shown.length; i += 4) {
-    if (shown[i + 3] !== 255) continue;
-    opaque += 1;
-    for (const j of [0, 1, 2]) most = Math.max(most, Math.abs(saved[i + j] - shown[i + j]));
-  }
-  return opaque > 1000 ? most : 255;
-}"""
-"""How far the pixels of a picture file lie from those of a canvas; 255 for another size."""
-
-
-def save_first_picture(widget, layer):
-    """Save the first picture of a layer's panel; return its name, bytes and distance."""
-    open_panel(widget, layer)
-    frames(widget.page)
-    with widget.page.expect_download() as download:
-        control(widget, "save-picture").first.press("Enter")
-    png = download.value.path().read_bytes()
-    canvas = control(widget, "panel").locator("canvas").first.element_handle()
-    apart = widget.page.evaluate(PIXELS_APART, [canvas, base64.b64encode(png).decode()])
-    return download.value.suggested_filename, png, apart
-
-
-# The room of table and panel.
-
-BOXES = """root => Object.fromEntries(['.nm-grid', '.nm-panel', '.nm-splitter'].map(look => {
-  const {left, right, top, bottom, height} = root.querySelector(look).getBoundingClientRect();
-  return [look, {left, right, top, bottom, height}];
-}))"""
-
-
-def assert_panel_is_below(boxes):
-    assert boxes[".nm-grid"]["bottom"] <= boxes[".nm-panel"]["top"]
-    assert boxes[".nm-splitter"]["height"] == 0
 
 
 # Search and sort.

@@ -108,6 +108,20 @@ def test_a_live_widget_follows_pauses_and_leaves_nothing(lab, tmp_path):
     assert found["widgets"] == 0
 
 
+GONE = f"""
+c = nn.Linear(3, 4)
+w3 = nnmagic.watch(c)
+w3.show()
+_ = c(torch.ones(1, 3))  # the next one comes too soon to be shown at once
+{CALL.format(network="c", value=3.0)}
+del c
+gc.collect()
+print(w3.live)
+w3.selected, w3.search, w3.paused = "c", "linear", True
+"""
+"""The network of a widget goes, and then the widget is used as if it were open."""
+
+
 def test_watching_ends_with_its_block_a_second_watch_and_the_extension(lab, tmp_path):
     def look(page):
         widgets = page.locator(".nnmagic")
@@ -137,6 +151,7 @@ def test_watching_ends_with_its_block_a_second_watch_and_the_extension(lab, tmp_
         expect(page.locator("[data-nnmagic]").last).to_be_hidden()
         run_cell(page, CALL.format(network="b", value=2.0))
         expect(magic.locator(".nm-heading")).to_contain_text("b · call 1")
+        found["gone"] = run_cell(page, GONE).splitlines()
         run_cell(page, "%unload_ext nnmagic")
         expect(widgets).to_have_count(0)
         found["unloaded"] = run_cell(page, TORCHS_OWN)
@@ -152,11 +167,16 @@ def test_watching_ends_with_its_block_a_second_watch_and_the_extension(lab, tmp_
     replaced, second = found["replaced"]
     assert "this widget is closed: another watch of a has replaced it" in replaced
     assert second == ""
+    mean, is_live = found["gone"]
+    (of_gone,) = [text for text in found["tables"] if text.startswith("c · call 2")]
+    assert mean in of_gone.replace(" ", "")
+    assert is_live == "False"
     reasons = [text.rpartition("this widget is closed: ")[2] for text in found["tables"]]
     assert reasons == [
         "another watch of a has replaced it",
         "close() was called, or its button pressed",
         "the extension was unloaded",
+        "the network is gone",
     ]
 
 

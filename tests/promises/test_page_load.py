@@ -6,7 +6,7 @@ import pytest
 from lab import notebook_of, run_cell
 from playwright.sync_api import expect
 from widget_page import AS_DICT, LOAD, control, open_panel, statistic_texts, statistics, visit
-from widget_uses import read_picture
+from widget_pictures import read_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

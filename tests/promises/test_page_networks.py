@@ -12,7 +12,17 @@ from lab import change_theme, notebook_of, opened, run_cell
 from page_layout import SEE, WIDTHS, faults
 from page_networks import NETWORKS, notebook_cells
 from playwright.sync_api import expect
+from widget_focus import assert_all_was_reached, tab_through
 from widget_page import SCROLL, all_rows, control, frames, row_of, rows, violations
+from widget_pictures import (
+    COLORS_AT,
+    assert_bars_have_one_scale,
+    assert_is_a_mask,
+    assert_is_square_and_grey,
+    look_at_bars,
+    look_at_grey,
+    look_at_mask,
+)
 
 from nnmagic.display import units
 
@@ -124,12 +134,13 @@ def test_axe_finds_no_violation_with_all_panels_open(state, visit, layouts):
 TRUTH = """import json
 with torch.no_grad():
     _, (h_n, _) = translator.reader(translator.embed(words) * (words % 6 < 4)[..., None])
-    loss = gpt2(ids, labels=ids).loss
+    loss, scores = gpt2(ids, labels=ids).loss, vit(stripes(48))[0]
 weight, y = small[0].weight, small[0](stripes(48))
 (gradient,) = torch.autograd.grad(F.cross_entropy(small[1:](y), torch.tensor([2])), y)
 print(json.dumps({
     "h_n": h_n[0, 1, 2].item(),
     "loss": loss.item(),
+    "scores": scores.tolist(),
     "kernel": weight[3, :, 1, 2].tolist(),
     "largest kernel": weight.abs().flatten().quantile(0.995, interpolation="higher").item(),
     "gradient": gradient.norm().item(),
@@ -142,21 +153,6 @@ print(json.dumps({
 def truth(visit):
     return json.loads(run_cell(visit.page, TRUTH))
 
-
-COLORS_AT = """(canvas, places) => {
-  const {width, height} = canvas;
-  const {data} = canvas.getContext('2d').getImageData(0, 0, width, height);
-  const isDrawn = (x, y) => data[4 * (y * width + x) + 3] > 0;
-  let [across, down] = [0, 0];
-  while (across < width && isDrawn(across, 0)) across++;
-  while (down < height && isDrawn(0, down)) down++;
-  const colors = places.map(([x, y]) => {
-    const at = 4 * (Math.floor(y * down) * width + Math.floor(x * across));
-    return [...data.slice(at, at + 3)];
-  });
-  return {across, down, colors};
-}"""
-"""Returns how large a picture is drawn, in pixels, and its colours at places from 0 to 1."""
 
 COLOR_AT_MARK = """canvas => {
   const {left, top, width, height} = canvas.parentElement.querySelector('.nm-mark').style;
@@ -198,13 +194,7 @@ def test_pictures_are_in_their_own_colours(visit, truth):
         assert seen["colors"] == [[255, 0, 0], [0, 255, 0], [0, 0, 255]], name
         assert abs(seen["across"] - seen["down"]) <= 1
 
-    ends = [[0.5, 0.01], [0.5, 0.99]]
-    grey = picture(visit.open("cell", "flatten"), "input").evaluate(COLORS_AT, ends)
-    assert abs(grey["across"] - grey["down"]) <= 1, "28 x 28 is square"
-    (top, *_), (bottom, *_) = grey["colors"]
-    assert grey["colors"] == [[top] * 3, [bottom] * 3]
-    assert top < 10
-    assert bottom > 245
+    assert_is_square_and_grey(look_at_grey(visit.open("cell", "flatten")))
 
     kernels = picture(visit.open("grad", "0"), "weight")
     said = read(kernels, "ArrowRight", *["ArrowRight"] * 17, "ArrowDown")
@@ -226,8 +216,21 @@ def test_ids_masks_and_single_values_are_shown_as_what_they_are(visit, truth):
     assert picture(panel, "logits").is_visible()
 
     panel = visit.open("lstm", "translator")
-    assert "True: 16 of 24" in panel.inner_text()
+    assert_is_a_mask(look_at_mask(panel, "input-1"))
     assert panel.locator("pre").first.inner_text().split() == [str(i) for i in range(24)]
+
+
+def test_scores_are_bars_on_one_scale(visit, truth):
+    bars = look_at_bars(visit.open("vit", "vit"), "output-0", 10)
+
+    assert_bars_have_one_scale(bars, truth["scores"])
+
+
+@pytest.mark.parametrize("name", ["gan", "grad"])
+def test_all_controls_are_reached_by_tab_alone_and_seen_in_focus(name, visit):
+    visit.open(name, NETWORKS[name].row)
+
+    assert_all_was_reached(tab_through(visit[name]))
 
 
 def test_outputs_and_axes_have_their_names(visit, truth):
