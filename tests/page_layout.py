@@ -85,7 +85,15 @@ SEE = r"""() => {
       hasNoRoom: label.textContent.endsWith('no room'),
     }));
     columns.click();
+    const menuEnd = name => {
+      const button = toolbar.querySelector(`[data-nm=${name}]`);
+      button.click();
+      const {right} = box(button.nextElementSibling);
+      button.click();
+      return right;
+    };
     return {
+      menusEnd: Math.max(...['columns', 'copy'].map(menuEnd)),
       width: root.clientWidth,
       sideways: [root, panel, toolbar, root.closest('.jp-OutputArea-output')]
         .filter(node => visible(node) && node.scrollWidth > node.clientWidth + 1)
@@ -185,6 +193,8 @@ def _of_toolbar(seen):
     has_room = seen["width"] > ONE_LINE or not seen["flagged"]
     if seen["lines"] > (1 if has_room and not is_loop else 2):
         yield f"{seen['lines']} lines of controls"
+    if seen["menusEnd"] > seen["toolbar"] + 1:
+        yield f"a menu that ends {seen['menusEnd'] - seen['toolbar']:.0f} px behind the toolbar"
     noun = seen["count"].split()[-1]
     for counted in re.findall(rf"([\d,]+ {noun})\b", seen["heading"]):
         if counted != seen["count"]:

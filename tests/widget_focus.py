@@ -13,7 +13,8 @@ REGIONS += (".nm-panel", ".nm-rest")
 CONTROLS = """(root, regions) => {
   root.querySelector('.nm-panel').scrollTop = 0;
   const roles = ['application', 'separator', 'treegrid'].map(role => `[role=${role}]`);
-  window.controls = [...root.querySelectorAll(['a', 'button', 'input', 'select', ...roles])].filter(
+  const tags = ['a', 'button', 'input', 'pre', 'select'];
+  window.controls = [...root.querySelectorAll([...tags, ...roles])].filter(
     node => node.checkVisibility({visibilityProperty: true}) && !node.disabled);
   return window.controls.map(node => {
     const {left, top, right, bottom} = node.getBoundingClientRect();

@@ -1,4 +1,5 @@
 // A button that opens a short list below it: of boxes to check, or of things to do.
+import { min } from "./format.js";
 import { answerKey, element, inline, pressable } from "./dom.js";
 
 /**
@@ -16,6 +17,9 @@ export function createPopup({ label, name, id, role, items, signal }) {
     button.setAttribute("aria-expanded", isOpen);
     if (!isOpen) return;
     list.replaceChildren(...items());
+    // It begins below its button, or as far before that as it needs to end with the toolbar.
+    list.style.left = "0";
+    list.style.left = `${min(0, el.parentNode.getBoundingClientRect().right - list.getBoundingClientRect().right)}px`;
     entries()[0]?.focus();
   }
 
