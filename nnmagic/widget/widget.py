@@ -304,8 +304,8 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
                 labels, points = self._live.thumbnails()
                 self.send({"tell": "pictures", "labels": labels, "buffer": 0}, [points])
             elif request in ("pause", "resume") and self.watcher is not None:
-                self.paused = request == "pause"
-                self.watcher.paused = self.paused
+                self.watcher.paused = request == "pause"
+                self.paused = self.watcher.paused  # the page hears of it once it is so
             elif request == "close":
                 self.close()
         except Exception as error:  # noqa: BLE001 - the page is where the reader looks

@@ -37,6 +37,19 @@ print("±".join(units.numbers(y.mean().item(), y.std().item())))
 """
 
 
+HEARD_LATE = """
+from time import sleep
+while not w.paused:
+    sleep(0.01)
+
+def late(self, value):
+    sleep(0.5)
+    vars(self)["paused"] = value
+
+type(w.watcher).paused = property(lambda self: vars(self)["paused"], late)
+"""
+"""The kernel has heard of the pause; of the next it hears late, as messages come past cells."""
+
 AFTERWARDS = """
 w.close()
 w.selected, w.search, w.step, w.paused = "0", "relu", 1, True
@@ -68,6 +81,7 @@ def test_a_live_widget_follows_pauses_and_leaves_nothing(lab, tmp_path):
         found["call 2"] = rows(widget)[0]["mean"]
         control(widget, "pause").click()
         expect(badge).to_contain_text("paused")
+        run_cell(page, HEARD_LATE)
         call("paused", 30.0)
         page.wait_for_timeout(300)  # an update would come within a tenth of a second
         found["paused"] = heading.inner_text(), rows(widget)[0]["mean"]

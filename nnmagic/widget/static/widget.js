@@ -228,7 +228,8 @@ function render({ model, el }) {
     const isLive = isFollowing();
     live.hidden = !isLive;
     closer.hidden = model.get("running");
-    badge.textContent = isPaused ? "○ paused" : "● live";
+    // Calls are passed over until the kernel has heard of it.
+    badge.textContent = isPaused || model.get("paused") ? "○ paused" : "● live";
     pause.textContent = isPaused ? "resume" : "pause";
     pauseNote.textContent = isLive && isPaused ? "paused: drawing stopped; the running cell goes on" : "";
   }
