@@ -326,6 +326,7 @@ def shown(lab, name, seen, theme, size):
         browser = playwright.chromium.connect_over_cdp(lab.browser.address)
         (page,) = browser.contexts[0].pages
         page.set_viewport_size(size)
+        page.mouse.move(0, 0)  # it is where the visit before left it: over a row, maybe
         for event, note in heard.items():
             page.on(event, note)
         was_open, lab.is_open = lab.is_open, False
