@@ -41,14 +41,12 @@ def output_names(log: TraceLog, call: int) -> list[str]:
 
 def input_names(log: TraceLog, call: int) -> list[str]:
     """Return what each tensor is called that a call got: ``["input", "attention_mask"]``."""
-    inputs, shape = log.inputs[call], log.shapes[log.input_shape[call]]
-    noted = log.input_names.get((log.layer[call], log.input_shape[call]))
-    paths = [*(_paths(shape) if noted is None else noted)]
+    inputs = log.inputs[call]
+    paths = log.input_names.get((log.layer[call], log.input_shape[call]))
+    if paths is None:
+        paths = tuple(_paths_of_arguments(log.shapes[log.input_shape[call]]))
     if len(paths) != len(inputs):
-        paths = [str(place) for place in range(len(inputs))]
-    if isinstance(shape, tuple) and shape and isinstance(shape[-1], dict):
-        last = f"{len(shape) - 1}."  # the arguments that were given by name
-        paths = [path.removeprefix(last) for path in paths]
+        paths = tuple(map(str, range(len(inputs))))
     known = INPUTS.get(log.layer_of(call).type, {})
     return _named("input", [_known(known, path) for path in paths])
 
@@ -56,7 +54,7 @@ def input_names(log: TraceLog, call: int) -> list[str]:
 def _known(names: Mapping[str, str], path: str) -> str:
     """Return the path with its beginning replaced by the name that it has."""
     for beginning, name in names.items():
-        if path == beginning or (beginning and path.startswith(f"{beginning}.")):
+        if path == beginning or path.startswith(f"{beginning}."):
             return name + path[len(beginning) :]
     return path
 
@@ -71,6 +69,15 @@ def _named(side: str, paths: list[str]) -> list[str]:
     if sum(path[:1].isdecimal() for path in paths) == 1:
         return [side if path.isdecimal() else path or side for path in paths]
     return [f"{side} {path}" if path[:1].isdecimal() else path or side for path in paths]
+
+
+def _paths_of_arguments(shape: Shape) -> Iterator[str]:
+    """Yield the path of each tensor in arguments, of which those given by name stand last."""
+    last = ""
+    if isinstance(shape, tuple) and shape and isinstance(shape[-1], dict):
+        last = f"{len(shape) - 1}."
+    for path in _paths(shape):
+        yield path.removeprefix(last)
 
 
 def _paths(shape: Shape) -> Iterator[str]:

@@ -86,7 +86,7 @@ class Attending(nn.Module):
 
 
 class Numbered(nn.Module):
-    def forward(*everything):
+    def forward(*everything, **more):
         return everything[1]
 
 
@@ -111,6 +111,12 @@ X = torch.rand(2, 3, 8)
         (Attending(), (X, X, X, X, X), {}, ["query", "mask", "memory", "input 3", "input 4"]),
         (Attending(), (X, 3), {}, ["input"]),
         (Numbered(), (X, X + 1), {}, ["input 0", "input 1"]),
+        (
+            Numbered(),
+            (X, None, [X + 1, X + 2]),
+            {"mask": X + 3},
+            ["input 0", "input 2.0", "input 2.1", "mask"],
+        ),
         (Unsigned(), (X, X + 1), {}, ["input 0", "input 1"]),
         (nn.MultiheadAttention(8, 2), (X, X, X), {}, ["query", "key", "value"]),
         (nn.MSELoss(), (X, X + 1), {}, ["input", "target"]),
