@@ -15,6 +15,7 @@ import torch
 from torch import distributed, nn
 
 import nnmagic
+from nnmagic.recording import gathering
 
 LIMIT = 3.0
 
@@ -80,6 +81,19 @@ def killed(rank, culprit):
     return attempt(lambda: brief(trace.gather(timeout=LIMIT)))
 
 
+def killed_and_slow(rank):
+    """As if one were killed, where the other sees late that it was told so."""
+    wait = gathering._Post._wait
+
+    def wait_longer(post, keys, ranks):
+        wait(post, keys, ranks)
+        time.sleep(0.5)
+
+    if rank == 1:
+        gathering._Post._wait = wait_longer
+    return killed(rank, 2)
+
+
 def skipped(rank):
     """Gather twice without one rank, once the last and once the one that gets, each time again."""
     trace, told = traced(rank), {}
@@ -97,6 +111,7 @@ SCENARIOS = {
     "within a forward": within_a_forward,
     "skipped": skipped,
     "last killed": lambda rank: killed(rank, 2),
+    "last killed, another slow": killed_and_slow,
     "first killed": lambda rank: killed(rank, 0),
 }
 

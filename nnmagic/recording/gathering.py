@@ -146,10 +146,10 @@ class _Post:
             with suppress(Exception):
                 self._store.delete_key(mine)  # a later gather is not to get it
             raise
-        answer = self._store.get(f"{mine}/answer").decode()
-        if not answer.isdigit():
-            raise TimeoutError(answer)
-        self._leave(answer)
+        number, _, failed = self._store.get(f"{mine}/answer").decode().partition(" ")
+        self._leave(number, [] if failed else self.others)
+        if failed:
+            raise TimeoutError(failed)
 
     def collect(self, trace: Trace, folder: str) -> JointTrace:
         """Return the traces of all ranks, fetched from the store."""
@@ -158,13 +158,14 @@ class _Post:
         try:
             self._wait([*sent.values()], self.others)
         except TimeoutError as error:
-            self._answer(
-                {r: key for r, key in sent.items() if self._store.check([key])}, str(error)
-            )
+            told = {rank: key for rank, key in sent.items() if self._store.check([key])}
+            self._answer(told, f"{number} {error}")
+            self._end = monotonic() + GRACE  # its own time is over, not that of those it told
+            self._leave(number, [*told])
             raise
         paths = [self._fetch(key, os.path.join(folder, f"rank{r}")) for r, key in sent.items()]
         self._answer(sent, number)
-        self._leave(number)
+        self._leave(number, self.others)
         return load_ranks([trace, *paths])
 
     def _next(self, rank: int) -> str:
@@ -176,7 +177,7 @@ class _Post:
         return f"{self._name}/{rank}/count"
 
     def _answer(self, sent: dict[int, str], text: str) -> None:
-        """Tell ranks what became of what they sent: the number of the gather, or what failed."""
+        """Tell ranks what became of what they sent: the number of the gather, and what failed."""
         for rank, key in sent.items():
             self._store.add(self._count_of(rank), 1)
             self._store.set(f"{key}/answer", text)
@@ -206,9 +207,9 @@ class _Post:
             who = ranks_named(late or ranks)
             raise TimeoutError(f"gather: {who} did not answer within {self.timeout:g} s") from None
 
-    def _leave(self, number: str) -> None:
-        """Wait until all others have their answer: the store may go with this process."""
+    def _leave(self, number: str, others: list[int]) -> None:
+        """Wait until others have their answer too: the store may go with this process."""
         left = f"{self._name}/left/{number}"
         with suppress(Exception):
             self._store.set(f"{left}/{self.me}", b"")
-            self._wait([f"{left}/{rank}" for rank in self.others], self.others)
+            self._wait([f"{left}/{rank}" for rank in others], others)

@@ -64,8 +64,9 @@ def test_within_a_forward_it_is_refused(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["file", "tcp"])
-def test_a_killed_rank_ends_it_by_the_timeout_and_the_files_still_load(tmp_path, store):
-    told = ran("last killed", tmp_path, store)[:2]
+@pytest.mark.parametrize("scenario", ["last killed", "last killed, another slow"])
+def test_a_killed_rank_ends_it_by_the_timeout_and_the_files_still_load(tmp_path, scenario, store):
+    told = ran(scenario, tmp_path, store)[:2]
 
     for each in told:
         assert each["told"]["error"] == "TimeoutError"
