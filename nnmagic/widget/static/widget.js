@@ -325,11 +325,20 @@ function render({ model, el }) {
   }
 
   root.addEventListener("keydown", onKey);
+  const systemsDark = matchMedia("(prefers-color-scheme: dark)");
+  // The page's own scheme, where it has one: it may be light on a dark system.
+  function setScheme() {
+    const scheme = getComputedStyle(el).colorScheme;
+    root.classList.toggle("nm-dark", scheme === "dark" || (scheme !== "light" && systemsDark.matches));
+  }
   // While a theme changes the page has neither its colours nor its widths.
-  const redraw = () => requestAnimationFrame(() => panel.draw(true));
+  const redraw = () => requestAnimationFrame(() => {
+    setScheme();
+    panel.draw(true);
+  });
   const themes = new MutationObserver(redraw);
-  themes.observe(document.body, { attributeFilter: ["data-jp-theme-name", "data-vscode-theme-id"] });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal });
+  themes.observe(document.body, { attributeFilter: ["data-jp-theme-name", "data-vscode-theme-id", "data-theme"] });
+  systemsDark.addEventListener("change", redraw, { signal });
   const sizes = new ResizeObserver(() => {
     setNarrow();
     grid.fit();
@@ -356,6 +365,7 @@ function render({ model, el }) {
   el.style.flexGrow = "1";
   // In the page first: the table is then laid out once, for the room that there is.
   el.append(root);
+  setScheme();
   showTable();
   showLive();
   const chosen = model.get("selected");
