@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from nnmagic.display.lanes import assigned
 from nnmagic.display.table import Lanes
 
 MADE, PASSED = "●", "○"
@@ -19,7 +20,11 @@ def lane_glyphs(cells: Sequence[Lanes]) -> list[str]:
     for row, cell in enumerate(cells):
         ends.update(dict.fromkeys((each for each in cell.sources if each < row), row))
     used = {source for cell in cells for source in cell.sources}
-    lanes = [-1 if cell.lane is None else cell.lane for cell in cells]
+    unchanged = {
+        row: cell.unchanged for row, cell in enumerate(cells) if cell.unchanged is not None
+    }
+    found = assigned([cell.sources for cell in cells], unchanged)
+    lanes = [-1 if lane is None else lane for lane in found]
     if not any(lane > 0 for lane in lanes):
         return [""] * len(cells)
     width = 1 + max(lanes)

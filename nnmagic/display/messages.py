@@ -8,8 +8,9 @@ class ColumnContent(TypedDict, total=False):
 
     A pair has `first` and `second`; a histogram has ten bytes a row in `values`, the fullest bin
     255, and in `zero` how many bins are below zero, -1 for none. Errors that are drawn have in
-    `bounds` where their tick is, NaN for none. Lanes have a byte a row in
-    `values`, 255 for none, and in `edges` pairs of rows: one, and one below that gets what it made.
+    `bounds` where their tick is, NaN for none. Lanes have in
+    `edges` pairs of rows: one, and one that gets what it made; and in `values` for each
+    row the one that made what it returns as it got it, -1 for none.
     `texts` has what cells say in place of their number, or of the numbers of a pair, by row.
     """
 

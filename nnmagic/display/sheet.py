@@ -26,8 +26,6 @@ from nnmagic.display.units import printable
 FULLEST = 255
 """How tall the tallest bar is."""
 
-NO_LANE = 255
-
 CELLS = ("values", "bounds", "first", "second", "zero", "edges", "strings", "index", "texts")
 """The fields of a column that hold cells."""
 
@@ -172,7 +170,8 @@ def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
         content["zero"] = _packed("b", [-1 if zero is None else zero for zero in zeros])
     elif column.kind == "lanes":
         lanes = [cell if isinstance(cell, Lanes) else Lanes() for cell in cells]
-        content["values"] = bytes([_lane_byte(each.lane) for each in lanes])
+        makers = [-1 if each.unchanged is None else each.unchanged for each in lanes]
+        content["values"] = _packed("i", makers)
         pairs = [(source, row) for row, each in enumerate(lanes) for source in each.sources]
         content["edges"] = _packed("I", [end for pair in pairs for end in pair])
     else:
@@ -187,10 +186,6 @@ def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
             if (isnan(number) or isinstance(cell, Noted)) and cell != ""
         }
     return content
-
-
-def _lane_byte(lane: int | None) -> int:
-    return NO_LANE if lane is None else min(lane, NO_LANE)
 
 
 def _number(cell: Cell) -> float:

@@ -114,14 +114,13 @@ class Lanes(NamedTuple):
     """How tensors come to a row, drawn as a version-control log draws branches.
 
     Attributes:
-        lane: where the row has its mark, from 0; None for a row that has none. What the row made
-            runs in this lane, down to the last row that gets it.
         sources: the rows that its input comes from, by their numbers. What comes from one further
             down, as from a later call of a layer that is called often, runs in no lane.
+        unchanged: the row that made what this one returns as it got it; None where it made it.
     """
 
-    lane: int | None = None
     sources: tuple[int, ...] = ()
+    unchanged: int | None = None
 
 
 Pair = tuple[float | None, float | None]

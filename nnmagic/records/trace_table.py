@@ -18,7 +18,6 @@ from nnmagic.records.findings.misleading import MOST_TEXTS, Findings
 from nnmagic.records.findings.verdicts import Verdicts
 from nnmagic.records.flow import Flow, is_complete
 from nnmagic.records.folding import Line, folded
-from nnmagic.records.lanes import assigned
 from nnmagic.records.record import View, filtered
 from nnmagic.records.shown_iterations import ShownIterations
 from nnmagic.records.trace_columns import COLUMNS, GRADIENT_COLUMNS, CallRow
@@ -202,8 +201,9 @@ class TraceTable:
             row, source = single.get(call), row_of(min(returned))
             if row is not None and source is not None:
                 unchanged[row] = source
-        lanes = assigned(sources, unchanged)
-        return [Lanes(*each) for each in zip(lanes, map(tuple, map(sorted, sources)), strict=True)]
+        return [
+            Lanes(tuple(sorted(found)), unchanged.get(row)) for row, found in enumerate(sources)
+        ]
 
     def ordered(self) -> list[Line]:
         """Return the calls with those of a layer that is called often gathered below one line."""

@@ -296,20 +296,20 @@ def test_the_fullest_bin_is_full_whatever_its_count():
         assert drawn[0] == 255
 
 
-def test_lanes_are_a_byte_a_row_and_the_pairs_of_rows_that_they_join():
+def test_lanes_are_the_pairs_of_rows_that_they_join_and_the_rows_that_return_what_they_got():
     class Residual(nn.Sequential):
         def forward(self, x):
             y = self[0](x)
-            return self[1](self[1](y) + y)
+            return self[2](self[1](self[1](y) + y))
 
-    net, x = Residual(nn.Linear(3, 3), nn.Tanh()), torch.rand(2, 3)
+    net, x = Residual(nn.Linear(3, 3), nn.Tanh(), nn.Identity()), torch.rand(2, 3)
     with nnmagic.tracing(ops=True) as trace:
         net(x)
 
     sheet = sheet_of(trace.table())
 
-    assert numbers(sheet, "flow", form="u1").tolist() == [255, 0, 1, 0, 0]
-    assert numbers(sheet, "flow", "edges", "<u4").tolist() == [1, 2, 1, 3, 2, 3, 3, 4]
+    assert numbers(sheet, "flow", form="<i4").tolist() == [-1, -1, -1, -1, -1, 4]
+    assert numbers(sheet, "flow", "edges", "<u4").tolist() == [1, 2, 1, 3, 2, 3, 3, 4, 4, 5]
 
 
 def test_an_error_is_sent_with_its_bound():

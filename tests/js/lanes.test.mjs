@@ -1,10 +1,11 @@
 // A residual block inside a network:  0 root · 1 a · 2 block · 3 block.x · 4 block.y · 5 block.add · 6 head
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createLanes, lanesWidth, linesPath, runsAt, runsOf } from "../../nnmagic/widget/static/lanes.js";
+import { createLanes, lanesOf, lanesWidth, linesPath, runsAt, runsOf } from "../../nnmagic/widget/static/lanes.js";
 import { familyOf, shownRows } from "../../nnmagic/widget/static/rows.js";
 
-const column = { values: Uint8Array.of(255, 0, 255, 1, 1, 0, 0), edges: Uint32Array.of(1, 3, 3, 4, 1, 5, 4, 5, 5, 6) };
+const none = (count) => new Int32Array(count).fill(-1);
+const column = { values: none(7), edges: Uint32Array.of(1, 3, 3, 4, 1, 5, 4, 5, 5, 6), lanes: 2 };
 const level = [0, 1, 1, 2, 2, 2, 1];
 const family = familyOf(level);
 
@@ -19,10 +20,9 @@ function places(...folded) {
 const shown = (...folded) => runsOf(column, family, ...places(...folded));
 
 test("a lane runs from what was made to the last row that gets it", () => {
-  const { below, taken, made, marks } = shown();
+  const { below, taken, marks } = shown();
   assert.deepEqual([...below], [0, 1, 1, 3, 3, 1, 0]);
   assert.deepEqual([...taken], [0, 0, 0, 1, 2, 3, 1]);
-  assert.deepEqual([...made], [0, 1, 0, 2, 2, 1, 0]);
   assert.deepEqual([...marks], [-1, 0, -1, 1, 1, 0, 0]);
 });
 
@@ -35,8 +35,7 @@ test("a folded row stands for what is inside", () => {
 });
 
 test("what calls in one folded row make for those in another runs once", () => {
-  const values = Uint8Array.of(255, 0, 1, 2, 255, 255, 255, 255);
-  const each = { values, edges: Uint32Array.of(1, 5, 2, 6, 3, 7) };
+  const each = { values: none(8), edges: Uint32Array.of(1, 5, 2, 6, 3, 7) };
   const parents = Int32Array.of(-1, 0, 0, 0, -1, 4, 4, 4);
   const { runs, below } = runsOf(each, { parents }, Int32Array.of(0, -1, -1, -1, 1, -1, -1, -1), 2);
   assert.deepEqual([runs, [...below]], [[{ from: 0, to: 1, lane: 0 }], [1, 0]]);
@@ -56,16 +55,16 @@ test("the rows at the other ends are found from the nearest on", () => {
 });
 
 test("a row that returns what it got lies on its lane", () => {
-  const passing = { values: Uint8Array.of(0, 0, 0), edges: Uint32Array.of(0, 1, 0, 2) };
-  const { marks, made } = runsOf(passing, { parents: Int32Array.of(-1, -1, -1) }, Int32Array.of(0, 1, 2), 3);
-  assert.deepEqual([[...marks], [...made]], [[0, 0, 0], [1, 0, 0]]);
+  const edges = Uint32Array.of(0, 1, 0, 2);
+  const marksWhere = (...values) => runsOf({ values, edges }, { parents: Int32Array.of(-1, -1, -1) }, Int32Array.of(0, 1, 2), 3).marks;
+  assert.deepEqual([marksWhere(-1, 0, -1), marksWhere(-1, -1, -1)], [[0, 0, 0], [0, 1, 0]]);
 });
 
 test("what comes from further down has no lane, and is found", () => {
-  const back = { values: Uint8Array.of(0, 1), edges: Uint32Array.of(1, 0, 0, 1) };
+  const back = { values: none(2), edges: Uint32Array.of(1, 0, 0, 1), lanes: 1 };
   const table = { parents: Int32Array.of(-1, -1) };
-  const { below, made, used, marks } = runsOf(back, table, Int32Array.of(0, 1), 2);
-  assert.deepEqual([[...below], [...made], [...used], [...marks]], [[1, 0], [1, 0], [1, 0], [0, 1]]);
+  const { below, used, marks } = runsOf(back, table, Int32Array.of(0, 1), 2);
+  assert.deepEqual([[...below], [...used], marks], [[1, 0], [1, 0], [0, 0]]);
   const lanes = createLanes();
   lanes.show(back, table, Int32Array.of(0, 1), 2);
   assert.deepEqual([lanes.ends(0, true), lanes.ends(1, false)], [[1], [0]]);
@@ -79,7 +78,17 @@ test("lines go down, begin, end and turn to the mark", () => {
   assert.equal(linesPath(1, { above: 1, below: 3, taken: 1 }, x), "M0 0V24M0 0Q0 12 10 12M10 12V24");
 });
 
+test("a straight chain of folded rows is a straight line, whatever lanes are inside them", () => {
+  // 0 a · 1 block · 2 block.x · 3 block.y, beside which goes a's output · 4 block.z, of both · 5 b, which gets y's
+  const edges = Uint32Array.of(0, 2, 2, 3, 0, 3, 0, 4, 3, 5, 3, 4);
+  const table = { parents: Int32Array.of(-1, -1, 1, 1, 1, -1) };
+  const values = none(6);
+  assert.equal(lanesOf({ values, edges }), 2);
+  const { marks, runs } = runsOf({ values, edges }, table, Int32Array.of(0, 1, -1, -1, -1, 2), 3);
+  assert.deepEqual([marks, runs.map(({ from, to }) => [from, to])], [[0, 0, 0], [[0, 1], [1, 2]]]);
+});
+
 test("many lanes stand closer, and the column stays narrow", () => {
-  const many = (count) => ({ values: Uint8Array.from({ length: count }, (_, i) => i) });
-  assert.deepEqual([1, 2, 9, 200].map((count) => lanesWidth(many(count))), [2, 4, 16, 18]);
+  const many = (count) => ({ values: none(count + 1), edges: Uint32Array.from({ length: 2 * count }, (_, i) => (i % 2 ? count : i / 2)) });
+  assert.deepEqual([1, 2, 9, 200].map((count) => lanesWidth({ lanes: lanesOf(many(count)) })), [2, 4, 16, 18]);
 });

@@ -1,3 +1,5 @@
+import json
+import random
 import re
 import shutil
 import subprocess
@@ -7,6 +9,7 @@ from typing import get_args
 import pytest
 
 from nnmagic.display import messages
+from nnmagic.display.lanes import assigned
 from nnmagic.display.table import Kind
 from nnmagic.widget.front_end import (
     MODULES,
@@ -34,6 +37,32 @@ def test_the_pure_functions_pass_their_tests(node):
     done = subprocess.run([node, "--test", *JS.glob("*.test.mjs")], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout
+
+
+def test_the_widget_gives_lanes_as_text_does(node):
+    drawn, graphs = random.Random(0), []
+    for _ in range(300):
+        count = drawn.randint(1, 20)
+        sources = [
+            sorted(set(drawn.choices(range(count), k=drawn.randint(0, 3))) - {row})
+            for row in range(count)
+        ]
+        above = [[each for each in found if each < row] for row, found in enumerate(sources)]
+        makers = [drawn.choice(found) if found and drawn.random() < 0.3 else -1 for found in above]
+        graphs.append((sources, makers))
+    ask = f"""import {{ assigned }} from {json.dumps((STATIC / "lanes.js").as_uri())};
+        const graphs = {json.dumps(graphs)};
+        const lanes = graphs.map(([sources, makers]) => assigned(sources, makers));
+        console.log(JSON.stringify(lanes));"""
+
+    done = subprocess.run(
+        [node, "--input-type=module", "--eval", ask], capture_output=True, text=True, check=True
+    )
+
+    for (sources, makers), found in zip(graphs, json.loads(done.stdout), strict=True):
+        unchanged = {row: maker for row, maker in enumerate(makers) if maker >= 0}
+        expected = [-1 if lane is None else lane for lane in assigned(sources, unchanged)]
+        assert found == expected
 
 
 def test_the_joined_script_is_one_module(node, tmp_path):

@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import nnmagic
+from nnmagic.display.lanes import assigned
 from nnmagic.display.text import table_text
 
 
@@ -228,10 +229,11 @@ def test_the_calls_of_a_failed_run_have_their_sources():
 def lanes(trace, **options):
     """The lane and the sources of each row, by the labels of the rows."""
     table = trace.show(**options).table()
-    labels = [row.label for row in table.rows]
+    labels, cells = [row.label for row in table.rows], table.cells("flow")
+    found = assigned([cell.sources for cell in cells])
     return [
-        (label, cell.lane, [labels[source] for source in cell.sources])
-        for label, cell in zip(labels, table.cells("flow"), strict=True)
+        (label, lane, [labels[source] for source in cell.sources])
+        for label, lane, cell in zip(labels, found, cells, strict=True)
     ]
 
 

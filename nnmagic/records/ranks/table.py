@@ -225,5 +225,6 @@ def _flow_cells(rows: Sequence[CallRow]) -> list[Lanes]:
     for places in trees.values():
         for place, cell in zip(places, flow_cells([rows[i] for i in places]), strict=True):
             sources = tuple(places[source] for source in cell.sources)
-            cells[place] = cell._replace(sources=sources)
+            unchanged = None if cell.unchanged is None else places[cell.unchanged]
+            cells[place] = Lanes(sources, unchanged)
     return cells

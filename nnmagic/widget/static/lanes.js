@@ -10,53 +10,85 @@ const WIDEST_LANES = 108;
 const LANE_CHARACTER = 7;
 
 const pitchOf = (lanes) => max(4, min(12, WIDEST_LANES / lanes));
-const lanesOf = ({ values }) => values.reduce((most, lane) => (lane < MOST_LANES ? max(most, lane + 1) : most), 1);
-const lowest = (bits) => (bits ? 31 - Math.clz32(bits & -bits) : -1);
 
-/** @returns {number} how many characters wide the column is */
-export function lanesWidth(column) {
-  const lanes = lanesOf(column);
+/** @returns {number} how many characters wide the column is where all rows show */
+export function lanesWidth({ lanes }) {
   return ceil((lanes * pitchOf(lanes) + 2) / LANE_CHARACTER);
 }
 
 /**
+ * @param {{values: Int32Array, edges: Uint32Array}} column
+ * @returns {number} how many lanes are drawn where all of them show
+ */
+export function lanesOf({ values, edges }) {
+  const sources = Array.from(values, () => []);
+  for (let i = 0; i < edges.length; i += 2) sources[edges[i + 1]].push(edges[i]);
+  return assigned(sources, values).reduce((most, lane) => (lane < MOST_LANES ? max(most, lane + 1) : most), 1);
+}
+
+/**
+ * Give each place a lane, as `display/lanes.py` gives one to each row: no two outputs that a place further down
+ * still gets share one, and a chain is a straight line.
+ * @param {number[][]} sources for each place those that it gets something from
+ * @param {ArrayLike<number>} makers for each place the one that made what it returns as it got it, -1: none
+ * @returns {number[]} for each place the lane of its mark, and of what it made; -1: none
+ */
+export function assigned(sources, makers) {
+  const ends = sources.map(() => 0);
+  sources.forEach((found, place) => found.forEach((from) => { if (from < place) ends[from] = place; }));
+  const used = new Set(sources.flat());
+  const lanes = [];
+  const taken = [];
+  for (const [place, found] of sources.entries()) {
+    const above = found.filter((from) => from < place);
+    const ended = above.filter((from) => ends[from] === place).map((from) => lanes[from]);
+    let lane = -1;
+    if (!ends[place] && ends[makers[place]] > place) lane = lanes[makers[place]];
+    else if (ended.length) lane = min(...ended);
+    else if (used.has(place) || above.length) {
+      lane = taken.findIndex((end) => end <= place);
+      if (lane < 0) lane = taken.length;
+    }
+    if (ends[place]) taken[lane] = ends[place];
+    lanes.push(lane);
+  }
+  return lanes;
+}
+
+/**
  * The lanes between the rows that show; a row that does not is part of the nearest one around it that does.
- * @param {{values: Uint8Array, edges: Uint32Array}} column
+ * @param {{values: Int32Array, edges: Uint32Array}} column
  * @param {{parents: Int32Array}} table @param {Int32Array} places the place of each row, -1: it does not show
  * @param {number} count how many rows show
- * @returns {{runs: {from: number, to: number, lane: number}[], below: Uint32Array, taken: Uint32Array, made: Uint32Array, marks: Int8Array, used: Set<number>}}
+ * @returns {{runs: {from: number, to: number, lane: number}[], below: Uint32Array, taken: Uint32Array, marks: number[], used: Set<number>}}
  *   runs: from the place where something was made to one that gets it, which has a lane only if it is further down; and for each place
- *   as bits the lanes that go on below it, those that it gets something from, those that begin in it, and the lane of its mark, -1: none
+ *   as bits the lanes that go on below it and those that it gets something from, and the lane of its mark, -1: none
  */
 export function runsOf({ values, edges }, { parents }, places, count) {
   const placeOf = (row) => {
     while (row >= 0 && places[row] < 0) row = parents[row];
     return row < 0 ? -1 : places[row];
   };
-  const [below, taken, made] = [0, 1, 2].map(() => new Uint32Array(count));
-  const marks = new Int8Array(count).fill(-1);
-  const runs = [];
-  const pairs = new Set();
+  const sources = Array.from({ length: count }, () => new Set());
   for (let i = 0; i < edges.length; i += 2) {
-    const [from, to, lane] = [placeOf(edges[i]), placeOf(edges[i + 1]), values[edges[i]]];
-    const pair = from * count + to;
-    // What folded rows hand each other many times runs once.
-    if (from < 0 || to < 0 || to === from || lane >= MOST_LANES || pairs.has(pair)) continue;
-    pairs.add(pair);
-    runs.push({ from, to, lane });
-    if (to < from) continue;
-    for (let place = from; place < to; place++) below[place] |= 1 << lane;
-    made[from] |= 1 << lane;
-    taken[to] |= 1 << lane;
+    const [from, to] = [placeOf(edges[i]), placeOf(edges[i + 1])];
+    if (from >= 0 && to >= 0 && to !== from) sources[to].add(from);
   }
-  const used = new Set(runs.map(({ from }) => from));
-  places.forEach((place, row) => {
-    if (place < 0 || !(used.has(place) || taken[place])) return;
-    const above = place ? below[place - 1] : 0;
-    const own = values[row] < MOST_LANES ? values[row] : lowest(taken[place] & ~below[place]);
-    marks[place] = made[place] ? lowest(made[place]) : own >= 0 ? own : lowest(~(below[place] | above));
-  });
-  return { runs, used, below, taken, made, marks };
+  const makers = new Int32Array(count).fill(-1);
+  places.forEach((place, row) => { if (place >= 0) makers[place] = placeOf(values[row]); });
+  const marks = assigned(sources.map((found) => [...found]), makers);
+  const [below, taken] = [0, 1].map(() => new Uint32Array(count));
+  const runs = [];
+  for (const [to, found] of sources.entries()) {
+    for (const from of found) {
+      const lane = marks[from];
+      runs.push({ from, to, lane });
+      if (to < from || lane >= MOST_LANES) continue;
+      for (let place = from; place < to; place++) below[place] |= 1 << lane;
+      taken[to] |= 1 << lane;
+    }
+  }
+  return { runs, used: new Set(runs.map(({ from }) => from)), below, taken, marks };
 }
 
 /** @returns {object[]} the runs that begin or end at a place, and the one that its mark only stands on */
@@ -92,13 +124,13 @@ export function createLanes() {
   let at = -1;
   let lanes = 1;
   const x = (lane) => 1 + (lane + 0.5) * pitchOf(lanes);
-  const bitsOf = (picked, isIn) => picked.reduce((bits, run) => (isIn(run) ? bits | (1 << run.lane) : bits), 0);
+  const bitsOf = (picked, isIn) => picked.reduce((bits, run) => (isIn(run) && run.lane < MOST_LANES ? bits | (1 << run.lane) : bits), 0);
 
   return {
     /** @param {object|undefined} column @param {object} table @param {Int32Array|null} places null: nothing is drawn */
     show(column, table, places, count) {
       shown = column && places ? runsOf(column, table, places, count) : null;
-      lanes = column ? lanesOf(column) : 1;
+      lanes = column ? column.lanes : 1;
       this.light(-1);
     },
     /** Light up what comes to a row and goes on from it. @param {number} place -1: no row */
@@ -131,7 +163,7 @@ export function createLanes() {
         below: bitsOf(lit, ({ from, to }) => from <= place && place < to),
         taken: bitsOf(lit, ({ to }) => place === to),
       }, x));
-      dot.setAttribute("d", mark < 0 ? "" : `M${x(mark) - 3} ${LANE_MIDDLE}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0`);
+      dot.setAttribute("d", mark < 0 || mark >= MOST_LANES ? "" : `M${x(mark) - 3} ${LANE_MIDDLE}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0`);
       dot.classList.toggle("nm-made", mark >= 0 && shown.used.has(place));
       dot.classList.toggle("nm-lit", mark >= 0 && (place === at || this.isEnd(place)));
     },

@@ -1,4 +1,5 @@
 // The table's data: what came as bytes, who is whose child, which rows show, and in which order.
+import { lanesOf } from "./lanes.js";
 
 export const STRONG = 1;
 export const DIMMED = 2;
@@ -19,7 +20,7 @@ const FIELDS = {
   error: { values: Float64Array, bounds: Float64Array },
   pair: { first: Float64Array, second: Float64Array },
   histogram: { values: Uint8Array, zero: Int8Array },
-  lanes: { values: Uint8Array, edges: Uint32Array },
+  lanes: { values: Int32Array, edges: Uint32Array },
 };
 
 /**
@@ -53,6 +54,7 @@ function withFields(column, fields, buffers) {
   for (const [field, Type] of Object.entries(FIELDS[column.kind] ?? {})) {
     if (field in fields) changed[field] = typed(buffers ? buffers[fields[field]] : fields[field], Type);
   }
+  if (column.kind === "lanes") changed.lanes = lanesOf(changed);
   return changed;
 }
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnmagic.records.lanes import assigned
+from nnmagic.display.lanes import assigned
 
 
 @st.composite

@@ -1,4 +1,7 @@
-"""Which lane each row's output runs in, down to the last row that gets it."""
+"""Which lane each row's output runs in, down to the last row that gets it.
+
+`lanes.js` does the same of the rows that show in the widget.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
