@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isnan, nan
 from typing import Any, cast
 
+from nnmagic.contexts import without_garbage_collection
 from nnmagic.display.lines import cell_text
 from nnmagic.display.messages import ColumnContent, PageMessage, SheetContent
 from nnmagic.display.table import (
@@ -81,6 +82,7 @@ class Sheet:
         return cast("PageMessage", message), buffers
 
 
+@without_garbage_collection
 def sheet_of(table: Table, *, static: str = "", run: Any = None) -> Sheet:
     """Return the arrays of a table.
 

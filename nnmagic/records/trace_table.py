@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
+from nnmagic.contexts import without_garbage_collection
 from nnmagic.display import units
 from nnmagic.display.messages import FindingContent, ScoresContent
 from nnmagic.display.table import Column, Histogram, Lanes, Row, State, Table, with_ancestors
@@ -62,6 +63,7 @@ class TraceTable:
         found = Counter(metadata_of(output)[1:3] for output in outputs)
         return found.most_common(1)[0][0] if found else ("", "")
 
+    @without_garbage_collection
     def table(self) -> Table:
         """Return the table."""
         view, log = self.view, self.log
