@@ -328,6 +328,11 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
         finally:
             watcher.paused = paused
 
+    @traitlets.observe("paused")
+    def _pause(self, change: Any) -> None:
+        if self.watcher is not None:
+            self.watcher.paused = self.paused
+
     @traitlets.observe("selected")
     def _select(self, change: Any) -> None:
         self._loader.forget_new_runs()

@@ -141,15 +141,22 @@ def test_calls_inside_a_larger_network_are_followed_too(page, net):
     assert [call.layer for call in trace] == ["", "0", "1"]
 
 
-def test_a_pause_passes_calls_over(page, net):
+@pytest.mark.parametrize("where", ["page", "Python"])
+def test_a_pause_passes_calls_over(page, net, where):
+    def pause(is_paused):
+        if where == "page":
+            page.ask(widget, ask="pause" if is_paused else "resume")
+        else:
+            widget.paused = is_paused
+
     widget = page.show(nnmagic.watch(net))
     net(torch.rand(2, 4))
     settled(widget)
 
-    page.ask(widget, ask="pause")
+    pause(True)
     net(torch.rand(2, 4))
     assert "call 1" in settled(widget).sheet.content["heading"]
-    page.ask(widget, ask="resume")
+    pause(False)
     time.sleep(0.11)
     net(torch.rand(2, 4))
 
