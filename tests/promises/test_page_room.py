@@ -36,6 +36,15 @@ CUT = """root => [...root.querySelectorAll('.nm-body [role=row]:not([hidden]) > 
   .filter(cell => cell.scrollWidth > cell.clientWidth).map(cell => cell.textContent)"""
 
 
+SCROLL_A_LONG_NAME = """root => {
+  const cell = root.querySelector('.nm-body [role=rowheader]');
+  cell.querySelector('.nm-label').textContent = 'x'.repeat(300);
+  cell.scrollLeft = 50;
+  return [cell.scrollWidth > cell.clientWidth, cell.scrollLeft];
+}"""
+"""A search in the page, or a script, may scroll what is cut."""
+
+
 def resize(page, width):
     page.set_viewport_size({"width": width, "height": 900})
     frames(page)
@@ -84,6 +93,7 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
         control(widget, "grid").evaluate(CLICK_LOWEST)
         expect(control(widget, "panel")).to_be_visible()
         found["in view"] = control(widget, "grid").evaluate(SELECTED_IS_IN_VIEW)
+        found["shifted"] = widget.evaluate(SCROLL_A_LONG_NAME)
         return found
 
     found = visit(lab, notebook_of(tmp_path, LOAD, RESNET), look, width=1300)
@@ -101,6 +111,7 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
     assert "histogram" in left
     assert [line.removesuffix("no room").strip() for line in found["menu"]] == left
     assert_panel_is_below(below)
+    assert found["shifted"] == [True, 0]
     assert found["in view"], "also the row that the lower table would hide"
     assert [title for title in found["titles below"] if title in KEPT] == KEPT
 
