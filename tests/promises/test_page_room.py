@@ -1,9 +1,12 @@
 """The widget's room in a real page: table and panel, columns that leave, rows that are copied."""
 
 import json
+from io import BytesIO
 
+import numpy as np
 import pytest
 from lab import notebook_of, run_cell
+from PIL import Image
 from playwright.sync_api import expect
 from widget_copies import (
     assert_parameters_were_grouped_and_copied,
@@ -65,6 +68,19 @@ SELECTED_IS_IN_VIEW = """grid => {
 }"""
 
 
+def lines_below_the_header(widget):
+    """How many rows of pixels are a line from edge to edge, where the table stands between two."""
+    found = []
+    for offset in (0, 0.25, 0.5, 0.75):
+        widget.evaluate("(root, offset) => { root.style.marginTop = `${offset}px`; }", offset)
+        frames(widget.page)
+        grid = Image.open(BytesIO(control(widget, "grid").screenshot())).convert("L")
+        strip = np.asarray(grid)[20:30, 8:-8]
+        is_line = (strip == strip[:, :1]).all(axis=1) & (strip[:, 0] != grid.getpixel((8, 10)))
+        found.append(int(is_line.sum()))
+    return found
+
+
 def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
     def look(page):
         found = {}
@@ -93,6 +109,7 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
         control(widget, "grid").evaluate(CLICK_LOWEST)
         expect(control(widget, "panel")).to_be_visible()
         found["in view"] = control(widget, "grid").evaluate(SELECTED_IS_IN_VIEW)
+        found["lines"] = lines_below_the_header(widget)
         found["shifted"] = widget.evaluate(SCROLL_A_LONG_NAME)
         return found
 
@@ -111,6 +128,7 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
     assert "histogram" in left
     assert [line.removesuffix("no room").strip() for line in found["menu"]] == left
     assert_panel_is_below(below)
+    assert all(count >= 1 for count in found["lines"]), found["lines"]
     assert found["shifted"] == [True, 0]
     assert found["in view"], "also the row that the lower table would hide"
     assert [title for title in found["titles below"] if title in KEPT] == KEPT
