@@ -1,15 +1,18 @@
 import io
-import time
+from types import SimpleNamespace
 
+from nnmagic.magics import progress
 from nnmagic.magics.progress import SECONDS, ProgressLine
 
 
-def test_the_line_shows_an_iteration_and_goes_away():
+def test_the_line_shows_an_iteration_and_goes_away(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     stream = io.StringIO()
     line = ProgressLine(stream)
 
     line(lambda: {"loss": 0.5}, 0)  # too early to be read
-    time.sleep(SECONDS)
+    clock[0] += SECONDS
     line(lambda: {"loss": 0.25}, 1200)
     line(lambda: {"loss": 0.125}, 1201)
     line.close()
