@@ -18,6 +18,7 @@ class ColumnContent(TypedDict, total=False):
     title: str
     meaning: str
     kind: str
+    always: bool
     hidden: bool
     priority: int
     narrowest: int | None

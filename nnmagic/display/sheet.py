@@ -146,6 +146,7 @@ def _column_content(column: Column, cells: Sequence[Cell]) -> ColumnContent:
         "title": column.title,
         "meaning": column.meaning,
         "kind": "text" if column.kind == "shape" else column.kind,
+        "always": column.always,
         "hidden": column.hidden,
         "priority": column.priority,
         "narrowest": column.narrowest,

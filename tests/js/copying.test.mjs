@@ -4,7 +4,7 @@ import { asMarkdown, asText, asTsv } from "../../nnmagic/widget/static/copying.j
 
 const bars = (...values) => Uint8Array.from([...values, ...Array(10 - values.length).fill(0)]);
 const columns = [
-  { key: "type", title: "type", kind: "text", strings: ["", "Linear"], index: [0, 1, 1] },
+  { key: "type", title: "type", kind: "text", always: true, strings: ["", "Linear"], index: [0, 1, 1] },
   { key: "mean", title: "mean ± std", kind: "pair", joiner: "±", first: [0.25, -0.5, NaN], second: [1.5, 0.125, NaN] },
   { key: "histogram", title: "histogram", kind: "histogram", values: Uint8Array.of(...bars(255, 1), ...bars(0, 128, 255), ...bars()), zero: [1, -1, -1] },
   { key: "params", title: "parameters", kind: "count", values: [1234567, 42, NaN], texts: {} },
@@ -20,7 +20,7 @@ test("a text has its columns one below the other", () => {
     "layer  type        mean ± std  histogram    parameters",
     "net             0.250 ± 1.500  █|▁              1.23 M",
     "  a|b  Linear  -0.500 ± 0.125   ▄█                  42",
-    "  out  FAILED got (1, 4)",
+    "  out  Linear  FAILED got (1, 4)",
   ].join("\n"));
 });
 
@@ -43,7 +43,7 @@ test("Markdown has a line a row, and escapes what would end a cell", () => {
     "| --- | --- | ---: | --- | ---: |",
     "| net |  | 0.250 ± 1.500 | █\\|▁ | 1.23 M |",
     "| a\\|b | Linear | -0.500 ± 0.125 | ▄█ | 42 |",
-    "| out | FAILED got (1, 4) |  |  |  |",
+    "| out | Linear | FAILED got (1, 4) |  |  |",
   ]);
 });
 
@@ -58,6 +58,6 @@ test("TSV has numbers in full, and two columns of a pair", () => {
     ["layer", "type", "mean", "std", "histogram", "parameters"],
     ["net", "", "0.25", "1.5", "█|▁        ", "1234567"],
     ["a|b", "Linear", "-0.5", "0.125", " ▄█       ", "42"],
-    ["out", "FAILED got (1, 4)"],
+    ["out", "Linear", "FAILED got (1, 4)"],
   ]);
 });

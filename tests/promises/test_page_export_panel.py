@@ -201,5 +201,6 @@ def test_a_page_has_lanes_and_rows_to_copy_and_shows_what_failed(exported):
     shown = [line.split("\t")[0] for line in tsv.split("\n")]
     assert shown[2:] == ["0", "1", "1.a", "1.b", "1.add()", "2"]
     assert "make the layer with in_features=8" in failed["message"]
-    assert len(cells) == 3  # its name, its lane and its message, on one line
+    assert failed["type"] == "Linear"
+    assert len(cells) == 4  # its name, its lane, its type and its message, on one line
     assert len(tops) == 1

@@ -16,6 +16,12 @@ const WHOLE_FLAG = 64;
 const STAYS = 1;
 const [ERROR_AND_BAR, NUMBER] = [17, 8];
 
+/** @returns {number} how many of these columns a row with a message has too: those from the first on that always have cells */
+export function cellsBeforeMessage(columns) {
+  const first = columns.findIndex(({ always }) => !always);
+  return first < 0 ? max(0, columns.length - 1) : first;
+}
+
 /** @returns {string[]} what a cell of a column says: two texts for a pair */
 export function cellTexts(column, row) {
   if (column.kind === "pair") return column.texts?.[row]?.split(` ${column.joiner} `) ?? numbers(column.first[row], column.second[row]);

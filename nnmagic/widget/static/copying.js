@@ -1,5 +1,5 @@
 // What can be taken away: the rows in view as text, Markdown or TSV, and a picture as PNG.
-import { cellText } from "./columns.js";
+import { cellText, cellsBeforeMessage } from "./columns.js";
 import { element, inline, pressable } from "./dom.js";
 import { max } from "./format.js";
 import { flatName } from "./rows.js";
@@ -19,10 +19,11 @@ function textOf(column, row) {
   return column.kind === "histogram" ? barsText(column, row) : cellText(column, row).trim();
 }
 
-/** The cells of a row in one line of texts; what stands in place of them is one text. */
+/** The cells of a row in one line of texts; what stands in place of most of them is one text, the last. */
 function textsOf({ table, columns }, row, write) {
   const message = table.message?.[row];
-  return message === undefined ? columns.flatMap((column) => write(column, row)) : [message];
+  if (message === undefined) return columns.flatMap((column) => write(column, row));
+  return [...columns.slice(0, cellsBeforeMessage(columns)).flatMap((column) => write(column, row)), message];
 }
 
 /**
@@ -33,11 +34,14 @@ export function asText(view) {
   const { table, rows, columns, isFlat } = view;
   const name = (row) => (isFlat ? flatName(table, row) : "  ".repeat(table.level[row]) + table.labels[table.label[row]]);
   const lines = [[table.title, ...columns.map(({ title }) => title)], ...Array.from(rows, (row) => [name(row), ...textsOf(view, row, textOf)])];
-  const isWhole = (line) => line.length === columns.length + 1;
-  const widths = [table.title, ...columns].map((_, i) => max(...lines.filter((line) => !i || isWhole(line)).map((line) => [...line[i]].length)));
-  return lines.map((line) => line.map((text, i) => {
-    const spaces = " ".repeat(max(0, widths[i] - [...text].length));
-    return i && isWhole(line) && isRight(columns[i - 1]) ? spaces + text : text + spaces;
+  const messages = [undefined, ...Array.from(rows, (row) => table.message?.[row])];
+  const isMessage = (i, at) => messages[at] !== undefined && i > cellsBeforeMessage(columns);
+  const widthOf = (i) => max(...lines.map((line, at) => (isMessage(i, at) ? 0 : [...line[i]].length)));
+  const widths = [table.title, ...columns].map((_, i) => widthOf(i));
+  return lines.map((line, at) => line.map((text, i) => {
+    if (isMessage(i, at)) return text;
+    const spaces = " ".repeat(widths[i] - [...text].length);
+    return i && isRight(columns[i - 1]) ? spaces + text : text + spaces;
   }).join("  ").trimEnd()).join("\n");
 }
 

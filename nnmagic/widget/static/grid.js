@@ -1,7 +1,7 @@
 // The table as an ARIA treegrid that keeps only the rows in view in the document.
 import { ceil, clamped, floor, max, min } from "./format.js";
 import { FAILED, GROUP, STRONG, countsAsRow, flatName, foldedBelow, hasChildren, isFlagged, keyOf, labelOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
-import { PADDING, TREE_PADDING, fitted, measured } from "./columns.js";
+import { PADDING, TREE_PADDING, cellsBeforeMessage, fitted, measured } from "./columns.js";
 import { INDENT, ROW_HEIGHT, fillRow, makeHeading, makeRow, setOrRemove } from "./row.js";
 import { answerKey, element, part } from "./dom.js";
 import { createLanes } from "./lanes.js";
@@ -98,7 +98,7 @@ export function createGrid({ uid, live, choose, changed }) {
     }
     if (!columns.at(-1)?.strings) widths.push("1fr");
     inner.style.setProperty("--nm-columns", widths.join(" "));
-    inner.style.setProperty("--nm-message", columns[0]?.kind === "lanes" ? 3 : 2);
+    inner.style.setProperty("--nm-message", 2 + cellsBeforeMessage(columns));
     if (isAnew || isOther) makeHeader();
     return isOther;
   }

@@ -1,7 +1,7 @@
 // One row of the table, and the heading of a column: made once, filled with what shows there.
 import { max } from "./format.js";
 import { DIMMED, FAILED, STRONG, flatName, fullName, isFlagged, labelOf } from "./rows.js";
-import { cellText } from "./columns.js";
+import { cellText, cellsBeforeMessage } from "./columns.js";
 import { element, inline, part, pressable } from "./dom.js";
 import { barsPath, errorPath } from "./histogram.js";
 
@@ -32,7 +32,7 @@ export function makeRow(columns, lanes) {
   const fold = element("span", { class: "nm-fold", "aria-hidden": "true" });
   const [mark, label] = [inline(), inline("nm-label")];
   const name = part("rowheader", "nm-cell nm-k-tree", fold, mark, label);
-  const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": max(1, columns.filter(({ kind }) => kind !== "lanes").length) });
+  const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": max(1, columns.length - cellsBeforeMessage(columns)) });
   const cells = columns.map(({ key, kind, bounds, isBare }) => {
     const cell = part("gridcell", `nm-cell nm-k-${kind} nm-c-${key}`);
     if (kind === "lanes") return { cell, paths: lanes.drawIn(cell) };
@@ -41,7 +41,7 @@ export function makeRow(columns, lanes) {
     cell.append(element("svg", { viewBox: "0 0 62 16", "aria-hidden": "true" }, path), said);
     return { cell, path, said };
   });
-  const node = part("row", "", name, message, ...cells.map(({ cell }) => cell));
+  const node = part("row", "", name, ...cells.map(({ cell }) => cell), message);
   return { node, fold, mark, label, name, message, cells, place: -1, row: -1 };
 }
 
@@ -72,9 +72,10 @@ export function fillRow(slot, { table, row, place, base, columns, lanes, isFlat,
   const message = table.message?.[row];
   slot.message.hidden = message === undefined;
   slot.message.textContent = slot.message.title = message ?? "";
+  const stays = cellsBeforeMessage(columns);
   for (const [i, column] of columns.entries()) {
     const { cell, said, path, paths } = slot.cells[i];
-    cell.hidden = !paths && !slot.message.hidden;
+    cell.hidden = i >= stays && !slot.message.hidden;
     if (paths) lanes.fill(paths, place);
     else if (column.zero) path.setAttribute("d", barsPath(column.values, row * 10, 10, column.zero[row]));
     else {
