@@ -11,6 +11,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 NETWORK = """
 import time
+from nnmagic.widget import static_output
+static_output.SHARE = 1  # however slow the machine, a second apart is what counts
 torch.manual_seed(0)
 class Turns(nn.Module):
     def __init__(self):
