@@ -58,6 +58,7 @@ def pytest_configure(config):
     settings.load_profile("nnmagic")
     if os.environ.get("PYTEST_XDIST_WORKER"):
         torch.set_num_threads(1)  # the other cores have workers of their own
+        os.environ["OMP_NUM_THREADS"] = "1"  # and kernels: threads that wait for a core take turns
 
 
 def pytest_ignore_collect(collection_path, config):
