@@ -11,6 +11,7 @@ import numpy as np
 from nnmagic.display.html import table_html
 from nnmagic.display.messages import PanelContent
 from nnmagic.display.sheet import sheet_of
+from nnmagic.display.table import State, bounded
 from nnmagic.records.curves.drawn_curves import POINTS
 from nnmagic.records.record import Record
 from nnmagic.records.trace import Trace
@@ -115,7 +116,12 @@ class _Contents:
         )
         self._panels: dict[str, PanelContent | None] = {}
         self._buffers: list[bytes] = []
-        for key, row in list(sheet.rows.items())[:MOST_PANELS]:
+        places = self.table.rows
+        urgent = [i for i, row in enumerate(places) if row.state & (State.FLAGGED | State.FAILED)]
+        kept = bounded([row.level for row in places], urgent, MOST_PANELS)
+        keys = {row: key for key, row in sheet.rows.items()}
+        for row in filter(keys.__contains__, kept):
+            key = keys[row]
             panel, buffers = rows.panel(sheet.subjects[row])
             self._panels[key] = panel
             if panel is not None:
@@ -152,14 +158,17 @@ class _Contents:
         contents = {
             "state": state,
             "panels": packing.placed(panels),
-            "other": packing.placed(_panel_not_packed()),
+            "other": packing.placed(self._panel_not_packed()),
             "buffers": buffers,
         }
         return packing.packed(contents)
 
-
-def _panel_not_packed() -> PanelContent:
-    """Return the panel of any other row."""
-    panel = PanelMaker().layer_content("", "", LayerDetails())
-    note = f"this page has the panels of the first {MOST_PANELS:,} rows"
-    return {**panel, "notes": [note], "parameters_heading": ""}
+    def _panel_not_packed(self) -> PanelContent:
+        """Return the panel of any other row."""
+        panel = PanelMaker().layer_content("", "", LayerDetails())
+        count = len(self.table.rows)
+        note = (
+            f"this page has the panels of {len(self._panels):,} of {count:,} rows: of those that "
+            "are failed or flagged, and of the upper levels"
+        )
+        return {**panel, "notes": [note], "parameters_heading": ""}

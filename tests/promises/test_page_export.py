@@ -183,6 +183,15 @@ def test_a_page_of_twenty_thousand_calls_is_light_and_does_all_that_a_widget_doe
         control(widget, "first").click()
         expect(widget.locator(".nm-panel-title")).to_contain_text("10007")
         look()
+        panel = control(widget, "panel")
+        expect(panel).to_contain_text("weight (2, 2)")
+        control(widget, "flagged").click()
+        for name in ("Sequential", "19999"):
+            control(widget, "search").fill(name)
+            look()
+            row_of(widget, name).locator(".nm-label").click()
+            expect(widget.locator(".nm-panel-title")).to_contain_text(name)
+            found[name] = "1,000 of 20,001 rows" not in panel.inner_text()
 
     assert max(drawn) < 100
     assert found == {
@@ -192,6 +201,7 @@ def test_a_page_of_twenty_thousand_calls_is_light_and_does_all_that_a_widget_doe
         "counted": "200 of 20,001 calls",
         "sorted": "7",
         "flagged": ["10007"],
+        **{"Sequential": True, "19999": False},
     }
     page = (tmp_path / "page.html").stat().st_size
     assert page < 250_000 + 200 * 20_001

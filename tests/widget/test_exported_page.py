@@ -1,4 +1,5 @@
 import base64
+import json
 import re
 import zlib
 
@@ -46,6 +47,21 @@ def test_a_page_says_of_when_its_weights_are(net):
     packed = zlib.decompress(base64.b64decode(re.search('packed = "([^"]+)"', page)[1]))
     assert b"weights as they were when this page was made" in packed
     assert b"as they are now" not in packed
+
+
+@pytest.mark.slow
+def test_of_many_rows_those_that_matter_have_panels_in_a_page():
+    layers = [nn.Identity() for _ in range(1200)]
+    layers[1100] = nn.Linear(2, 2)
+    net = nn.Sequential(*layers)
+    with torch.no_grad():
+        net[1100].weight.fill_(torch.nan)
+        page = page_of(nnmagic.trace(net, torch.rand(1, 2)))
+
+    packed = zlib.decompress(base64.b64decode(re.search('packed = "([^"]+)"', page)[1]))
+    length = int.from_bytes(packed[:4], "little")
+    panels = json.loads(packed[4 : 4 + length])["panels"]
+    assert [*panels] == ["", *map(str, range(998)), "1100"]
 
 
 @pytest.mark.slow
