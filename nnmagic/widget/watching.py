@@ -63,6 +63,8 @@ class Watcher(CallObserver[WrittenCall]):
         self._stack = ExitStack()
         self._sending = threading.Lock()
         self._timer: threading.Timer | None = None
+        self._sender: threading.Thread | None = None
+        self._is_over = False
         self._latest: Trace | None = None
         self._sent = 0.0
         self._began = 0.0
@@ -102,14 +104,16 @@ class Watcher(CallObserver[WrittenCall]):
 
     def stop(self) -> None:
         """Show the last call; leave nothing of ours on torch, and no timer running."""
-        self.flush()
         self._stack.close()
         self.iterations.finish()
-        while (timer := self._timer) is not None:  # the one waited for may have set the next
-            self._timer = None
-            timer.cancel()
-            if timer is not threading.current_thread():
-                timer.join(1)
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for thread in (self._timer, self._sender):
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(1)
+        self._timer = None
+        self.flush()
         self._latest = None
 
     def stack_here(self) -> list[RunningCall[WrittenCall]] | None:
@@ -184,7 +188,7 @@ class Watcher(CallObserver[WrittenCall]):
     def flush(self) -> None:
         """Show the latest call now, if it waits to be shown."""
         if self._latest is not None:
-            self._send()
+            self._send(wait=1)  # another thread may be showing the one before
 
     def _send_in_time(self) -> None:
         wait = self._sent + SECONDS - time.monotonic()
@@ -194,21 +198,21 @@ class Watcher(CallObserver[WrittenCall]):
             self._send_later(wait)
 
     def _send_later(self, wait: float) -> None:
-        if self._timer is None:
+        if self._timer is None and not self._is_over:
             self._timer = threading.Timer(wait, self._send_from_timer)
             self._timer.daemon = True
             self._timer.start()
 
     def _send_from_timer(self) -> None:
-        self._timer = None
+        self._sender, self._timer = threading.current_thread(), None
         self._send_in_time()  # the network's own thread may have sent a moment ago
 
-    def _send(self) -> None:
+    def _send(self, wait: float = 0) -> None:
         """Show the latest call; the network's own run never sees an error of ours."""
         widget = None if self._widget is None else self._widget()
         if widget is None:
             return
-        if not self._sending.acquire(blocking=False):
+        if not self._sending.acquire(timeout=wait):
             self._send_later(SECONDS)
             return
         try:

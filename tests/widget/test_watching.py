@@ -212,6 +212,32 @@ def test_nothing_is_left_whatever_ends_it(way, page):
     assert [t for t in threading.enumerate() if isinstance(t, threading.Timer)] == []
 
 
+@pytest.mark.parametrize("end", ["close", "cell"])
+def test_the_last_call_is_shown_though_the_one_before_is_being_shown(page, net, end):
+    widget = page.show(nnmagic.watch(net))
+    showing, main = threading.Event(), threading.current_thread()
+
+    def show_slowly(change):
+        if threading.current_thread() is not main:
+            showing.set()
+            time.sleep(0.3)
+
+    widget.observe(show_slowly, "trace")
+    net(torch.rand(2, 4))
+    net(torch.rand(2, 4))  # comes too soon to be shown at once
+    assert showing.wait(5)
+    y = net(torch.rand(2, 4))
+
+    if end == "close":
+        widget.close()
+    else:
+        widget.update_static()
+
+    assert widget.trace[""].outputs[0].values == y.tolist()
+    widget.close()
+    assert [t for t in threading.enumerate() if isinstance(t, threading.Timer)] == []
+
+
 def test_a_widget_whose_network_is_gone_says_so():
     net = nn.Linear(2, 2)
     widget = nnmagic.watch(net)
