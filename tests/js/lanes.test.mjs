@@ -21,8 +21,8 @@ const shown = (...folded) => runsOf(column, family, ...places(...folded));
 
 test("a lane runs from what was made to the last row that gets it", () => {
   const { below, taken, marks } = shown();
-  assert.deepEqual([...below], [0, 1, 1, 3, 3, 1, 0]);
-  assert.deepEqual([...taken], [0, 0, 0, 1, 2, 3, 1]);
+  assert.deepEqual([...below], [0n, 1n, 1n, 3n, 3n, 1n, 0n]);
+  assert.deepEqual([...taken], [0n, 0n, 0n, 1n, 2n, 3n, 1n]);
   assert.deepEqual([...marks], [-1, 0, -1, 1, 1, 0, 0]);
 });
 
@@ -30,7 +30,7 @@ test("a folded row stands for what is inside", () => {
   const { runs, marks, below } = shown(2);
   assert.deepEqual(runs, [{ from: 1, to: 2, lane: 0 }, { from: 2, to: 3, lane: 0 }]);
   assert.deepEqual([...marks], [-1, 0, 0, 0]);
-  assert.deepEqual([...below], [0, 1, 1, 0]);
+  assert.deepEqual([...below], [0n, 1n, 1n, 0n]);
   assert.deepEqual(shown(0).runs, []);
 });
 
@@ -38,7 +38,7 @@ test("what calls in one folded row make for those in another runs once", () => {
   const each = { values: none(8), edges: Uint32Array.of(1, 5, 2, 6, 3, 7) };
   const parents = Int32Array.of(-1, 0, 0, 0, -1, 4, 4, 4);
   const { runs, below } = runsOf(each, { parents }, Int32Array.of(0, -1, -1, -1, 1, -1, -1, -1), 2);
-  assert.deepEqual([runs, [...below]], [[{ from: 0, to: 1, lane: 0 }], [1, 0]]);
+  assert.deepEqual([runs, [...below]], [[{ from: 0, to: 1, lane: 0 }], [1n, 0n]]);
 });
 
 test("what is lit up are the runs that begin or end in a row", () => {
@@ -64,7 +64,7 @@ test("what comes from further down has no lane, and is found", () => {
   const back = { values: none(2), edges: Uint32Array.of(1, 0, 0, 1), lanes: 1 };
   const table = { parents: Int32Array.of(-1, -1) };
   const { below, used, marks } = runsOf(back, table, Int32Array.of(0, 1), 2);
-  assert.deepEqual([[...below], [...used], marks], [[1, 0], [1, 0], [0, 0]]);
+  assert.deepEqual([[...below], [...used], marks], [[1n, 0n], [1, 0], [0, 0]]);
   const lanes = createLanes();
   lanes.show(back, table, Int32Array.of(0, 1), 2);
   assert.deepEqual([lanes.ends(0, true), lanes.ends(1, false)], [[1], [0]]);
@@ -72,10 +72,10 @@ test("what comes from further down has no lane, and is found", () => {
 
 test("lines go down, begin, end and turn to the mark", () => {
   const x = (lane) => 10 * lane;
-  assert.equal(linesPath(0, { above: 1, below: 1, taken: 1 }, x), "M0 0V24");
-  assert.equal(linesPath(0, { above: 0, below: 1, taken: 0 }, x), "M0 12V24");
-  assert.equal(linesPath(0, { above: 3, below: 1, taken: 3 }, x), "M0 0V24M10 0Q10 12 0 12");
-  assert.equal(linesPath(1, { above: 1, below: 3, taken: 1 }, x), "M0 0V24M0 0Q0 12 10 12M10 12V24");
+  assert.equal(linesPath(0, { above: 1n, below: 1n, taken: 1n }, x), "M0 0V24");
+  assert.equal(linesPath(0, { above: 0n, below: 1n, taken: 0n }, x), "M0 12V24");
+  assert.equal(linesPath(0, { above: 3n, below: 1n, taken: 3n }, x), "M0 0V24M10 0Q10 12 0 12");
+  assert.equal(linesPath(1, { above: 1n, below: 3n, taken: 1n }, x), "M0 0V24M0 0Q0 12 10 12M10 12V24");
 });
 
 test("a straight chain of folded rows is a straight line, whatever lanes are inside them", () => {
@@ -88,7 +88,10 @@ test("a straight chain of folded rows is a straight line, whatever lanes are ins
   assert.deepEqual([marks, runs.map(({ from, to }) => [from, to])], [[0, 0, 0], [[0, 1], [1, 2]]]);
 });
 
-test("many lanes stand closer, and the column stays narrow", () => {
+test("many lanes stand closer, and all are drawn", () => {
   const many = (count) => ({ values: none(count + 1), edges: Uint32Array.from({ length: 2 * count }, (_, i) => (i % 2 ? count : i / 2)) });
-  assert.deepEqual([1, 2, 9, 200].map((count) => lanesWidth({ lanes: lanesOf(many(count)) })), [2, 4, 16, 18]);
+  assert.deepEqual([1, 2, 9, 200].map((count) => lanesWidth({ lanes: lanesOf(many(count)) })), [2, 4, 16, 72]);
+  const { below, taken } = runsOf(many(40), { parents: none(41) }, Int32Array.from({ length: 41 }, (_, row) => row), 41);
+  assert.deepEqual([below[39], taken[40]], [2n ** 40n - 1n, 2n ** 40n - 1n]);
+  assert.equal(linesPath(0, { above: below[39], below: 0n, taken: taken[40] }, (lane) => lane).match(/M/g).length, 40);
 });

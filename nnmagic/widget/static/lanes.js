@@ -2,14 +2,16 @@
 import { element } from "./dom.js";
 import { abs, ceil, max, min } from "./format.js";
 
-/** Lanes from here on are not drawn: the bits of a number are used up. */
-const MOST_LANES = 31;
 const LANE_MIDDLE = 12;
 const LANE_HEIGHT = 24;
 const WIDEST_LANES = 108;
+/** So many pixels are between two lines at least, whatever room they take. */
+const LEAST_PITCH = 2.5;
 const LANE_CHARACTER = 7;
 
-const pitchOf = (lanes) => max(4, min(12, WIDEST_LANES / lanes));
+const pitchOf = (lanes) => max(LEAST_PITCH, min(12, WIDEST_LANES / lanes));
+
+const bitOf = (lane) => 1n << BigInt(lane);
 
 /** @returns {number} how many characters wide the column is where all rows show */
 export function lanesWidth({ lanes }) {
@@ -23,7 +25,7 @@ export function lanesWidth({ lanes }) {
 export function lanesOf({ values, edges }) {
   const sources = Array.from(values, () => []);
   for (let i = 0; i < edges.length; i += 2) sources[edges[i + 1]].push(edges[i]);
-  return assigned(sources, values).reduce((most, lane) => (lane < MOST_LANES ? max(most, lane + 1) : most), 1);
+  return assigned(sources, values).reduce((most, lane) => max(most, lane + 1), 1);
 }
 
 /**
@@ -60,7 +62,7 @@ export function assigned(sources, makers) {
  * @param {{values: Int32Array, edges: Uint32Array}} column
  * @param {{parents: Int32Array}} table @param {Int32Array} places the place of each row, -1: it does not show
  * @param {number} count how many rows show
- * @returns {{runs: {from: number, to: number, lane: number}[], below: Uint32Array, taken: Uint32Array, marks: number[], used: Set<number>}}
+ * @returns {{runs: {from: number, to: number, lane: number}[], below: bigint[], taken: bigint[], marks: number[], used: Set<number>}}
  *   runs: from the place where something was made to one that gets it, which has a lane only if it is further down; and for each place
  *   as bits the lanes that go on below it and those that it gets something from, and the lane of its mark, -1: none
  */
@@ -77,17 +79,19 @@ export function runsOf({ values, edges }, { parents }, places, count) {
   const makers = new Int32Array(count).fill(-1);
   places.forEach((place, row) => { if (place >= 0) makers[place] = placeOf(values[row]); });
   const marks = assigned(sources.map((found) => [...found]), makers);
-  const [below, taken] = [0, 1].map(() => new Uint32Array(count));
+  const [below, taken] = [0, 1].map(() => Array(count).fill(0n));
+  const ends = Array(count).fill(0);
   const runs = [];
   for (const [to, found] of sources.entries()) {
     for (const from of found) {
       const lane = marks[from];
       runs.push({ from, to, lane });
-      if (to < from || lane >= MOST_LANES) continue;
-      for (let place = from; place < to; place++) below[place] |= 1 << lane;
-      taken[to] |= 1 << lane;
+      if (to < from) continue;
+      ends[from] = to;
+      taken[to] |= bitOf(lane);
     }
   }
+  for (const [from, end] of ends.entries()) for (let place = from; place < end; place++) below[place] |= bitOf(marks[from]);
   return { runs, used: new Set(runs.map(({ from }) => from)), below, taken, marks };
 }
 
@@ -99,14 +103,14 @@ export function runsAt({ runs, used, marks }, at) {
 
 /**
  * @param {number} mark the lane of the mark
- * @param {{above: number, below: number, taken: number}} lanes as bits: what comes from above, goes on below, and is got here
+ * @param {{above: bigint, below: bigint, taken: bigint}} lanes as bits: what comes from above, goes on below, and is got here
  * @param {(lane: number) => number} x where a lane runs
  * @returns {string} the path of the lines in one row
  */
 export function linesPath(mark, { above, below, taken }, x) {
   const lines = [];
-  for (let lane = 0; lane < MOST_LANES; lane++) {
-    const bit = 1 << lane;
+  for (let lane = 0; (above | below) >> BigInt(lane); lane++) {
+    const bit = bitOf(lane);
     const at = x(lane);
     const [comes, goes] = [above & bit, below & bit];
     if (comes && (goes || lane === mark)) lines.push(`M${at} 0V${goes ? LANE_HEIGHT : LANE_MIDDLE}`);
@@ -124,7 +128,7 @@ export function createLanes() {
   let at = -1;
   let lanes = 1;
   const x = (lane) => 1 + (lane + 0.5) * pitchOf(lanes);
-  const bitsOf = (picked, isIn) => picked.reduce((bits, run) => (isIn(run) && run.lane < MOST_LANES ? bits | (1 << run.lane) : bits), 0);
+  const bitsOf = (picked, isIn) => picked.reduce((bits, run) => (isIn(run) ? bits | bitOf(run.lane) : bits), 0n);
 
   return {
     /** @param {object|undefined} column @param {object} table @param {Int32Array|null} places null: nothing is drawn */
@@ -156,14 +160,14 @@ export function createLanes() {
     },
     fill([lines, bright, dot], place) {
       const mark = shown ? shown.marks[place] : -1;
-      const above = shown && place ? shown.below[place - 1] : 0;
+      const above = shown && place ? shown.below[place - 1] : 0n;
       lines.setAttribute("d", shown ? linesPath(mark, { above, below: shown.below[place], taken: shown.taken[place] }, x) : "");
       bright.setAttribute("d", linesPath(mark, {
         above: bitsOf(lit, ({ from, to }) => from < place && place <= to),
         below: bitsOf(lit, ({ from, to }) => from <= place && place < to),
         taken: bitsOf(lit, ({ to }) => place === to),
       }, x));
-      dot.setAttribute("d", mark < 0 || mark >= MOST_LANES ? "" : `M${x(mark) - 3} ${LANE_MIDDLE}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0`);
+      dot.setAttribute("d", mark < 0 ? "" : `M${x(mark) - 3} ${LANE_MIDDLE}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0`);
       dot.classList.toggle("nm-made", mark >= 0 && shown.used.has(place));
       dot.classList.toggle("nm-lit", mark >= 0 && (place === at || this.isEnd(place)));
     },
