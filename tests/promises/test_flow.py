@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 import nnmagic
+from nnmagic.display.table import State
 
 SLOW = pytest.mark.slow
 
@@ -195,6 +196,17 @@ def traced(net, x, *, ops):
     return trace
 
 
+def lanes_of_leaves(trace, graph):
+    """Yield each call that makes no other with the calls that its row's lanes come from, and those
+    that made what it got."""
+    table, parents = trace.table(), {*trace.log.parent}
+    calls = [None if row.state & State.MANY_CALLS else row.subject.call for row in table.rows]
+    for call, cell in zip(calls, table.cells("flow"), strict=True):
+        if call is not None and call not in parents:
+            expected = {*graph.makers[call]} - {None}
+            yield call, {calls[source] for source in cell.sources}, expected
+
+
 NETWORKS = [*OWN, *(pytest.param(name, marks=SLOW) for name in (*TORCHVISION, *TIMM))]
 
 
@@ -213,6 +225,8 @@ def test_every_source_is_the_one_that_autograd_knows(name):
         found = [call.sources[i] for i in known]
         assert found == [graph.makers[call.call][i] for i in known], call.layer
     assert sum(source is not None for call in calls for source in call.sources) > 0
+    for call, found, expected in lanes_of_leaves(trace, graph):
+        assert found == expected, calls[call].layer
 
 
 @pytest.mark.parametrize("name", NETWORKS)
