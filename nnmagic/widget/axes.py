@@ -22,6 +22,12 @@ FEATURES_LAST = frozenset(
 EMBEDDINGS = ("Embedding", "embedding")
 IDS = {(kind, "input") for kind in EMBEDDINGS}
 RECURRENT = ("LSTM", "GRU", "RNN")
+TRANSFORMERS = frozenset(
+    f"Transformer{part}" for part in ("", "Encoder", "Decoder", "EncoderLayer", "DecoderLayer")
+)
+SEQUENCES = ("src", "tgt", "memory", "input", "output")
+"""What torch's transformers call the sequences that they get and return."""
+
 ATTENDING = ("query", "key", "value", "output")
 MOVES = ("transpose", "permute", "reshape", "view", "flatten", "swapaxes", "movedim")
 
@@ -184,6 +190,8 @@ class Axes:
             return self._of_recurrent(use, rank)
         if kind == "MultiheadAttention":
             return self._of_attention(use, rank)
+        if kind in TRANSFORMERS and use.name in SEQUENCES and rank in (2, 3):
+            return self._sequence(use.call, shape, None) if rank == 3 else ("position", "feature")
         if kind == "scaled_dot_product_attention" and rank == 4 and use.name in ATTENDING:
             return ("batch", "head", "position", "feature")
         if kind in ("Softmax", "softmax") and self._attends(use.call, shape):

@@ -82,8 +82,14 @@ def details_of(module: nn.Module) -> LayerDetails:
         parameters=found,
         reason="" if found else "no parameters",
         weights=weight_pictures(module),
-        batch_first=getattr(module, "batch_first", None),
+        batch_first=_batch_first_of(module),
     )
+
+
+def _batch_first_of(module: nn.Module) -> bool | None:
+    """Return whether a layer takes the batch as the first axis; a transformer's attention says."""
+    said = (getattr(each, "batch_first", None) for each in module.modules())
+    return next((each for each in said if isinstance(each, bool)), None)
 
 
 def first_sentence(kind: type) -> str:

@@ -4,6 +4,7 @@ from torch import nn
 
 import nnmagic
 from nnmagic.widget.axes import Axes
+from nnmagic.widget.live_network import details_of
 from nnmagic.widget.pictures import kind_of
 
 
@@ -200,3 +201,33 @@ def test_attention_without_a_layer_knows_its_heads():
     assert [Axes(trace.log, call).of(each) for each in trace.log.inputs[call]] == [heads] * 3
     assert Axes(trace.log, call).of(index) == heads
     assert kind_of(trace.call_at(call).main, heads) == "channels"
+
+
+TRANSFORMERS = {
+    "encoder layer": lambda batch_first: nn.TransformerEncoderLayer(
+        8, 2, 16, 0.1, batch_first=batch_first
+    ),
+    "encoder": lambda batch_first: nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(8, 2, 16, batch_first=batch_first), 1
+    ),
+    "decoder layer": lambda batch_first: nn.TransformerDecoderLayer(
+        8, 2, 16, batch_first=batch_first
+    ),
+    "transformer": lambda batch_first: nn.Transformer(8, 2, 1, 1, 16, batch_first=batch_first),
+}
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("is_training", [True, False])
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_a_transformer_names_what_it_gets_and_returns(kind, is_training, batch_first):
+    net = TRANSFORMERS[kind](batch_first).train(is_training)
+    inputs = (torch.rand(3, 5, 8),) * (1 if kind.startswith("encoder") else 2)
+    with torch.no_grad():
+        trace = nnmagic.trace(net, *inputs)
+
+    axes = Axes(trace.log, 0, details_of(net).batch_first)
+
+    expected = ("batch", "position") if batch_first else ("position", "batch")
+    for tensor in (*trace.log.inputs[0], *trace.log.outputs[0]):
+        assert axes.of(tensor) == (*expected, "feature")

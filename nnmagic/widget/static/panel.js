@@ -104,7 +104,7 @@ export function createPanel({ uid, send, close, cursor }) {
 
   function gradientOf(record) {
     if (!record.gradient) return [];
-    return [block("", inline("nm-quiet", `gradient norm ${numbers(record.gradient_norm)[0]} `),
+    return [block("", inline("nm-quiet", `gradient norm ${numbers(record.gradient_norm)[0]}, after this run `),
       ...(record.gradient.histogram ? [smallHistogram(record.gradient.histogram)] : []))];
   }
 
