@@ -50,6 +50,15 @@ SCROLL = (
     "grid => { const top = grid.scrollTop; grid.scrollTop += 200; return grid.scrollTop > top; }"
 )
 
+SOONER = """() => {
+  window.later = window.setTimeout;
+  window.setTimeout = (f, ms, ...rest) => later(f, ms === 5000 ? 1500 : ms, ...rest);
+}"""
+"""What is waited for 5 seconds for is waited for 1.5 seconds for."""
+
+AS_LATE = "window.setTimeout = later"
+"""Ends that."""
+
 NOTEBOOKS_OWN = ("Cannot read properties of undefined (reading 'schema')",)
 """What Notebook 7.6 says of any notebook, also of an empty one."""
 

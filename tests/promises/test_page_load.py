@@ -5,7 +5,17 @@ import json
 import pytest
 from lab import notebook_of, run_cell
 from playwright.sync_api import expect
-from widget_page import AS_DICT, LOAD, control, open_panel, statistic_texts, statistics, visit
+from widget_page import (
+    AS_DICT,
+    AS_LATE,
+    LOAD,
+    SOONER,
+    control,
+    open_panel,
+    statistic_texts,
+    statistics,
+    visit,
+)
 from widget_pictures import read_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -43,12 +53,6 @@ nnmagic.params(lines)
 """
 
 CHANGE = "with torch.no_grad():\n    net[0].weight.mul_(2)\n    lines[1].weight[50, 7] += 1"
-
-SOONER = """() => {
-  window.later = window.setTimeout;
-  window.setTimeout = (f, ms, ...rest) => later(f, ms === 5000 ? 1500 : ms, ...rest);
-}"""
-"""What is waited for 5 seconds for is waited for 1.5 seconds for."""
 
 
 def load(widget, button, text):
@@ -121,7 +125,7 @@ def test_what_is_loaded_is_the_recorded_run_or_is_refused_in_words(lab, tmp_path
         found["said"].append(running.inner_text())
         expect(trace.locator(".nm-heading")).to_contain_text("on the same input")
         found["said"].append(running.inner_text())
-        page.evaluate("window.setTimeout = later")
+        page.evaluate(AS_LATE)
         return found
 
     cells = CONVOLUTION, DROPOUT, ITERATIONS, PARAMETERS

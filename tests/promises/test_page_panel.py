@@ -1,20 +1,25 @@
 """The widget's panel in a real page: a layer's pictures and numbers, and running again."""
 
 import json
+import os
 import re
+import signal
 
 import pytest
 from lab import notebook_of, run_cell
 from playwright.sync_api import expect
 from widget_page import (
     AS_DICT,
+    AS_LATE,
     COLORS,
     LOAD,
+    SOONER,
     all_rows,
     control,
     frames,
     names,
     open_panel,
+    row_of,
     rows,
     statistic_texts,
     statistics,
@@ -251,3 +256,38 @@ def test_a_network_that_is_gone_cannot_be_run_again(lab, tmp_path):
     assert can_before
     assert not is_offered
     assert not stays
+
+
+NO_ANSWER = "no answer yet: the kernel is busy, or gone"
+
+
+def test_a_kernel_that_has_died_is_said_to_be_gone(lab, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic").first
+        status, running = widget.locator(".nm-status"), widget.locator(".nm-input [role=status]")
+        panel, run = control(widget, "panel"), control(widget, "run")
+        open_panel(widget, "1")
+        panel.locator("table").wait_for()
+        kernel = int(run_cell(page, "import os\nprint(os.getpid())"))
+        page.evaluate(SOONER)
+
+        os.kill(kernel, signal.SIGKILL)
+        row_of(widget, "2").locator(".nm-label").click()
+        expect(status).to_have_text(NO_ANSWER)
+        found = [panel.inner_text()]
+        # JupyterLab starts another kernel, which knows nothing of the widget.
+        page.get_by_role("dialog").get_by_role("button", name="Ok").click()
+        row_of(widget, "4").locator(".nm-label").click()
+        expect(status).to_have_text(NO_ANSWER)
+        found.append(panel.inner_text())
+        run.click()
+        expect(run).to_be_disabled()
+        expect(running).to_have_text(NO_ANSWER)
+        expect(run).to_be_enabled()
+        page.evaluate(AS_LATE)
+        return found
+
+    relu, linear = visit(lab, notebook_of(tmp_path, LOAD, CLASSIFIER), look)
+
+    assert re.match(r"2\s.*\stype\s+ReLU\s", relu, re.DOTALL)
+    assert re.match(r"4\s.*\stype\s+Linear\s", linear, re.DOTALL)

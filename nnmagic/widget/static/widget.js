@@ -34,7 +34,10 @@ function render({ model, el }) {
 
   const send = (message) => {
     if (message.ask === "run") isAsked = true;
-    model.send(message);
+    // Where the kernel has been started anew nothing can be sent: whatever waits for an answer says so.
+    try {
+      model.send(message);
+    } catch {}
   };
   const set = (name, value) => {
     if (model.get(name) === value) return;
