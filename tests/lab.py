@@ -53,6 +53,8 @@ SET_THEME = """async theme => {
   await jupyterapp.commands.execute('apputils:change-theme', {theme});
 }"""
 
+HAS_THEMES = "() => jupyterapp.commands.hasCommand('apputils:change-theme')"
+
 HAS_THEME = "theme => document.body.dataset.jpThemeName === theme"
 
 READY = """([run, path]) => {
@@ -277,7 +279,7 @@ def opened(lab, notebook, *, run=True, theme="Light", width=1280, height=900, se
         lab: the server.
         notebook: the file; a copy of it is opened.
         run: whether its cells are run; else its saved outputs are shown.
-        theme: `"Light"` or `"Dark"`.
+        theme: as for `change_theme`.
         width: the window's width in pixels.
         height: the window's height.
         seconds: how long the cells may run.
@@ -300,9 +302,10 @@ def opened(lab, notebook, *, run=True, theme="Light", width=1280, height=900, se
 
 
 def change_theme(lab, page, theme):
-    """Show the open page in `"Light"` or `"Dark"`."""
-    page.emulate_media(color_scheme=theme.lower(), forced_colors="none")
+    """Show the open page in `"Light"`, `"Dark"` or `"Dark High Contrast"`."""
+    page.emulate_media(color_scheme=theme.split()[0].lower(), forced_colors="none")
     if theme != lab.theme:
+        page.wait_for_function(HAS_THEMES)  # the page may have been begun just now
         page.evaluate(SET_THEME, f"JupyterLab {theme}")
         page.wait_for_function(HAS_THEME, arg=f"JupyterLab {theme}")
         lab.theme = theme

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 BACKGROUND = "row => getComputedStyle(row).backgroundColor"
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", ["Light", "Dark", "Dark High Contrast"])
 def test_axe_finds_no_violation(theme, lab, tmp_path):
     def look(page):
         axe, found = Axe(), []
