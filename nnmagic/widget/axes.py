@@ -51,6 +51,8 @@ OF_INPUTS = {
 """The axes of what the networks of transformers get, by name."""
 
 MOST_HOPS = 32
+MOST_USES = 32
+"""How many tensors, and how many calls of each, are asked."""
 
 NEAR = 500
 """How many calls before and after one are looked at, so that a long run's panel opens at once."""
@@ -85,8 +87,9 @@ class Axes:
                     self._places.setdefault(tensor, []).append((each, side, place))
 
     def uses(self, tensor: int) -> list[Use]:
-        """Return the calls that got or returned a tensor, the call itself first."""
-        found = sorted(self._places.get(tensor, ()), key=lambda each: each[0] != self.call)
+        """Return the calls that got or returned a tensor, the nearest first, and no more."""
+        found = sorted(self._places.get(tensor, ()), key=lambda each: abs(each[0] - self.call))
+        del found[MOST_USES:]
         names = {"input": input_names, "output": output_names}
         return [Use(call, side, names[side](self.log, call)[place]) for call, side, place in found]
 
