@@ -284,6 +284,8 @@ def test_a_kernel_that_has_died_is_said_to_be_gone(lab, tmp_path):
         expect(run).to_be_disabled()
         expect(running).to_have_text(NO_ANSWER)
         expect(run).to_be_enabled()
+        control(widget, "source").select_option("picture")
+        expect(widget.locator(".nm-strip")).to_have_text(NO_ANSWER)
         page.evaluate(AS_LATE)
         return found
 

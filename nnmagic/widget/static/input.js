@@ -25,6 +25,7 @@ export function createInput({ send }) {
   };
   const button = element("button", { type: "submit", class: "nm-run", "data-nm": "run" }, "Run again");
   const status = waiting("nm-quiet", offer);
+  const asking = waiting("nm-quiet");
   const alert = part("alert", "nm-alert");
   const choices = inline("nm-group", button, element("label", {}, "on ", source), extras.noise, extras.variable);
   const form = element("form", { submit: run }, block("nm-line", choices, status.el), extras.picture);
@@ -36,7 +37,8 @@ export function createInput({ send }) {
     for (const [kind, extra] of Object.entries(extras)) extra.hidden = source.value !== kind;
     if (source.value === "picture" && !areAsked) {
       areAsked = true;
-      extras.picture.textContent = "loading the pictures …";
+      extras.picture.replaceChildren(asking.el);
+      asking.start("loading the pictures …");
       send({ ask: "pictures" });
     }
   }
@@ -103,6 +105,7 @@ export function createInput({ send }) {
     },
     error(lines) {
       status.stop(offer());
+      asking.stop("");
       el.hidden = false;
       alert.replaceChildren(...lines.map((line) => block("", line)));
     },
@@ -110,6 +113,7 @@ export function createInput({ send }) {
     settle: status.stop,
     forget: () => alert.replaceChildren(),
     pictures(labels, bytes) {
+      asking.stop();
       const values = typed(bytes, Uint8Array);
       extras.picture.replaceChildren(...labels.map((label, i) => {
         const canvas = element("canvas", { width: SIDE, height: SIDE, "aria-hidden": "true" });
