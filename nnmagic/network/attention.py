@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from inspect import signature
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 from nnmagic.network.layers import named_parameters
 from nnmagic.tensors.attention import Attended
-from nnmagic.tensors.shards import is_whole
+from nnmagic.tensors.device_measure import is_dense
+from nnmagic.tensors.shards import PLAIN, is_whole
+
+MASKS = ("attn_mask", "src_mask")
+"""The arguments that say which keys a query sees: for all items, or for each item and head."""
+
+PADDING_MASKS = ("key_padding_mask", "src_key_padding_mask")
+"""The arguments that say which keys of each item are padding."""
 
 
 def attended_by_function(
@@ -147,3 +154,58 @@ def _added(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def _in_heads(values: torch.Tensor, heads: int) -> torch.Tensor:
     """Return (positions, features) as (heads, positions, features of a head)."""
     return values.unflatten(-1, (heads, -1)).transpose(0, 1)
+
+
+class ItemOfCall(NamedTuple):
+    """The first item of what a layer got that attends.
+
+    Attributes:
+        arguments: views of the tensors by the names that the layer's forward gives them, as of a
+            batch of one item; one view for a tensor that is given twice.
+        items: how many items the batch has.
+        axis: the axis of the batch in what the layer returns; None where there is none.
+        logits: how many logits the item has in all heads.
+    """
+
+    arguments: dict[str, torch.Tensor]
+    items: int
+    axis: int | None
+    logits: int
+
+
+def first_item_of_call(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ItemOfCall | None:
+    """Return the first item of what a layer of torch's own got, which attends.
+
+    None of any other layer, and of tensors that are not dense, or not plain ones.
+    """
+    is_encoder = isinstance(layer, nn.TransformerEncoderLayer)
+    forward = nn.TransformerEncoderLayer.forward if is_encoder else nn.MultiheadAttention.forward
+    attention: Any = layer.self_attn if is_encoder else layer
+    if type(layer).forward is not forward or not isinstance(attention, nn.MultiheadAttention):
+        return None
+    given = signature(forward).bind(layer, *args, **kwargs).arguments
+    tensors = {name: each for name, each in given.items() if issubclass(type(each), torch.Tensor)}
+    if not all(type(each) in PLAIN and is_dense(each) for each in tensors.values()):
+        return None
+    query, key = (tensors["src"],) * 2 if is_encoder else (tensors["query"], tensors["key"])
+    axis = None if query.ndim == 2 else 0 if attention.batch_first else 1
+    views: dict[int, torch.Tensor] = {}
+    for name, each in tensors.items():
+        if name in MASKS:
+            views[id(each)] = each[: attention.num_heads] if each.ndim == 3 else each
+        elif axis is None:
+            views[id(each)] = each
+        else:
+            views[id(each)] = each.narrow(0 if name in PADDING_MASKS else axis, 0, 1)
+    return ItemOfCall(
+        arguments={name: views[id(each)] for name, each in tensors.items()},
+        items=1 if axis is None else query.shape[axis],
+        axis=axis,
+        logits=attention.num_heads * _positions(query, axis) * _positions(key, axis),
+    )
+
+
+def _positions(values: torch.Tensor, axis: int | None) -> int:
+    return values.shape[1 if axis == 0 else 0]

@@ -175,6 +175,7 @@ class FunctionObserver(RunObserver):
         self.mode = FunctionMode(self._inputs, self._function)
         self.attention = AttentionMaps(self.log, recorder.tensors)
         recorder.holders.append(self.attention)
+        recorder.first_items.is_wanted = False  # the maps are worked out during the run
         self._aside: RunningCall[WrittenCall] | None = None
 
     @block

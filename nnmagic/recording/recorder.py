@@ -25,6 +25,7 @@ from nnmagic.network.nested_values import (
 from nnmagic.network.optimizer_steps import OptimizerStep
 from nnmagic.network.places import CallingPlaces, raising_line
 from nnmagic.recording.backwards_and_steps import BackwardsAndSteps
+from nnmagic.recording.first_items import ATTENDING, FirstItems
 from nnmagic.recording.gradients import Gradients
 from nnmagic.recording.rank_state import RankState
 from nnmagic.recording.root_calls import RootCall, RootCalls
@@ -58,8 +59,7 @@ class Recorder:
     """Writes every call, what it got and what it returned, into one log.
 
     Values are measured at the moment at which a layer gets or returns them, so that a later change
-    in place cannot rewrite them. A tensor that comes by again unchanged, by identity and version
-    counter, is not measured again.
+    in place cannot rewrite them.
 
     Args:
         log: the columns to fill.
@@ -74,6 +74,7 @@ class Recorder:
         roots: the last outermost calls.
         steps: tells which iteration a backward, or a step, belongs to.
         gradients: follows a backward; None notes no gradients.
+        first_items: keeps what attention maps are worked out from.
         holders: those who hold numbers of calls and tensors, and are told new ones.
     """
 
@@ -99,7 +100,8 @@ class Recorder:
         self._judging = RootCallRules(log, tensors)
         self._loss_rules = LossRules(log, tensors)
         self._registration = RegistrationRules(log)
-        self.holders: list[Any] = [tensors, self.roots, self.steps]
+        self.first_items = FirstItems(log, tensors)
+        self.holders: list[Any] = [tensors, self.roots, self.steps, self.first_items]
         self.holders += [self.gradients] if self.gradients is not None else []
         self._torchs_own: dict[type[nn.Module], bool] = {}
         self._error: BaseException | None = None
@@ -208,6 +210,8 @@ class Recorder:
             self.gradients.parameters.follow(call.network, call.layer, module)
         if isinstance(module, nn.MultiheadAttention):
             self._judging.judge_attention(call, number, indices)
+        if isinstance(module, ATTENDING):
+            self.first_items.note(call, output)
         if outermost:
             self.tensors.note_returned(tensors)
         if outermost and not call.recomputed:

@@ -1,8 +1,8 @@
-"""How one call attended: from each query to each key, head by head."""
+"""How one call attended: from each query to each key, head by head; or what that comes from."""
 
 from dataclasses import dataclass
 
-from nnmagic.records.tensor import Picture
+from nnmagic.records.tensor import Picture, Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +32,25 @@ class AttentionMap:
     picture: Picture | None
     entropy: tuple[float | None, ...]
     largest_logit: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstItem:
+    """What a layer that attends got of the first item of a batch, from which its map comes.
+
+    Attributes:
+        arguments: which of `values` each argument is, by the name that the layer's forward gives
+            it; the same number for one tensor that is given twice.
+        values: the arguments as tensors of a batch of one item.
+        dtypes: the dtype of each, without the prefix.
+        items: how many items the batch has.
+        axis: the axis of the batch in what the layer returns; None where there is none.
+        output: values of what it returned of that item, spread evenly.
+    """
+
+    arguments: dict[str, int]
+    values: tuple[Sample, ...]
+    dtypes: tuple[str, ...]
+    items: int
+    axis: int | None
+    output: Sample

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from nnmagic.display import units
 from nnmagic.display.units import Shape
-from nnmagic.records.attention import AttentionMap
+from nnmagic.records.attention import AttentionMap, FirstItem
 from nnmagic.records.failure import Failure
 from nnmagic.records.finding import Finding
 from nnmagic.records.held_tensor import HeldTensor
@@ -27,8 +27,8 @@ INDICES = partial(array, "l")
 NO_SHAPE = 0
 """The number of the shape of no tensor at all, None."""
 
-CACHES = ("layers_seen", "shapes_seen", "_shapes_by_metadata")
-"""What only a recorder needs."""
+LIVE_DICTS = ("first_items", "layers_seen", "shapes_seen", "_shapes_by_metadata")
+"""What is of no use without the recorder, or without the networks."""
 
 
 class Layer(NamedTuple):
@@ -64,9 +64,7 @@ class TraceLog:
     """Append-only columns that a recorder fills and a `Trace` reads.
 
     Calls are numbered in the order in which they began, a parent before its children; tensors in
-    the order in which they were first seen. A tensor that passes from one layer to the next
-    unchanged is one entry.
-
+    the order in which they were first seen, one that passes from layer to layer unchanged once.
     A recorder holds the lock while it writes. Another thread that reads takes it too: calls that
     are left out of a long run change the places of all others.
 
@@ -101,6 +99,7 @@ class TraceLog:
         findings: what is wrong with the run, or worth knowing, that only the run itself could tell.
         masked: for each call whose mask leaves a query no key, which one.
         attention: for each call whose attention was worked out, the map; of the last iteration.
+        first_items: what the map of a layer's call can be worked out from later; likewise.
         graded: whether gradients are recorded.
         gradients: for each tensor that got a gradient, the number of that.
         parameter_gradients: for each layer the gradients of its own parameters, by their names.
@@ -157,6 +156,7 @@ class TraceLog:
     world_size: int | None = None
     held_before: list[HeldTensor] = field(default_factory=list)
     held: list[HeldTensor] = field(default_factory=list)
+    first_items: dict[int, FirstItem] = field(default_factory=dict, compare=False, metadata=LIVE)
     layers_seen: dict[tuple[int, str, str], int] = field(
         default_factory=dict, compare=False, repr=False, metadata=LIVE
     )
@@ -179,7 +179,7 @@ class TraceLog:
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
         with self.lock:
             state = {name: getattr(self, name) for name in self.__slots__}
-            return None, state | {name: {} for name in CACHES}
+            return None, state | {name: {} for name in LIVE_DICTS}
 
     def __hash__(self) -> int:
         return hash(self.title)

@@ -126,7 +126,7 @@ def _renumber_calls(log: TraceLog, calls: dict[int, int], tensors: dict[int, int
     log.roots = array("l", [calls[log.roots[i]] for i in kept_roots])
     log.root_series = array("l", [log.root_series[i] for i in kept_roots])
     log.root_iteration = array("l", [log.root_iteration[i] for i in kept_roots])
-    for name in ("failures", "nonfinite_parameters", "masked", "attention"):
+    for name in ("failures", "nonfinite_parameters", "masked", "attention", "first_items"):
         setattr(log, name, dict(_mapped(getattr(log, name), calls)))
     log.recomputed = {calls[each] for each in log.recomputed if each in calls}
     log.constant = {calls[each] for each in log.constant if each in calls}

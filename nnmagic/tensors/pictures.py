@@ -23,18 +23,26 @@ class Room:
     """What all that is drawn of a trace shares.
 
     Attributes:
-        left: how many bytes of the budget are left.
+        left: how many bytes of the budget are left, also of those that are lent.
+        lent: how many bytes of these are lent to what gives way.
         kept: what takes some of it.
     """
 
     def __init__(self) -> None:
         self.left = BUDGET
+        self.lent = 0
         self.kept: list[LastIteration] = []
 
     def drop(self, series: int) -> None:
         """Let go of what an iteration is drawn by, now that the next one of its series begins."""
         for each in self.kept:
             each.drop(series)
+
+    def take(self, size_bytes: int) -> None:
+        """Take so many bytes; what they were lent to gives way."""
+        self.left -= size_bytes
+        for each in self.kept if self.lent > self.left else ():
+            each.give_way()
 
 
 class LastIteration:
@@ -64,7 +72,7 @@ class LastIteration:
             size_bytes: how many bytes it takes.
         """
         self._forget(number)
-        self.room.left -= size_bytes
+        self._take(size_bytes)
         self._bytes[number] = size_bytes
         self._of_series.setdefault(series, []).append(number)
 
@@ -77,6 +85,12 @@ class LastIteration:
         for number in self._of_series.pop(series, ()):
             if self._forget(number):
                 self._let_go(number)
+
+    def give_way(self) -> None:
+        """Let go of what only borrows its room, until there is enough for all that takes some."""
+
+    def _take(self, size_bytes: int) -> None:
+        self.room.take(size_bytes)
 
     def renumber(self, numbers: Mapping[int, int]) -> None:
         """Go on with the new numbers; nothing waits to be read."""
@@ -92,7 +106,7 @@ class LastIteration:
         size_bytes = self._bytes.pop(number, None)
         if size_bytes is None:
             return False
-        self.room.left += size_bytes
+        self._take(-size_bytes)
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             self._pending.forget(waiting)
@@ -100,6 +114,24 @@ class LastIteration:
 
     def __contains__(self, number: int) -> bool:
         return number in self._bytes
+
+
+class Borrowed(LastIteration):
+    """The same in room that nothing else has taken yet: it gives way to what comes later."""
+
+    def fits(self, size_bytes: int) -> bool:
+        """Tell whether there is room for so many bytes."""
+        return self.room.lent + size_bytes <= self.room.left
+
+    def give_way(self) -> None:
+        """Let go of the newest, until there is enough room for all that takes some."""
+        while self.room.lent > self.room.left and self._bytes:
+            number = next(reversed(self._bytes))
+            self._forget(number)
+            self._let_go(number)
+
+    def _take(self, size_bytes: int) -> None:
+        self.room.lent += size_bytes
 
 
 class Pictures(LastIteration):

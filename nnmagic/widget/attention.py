@@ -1,6 +1,7 @@
 """The attention maps in a panel: those of the run, and those that are worked out afterwards."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import log as natural_log
 from typing import Any
 
@@ -13,11 +14,12 @@ from nnmagic.display.units import Shape
 from nnmagic.network.attention import attended_by_layer
 from nnmagic.network.layers import has_hooks, layers_of
 from nnmagic.recording.run import own_run
-from nnmagic.records.attention import AttentionMap
+from nnmagic.records.attention import AttentionMap, FirstItem
 from nnmagic.records.call_log import FINISHED, TraceLog
-from nnmagic.records.tensor import Picture
+from nnmagic.records.kept_slices import PICTURE_VALUES
+from nnmagic.records.tensor import Metadata, Picture
 from nnmagic.tensors.attention import working_out
-from nnmagic.tensors.samples import restored
+from nnmagic.tensors.samples import evenly_spaced, restored
 from nnmagic.widget.panel import PanelMaker
 
 MOST_MAPS = 4
@@ -107,25 +109,51 @@ def _worked_out(log: TraceLog, call: int, layer: Any) -> AttentionMap:
         CannotBeWorkedOutError: if that cannot be had.
     """
     try:
-        args, kwargs = _arguments(log, call)
-        output = _whole(log, log.outputs[call][0])
+        item = log.first_items.get(call)
+        if item is None:
+            args, kwargs = _arguments(log, call)
+            output = _whole(log, log.outputs[call][0])
+        else:
+            args, kwargs, output = (), *_of_item(item, layer)
         if any(map(has_hooks, layers_of(layer).values())):
             raise CannotBeWorkedOutError("the layer has hooks, which would run")
+        how: dict[str, Any] = {}
+        if isinstance(layer, nn.MultiheadAttention):  # otherwise it rounds in another way
+            how["need_weights"] = len(log.outputs[call]) > 1
         with own_run(layer):
-            again = type(layer).forward(layer, *args, **kwargs)
+            again = type(layer).forward(layer, *args, **kwargs, **how)
             again = again[0] if isinstance(again, tuple) else again
-        if again.shape != output.shape or not torch.allclose(
-            again.double(), output.double(), rtol=1e-4, atol=1e-5
-        ):
+            again = again if item is None else evenly_spaced(again, PICTURE_VALUES)
+        if again.shape != output.shape or not _is_close(again, output):
             raise CannotBeWorkedOutError("now the layer gives another output than in the run")
         with working_out():
             attended = attended_by_layer(layer, args, kwargs)
             assert attended is not None
-            return attended.map()
+            found = attended.map()
+        return found if item is None else replace(found, items=item.items)
     except CannotBeWorkedOutError:
         raise
     except Exception as error:
         raise CannotBeWorkedOutError(f"{type(error).__name__}: {error}") from error
+
+
+def _of_item(item: FirstItem, layer: Any) -> tuple[dict[str, Any], torch.Tensor]:
+    """Return the tensors that a call got of its first item, by name, and values of its output."""
+    device = str(next(layer.parameters()).device)
+    tensors = [
+        restored(each, Metadata(each.shape, dtype, device, each.numel))
+        for each, dtype in zip(item.values, item.dtypes, strict=True)
+    ]
+    output = torch.from_numpy(item.output.array().copy()).to(device)
+    return {name: tensors[place] for name, place in item.arguments.items()}, output
+
+
+def _is_close(again: torch.Tensor, output: torch.Tensor) -> bool:
+    """Tell whether two outputs differ by rounding alone: a batch of one rounds in another way."""
+    again, output, rounding = again.double(), output.double(), torch.finfo(again.dtype).eps
+    largest = float(output.nan_to_num(0, 0, 0).abs().amax()) if output.numel() else 0.0
+    within = max(1e-5, 4 * rounding * largest)
+    return torch.allclose(again, output, rtol=1e-4, atol=within, equal_nan=True)
 
 
 def _arguments(log: TraceLog, call: int) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -304,3 +304,31 @@ def test_a_live_widget_says_what_spoiled_an_output(on_a_device):
         log = widget.watcher.last.log
 
     assert log.nonfinite_parameters == {1: ("parameter bias holds 30 NaN",)}
+
+
+def test_the_item_of_which_an_attention_map_is_made_is_read_at_the_end(reads):
+    layer, x = nn.MultiheadAttention(64, 2, batch_first=True), torch.randn(3, 300, 64)
+    mask, first = torch.zeros(300, 300).bool(), x[:1].clone()
+
+    with torch.no_grad(), nnmagic.tracing() as trace:
+        layer(x, x, x, attn_mask=mask)
+        x.zero_()
+        during, before = [*reads], dict(trace.log.first_items)
+
+    (item,) = trace.log.first_items.values()
+    assert (during, before) == ([], {})
+    assert item.arguments == {"query": 0, "key": 0, "value": 0, "attn_mask": 1}
+    assert item.values[0].array().tolist() == first.tolist()
+    assert (item.values[1].shape, item.dtypes[1]) == ((300, 300), "bool")
+
+
+def test_items_that_wait_on_a_device_are_let_go_with_their_iteration(on_a_device):
+    layer, x = nn.MultiheadAttention(64, 2, batch_first=True), torch.randn(3, 300, 64)
+
+    with torch.no_grad(), nnmagic.tracing() as trace:
+        for number in range(3):
+            layer(*[x + number] * 3)
+
+    assert list(trace.log.first_items) == [len(trace.log) - 1]
+    (item,) = trace.log.first_items.values()
+    assert item.values[0].array().tolist() == (x[:1] + 2).tolist()
