@@ -272,6 +272,11 @@ def test_a_kernel_that_has_died_is_said_to_be_gone(lab, tmp_path):
         page.evaluate(SOONER)
 
         os.kill(kernel, signal.SIGKILL)
+        load = control(widget, "all-input-0")
+        load.click()
+        expect(load).to_be_disabled()
+        expect(status).to_have_text(NO_ANSWER)
+        expect(load).to_be_enabled()
         row_of(widget, "2").locator(".nm-label").click()
         expect(status).to_have_text(NO_ANSWER)
         found = [panel.inner_text()]
@@ -289,7 +294,8 @@ def test_a_kernel_that_has_died_is_said_to_be_gone(lab, tmp_path):
         page.evaluate(AS_LATE)
         return found
 
-    relu, linear = visit(lab, notebook_of(tmp_path, LOAD, CLASSIFIER), look)
+    batch = CLASSIFIER.replace("torch.rand(1, 28, 28)", "torch.rand(64, 28, 28)")
+    relu, linear = visit(lab, notebook_of(tmp_path, LOAD, batch), look)
 
     assert re.match(r"2\s.*\stype\s+ReLU\s", relu, re.DOTALL)
     assert re.match(r"4\s.*\stype\s+Linear\s", linear, re.DOTALL)

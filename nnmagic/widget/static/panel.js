@@ -22,7 +22,9 @@ export function statisticTexts({ min, max, mean, std, zeros, nan, inf, norm }, d
 export function createPanel({ uid, send, close, cursor }) {
   const title = element("strong", { class: "nm-panel-title", id: `${uid}-panel` });
   const body = block("");
-  const status = waiting("nm-status");
+  const status = waiting("nm-status", () => {
+    for (const each of body.querySelectorAll("button:disabled")) each.disabled = false;
+  });
   const closer = pressable("✕", "close-panel", close, { "aria-label": "close the panel", title: "close (Escape)" });
   const shapes = inline("nm-shapes");
   const el = element("section", { class: "nm-panel", role: "region", "aria-labelledby": title.id, tabindex: "-1", hidden: true, "data-nm": "panel" },
