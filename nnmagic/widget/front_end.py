@@ -6,19 +6,8 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 MODULES = (
-    *("format", "dom", "session", "colors", "chart", "histogram", "curves", "written"),
-    *(
-        "pictures",
-        "lanes",
-        "rows",
-        "columns",
-        "known",
-        "row",
-        "grid",
-        "copying",
-        "popup",
-        "splitter",
-    ),
+    *("format", "dom", "session", "colors", "chart", "histogram", "curves", "written", "pictures"),
+    *("lanes", "rows", "columns", "known", "row", "grid", "copying", "popup", "splitter"),
     *("panel", "input", "points", "iterations", "findings", "widget"),
 )
 
