@@ -338,6 +338,7 @@ def shown(lab, name, seen, theme, size):
             page.evaluate(OPEN, name)
         else:
             page.goto(f"{lab.url}/{lab.view}/{name}?token={lab.token}", timeout=60_000)
+            page.evaluate("sessionStorage.clear()")  # a visit that failed may have left something
         page.wait_for_function("() => window.jupyterapp")
         change_theme(lab, page, theme)
         yield page
