@@ -116,9 +116,9 @@ class _Contents:
         )
         self._panels: dict[str, PanelContent | None] = {}
         self._buffers: list[bytes] = []
-        places = self.table.rows
-        urgent = [i for i, row in enumerate(places) if row.state & (State.FLAGGED | State.FAILED)]
-        kept = bounded([row.level for row in places], urgent, MOST_PANELS)
+        shown = self.table.rows
+        urgent = [i for i, row in enumerate(shown) if row.state & (State.FLAGGED | State.FAILED)]
+        kept = bounded([row.level for row in shown], urgent, MOST_PANELS)
         keys = {row: key for key, row in sheet.rows.items()}
         for row in filter(keys.__contains__, kept):
             key = keys[row]

@@ -112,7 +112,7 @@ class Watcher(CallObserver[WrittenCall]):
         for thread in (self._timer, self._sender):
             if thread is not None and thread is not threading.current_thread():
                 thread.join(1)
-        self._timer = None
+        self._timer = self._sender = None
         self.flush()
         self._latest = None
 
