@@ -1,12 +1,12 @@
 import gc
 import pickle
-import time
 import weakref
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from watched import settled
 
 import nnmagic
 from nnmagic.records.thinning import MOST_ITERATIONS, thin
@@ -50,15 +50,6 @@ def pictures_of(log):
 def kept_bytes(log):
     items = log.first_items.values()
     return sum(len(each.data) for item in items for each in (*item.values, item.output))
-
-
-def settled(widget):
-    """Wait until what is under way has been sent."""
-    end = time.monotonic() + 5
-    while widget.watcher._latest is not None or widget.watcher._sending.locked():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return widget
 
 
 def attending_calls(log):

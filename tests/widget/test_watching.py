@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.utils.checkpoint import checkpoint
+from watched import settled
 
 import nnmagic
 from nnmagic.widget.widget import NetworkWidget
@@ -19,16 +20,6 @@ from nnmagic.widget.widget import NetworkWidget
 def net():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 4), nn.ReLU())
-
-
-def settled(widget):
-    """Wait until what is under way has been sent."""
-    end = time.monotonic() + 5
-    watcher = widget.watcher
-    while watcher._latest is not None or watcher._sending.locked():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return widget
 
 
 def is_torchs_own():
