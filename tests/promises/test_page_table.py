@@ -19,6 +19,7 @@ from widget_page import (
     frames,
     labels_and_titles,
     names,
+    open_panel,
     row_of,
     rows,
     visit,
@@ -100,9 +101,22 @@ broken = nn.Sequential(nn.Linear(4, 8), nn.Linear(4, 2), nn.ReLU())
 DEEP = """
 layers = [nn.Identity() for _ in range(60)]
 layers[40] = nn.Linear(4, 2)
+nn.init.eye_(layers[40].weight)  # infinity times 0 is NaN; random weights of one sign give none
 trace = %nntrace nn.Sequential(nn.Sequential(*layers))(torch.full((1, 4), torch.inf))
 trace
 """
+
+OUT_AND_BACK = """async milliseconds => {
+  const cell = document.querySelector('.nnmagic').closest('.jp-Cell');
+  const [above, below] = [cell.parentNode, cell.nextSibling];
+  cell.remove();
+  if (milliseconds) await new Promise(done => setTimeout(done, milliseconds));
+  above.insertBefore(cell, below);
+}"""
+
+LOW_AND_SCROLLED = "panel => { panel.style.maxHeight = '200px'; panel.scrollTop = 100; }"
+
+SCROLLED = """() => ['.nm-grid', '.nm-panel'].map(name => document.querySelector(name).scrollTop)"""
 
 IS_IN_VIEW = """row => {
   const [own, grid] = [row, row.closest('.nm-grid')].map(node => node.getBoundingClientRect());
@@ -148,6 +162,27 @@ def test_the_first_nan_and_the_failed_layer_are_in_view_or_one_click_away(lab, t
         "make the layer with in_features=8"
     ]
     assert found["buttons"] == [True, False, False, True]
+
+
+def test_a_cell_that_leaves_the_page_for_a_while_is_scrolled_as_before(lab, tmp_path):
+    def look(page):
+        (deep,) = page.locator(".nnmagic").all()
+        open_panel(deep, "0.40")
+        deep.locator("[data-nm=panel] table").wait_for()
+        control(deep, "panel").evaluate(LOW_AND_SCROLLED)
+        found = []
+        for milliseconds in (None, 0, 300):
+            if milliseconds is not None:
+                page.evaluate(OUT_AND_BACK, milliseconds)
+            frames(page)
+            found.append((page.evaluate(SCROLLED), names(rows(deep))))
+        return found
+
+    before, *after = visit(lab, notebook_of(tmp_path, LOAD, DEEP), look)
+
+    assert min(before[0]) > 0
+    assert "0.40" in before[1]
+    assert after == [before, before]
 
 
 def test_names_of_layers_are_text_in_the_widget(lab, tmp_path):

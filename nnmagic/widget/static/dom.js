@@ -54,6 +54,24 @@ export function waiting(look, unanswered = () => {}) {
 }
 
 /**
+ * Keep how far an element is scrolled where it is taken out of the page and put back, as with a cell that moves: no event
+ * tells of that but the one of its animation, which begins anew.
+ * @param {HTMLElement} el @param {() => void} scrolled
+ */
+export function keptScroll(el, scrolled = () => {}) {
+  let top = 0;
+  el.addEventListener("scroll", () => {
+    top = el.scrollTop;
+    scrolled();
+  }, { passive: true });
+  el.addEventListener("animationstart", () => {
+    el.scrollTop ||= top;
+    scrolled();
+  });
+  return { reset() { el.scrollTop = top = 0; } };
+}
+
+/**
  * Do what a key asks for, and keep the notebook from hearing it.
  * @param {KeyboardEvent} event @param {Object<string, () => void>} actions by key
  */

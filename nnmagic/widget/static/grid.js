@@ -3,7 +3,7 @@ import { ceil, clamped, floor, max, min } from "./format.js";
 import { FAILED, GROUP, STRONG, countsAsRow, flatName, foldedBelow, hasChildren, isFlagged, keyOf, labelOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
 import { PADDING, TREE_PADDING, cellsBeforeMessage, fitted, measured } from "./columns.js";
 import { INDENT, ROW_HEIGHT, fillRow, makeHeading, makeRow, setOrRemove } from "./row.js";
-import { answerKey, element, part } from "./dom.js";
+import { answerKey, element, keptScroll, part } from "./dom.js";
 import { createLanes } from "./lanes.js";
 
 const MOST_GRID_HEIGHT = 640;
@@ -56,6 +56,7 @@ export function createGrid({ uid, live, choose, changed }) {
   const inner = part("presentation", "nm-inner", part("rowgroup", "nm-head", header), body);
   const el = element("div", { role: "treegrid", class: "nm-grid", id: `${uid}-grid`, tabindex: 0, "data-nm": "grid" }, inner);
   const noRoom = part("status", "nm-quiet nm-no-room");
+  const scroll = keptScroll(el, () => draw());
   const ruler = element("span", { class: "nm-ruler", "aria-hidden": "true" });
   inner.append(ruler);
   const offered = () => table.columns.filter((column) => !isEmpty(column));
@@ -118,7 +119,7 @@ export function createGrid({ uid, live, choose, changed }) {
     if (sort.key !== key) Object.assign(sort, { key, descending: !isText });
     else if (sort.descending !== isText) sort.descending = isText;
     else sort.key = undefined;
-    el.scrollTop = 0;
+    scroll.reset();
     arrange(true);
   }
 
@@ -293,7 +294,6 @@ export function createGrid({ uid, live, choose, changed }) {
   }
 
   el.addEventListener("keydown", onKey);
-  el.addEventListener("scroll", () => draw(), { passive: true });
   body.addEventListener("pointerover", (event) => light(slots.find(({ node }) => node.contains(event.target))?.place ?? -1));
   body.addEventListener("pointerleave", () => light(-1));
   body.addEventListener("click", (event) => {
@@ -314,7 +314,7 @@ export function createGrid({ uid, live, choose, changed }) {
     /** Show the rows that match, from the first on. */
     find(changes) {
       Object.assign(filter, changes);
-      el.scrollTop = 0;
+      scroll.reset();
       arrange();
     },
     offered,
@@ -326,7 +326,8 @@ export function createGrid({ uid, live, choose, changed }) {
       table = next;
       if (!isSame) {
         folded = foldedBelow(table, table.opened, true);
-        active = el.scrollTop = 0;
+        active = 0;
+        scroll.reset();
       }
       selected = rowOf(table, key);
       el.setAttribute("aria-label", table.heading || table.title);

@@ -1,7 +1,7 @@
 // The layer panel: before and after of one layer, its numbers, its parameters.
 import { count, numbers, percent, plural, withCommas } from "./format.js";
 import { typed } from "./rows.js";
-import { block, element, inline, pressable, waiting } from "./dom.js";
+import { block, element, inline, keptScroll, pressable, waiting } from "./dom.js";
 import { commonLimits, histogramFigure, smallHistogram } from "./histogram.js";
 import { createCurves } from "./curves.js";
 import { createPicture } from "./pictures.js";
@@ -29,6 +29,7 @@ export function createPanel({ uid, send, close, cursor }) {
   const shapes = inline("nm-shapes");
   const el = element("section", { class: "nm-panel", role: "region", "aria-labelledby": title.id, tabindex: "-1", hidden: true, "data-nm": "panel" },
     block("nm-panel-head", inline("nm-line", title, shapes), closer), status.el, body);
+  const scroll = keptScroll(el);
   const curves = createCurves({ id: `${uid}-curve`, cursor });
   const heading = block("nm-part", "over the iterations");
   const following = block("");
@@ -178,7 +179,7 @@ export function createPanel({ uid, send, close, cursor }) {
         shapes.textContent = "";
         empty();
         early = setTimeout(() => body.replaceChildren(...known), AT_ONCE_MS);
-        el.scrollTop = 0;
+        scroll.reset();
       }
       shownKey = key;
       el.hidden = false;
