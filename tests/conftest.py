@@ -52,9 +52,10 @@ class Session:
 
 
 def pytest_configure(config):
-    """Let hypothesis try few examples; `NNMAGIC_EXAMPLES=1000` tries so many of each."""
+    """Let hypothesis try few examples, in CI always the same; `NNMAGIC_EXAMPLES=1000`: so many."""
     examples = int(os.environ.get("NNMAGIC_EXAMPLES", "25"))
-    settings.register_profile("nnmagic", max_examples=examples, deadline=None)
+    is_fixed = os.environ.get("CI") == "true"
+    settings.register_profile("nnmagic", max_examples=examples, deadline=None, derandomize=is_fixed)
     settings.load_profile("nnmagic")
     if os.environ.get("PYTEST_XDIST_WORKER"):
         torch.set_num_threads(1)  # the other cores have workers of their own
@@ -88,12 +89,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (-seconds[item.path], item.path))
 
 
+SEED = int(os.environ.get("NNMAGIC_SEED", "0"))
 HAS_DEVICE = torch.accelerator.is_available()  # without one torch's seed takes milliseconds
 
 
 def pytest_runtest_setup():
     """Let each test draw the same numbers, whichever tests ran before."""
-    torch.manual_seed(0) if HAS_DEVICE else torch.default_generator.manual_seed(0)
+    torch.manual_seed(SEED) if HAS_DEVICE else torch.default_generator.manual_seed(SEED)
 
 
 @pytest.fixture(scope="module", autouse=True)

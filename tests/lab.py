@@ -29,6 +29,9 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
+SEED = int(os.environ.get("NNMAGIC_SEED", "0"))
+"""Each kernel draws the same numbers from its beginning on."""
+
 SETTINGS = {
     "apputils-extension/themes": {"theme": "JupyterLab Light"},
     "apputils-extension/notification": {
@@ -168,6 +171,9 @@ class Lab:
         config = self.folder / "config" / "labconfig" / "page_config.json"
         config.parent.mkdir(parents=True)
         config.write_text(json.dumps({"disabledExtensions": self.disabled}))
+        startup = self.folder / "ipython" / "profile_default" / "startup" / "seed.py"
+        startup.parent.mkdir(parents=True)
+        startup.write_text(f"import torch\ntorch.manual_seed({SEED})\ndel torch\n")
         kernel = self.folder / "data" / "kernels" / "python3" / "kernel.json"
         kernel.parent.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
