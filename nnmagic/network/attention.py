@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnmagic.network.layers import named_parameters
+from nnmagic.network.layers import layers_of, named_parameters
 from nnmagic.tensors.attention import Attended
 from nnmagic.tensors.device_measure import is_dense
 from nnmagic.tensors.shards import PLAIN, is_whole
@@ -19,6 +19,26 @@ MASKS = ("attn_mask", "src_mask")
 
 PADDING_MASKS = ("key_padding_mask", "src_key_padding_mask")
 """The arguments that say which keys of each item are padding."""
+
+FORWARDS = (nn.MultiheadAttention.forward, nn.TransformerEncoderLayer.forward)
+"""The forwards that attend as torch's documentation says."""
+
+
+def foreign_class_in(layer: nn.Module) -> str:
+    """Return the class of a layer, or of one inside it, whose forward is not torch's own.
+
+    To run such a layer once more is to run the user's code. `""` stands for none.
+    """
+    for each in layers_of(layer).values():
+        forward = None if "forward" in vars(each) else getattr(type(each), "forward", None)
+        is_known = forward in FORWARDS if each is layer else _is_of_torch(forward)
+        if not is_known:
+            return type(each).__name__
+    return ""
+
+
+def _is_of_torch(function: Any) -> bool:
+    return (getattr(function, "__module__", None) or "").startswith("torch.")
 
 
 def attended_by_function(

@@ -9,6 +9,7 @@ from torch import nn
 
 from nnmagic.display import units
 from nnmagic.network.calls import CallObserver, RunningCall, observed
+from nnmagic.network.failures.mismatch import said_by
 from nnmagic.network.naming import Naming
 from nnmagic.network.nested_values import tensors_in, tensors_of_call
 from nnmagic.recording.iterations import is_training
@@ -158,8 +159,7 @@ class ValuesByRerun:
                 called(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - the user's code; the page says what it raised
             if catch.caught is None:
-                first = str(error).partition("\n")[0]
-                raise RefusedError(f"a new run failed: {type(error).__name__}: {first}") from None
+                raise RefusedError(f"a new run failed: {said_by(error)}") from None
         if catch.caught is None:
             raise RefusedError("a new run did not get there, or its values cannot be read")
         return catch.caught

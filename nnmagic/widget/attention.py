@@ -11,7 +11,8 @@ from torch import nn
 
 from nnmagic.display import messages, units
 from nnmagic.display.units import Shape
-from nnmagic.network.attention import attended_by_layer
+from nnmagic.network.attention import attended_by_layer, foreign_class_in
+from nnmagic.network.failures.mismatch import said_by
 from nnmagic.network.layers import has_hooks, layers_of
 from nnmagic.recording.run import own_run
 from nnmagic.records.attention import AttentionMap, FirstItem
@@ -61,10 +62,12 @@ def add_attention(
     if found or log.functions or log.ended[call] != FINISHED:
         return
     if isinstance(layer, nn.MultiheadAttention) or _is_fused(log, call, layer):
+        assert layer is not None
         try:
             _add(panel, panels, _worked_out(log, call, layer), "")
         except CannotBeWorkedOutError as error:
-            panel["notes"].append(f"no attention maps: {error}; {WITH_OPS}")
+            how = f"if it calls {FUNCTION}, {WITH_OPS}" if foreign_class_in(layer) else WITH_OPS
+            panel["notes"].append(f"no attention maps: {error}; {how}")
     elif calls_function(layer):
         panel["notes"].append(f"attention maps: {WITH_OPS}")
     elif _may_attend(log, call):
@@ -108,6 +111,9 @@ def _worked_out(log: TraceLog, call: int, layer: Any) -> AttentionMap:
     Raises:
         CannotBeWorkedOutError: if that cannot be had.
     """
+    foreign = foreign_class_in(layer)
+    if foreign:
+        raise CannotBeWorkedOutError(f"{foreign} has a forward of its own, which is not run again")
     try:
         item = log.first_items.get(call)
         if item is None:
@@ -128,13 +134,14 @@ def _worked_out(log: TraceLog, call: int, layer: Any) -> AttentionMap:
             raise CannotBeWorkedOutError("now the layer gives another output than in the run")
         with working_out():
             attended = attended_by_layer(layer, args, kwargs)
-            assert attended is not None
+            if attended is None:
+                raise CannotBeWorkedOutError("parts of its tensors are in other processes")
             found = attended.map()
         return found if item is None else replace(found, items=item.items)
     except CannotBeWorkedOutError:
         raise
     except Exception as error:
-        raise CannotBeWorkedOutError(f"{type(error).__name__}: {error}") from error
+        raise CannotBeWorkedOutError(f"working them out failed: {said_by(error)}") from error
 
 
 def _of_item(item: FirstItem, layer: Any) -> tuple[dict[str, Any], torch.Tensor]:

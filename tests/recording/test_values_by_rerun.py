@@ -131,15 +131,18 @@ def test_a_recomputation_is_not_loaded():
 
 def test_a_new_run_that_fails_is_told_in_one_line():
     class Gate(nn.Module):
-        fails = False
+        fails = ()
 
         def forward(self, x):
             if self.fails:
-                raise ValueError("shut\nfor good")
+                raise ValueError(*self.fails)
             return x + 1
 
     net = Gate()
     trace = nnmagic.trace(net, torch.rand(2, 4))
-    net.fails = True
+    net.fails = ["shut\nfor good"]
+    with_text = refusal(trace, 0)[0]
+    net.fails = [""]
 
-    assert refusal(trace, 0)[0].startswith("a new run failed: ValueError: shut; --keep all")
+    assert with_text.startswith("a new run failed: ValueError: shut; --keep all")
+    assert "failed: ValueError, which says no more; --keep all" in refusal(trace, 0)[0]

@@ -120,6 +120,96 @@ def test_a_map_that_is_not_that_of_the_run_is_refused_in_words(panel_of):
     assert "only a sample was kept" in reasons[3]
 
 
+class OwnForward(nn.MultiheadAttention):
+    def forward(self, *args, **kwargs):
+        CALLED.append(self)
+        return super().forward(*args, **kwargs)
+
+
+class OwnLayer(nn.TransformerEncoderLayer):
+    def forward(self, *args, **kwargs):
+        CALLED.append(self)
+        return super().forward(*args, **kwargs)
+
+
+class OwnInit(nn.MultiheadAttention):
+    def __init__(self):
+        super().__init__(8, 2, batch_first=True)
+
+
+class Scaled(nn.Module):
+    """A parametrization."""
+
+    def forward(self, weight):
+        return weight * 2
+
+
+CALLED = []
+
+
+def parametrized():
+    layer = nn.MultiheadAttention(8, 2, batch_first=True)
+    nn.utils.parametrize.register_parametrization(layer.out_proj, "weight", Scaled())
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: OwnForward(8, 2, batch_first=True), "OwnForward"),
+        (lambda: OwnLayer(8, 2, 16, batch_first=True), "OwnLayer"),
+        (parametrized, "Scaled"),
+    ],
+)
+def test_a_forward_of_the_users_own_is_not_run_for_a_map(panel_of, make, named):
+    layer, x = make().eval(), torch.randn(3, 5, 8)
+    with torch.no_grad():
+        trace = nnmagic.trace(layer, *[x] * (1 if named == "OwnLayer" else 3))
+    CALLED.clear()
+
+    panel, _ = panel_of(trace, "")
+
+    assert not CALLED
+    assert not panel["figures"]
+    assert panel["notes"] == [
+        f"no attention maps: {named} has a forward of its own, which is not run again; if it calls "
+        "scaled_dot_product_attention, %nntrace --ops works them out during the run"
+    ]
+
+
+def test_a_forward_that_an_instance_has_of_its_own_is_not_passed_over(panel_of):
+    layer, x = nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(3, 5, 8)
+    layer.forward = lambda *args: nn.MultiheadAttention.forward(layer, *args)
+    trace = nnmagic.trace(layer, x, x, x)
+
+    assert "has a forward of its own" in panel_of(trace, "")[0]["notes"][-1]
+
+
+def test_a_subclass_with_an_init_alone_has_its_map(panel_of):
+    layer, x = OwnInit(), torch.randn(3, 5, 8)
+
+    panel, buffers = panel_of(nnmagic.trace(layer, x, x, x), "")
+
+    weights = layer(x, x, x, average_attn_weights=False)[1]
+    np.testing.assert_allclose(drawn(panel, buffers), weights[0].detach().numpy(), rtol=1e-4)
+
+
+def test_a_reason_is_never_the_bare_class_of_an_exception(panel_of, monkeypatch):
+    layer, x = OwnInit(), torch.randn(3, 5, 8)
+    trace = nnmagic.trace(layer, x, x, x)
+    monkeypatch.setattr("nnmagic.widget.attention.own_run", lambda layer: 1 / 0)
+    with_text = panel_of(trace, "")[0]["notes"][-1]
+
+    def without_text(layer):
+        raise AssertionError
+
+    monkeypatch.setattr("nnmagic.widget.attention.own_run", without_text)
+    reason = panel_of(trace, "")[0]["notes"][-1]
+
+    assert "failed: ZeroDivisionError: division by zero; %nntrace" in with_text
+    assert "failed: AssertionError, which says no more; %nntrace" in reason
+
+
 def test_a_trace_without_ops_says_how_to_get_the_maps(panel_of):
     net = Other()
     trace = nnmagic.trace(net, torch.randn(3, 5, 8))

@@ -45,6 +45,12 @@ def first_line(error: BaseException) -> str:
         return ""
 
 
+def said_by(error: BaseException) -> str:
+    """Return an exception in one line: `"ValueError: its text"`, or that it has no text."""
+    name, text = type(error).__name__, first_line(error)
+    return f"{name}: {text}" if text else f"{name}, which says no more"
+
+
 def annotate(error: BaseException, note: str) -> None:
     """Add a note to an exception, if it takes notes."""
     with suppress(Exception):
