@@ -245,9 +245,9 @@ class PageMessage(SheetContent, total=False):
 
     "values" has new cells for the same rows: what a `SheetContent` has, but columns by their keys,
     and in place of bytes the number of a buffer. "point" has the `point` that a loop has come to.
-    "panel" has the `panel` of the row of a `key`, or
-    None where there is none, "pictures" the `labels` of pictures and the number of their `buffer`,
-    "error" `lines`. "begun" says at once that what the page asked for, and takes its time, began.
+    "panel" has the `panel` of the row of a `key`, or None where there is none, and why in `lines`,
+    "pictures" the `labels` of pictures and the number of their `buffer`, "error" `lines`. "begun"
+    says at once that what the page asked for, and takes its time, began.
     """
 
     tell: str

@@ -44,11 +44,12 @@ def minified_script(text: str) -> str:
     """Return a script without comments, indentation, and spaces and line ends around signs.
 
     A comment has lines of its own; no text in backticks goes over lines or holds another; a
-    division has spaces around it, a regular expression has none after its first slash.
+    division has spaces around it, a regular expression has none after its first slash; a
+    semicolon before a brace ends a statement that is not empty.
     """
     parts = TEXTS.split(_lines(text))
     signs = r" ?([=<>?:()[\]&|!]) ?| ?([;,{}])\s?|(?<=[\w)\]]) ([-+*]) (?=[\w(])"
-    parts[::2] = [re.sub(signs, r"\1\2\3", part) for part in parts[::2]]
+    parts[::2] = [re.sub(signs, r"\1\2\3", part).replace(";}", "}") for part in parts[::2]]
     return "".join(parts)
 
 

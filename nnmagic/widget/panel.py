@@ -78,7 +78,7 @@ class PanelMaker(CardMaker):
         scored = log.main_output(call) if scores or record.type in SCORE_TYPES else None
         axes = Axes(log, call, details.batch_first)
         inputs, outputs = self._cards(
-            log, record, axes, scored=scored, classes=classes, loading=loading
+            log, call, record, axes, scored=scored, classes=classes, loading=loading
         )
         panel = self.layer_content(
             record.layer or record.network, record.type, details, record.parameter_gradients
@@ -100,6 +100,7 @@ class PanelMaker(CardMaker):
     def _cards(
         self,
         log: TraceLog,
+        call: int,
         record: LayerCall,
         axes: Axes,
         *,
@@ -113,13 +114,14 @@ class PanelMaker(CardMaker):
 
         Args:
             log: the columns of the run.
-            record: the call.
+            call: where the call stands in them.
+            record: what is known of it; its own number is that of the run.
             axes: names the axes of its tensors.
             scored: the tensor that is read as class scores, if one is.
             classes: the names of the classes.
             loading: what is loaded of a tensor, by side and place.
         """
-        call, photos = record.call, photos_of(log, record.call)
+        photos = photos_of(log, call)
         sides = {
             "input": (log.inputs[call], input_names(log, call)),
             "output": (log.outputs[call], output_names(log, call)),

@@ -30,6 +30,8 @@ PointMaker = Callable[[Sequence[Row]], tuple[PointContent, list[bytes]]]
 MOST_OPEN = 20
 """How many widgets are alive at a time; an older one closes to its static table."""
 
+NOT_THERE = "it is not among the rows that show now"
+
 
 class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
     """A record in a notebook: its table, the panel of a layer, its run made again, live updates.
@@ -347,10 +349,15 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
         """Answer what is known of the selected row, also where that is nothing."""
         if self.selected is None:
             return
-        subject, panel, buffers = self._subject(), None, list[bytes]()
-        if subject is not None:
-            panel, buffers = self._panels.panel(subject)
-        self.send({"tell": "panel", "key": self.selected, "panel": panel}, buffers)
+        panel, buffers, lines = None, list[bytes](), [NOT_THERE]
+        try:
+            subject = self._subject()
+            if subject is not None:
+                panel, buffers = self._panels.panel(subject)
+        except Exception as error:  # noqa: BLE001 - ipywidgets would keep it from the page
+            lines = [f"nnmagic cannot show this row: {type(error).__name__}: {error}"]
+        told = {"tell": "panel", "key": self.selected, "panel": panel}
+        self.send(told if panel else {**told, "lines": lines}, buffers)
 
     def _load(self, message: AskMessage) -> None:
         """Load all values of a tensor of the selected row."""

@@ -35,3 +35,27 @@ def test_a_network_whose_loop_still_runs_is_not_said_to_be_gone():
     panel, _ = RowPanels(trace).panel(trace.table().rows[0].subject)
 
     assert "when the cell has ended" in panel["parameters_reason"]
+
+
+def test_the_panels_of_a_long_loop_are_those_of_its_own_calls(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    with nnmagic.tracing(net) as trace:
+        for i in range(1_001):
+            net(torch.full((1 + i % 7, 4), float(i)))
+    calls = {call.step: call for call in trace.calls("0")}
+    assert 100 < len(calls) < 1_001
+
+    for step in [*calls][:: len(calls) // 20]:
+        shown = trace.show(step=step)
+        subject = next(row.subject for row in shown.table().rows if row.name == "0")
+        panel, _ = RowPanels(shown).panel(subject)
+        for card, of_call in zip(
+            panel["inputs"] + panel["outputs"],
+            calls[step].inputs + calls[step].outputs,
+            strict=True,
+        ):
+            assert card["shape"] == str(tuple(of_call.shape))
+            assert card["stats"]["mean"] == pytest.approx(of_call.mean, nan_ok=True)
+            assert card["picture"]["axes"][0] == "batch"
+
+    trace.to_html(tmp_path / "page.html")

@@ -7,6 +7,7 @@ import traitlets
 from torch import nn
 
 import nnmagic
+from nnmagic.widget.row_panels import RowPanels
 from nnmagic.widget.widget import MOST_OPEN, NetworkWidget
 
 
@@ -36,7 +37,23 @@ def test_a_selected_key_that_is_no_row_is_answered_that_there_is_nothing(page, n
 
     page.set(widget, selected="nothing")
 
-    assert page.told("panel") == [({"tell": "panel", "key": "nothing", "panel": None}, [])]
+    ((message, buffers),) = page.told("panel")
+    assert (message["key"], message["panel"], buffers) == ("nothing", None, [])
+    assert "not among the rows" in message["lines"][0]
+
+
+def test_a_panel_that_cannot_be_made_says_why(page, net, monkeypatch):
+    def fails(self, subject):
+        raise IndexError("no such place")
+
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
+    monkeypatch.setattr(RowPanels, "panel", fails)
+
+    page.set(widget, selected="1")
+
+    ((message, _),) = page.told("panel")
+    assert message["panel"] is None
+    assert "IndexError: no such place" in message["lines"][0]
 
 
 def test_a_run_from_the_page_shows_its_trace(page, net):

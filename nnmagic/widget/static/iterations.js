@@ -1,14 +1,18 @@
 // The recorded iterations: a slider that shows any of them, and a button that plays them one after the other.
 import { ceil, withCommas } from "./format.js";
-import { element, pressable, slider } from "./dom.js";
+import { element, pressable, slider, waiting } from "./dom.js";
 import { placeIn } from "./curves.js";
 
 const FRAME_MS = 120;
 const MOST_FRAMES = 100;
 
-/** @param {(iteration: number, wait: number) => void} ask asks for an iteration, after so many milliseconds in which no other is asked for */
-export function createIterations(ask) {
+/**
+ * @param {(iteration: number, wait: number) => void} ask asks for an iteration, after so many milliseconds in which no other is asked for
+ * @param {() => void} unanswered the iteration that was there before shows on
+ */
+export function createIterations(ask, unanswered) {
   let iterations = [];
+  let shown = 0;
   let timer = 0;
   let isPlaying = false;
   let asked = null;
@@ -24,7 +28,13 @@ export function createIterations(ask) {
     play(!isPlaying);
     if (isPlaying) advance();
   }, { "aria-label": "play the iterations", "aria-pressed": "false" });
-  const el = element("span", { class: "nm-group nm-iterations" }, button, label);
+  const status = waiting("nm-quiet", () => {
+    asked = null;
+    play(false);
+    set(shown);
+    unanswered();
+  });
+  const el = element("span", { class: "nm-group nm-iterations" }, button, label, status.el);
   const last = () => iterations.length - 1;
 
   function play(value) {
@@ -50,9 +60,10 @@ export function createIterations(ask) {
       if (el.hidden || steps.shown === asked) asked = null;
       // An answer to what was asked for before does not move the slider back.
       if (asked !== null) return;
-      const place = placeIn(iterations, steps?.shown);
-      set(place);
-      if (place === last() || el.hidden) play(false);
+      status.stop("");
+      shown = placeIn(iterations, steps?.shown);
+      set(shown);
+      if (shown === last() || el.hidden) play(false);
       clearTimeout(timer);
       if (isPlaying) timer = setTimeout(advance, FRAME_MS);
     },
@@ -61,8 +72,12 @@ export function createIterations(ask) {
     /** Show that an iteration was asked for, whose answer is waited for. */
     expect(iteration) {
       asked = iteration;
+      status.start("");
       set(placeIn(iterations, iteration));
     },
-    stop: () => play(false),
+    stop() {
+      play(false);
+      status.stop();
+    },
   };
 }

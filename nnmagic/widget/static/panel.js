@@ -37,6 +37,7 @@ export function createPanel({ uid, send, close, cursor }) {
   let isLog = false;
   let memory = {};
   let early = 0;
+  let isEarly = false;
   let shownKey = null;
   let isHeld = false;
 
@@ -122,16 +123,23 @@ export function createPanel({ uid, send, close, cursor }) {
     ...(record.picture ? drawn(record.picture, buffers, `weight-${record.name}`, `${record.name} ${record.shape}`) : []));
   }
 
-  function empty() {
+  /** What the page itself knows gives way to what came. */
+  function endEarly() {
     clearTimeout(early);
+    isEarly = false;
+  }
+
+  function empty() {
+    endEarly();
     pictures = [];
     body.replaceChildren();
+    shapes.textContent = "";
   }
 
   function fill(panel, buffers) {
     const focused = el.querySelector(":focus")?.dataset.nm;
     const top = el.scrollTop;
-    clearTimeout(early);
+    endEarly();
     status.stop("");
     pictures = [];
     title.textContent = [panel.title, panel.type].filter(Boolean).join(" · ");
@@ -176,18 +184,24 @@ export function createPanel({ uid, send, close, cursor }) {
       if (key !== shownKey) {
         memory = {};
         title.textContent = name;
-        shapes.textContent = "";
         empty();
-        early = setTimeout(() => body.replaceChildren(...known), AT_ONCE_MS);
+        early = setTimeout(() => {
+          body.replaceChildren(...known);
+          isEarly = true;
+        }, AT_ONCE_MS);
         scroll.reset();
       }
       shownKey = key;
       el.hidden = false;
       status.start("loading …");
     },
+    /** Show newer numbers of what the page knows by itself, as long as no answer came. */
+    renew(known) {
+      if (isEarly) body.replaceChildren(known());
+    },
     /** Show what the page knows by itself: a list, and the curves as far as they go. */
     follow(list, lines) {
-      clearTimeout(early);
+      endEarly();
       status.stop("");
       following.replaceChildren(list);
       if (curves.el.parentNode !== body || following.parentNode !== body) body.replaceChildren(heading, curves.el, following);
@@ -196,6 +210,11 @@ export function createPanel({ uid, send, close, cursor }) {
     },
     show(panel, buffers) {
       if (!isHeld) fill(panel, buffers);
+    },
+    /** Show nothing but why there is nothing. */
+    lack(text) {
+      empty();
+      status.stop(text);
     },
     hide() {
       status.stop();

@@ -69,7 +69,7 @@ function render({ model, el }) {
   const losses = createCurves({ id: `${uid}-loss`, cursor });
   losses.el.classList.add("nm-losses");
   const findings = createFindings(goToFinding);
-  const iterations = createIterations(askStep);
+  const iterations = createIterations(askStep, () => cursor.point(null));
   const heading = block("nm-heading");
   const notes = block("nm-notes");
   const search = element("input", { type: "search", "aria-label": "search names and types", placeholder: "search ( / )", spellcheck: "false", "data-nm": "search",
@@ -211,11 +211,13 @@ function render({ model, el }) {
     grid.draw();
   }
 
-  /** Show in the panel what the page itself knows, while the kernel is busy with a loop. */
+  /** Show in the panel what the page itself knows, while the kernel is busy with a loop or has not answered yet. */
   function followPanel() {
-    const key = model.get("selected");
-    const row = rowOf(table, key);
-    if (model.get("running") && row >= 0) panel.follow(knownList(table, row), points.curves(table, row));
+    const row = rowOf(table, model.get("selected"));
+    const known = () => knownList(table, row);
+    if (row < 0) return;
+    if (model.get("running")) panel.follow(known(), points.curves(table, row));
+    else panel.renew(known);
   }
 
   function setPaused(value) {
@@ -261,7 +263,7 @@ function render({ model, el }) {
   function onMessage(message, buffers) {
     if (message.tell === "panel" && message.key === model.get("selected")) {
       if (message.panel) panel.show(message.panel, buffers);
-      else panel.settle("nothing more is known of this row");
+      else panel.lack(message.lines.join(" "));
     } else if (message.tell === "begun") for (const each of [panel, input]) each.settle();
     else if (message.tell === "pictures") input.pictures(message.labels, buffers[message.buffer]);
     else if (message.tell === "error") {
