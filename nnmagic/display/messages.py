@@ -143,6 +143,8 @@ class PictureContent(TypedDict):
 
     `start` is the place in the tensor at which its sliders stand at first. `odd` has how many
     values of the whole tensor are NaN, +Inf and -Inf, and is empty where that is not known.
+    `wide` tells that the values in the buffer are float64, not float32. `names` are those of the
+    last axis, or of a kind that is written out the texts of all values, where numbers are too few.
     """
 
     kind: str
@@ -157,6 +159,7 @@ class PictureContent(TypedDict):
     low: float
     high: float
     diverging: bool
+    wide: bool
     names: list[str]
 
 

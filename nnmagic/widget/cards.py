@@ -19,7 +19,10 @@ from nnmagic.widget.pictures import (
     fitting,
     kind_of,
     limits,
+    needs_doubles,
     photo_limits,
+    texts_of,
+    values_in,
 )
 from nnmagic.widget.weight_pictures import WeightPicture
 
@@ -141,7 +144,8 @@ class CardMaker:
         caption = _caption_of(record.shape[: len(axes)], axes, picture)
         drawn["caption"] = f"a new run, eval mode: {caption}" if loading.is_new_run else caption
         drawn["odd"] = [] if loading.is_new_run else _odd_values(record)
-        drawn["names"] = list(classes) if record.shape and len(classes) == record.shape[-1] else []
+        if kind not in WRITTEN_OUT and record.shape and len(classes) == record.shape[-1]:
+            drawn["names"] = list(classes)
         photo = photo_limits(record.min or 0.0, record.max or 0.0) if kind in PHOTOS else None
         if photo is not None:
             drawn["low"], drawn["high"], drawn["diverging"] = *photo, False
@@ -153,7 +157,7 @@ class CardMaker:
         drawn = [picture for picture in drawn if picture["kind"] not in WRITTEN_OUT]
         if not drawn:
             return
-        values = np.concatenate([np.frombuffer(self.buffers[p["buffer"]], "<f4") for p in drawn])
+        values = np.concatenate([values_in(p, self.buffers[p["buffer"]]) for p in drawn])
         low, high, diverging = limits(values[np.isfinite(values)])
         for picture in drawn:
             picture.update({"low": low, "high": high, "diverging": diverging})
@@ -230,8 +234,8 @@ class CardMaker:
         """Return the picture of all these values."""
         finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         low, high, diverging = limits(finite)
-        precise = "<f8" if kind in WRITTEN_OUT else "<f4"
-        self.buffers.append(values.astype(precise).tobytes())
+        wide = kind in WRITTEN_OUT or needs_doubles(values, high - low)
+        self.buffers.append(values.astype("<f8" if wide else "<f4").tobytes())
         return {
             "kind": kind,
             "buffer": len(self.buffers) - 1,
@@ -245,7 +249,8 @@ class CardMaker:
             "low": low,
             "high": high,
             "diverging": diverging,
-            "names": [],
+            "wide": wide,
+            "names": texts_of(values) if kind in WRITTEN_OUT else [],
         }
 
 

@@ -6,8 +6,6 @@ from functools import cache
 from html import escape
 from typing import Any
 
-import numpy as np
-
 from nnmagic.display.html import table_html
 from nnmagic.display.messages import PanelContent
 from nnmagic.display.sheet import sheet_of
@@ -19,7 +17,7 @@ from nnmagic.widget.front_end import page_script, style
 from nnmagic.widget.live_network import LiveNetwork
 from nnmagic.widget.packing import Packing, pictures_in, thinned
 from nnmagic.widget.panel import WEIGHTS_THEN, LayerDetails, PanelMaker
-from nnmagic.widget.pictures import WRITTEN_OUT
+from nnmagic.widget.pictures import WRITTEN_OUT, values_in
 from nnmagic.widget.row_panels import RowPanels
 from nnmagic.widget.widget import with_parameters
 
@@ -144,8 +142,10 @@ class _Contents:
                 buffers[place] = packing.placed(self._buffers[place])
                 continue
             left = most * FINER if id(picture) in finer else most
-            values = np.frombuffer(self._buffers[place], "<f4").reshape(picture["shape"])
-            buffers[place] = packing.floats(thinned(picture, values, left))
+            values = values_in(picture, self._buffers[place]).reshape(picture["shape"])
+            values = thinned(picture, values, left)
+            wide = picture["wide"]
+            buffers[place] = packing.placed(values.tobytes()) if wide else packing.floats(values)
         state = {
             "content": packing.placed(self._content),
             "selected": None,

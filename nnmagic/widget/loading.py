@@ -13,7 +13,7 @@ from nnmagic.records.tensor import Sample
 from nnmagic.records.trace import Trace
 
 MOST_VALUES = 1 << 22
-"""How many values of one tensor are sent to the browser: 16 MiB."""
+"""How many values of one tensor are sent to the browser: 16 MiB, twice that as float64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """How a tensor is drawn: by what its axes and its values are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,15 @@ from nnmagic.widget.axes import SPATIAL
 
 ROBUST = 0.995
 """The share of the values that lie within a picture's limits."""
+
+SHADES = 1000
+"""How many steps between a picture's limits the values are told apart in at least."""
+
+SMALL_ERROR = 1e-6
+"""By what part of itself a value may be off; a rounding to float32 takes less."""
+
+EXACT_INTEGERS = 1 << 53
+"""Up to which a float64 holds every integer."""
 
 LEAST_SIDE = 8
 """How many rows and columns an input has at least that is drawn as a photograph."""
@@ -162,3 +172,31 @@ def limits(finite: np.ndarray) -> tuple[float, float, bool]:
     low = float(np.quantile(values, tail, method="lower"))
     high = float(np.quantile(values, 1 - tail, method="higher"))
     return (low, high, False) if low < high else (low, low + 1.0, False)
+
+
+def needs_doubles(values: np.ndarray, extent: float) -> bool:
+    """Tell whether float32 would show values falsely: as Inf, as zero, or as equal to others.
+
+    Args:
+        values: those of a picture.
+        extent: how far apart its limits lie.
+    """
+    if values.dtype.itemsize <= 4 and values.dtype.kind == "f":
+        return False
+    exact = values.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lost = np.abs(exact.astype(np.float32) - exact)
+        return bool((lost > np.minimum(np.abs(exact) * SMALL_ERROR, extent / SHADES)).any())
+
+
+def texts_of(values: np.ndarray) -> list[str]:
+    """Return the texts of bools, and of integers too large for a float64; of other values none."""
+    is_large = values.dtype.kind in "iu" and bool(
+        ((values > EXACT_INTEGERS) | (values < -EXACT_INTEGERS)).any()
+    )
+    return [str(each) for each in values.flat] if is_large or values.dtype == bool else []
+
+
+def values_in(picture: Mapping[str, Any], data: bytes) -> np.ndarray:
+    """Return the values of a picture, in one dimension, from its buffer."""
+    return np.frombuffer(data, "<f8" if picture["wide"] else "<f4")

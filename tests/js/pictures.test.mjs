@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { colorAt, mapEnds, oddness, placeOf, pooled } from "../../nnmagic/widget/static/colors.js";
 import { barsPath, binText, commonLimits, heightOf } from "../../nnmagic/widget/static/histogram.js";
 import { layoutOf, oddText, trueIndex, valueAt } from "../../nnmagic/widget/static/pictures.js";
+import { statisticTexts } from "../../nnmagic/widget/static/panel.js";
 import { writtenRows } from "../../nnmagic/widget/static/written.js";
 
 test("a diverging map is centred on zero", () => {
@@ -12,6 +13,7 @@ test("a diverging map is centred on zero", () => {
   assert.equal(placeOf(0, ends), 0.5);
   assert.deepEqual(colorAt("diverging", 0.5), [247, 247, 247]);
   assert.deepEqual(mapEnds({ low: 1, high: 3, diverging: false }), [1, 3]);
+  assert.equal(placeOf(1.7e308, [-1.7e308, 1.7e308]), 1);
 });
 
 test("odd values are told apart", () => {
@@ -118,4 +120,14 @@ test("integers are written out in rows, and what is left out is said", () => {
   assert.equal(lines.length, 16);
   assert.equal(left, "the first 16 of 20 rows");
   assert.deepEqual(lines[0], "16777217");
+});
+
+test("what comes as texts is written as it came", () => {
+  const names = ["4611686018427387905", "-5", "3", "0"];
+  assert.deepEqual(writtenRows({ shape: [2, 2], values: Float64Array.of(2 ** 62, -5, 3, 0), names }).lines, ["4611686018427387905                  -5", "                  3                   0"]);
+});
+
+test("an integer has all its digits in the statistics only where they are true", () => {
+  assert.deepEqual(statisticTexts({ min: -5, max: 16777217 }, "int64").slice(0, 2), ["-5", "16,777,217"]);
+  assert.deepEqual(statisticTexts({ min: -5, max: 2 ** 62 }, "int64").slice(0, 2), ["-5.00e+00", "4.61e+18"]);
 });

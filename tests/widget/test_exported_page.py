@@ -49,6 +49,15 @@ def test_a_page_says_of_when_its_weights_are(net):
     assert b"as they are now" not in packed
 
 
+def test_a_page_has_what_float32_cannot_hold():
+    x = torch.linspace(-3e200, 3e200, 400, dtype=torch.float64).view(20, 20)
+
+    page = page_of(nnmagic.trace(nn.Identity(), x))
+
+    packed = zlib.decompress(base64.b64decode(re.search('packed = "([^"]+)"', page)[1]))
+    assert x.numpy().tobytes() in packed
+
+
 @pytest.mark.slow
 def test_of_many_rows_those_that_matter_have_panels_in_a_page():
     layers = [nn.Identity() for _ in range(1200)]

@@ -285,6 +285,55 @@ def test_one_value_is_a_number_and_ids_are_exact():
     assert np.frombuffer(buffers[ids["buffer"]], "<f8").tolist() == [16_777_217, 3]
 
 
+@pytest.mark.parametrize(
+    ("x", "wide"),
+    [
+        (torch.linspace(-3e200, 3e200, 100, dtype=torch.float64), True),
+        (torch.linspace(1e-200, 3e-200, 100, dtype=torch.float64), True),
+        (1e8 + torch.linspace(0, 1, 100, dtype=torch.float64), True),
+        (torch.linspace(-3, 3, 100, dtype=torch.float64), False),
+        (torch.linspace(-3e38, 3e38, 100), False),
+        (torch.arange(5000), False),
+    ],
+)
+def test_a_picture_has_doubles_where_float32_would_show_other_values(x, wide):
+    panel, buffers = panel_of(nnmagic.trace(nn.Sequential(nn.Identity()), x.view(10, -1)), "0")
+
+    picture = panel["outputs"][0]["picture"]
+    values = np.frombuffer(buffers[picture["buffer"]], "<f8" if wide else "<f4")
+    assert picture["wide"] == wide
+    np.testing.assert_allclose(values, x, rtol=1e-6 if not wide else 0)
+
+
+def test_pictures_of_floats_and_doubles_share_a_scale():
+    maker = PanelMaker()
+    figures = [
+        maker.figure(values, title="", caption="", kind="matrix", axes=("row", "column"))
+        for values in (np.eye(4, dtype=np.float32), np.eye(4) * 2e200)
+    ]
+
+    maker.share_scale(figures)
+
+    assert [each["picture"]["high"] for each in figures] == [2e200, 2e200]
+
+
+@pytest.mark.parametrize(
+    ("x", "texts"),
+    [
+        (torch.tensor([[2**62 + 1, -5]]), ["4611686018427387905", "-5"]),
+        (torch.tensor(-(2**63)), ["-9223372036854775808"]),
+        (torch.full((3,), 2**53 + 1), ["9007199254740993"]),
+        (torch.tensor(True), ["True"]),
+        (torch.tensor([2**53, 5]), []),
+        (torch.tensor([1e300, 5.0]), []),
+    ],
+)
+def test_bools_and_integers_too_large_for_a_double_come_as_texts(x, texts):
+    panel, _ = panel_of(nnmagic.trace(nn.Sequential(nn.Identity()), x), "0")
+
+    assert panel["outputs"][0]["picture"]["names"] == texts
+
+
 def test_a_figure_is_a_grid_of_values_with_axes_and_words_of_its_own():
     maker, values = PanelMaker(), np.arange(-4, 8).reshape(3, 2, 2)
 

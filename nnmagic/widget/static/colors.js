@@ -49,7 +49,7 @@ export function mapEnds({ low, high, diverging }) {
 
 /** @returns {number} where a value lies between the ends of the map, clipped to 0..1 */
 export function placeOf(value, [low, high]) {
-  return high > low ? clamped((value - low) / (high - low), 0, 1) : 0.5;
+  return high > low ? clamped((value / 2 - low / 2) / (high / 2 - low / 2), 0, 1) : 0.5;
 }
 
 /** @returns {""|"nan"|"+inf"|"-inf"|"above"|"below"} what a colour alone would not say */

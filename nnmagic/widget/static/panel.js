@@ -13,7 +13,7 @@ const STATISTICS = ["min", "max", "mean", "std", "zeros", "nan", "inf", "norm"];
 /** @returns {string[]} a tensor's statistics as text, in the order of STATISTICS; of integers the ends in full */
 export function statisticTexts({ min, max, mean, std, zeros, nan, inf, norm }, dtype = "") {
   const of = (value, write) => write(value ?? NaN);
-  const isWhole = /^(u?int|bool)/.test(dtype) && min !== null;
+  const isWhole = /^(u?int|bool)/.test(dtype) && [min, max].every(Number.isSafeInteger);
   const [low, high, ...middle] = numbers(min, max, mean, std);
   return [...(isWhole ? [min, max].map(withCommas) : [low, high]), ...middle, of(zeros, percent), of(nan, count), of(inf, count), ...numbers(norm)];
 }
@@ -53,7 +53,7 @@ export function createPanel({ uid, send, close, cursor }) {
   /** A picture of values, or the values written out; what is chosen in it is remembered by its place, or by one that it shares. */
   function drawn(content, buffers, place, label, shared = place) {
     const isWritten = ["number", "constant", "written"].includes(content.kind);
-    const picture = { ...content, values: typed(buffers[content.buffer], isWritten ? Float64Array : Float32Array) };
+    const picture = { ...content, values: typed(buffers[content.buffer], content.wide ? Float64Array : Float32Array) };
     memory[shared] ??= {};
     const made = isWritten ? createWritten(picture, label) : createPicture(picture, { id: `${uid}-${place}`, label, memory: memory[shared], redraw: () => draw(true) });
     pictures.push(made);

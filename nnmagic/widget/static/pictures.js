@@ -232,7 +232,7 @@ function drawBars(context, picture, box, ends, color) {
 
 /**
  * A picture with its limits, its sliders and what is under the pointer or the arrow keys.
- * @param {object} picture with `values`, a Float32Array
+ * @param {object} picture with `values`
  * @param {{id: string, label: string, memory: object, redraw: () => void}} options
  *   memory: where the sliders stand; redraw: draws all that share it
  * @returns {{el: HTMLElement, draw: () => void}}

@@ -5,18 +5,20 @@ import { block, element } from "./dom.js";
 const MOST_ROWS = 16;
 const MOST_COLUMNS = 128;
 
-/** @param {number} value @returns {string} with all the digits that a float32 has */
+/** @returns {string[]} its values with all the digits that a float32 has, or the texts that came for them */
+const writtenTexts = ({ names, values }) => (names?.length ? names : Array.from(values, exactText));
+
 const exactText = (value) => (Number.isFinite(value) ? String(Number.isInteger(value) ? value : Number(value.toPrecision(7))) : valueText(value));
 
 /**
  * The rows of a grid of values as lines of text.
- * @param {{shape: number[], values: ArrayLike<number>}} picture
+ * @param {{shape: number[], values: ArrayLike<number>, names?: string[]}} picture
  * @returns {{lines: string[], left: string}} left: what is not shown
  */
-export function writtenRows({ shape, values }) {
-  const columns = max(1, shape.at(-1) ?? 1);
-  const rows = values.length / columns;
-  const texts = Array.from(values, exactText);
+export function writtenRows(picture) {
+  const columns = max(1, picture.shape.at(-1) ?? 1);
+  const texts = writtenTexts(picture);
+  const rows = texts.length / columns;
   const wide = rows > 1 ? max(...texts.map((text) => text.length)) : 0;
   const lines = Array.from({ length: min(rows, MOST_ROWS) }, (_, row) => {
     const shown = texts.slice(row * columns, row * columns + min(columns, MOST_COLUMNS));
@@ -32,8 +34,9 @@ export function writtenRows({ shape, values }) {
 /** @returns {{el: HTMLElement, draw: () => void}} like a picture */
 export function createWritten(picture, label) {
   const draw = () => {};
-  if (picture.kind === "constant") return { el: block("", `every value is ${exactText(picture.values[0])}`), draw };
-  if (picture.kind === "number") return { el: block("nm-number", exactText(picture.values[0])), draw };
+  const [first] = writtenTexts(picture);
+  if (picture.kind === "constant") return { el: block("", `every value is ${first}`), draw };
+  if (picture.kind === "number") return { el: block("nm-number", first), draw };
   const { lines, left } = writtenRows(picture);
   const text = element("pre", { class: `nm-written${lines.length === 1 ? " nm-wraps" : ""}`, tabindex: 0, role: "group", "aria-label": label }, lines.join("\n"));
   return { el: block("", text, block("nm-quiet", left)), draw };
