@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from inspect import signature
 from itertools import chain
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -198,7 +199,7 @@ def first_item_of_call(
 ) -> ItemOfCall | None:
     """Return the first item of what a layer of torch's own got, which attends.
 
-    None of any other layer, and of tensors that are not dense, or not plain ones.
+    None of any other layer, and of tensors that are neither dense nor nested, or not plain ones.
     """
     is_encoder = isinstance(layer, nn.TransformerEncoderLayer)
     forward = nn.TransformerEncoderLayer.forward if is_encoder else nn.MultiheadAttention.forward
@@ -207,7 +208,7 @@ def first_item_of_call(
         return None
     given = signature(forward).bind(layer, *args, **kwargs).arguments
     tensors = {name: each for name, each in given.items() if issubclass(type(each), torch.Tensor)}
-    if not all(type(each) in PLAIN and is_dense(each) for each in tensors.values()):
+    if not all(type(each) in PLAIN and _has_items(each) for each in tensors.values()):
         return None
     query, key = (tensors["src"],) * 2 if is_encoder else (tensors["query"], tensors["key"])
     axis = None if query.ndim == 2 else 0 if attention.batch_first else 1
@@ -215,17 +216,24 @@ def first_item_of_call(
     for name, each in tensors.items():
         if name in MASKS:
             views[id(each)] = each[: attention.num_heads] if each.ndim == 3 else each
-        elif axis is None:
-            views[id(each)] = each
         else:
-            views[id(each)] = each.narrow(0 if name in PADDING_MASKS else axis, 0, 1)
+            of_padding = axis is not None and name in PADDING_MASKS
+            views[id(each)] = batch_of_one(each, 0 if of_padding else axis)
+    positions = [views[id(each)].shape[1 if axis == 0 else 0] for each in (query, key)]
     return ItemOfCall(
         arguments={name: views[id(each)] for name, each in tensors.items()},
-        items=1 if axis is None else query.shape[axis],
+        items=1 if axis is None else query.size(axis),
         axis=axis,
-        logits=attention.num_heads * _positions(query, axis) * _positions(key, axis),
+        logits=attention.num_heads * prod(positions),
     )
 
 
-def _positions(values: torch.Tensor, axis: int | None) -> int:
-    return values.shape[1 if axis == 0 else 0]
+def _has_items(tensor: torch.Tensor) -> bool:
+    return is_dense(tensor) or (tensor.is_nested and tensor.layout is torch.strided)
+
+
+def batch_of_one(values: torch.Tensor, axis: int | None) -> torch.Tensor:
+    """Return the first item along an axis, without a copy; the tensor where it has no batch."""
+    if axis is None:
+        return values
+    return values.unbind()[0][None] if values.is_nested else values.narrow(axis, 0, 1)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnmagic.network.attention import ItemOfCall, first_item_of_call
+from nnmagic.network.attention import ItemOfCall, batch_of_one, first_item_of_call
 from nnmagic.network.calls import RunningCall
 from nnmagic.records.attention import FirstItem
 from nnmagic.records.call_log import TraceLog
@@ -56,7 +56,7 @@ class FirstItems:
         returned = output[0] if isinstance(output, tuple) else output
         try:
             with working_out():
-                if any(each.numel() > PICTURE_VALUES for each in call.record.tensors):
+                if not all(map(_is_kept_whole, call.record.tensors)):
                     item = first_item_of_call(call.module, call.args, call.kwargs)
                     if item is not None:
                         self._keep(number, call.iteration.series, item, returned)
@@ -69,8 +69,7 @@ class FirstItems:
             return
         if devices.is_capturing(returned):
             return
-        of_item = returned if item.axis is None else returned.narrow(item.axis, 0, 1)
-        kept = [*views, evenly_spaced(of_item, PICTURE_VALUES)]
+        kept = [*views, evenly_spaced(batch_of_one(returned, item.axis), PICTURE_VALUES)]
         size_bytes = sum(each.numel() * max(4, each.element_size()) for each in kept)
         if not self._last.fits(size_bytes):
             return
@@ -109,6 +108,10 @@ class FirstItems:
 
     def _let_go(self, call: int) -> None:
         self.log.first_items.pop(call, None)
+
+
+def _is_kept_whole(tensor: torch.Tensor) -> bool:
+    return tensor.numel() <= PICTURE_VALUES and not tensor.is_nested
 
 
 def _sample(tensor: torch.Tensor) -> Sample:

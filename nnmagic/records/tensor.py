@@ -150,6 +150,12 @@ class TensorRecord:
         return next((each for each in samples if each and each.shape == self.shape), None)
 
     @property
+    def is_nested(self) -> bool:
+        """Whether its values are known to be no grid: of such a tensor no front is kept."""
+        has_front = self.leading is not None or self.spread is None or self.measured is not None
+        return None in self.shape or not has_front
+
+    @property
     def norm(self) -> float | None:
         """The Euclidean norm, as `torch.linalg.vector_norm`: NaN or Inf where a value is."""
         if self.nan or self.inf:

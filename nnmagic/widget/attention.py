@@ -175,8 +175,10 @@ def _arguments(log: TraceLog, call: int) -> tuple[tuple[Any, ...], dict[str, Any
 def _whole(log: TraceLog, tensor: int) -> torch.Tensor:
     metadata, kept = log.tensors.metadata_of(tensor), log.tensors.record(tensor).whole
     if kept is None:
-        what = f"of {units.shape(metadata.shape)} only a sample was kept"
-        raise CannotBeWorkedOutError(what)
+        shape = units.shape(metadata.shape)
+        if log.tensors.record(tensor).is_nested:
+            raise CannotBeWorkedOutError(f"of {shape}, a nested tensor, no item was kept")
+        raise CannotBeWorkedOutError(f"of {shape} only a sample was kept")
     return restored(kept, metadata)
 
 

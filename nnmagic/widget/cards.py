@@ -33,6 +33,8 @@ COUNTED = ("channel", "head", "row", "column", "position", "feature", "query", "
 
 TOO_LARGE = f"its first item alone has more than the {MOST_VALUES:,} values that are loaded at most"
 
+NESTED = "a nested tensor is no grid of values that could be drawn"
+
 ONE_OF = {"batch": "item"}
 """What one of an axis is called."""
 
@@ -67,8 +69,10 @@ class CardMaker:
         drawn = self._picture(record, kind, axes, classes, loading)
         source = kept_grid(record, loading)
         shown = 0 if source is None else source.sample.numel
-        loadable = most_loaded(record.shape)
-        reason = TOO_LARGE if loading.can_load and not loadable else loading.reason
+        loadable = 0 if record.is_nested else most_loaded(record.shape)
+        reason = loading.reason
+        if loading.can_load and not loadable:
+            reason = NESTED if record.is_nested else TOO_LARGE
         measured = _measured(record, None if loading.is_new_run else loading.values)
         if kind in WITHOUT_DISTRIBUTION:
             measured["histogram"] = None

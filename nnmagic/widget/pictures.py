@@ -71,6 +71,8 @@ def kind_of(
     """
     if record.numel == 1:
         return "number"
+    if record.is_nested:
+        return "matrix"
     axes = _likely(axes, record)
     if record.dtype == "bool":
         return "mask"

@@ -144,3 +144,14 @@ def test_a_tensor_without_memory_is_read_as_zeros():
     found = nnmagic.trace(nn.Identity(), zeros)[""].outputs[0]
 
     assert (found.max, found.zeros) == (0, 1)
+
+
+@pytest.mark.parametrize("numel", [100, 5000])
+@pytest.mark.parametrize("max_values", [None, 64])
+def test_no_tensor_with_a_shape_is_taken_for_a_nested_one(max_values, numel):
+    writer = TensorWriter(TensorLog(), "sample")
+    writer.max_values = max_values
+
+    index = writer.write(torch.rand(2, numel // 2), 0)
+
+    assert not writer.log.record(index).is_nested

@@ -192,3 +192,36 @@ def test_a_layer_in_training_has_a_map_without_dropout_alone(panel_of, trace_of)
 
     assert has_map["figures"]
     assert "another output" in has_none["notes"][-1]
+
+
+@pytest.mark.parametrize("lengths", [[150, 150, 150], [150, 20, 197], [7, 3, 5]])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_an_encoder_that_nests_what_is_padded_has_the_maps_of_its_layers(
+    panel_of, trace_of, lengths
+):
+    layer = nn.TransformerEncoderLayer(128, 4, 64, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 1).eval()
+    size = max(lengths)
+    padding = torch.arange(size) >= torch.tensor(lengths)[:, None]
+
+    with torch.no_grad():
+        trace = trace_of(encoder, X[:, :size], src_key_padding_mask=padding)
+
+    call = trace["layer.layers.0"].call
+    assert trace.log.is_leaf(call)
+    item = X[:1, : lengths[0]]
+    weights = encoder.layers[0].self_attn(item, item, item, average_attn_weights=False)[1]
+    caption = assert_drawn(*panel_of(trace, "layer.layers.0"), weights[0])
+    assert "item 1 of 3" in caption
+
+
+def test_of_a_nested_tensor_whose_item_was_not_kept_that_is_said(panel_of, trace_of):
+    layer = nn.TransformerEncoderLayer(128, 4, 64, batch_first=True).eval()
+    nested = torch.nested.nested_tensor([X[0, :9], X[1, :5]])
+    with torch.no_grad():
+        trace = trace_of(layer, nested)
+    trace.log.first_items.clear()
+
+    note = panel_of(trace)[0]["notes"][-1]
+
+    assert note.startswith("no attention maps: of (2, None, 128), a nested tensor, no item was")

@@ -92,6 +92,26 @@ def test_a_parameter_whose_rows_are_too_large_says_so(page):
     assert "4,194,304 values that are loaded at most" in tensor["reason"]
 
 
+RAGGED = {"alike": [7, 7], "one axis": [7, 4], "of three": [3, 9, 9]}
+
+
+@pytest.mark.parametrize("lengths", RAGGED.values(), ids=RAGGED)
+@pytest.mark.parametrize("features", [8, 400])
+def test_a_nested_tensor_has_a_panel_without_a_button(page, lengths, features):
+    nested = torch.nested.nested_tensor([torch.rand(length, features) for length in lengths])
+    net = nn.Sequential(nn.Identity())
+
+    widget = page.show(NetworkWidget(nnmagic.trace(net, nested)))
+    page.set(widget, selected="0")
+
+    message, _ = page.told("panel")[-1]
+    for card in (*message["panel"]["inputs"], *message["panel"]["outputs"]):
+        assert not card["loadable"]
+        assert card["picture"] is None
+        assert card["reason"] == "a nested tensor is no grid of values that could be drawn"
+        assert f"{sum(lengths) * features:,} values" in card["histogram"]["of"]
+
+
 def test_an_ask_is_answered_before_it_is_carried_out(page, net):
     widget = page.show(NetworkWidget(nnmagic.trace(net, torch.rand(90, 300))))
     page.set(widget, selected="0")
