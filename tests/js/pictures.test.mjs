@@ -49,6 +49,23 @@ test("every part of a picture fits its width, whatever the shape", () => {
   }
 });
 
+test("one map that is very long or very wide can be seen, and any other keeps its proportions", () => {
+  for (const kind of ["channels", "grey", "rgb", "kernels", "heads"]) {
+    const sides = (rows, columns) => {
+      const shape = kind === "grey" ? [rows, columns] : kind === "rgb" || kind === "kernels" ? [1, 3, rows, columns] : [1, 1, rows, columns];
+      const { boxes: [{ w, h }], height } = layoutOf({ kind, shape, steps: shape.map(() => 1), axes: [] }, 600, shape.map(() => 0), 0);
+      assert.equal(h, height);
+      return [w, h];
+    };
+    assert.deepEqual(sides(1, 3992), [600, 12], kind);
+    assert.deepEqual(sides(22, 1000), [600, 56], kind);
+    assert.deepEqual(sides(3992, 1), [12, 330], kind);
+    assert.deepEqual(sides(1000, 22), [56, 330], kind);
+    assert.deepEqual(sides(2, 3), [36, 24], kind);
+    assert.deepEqual(sides(28, 28), [330, 330], kind);
+  }
+});
+
 test("the index under the pointer is that of the whole tensor", () => {
   assert.deepEqual(trueIndex(convolution, 96 + 2 * 16 + 4 + 3), [16, 8, 1, 3]);
   assert.equal(valueAt(convolution, 99), "batch 16, channel 0, row 0, column 3: 0");

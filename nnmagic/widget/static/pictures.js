@@ -45,10 +45,10 @@ export function layoutOf(picture, width, leading, first) {
   const [tall, wide] = [rows * (rows > 1 ? steps.at(-2) : 1), columns * (steps.at(-1) ?? 1)];
   if (tiles === 1) {
     const isMatrix = kind === "matrix" || kind === "mask";
-    const scale = min((isMatrix ? 40 : 12) * min(tall / rows, wide / columns), width / wide, MOST_HEIGHT / tall);
-    const [w, h] = [scale * wide, scale * tall];
+    const [cell, high, long] = isMatrix ? [40, 28, 160] : [12, 12, min(12 * columns, 56)];
+    const scale = min(cell * min(tall / rows, wide / columns), width / wide, MOST_HEIGHT / tall);
     // What is very long or very wide is stretched until it can be seen.
-    return isMatrix ? single(clamped(h, min(28 * rows, 56), MOST_HEIGHT), { w: max(w, min(width, 160)) }) : single(h, { w });
+    return single(max(scale * tall, min(high * rows, 56)), { w: max(scale * wide, min(width, long)) });
   }
   const [wanted, most] = kind === "heads" ? [110, 180] : kind === "kernels" ? [46, 110] : [clamped(columns, 52, 90), 110];
   const across = clamped(floor((width + TILE_GAP) / (wanted + TILE_GAP)), 1, tiles);
