@@ -1,7 +1,7 @@
 // A trace's columns in 7-pixel characters: what leaves, what is cut, and who gets the room that is left.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cellText, fitted, measured } from "../../nnmagic/widget/static/columns.js";
+import { cellText, distinctEnds, fitted, measured } from "../../nnmagic/widget/static/columns.js";
 
 const flag = "4 NaN, made here from values in -0.062 … 0.508";
 const all = [
@@ -11,7 +11,7 @@ const all = [
   { key: "zeros", title: "zeros", kind: "share", priority: 5, values: [0.5, 1] },
   { key: "flags", title: "flags", kind: "flags", priority: 0, narrowest: null, strings: ["", flag], index: [0, 1, 0] },
 ].map((column) => measured(column, false, [0, 1]));
-const options = { tree: 22, character: 7, wanted: new Set() };
+const options = { tree: 22, least: 28, character: 7, wanted: new Set() };
 const at = (room, more = {}) => fitted(all, { ...options, room, ...more });
 const keys = ({ shown }) => shown.map(({ column }) => column.key);
 const widths = ({ tree, shown }) => [tree, ...shown.map(({ width }) => width)];
@@ -56,7 +56,16 @@ test("a column that was asked for stays, and others leave in its place", () => {
 
 test("long names give way to columns, and get what is left", () => {
   assert.deepEqual(widths(at(700, { tree: 60 })), [28, 17, 14, 31]);
-  assert.equal(at(2000, { tree: 60 }).tree, 60);
+  for (const tree of [60, 160]) assert.equal(at(2200, { tree }).tree, tree);
+});
+
+test("names keep so much that their ends differ, and other columns leave for that", () => {
+  const names = ["block.0", "block.1"].flatMap((block) => [`${block}.attention.projection.query.bias`, `${block}.mlp.bias`]);
+  const least = distinctEnds(new Set(names));
+
+  assert.equal(least, "…0.attention.projection.query.bias".length);
+  assert.equal(distinctEnds(new Set(names.slice(1))), 28);
+  assert.deepEqual(widths(at(760, { tree: 80, least })), [least, 17, 14, 98 - least - 31]);
 });
 
 const error = (key, priority) => ({ key, title: `${key} error`, kind: "error", priority, values: [0.1, 0.2], bounds: [0.5, 0.5] });

@@ -33,6 +33,32 @@ with torch.no_grad():
 t
 """
 
+LONG_NAMES = """
+def nested(net, *names):
+    for name in reversed(names):
+        net = nn.ModuleDict({name: net})
+    return net
+
+adapters = nn.ModuleDict({
+    f"{projection}_projection": nn.ModuleDict(
+        {f"lora_{side}": nn.ModuleDict({"default": nn.Linear(8, 8)}) for side in "AB"}
+    )
+    for projection in ("query", "key", "value")
+})
+deep = nested(adapters, "base_model", "text_decoder_model", "transformer_layers", "layer_block_0")
+%nnparams deep
+"""
+"""The longest name has 102 characters."""
+
+LABELS = """root => [...root.querySelectorAll('.nm-body [role=row]:not([hidden])')].map(row => {
+  const cell = row.querySelector('[role=rowheader]');
+  const [label, box] = [cell.querySelector('.nm-label'), cell.getBoundingClientRect()];
+  const {left, right, width} = label.getBoundingClientRect();
+  const name = label.textContent;
+  const seen = Math.min(name.length, Math.floor((box.width - 12) / (width / name.length)) - 1);
+  return {name, right: box.right - right, isCut: left < box.left, end: name.slice(-seen)};
+})"""
+
 KEPT = ["layer", "shape", "mean ± std"]
 
 CUT = """root => [...root.querySelectorAll('.nm-body [role=row]:not([hidden]) > *')]
@@ -132,6 +158,24 @@ def test_table_and_panel_share_the_room_as_the_reader_likes(lab, tmp_path):
     assert found["shifted"] == [True, 0]
     assert found["in view"], "also the row that the lower table would hide"
     assert [title for title in found["titles below"] if title in KEPT] == KEPT
+
+
+def test_full_names_are_whole_where_there_is_room_and_else_told_by_their_ends(lab, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic")
+        found = {1700: widget.evaluate(LABELS)}
+        for width in (1300, 800):
+            resize(page, width)
+            found[width] = widget.evaluate(LABELS)
+        return found
+
+    found = visit(lab, notebook_of(tmp_path, LOAD, LONG_NAMES), look, width=1700)
+
+    for width, labels in found.items():
+        assert len(labels) == 12
+        assert any(label["isCut"] for label in labels) == (width < 1700), width
+        assert all(label["right"] >= 0 for label in labels), "cut where it ends"
+        assert len({label["end"] for label in labels}) == len(labels), width
 
 
 def test_parameters_are_flat_grouped_on_demand_and_copied_as_they_show(lab, tmp_path):

@@ -71,15 +71,22 @@ export function measured(column, live, rows, hasMarks = true) {
   return { column, parts, full, least, bare: kind === "error" ? max(NUMBER, title.length + 2) : least };
 }
 
+/** @param {Set<string>} texts @returns {number} to how many characters they may be cut where they begin, and still differ */
+export function distinctEnds(texts) {
+  let width = LEAST_TEXT.tree;
+  while (new Set(Array.from(texts, (text) => text.slice(1 - width))).size < texts.size) width++;
+  return width;
+}
+
 /**
  * Let columns leave by their priority until the others fit, then give texts what room is left.
  * @param {object[]} all what `measured` returns, in order
- * @param {{tree: number, room: number, character: number, wanted: Set<string>}} options
- *   tree: how many characters the layers' names need; room: pixels, 0: not known yet; wanted: the keys of those that stay
+ * @param {{tree: number, least: number, room: number, character: number, wanted: Set<string>}} options
+ *   tree: how many characters the layers' names need, least: and have where there is little room; room: pixels, 0: not known yet; wanted: the keys of those that stay
  * @returns {{tree: number, shown: object[]}} the columns with their `width`, in characters
  */
-export function fitted(all, { tree, room, character, wanted }) {
-  const names = { parts: [], full: tree, least: min(tree, LEAST_TEXT.tree) };
+export function fitted(all, { tree, least: named, room, character, wanted }) {
+  const names = { parts: [], full: tree, least: min(tree, named) };
   const isText = ({ parts }) => !parts.length;
   let tight = 0;
   const least = (each) => {

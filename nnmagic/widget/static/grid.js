@@ -1,7 +1,7 @@
 // The table as an ARIA treegrid that keeps only the rows in view in the document.
 import { ceil, clamped, floor, max, min } from "./format.js";
 import { FAILED, GROUP, STRONG, countsAsRow, flatName, foldedBelow, hasChildren, isFlagged, keyOf, labelOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, unfoldAbove } from "./rows.js";
-import { PADDING, TREE_PADDING, cellsBeforeMessage, fitted, measured } from "./columns.js";
+import { PADDING, TREE_PADDING, cellsBeforeMessage, distinctEnds, fitted, measured } from "./columns.js";
 import { INDENT, ROW_HEIGHT, fillRow, makeHeading, makeRow, setOrRemove } from "./row.js";
 import { answerKey, element, keptScroll, part } from "./dom.js";
 import { createLanes } from "./lanes.js";
@@ -10,7 +10,6 @@ const MOST_GRID_HEIGHT = 640;
 const OVERSCAN = 6;
 /** Rows are placed from the last multiple of this on: a style that was seen before costs the browser a third. */
 const BLOCK = 64;
-const WIDEST_NAMES = 60;
 
 /** A column that says nothing takes no room. */
 const isEmpty = ({ kind, index, strings, edges, first, second, values, texts }) => {
@@ -30,7 +29,7 @@ export function createGrid({ uid, live, choose, changed }) {
   let left = [];
   let sizes = [];
   let sizesOf = null;
-  let names = 0;
+  let names = {};
   let isGrouped = false;
   let folded = [];
   let matches = null;
@@ -66,15 +65,17 @@ export function createGrid({ uid, live, choose, changed }) {
   const isUngrouped = () => Boolean(table.flat) && !isGrouped;
   const isFlat = () => isUngrouped() || sort.key !== undefined;
 
-  /** How many characters the names in the rows that show need. */
+  /** How many characters the names in the rows that show need, and full ones at least. */
   function treeWidth() {
     const flat = isFlat();
-    let width = table.title.length + 2;
+    const full = new Set();
+    let tree = table.title.length + 2;
     for (const row of rows) {
-      const own = flat ? flatName(table, row).length : labelOf(table, row).length + (table.level[row] * INDENT) / 7;
-      width = max(width, own + (table.state[row] & (STRONG | FAILED) ? 2 : 0));
+      const name = (flat ? flatName : labelOf)(table, row);
+      if (flat) full.add(name);
+      tree = max(tree, name.length + (flat ? 0 : ceil((table.level[row] * INDENT) / 7)) + (table.state[row] & (STRONG | FAILED) ? 2 : 0));
     }
-    return min(ceil(width), WIDEST_NAMES);
+    return { tree, least: distinctEnds(full) };
   }
 
   /** Give the columns for which there is room their widths; a header and cells are made anew where they are others. */
@@ -85,7 +86,7 @@ export function createGrid({ uid, live, choose, changed }) {
     sizes = shownColumns().map((column, i) => (isKept && !column.strings ? sizes[i] : measured(column, live(), rows, hasMarks)));
     sizesOf = table;
     room = el.clientWidth;
-    const { tree, shown } = fitted(sizes, { tree: names, room, character: ruler.offsetWidth / 100, wanted });
+    const { tree, shown } = fitted(sizes, { ...names, room, character: ruler.offsetWidth / 100, wanted });
     const before = columns;
     columns = shown.map(({ column, parts, width, full }) => ({ ...column, parts, isBare: column.kind === "error" && width < full }));
     const looks = (each) => each.map(({ key, isBare }) => `${key} ${isBare}`).join();

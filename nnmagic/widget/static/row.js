@@ -31,7 +31,7 @@ export function makeHeading({ key, title, meaning, kind }, sort, toggleSort) {
 export function makeRow(columns, lanes) {
   const fold = element("span", { class: "nm-fold", "aria-hidden": "true" });
   const [mark, label] = [inline(), inline("nm-label")];
-  const name = part("rowheader", "nm-cell nm-k-tree", fold, mark, label);
+  const name = part("rowheader", "nm-cell nm-k-tree", fold, element("bdi", {}, mark, label));
   const message = element("div", { role: "gridcell", class: "nm-cell nm-message", "aria-colspan": max(1, columns.length - cellsBeforeMessage(columns)) });
   const cells = columns.map(({ key, kind, bounds, isBare }) => {
     const cell = part("gridcell", `nm-cell nm-k-${kind} nm-c-${key}`);
@@ -66,6 +66,8 @@ export function fillRow(slot, { table, row, place, base, columns, lanes, isFlat,
   slot.name.style.paddingLeft = `${6 + level * INDENT}px`;
   slot.name.title = full;
   slot.fold.hidden = isFlat;
+  // A full name is cut where it begins: most differ where they end.
+  slot.name.dir = isFlat ? "rtl" : "ltr";
   write(slot.fold, isOpen === null ? "" : isOpen ? "▾" : "▸");
   write(slot.mark, state & FAILED ? "✕ " : state & STRONG ? "▲ " : "");
   write(slot.label, isFlat ? flatName(table, row) : labelOf(table, row));

@@ -319,8 +319,8 @@ function render({ model, el }) {
         search.select();
       };
     }
-    if (isSearch) actions.Enter = focusGrid;
     if (isSearch) {
+      actions.Enter = focusGrid;
       actions.Escape = () => {
         setSearch("");
         focusGrid();
@@ -362,7 +362,8 @@ function render({ model, el }) {
     "change:running": onRunning,
     "change:paused": () => setPaused(model.get("paused")),
   };
-  for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
+  const listen = (how) => { for (const [name, listener] of Object.entries(listeners)) model[how](name, listener); };
+  listen("on");
 
   hint.hidden = remembered("opened") !== null;
   // In an HBox the views share its width, and none is wider than its part.
@@ -382,7 +383,7 @@ function render({ model, el }) {
   for (const part of [root, grid.el, panel.el]) sizes.observe(part);
 
   return () => {
-    for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
+    listen("off");
     ending.abort();
     sizes.disconnect();
     themes.disconnect();
