@@ -12,16 +12,25 @@ from nnmagic.widget.tensor_names import STATES, input_names, output_names
 
 SPATIAL = {1: ("position",), 2: ("row", "column"), 3: ("depth", "row", "column")}
 
+SHUFFLING = ("PixelShuffle", "PixelUnshuffle", "pixel_shuffle", "pixel_unshuffle")
+
 OVER_SPACE = re.compile(r"(?:[a-z]|_)([123])d(?:_[a-z_]*)?$")
 """Layers and functions over channels and space: `Conv2d`, `max_pool2d`; not a GPT-2's `Conv1D`."""
 
 FLATTENING = ("Flatten", "flatten")
-FEATURES_LAST = frozenset(
-    ("Linear", "LayerNorm", "RMSNorm", "Embedding", "Conv1D", "linear", "layer_norm", "embedding")
-)
+FEATURES_LAST = {
+    *("Linear", "LayerNorm", "RMSNorm", "Embedding", "Conv1D", "Bilinear"),
+    *("linear", "layer_norm", "embedding", "bilinear"),
+}
 EMBEDDINGS = ("Embedding", "embedding")
+OF_BAGS = {
+    ("EmbeddingBag", "input"): ("batch", "position"),
+    ("EmbeddingBag", "output"): ("batch", "feature"),
+    ("embedding_bag", "output"): ("batch", "feature"),
+}
 IDS = {(kind, "input") for kind in EMBEDDINGS}
 RECURRENT = ("LSTM", "GRU", "RNN")
+CELLS = ("LSTMCell", "GRUCell", "RNNCell")
 TRANSFORMERS = frozenset(
     f"Transformer{part}" for part in ("", "Encoder", "Decoder", "EncoderLayer", "DecoderLayer")
 )
@@ -29,6 +38,14 @@ SEQUENCES = ("src", "tgt", "memory", "input", "output")
 """What torch's transformers call the sequences that they get and return."""
 
 ATTENDING = ("query", "key", "value", "output")
+MASKS = {
+    *("attn_mask", "mask", "src_mask", "tgt_mask", "memory_mask"),
+    *(f"{of}key_padding_mask" for of in ("", "src_", "tgt_", "memory_")),
+}
+OF_MASKS = {2: ("query", "key"), 3: ("batch × head", "query", "key")}
+OF_PADDING = {1: ("key",), 2: ("batch", "key")}
+"""The masks that torch's attention and transformers get, and their axes by how many they are."""
+
 MOVES = ("transpose", "permute", "reshape", "view", "flatten", "swapaxes", "movedim")
 
 OF_OUTPUTS = {
@@ -191,20 +208,28 @@ class Axes:
             return by_name[use.name]
         if kind in RECURRENT:
             return self._of_recurrent(use, rank)
+        if kind in CELLS:
+            return ("batch", "feature")[-rank:] if rank in (1, 2) else None
+        if (kind, use.side) in OF_BAGS and rank == 2:
+            return OF_BAGS[kind, use.side]
+        if (kind in TRANSFORMERS or kind == "MultiheadAttention") and use.name in MASKS:
+            return (OF_PADDING if "key_padding" in use.name else OF_MASKS).get(rank)
         if kind == "MultiheadAttention":
             return self._of_attention(use, rank)
         if kind in TRANSFORMERS and use.name in SEQUENCES and rank in (2, 3):
             return self._sequence(use.call, shape, None) if rank == 3 else ("position", "feature")
         if kind == "scaled_dot_product_attention" and rank == 4 and use.name in ATTENDING:
             return ("batch", "head", "position", "feature")
+        if kind == "scaled_dot_product_attention" and use.name == "attn_mask" and rank in (2, 4):
+            return ("batch", "head", "query", "key")[-rank:]
         if kind in ("Softmax", "softmax") and self._attends(use.call, shape):
             return ("batch", "head", "query", "key")
         if kind in FLATTENING and rank > 1:
             return self._of_flattening(use, rank)
         over_space = OVER_SPACE.search(kind)
-        if over_space is None:
+        if over_space is None and kind not in SHUFFLING:
             return None
-        spatial = SPATIAL[int(over_space[1])]
+        spatial = SPATIAL[int(over_space[1]) if over_space else 2]
         if kind == "BatchNorm1d" and rank == 2:
             return ("batch", "channel")
         own = ("channel", *spatial)
@@ -268,5 +293,5 @@ class Axes:
 
 def _tells(kind: str) -> bool:
     """Tell whether layers of a type know which axis is the batch."""
-    telling = (*RECURRENT, *FLATTENING, "MultiheadAttention")
+    telling = (*RECURRENT, *CELLS, *FLATTENING, *SHUFFLING, "MultiheadAttention", "EmbeddingBag")
     return kind in telling or OVER_SPACE.search(kind) is not None

@@ -24,7 +24,12 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
     "LSTMCell": {"hx.0": "hidden", "hx.1": "cell"},
     "GRUCell": {"hx": "hidden"},
     "RNNCell": {"hx": "hidden"},
-    "F.scaled_dot_product_attention": {"0": "query", "1": "key", "2": "value"},
+    "F.scaled_dot_product_attention": {
+        "0": "query",
+        "1": "key",
+        "2": "value",
+        "3": "attn_mask",
+    },
 }
 """What torch's documentation calls what they get, where their forwards call it otherwise."""
 

@@ -6,6 +6,7 @@ import nnmagic
 from nnmagic.widget.axes import Axes
 from nnmagic.widget.live_network import details_of
 from nnmagic.widget.pictures import kind_of
+from nnmagic.widget.tensor_names import input_names
 
 
 def axes_of(net, *inputs, layer="0", side="outputs", batch_first=None):
@@ -33,6 +34,12 @@ def axes_of(net, *inputs, layer="0", side="outputs", batch_first=None):
         (nn.Dropout1d(), torch.rand(4, 9), "axis 0 axis 1"),
         (nn.Flatten(), torch.rand(2, 3, 4), "batch feature"),
         (nn.Flatten(0, 1), torch.rand(2, 3, 4), "axis 0 axis 1"),
+        (nn.PixelShuffle(2), torch.rand(2, 4, 9, 9), "batch channel row column"),
+        (nn.PixelUnshuffle(2), torch.rand(3, 8, 8), "channel row column"),
+        (nn.PixelUnshuffle(2), torch.rand(5, 2, 3, 8, 8), "axis 0 axis 1 axis 2 axis 3 axis 4"),
+        (nn.EmbeddingBag(9, 4), torch.randint(9, (2, 7)), "batch feature"),
+        (nn.GRUCell(4, 5), torch.rand(3, 4), "batch feature"),
+        (nn.RNNCell(4, 5), torch.rand(4), "feature"),
         (nn.Identity(), torch.rand(5, 5), "axis 0 axis 1"),
         (nn.Identity(), torch.rand(1, 32, 32, 3), "axis 0 axis 1 axis 2 axis 3"),
         (nn.Identity(), torch.rand(5), "index"),
@@ -231,3 +238,89 @@ def test_a_transformer_names_what_it_gets_and_returns(kind, is_training, batch_f
     expected = ("batch", "position") if batch_first else ("position", "batch")
     for tensor in (*trace.log.inputs[0], *trace.log.outputs[0]):
         assert axes.of(tensor) == (*expected, "feature")
+
+
+@pytest.mark.parametrize(("leading", "axes"), [((3,), "batch feature"), ((), "feature")])
+def test_a_cell_names_what_it_gets_and_its_states(leading, axes):
+    cell, states = nn.LSTMCell(4, 5), [torch.rand(*leading, 5) for _ in range(2)]
+    trace = nnmagic.trace(cell, torch.rand(*leading, 4), tuple(states))
+
+    named = Axes(trace.log, 0)
+
+    tensors = (*trace.log.inputs[0], *trace.log.outputs[0])
+    assert [" ".join(named.of(each)) for each in tensors] == [axes] * 5
+
+
+def test_the_two_inputs_of_a_bilinear_layer_and_the_ids_of_bags_are_named():
+    bilinear = nnmagic.trace(nn.Bilinear(4, 5, 6), torch.rand(7, 4), torch.rand(7, 5))
+    bags = nnmagic.trace(nn.EmbeddingBag(9, 4), torch.randint(9, (2, 7)))
+
+    tensors = (*bilinear.log.inputs[0], *bilinear.log.outputs[0])
+    assert {Axes(bilinear.log, 0).of(each) for each in tensors} == {("batch", "feature")}
+    assert Axes(bags.log, 0).of(bags.log.inputs[0][0]) == ("batch", "position")
+
+
+QUERY_KEY, BATCH_KEY = ("query", "key"), ("batch", "key")
+
+
+def axes_by_name(trace, layer=""):
+    """The axes of what a layer got, by the name that the panel gives each tensor."""
+    call = trace[layer].call
+    tensors, axes = trace.log.inputs[call], Axes(trace.log, call)
+    names = input_names(trace.log, call)
+    return {name: axes.of(each) for name, each in zip(names, tensors, strict=True)}
+
+
+def test_the_masks_of_an_attention_are_of_queries_and_keys():
+    layer, x = nn.MultiheadAttention(8, 2, batch_first=True), torch.rand(3, 5, 8)
+    keys, padding = torch.rand(3, 7, 8), torch.zeros(3, 7)
+
+    plain = nnmagic.trace(
+        layer, x, keys, keys, key_padding_mask=padding, attn_mask=torch.zeros(5, 7)
+    )
+    by_head = nnmagic.trace(layer, x, keys, keys, attn_mask=torch.zeros(6, 5, 7))
+    unbatched = nnmagic.trace(layer, x[0], keys[0], keys[0], key_padding_mask=padding[0])
+
+    assert axes_by_name(plain)["attn_mask"] == QUERY_KEY
+    assert axes_by_name(plain)["key_padding_mask"] == BATCH_KEY
+    assert axes_by_name(by_head)["attn_mask"] == ("batch × head", *QUERY_KEY)
+    assert axes_by_name(unbatched)["key_padding_mask"] == ("key",)
+
+
+def test_the_masks_of_a_transformer_and_of_all_layers_inside_are_named():
+    net = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+    masks = {
+        "src_mask": torch.zeros(7, 7),
+        "tgt_mask": torch.ones(5, 5).triu(1) * -1e9,
+        "memory_mask": torch.zeros(5, 7),
+    }
+    paddings = {f"{name}_key_padding_mask": torch.zeros(3, 7) for name in ("src", "memory")}
+    paddings["tgt_key_padding_mask"] = torch.zeros(3, 5)
+
+    trace = nnmagic.trace(net, torch.rand(3, 7, 8), torch.rand(3, 5, 8), **masks, **paddings)
+
+    expected = {**dict.fromkeys(masks, QUERY_KEY), **dict.fromkeys(paddings, BATCH_KEY)}
+    sides = [f"{side}{below}" for side in ("encoder", "decoder") for below in ("", ".layers.0")]
+    attentions = ["encoder.layers.0.self_attn", "decoder.layers.0.self_attn"]
+    layers = ["", *sides, *attentions, "decoder.layers.0.multihead_attn"]
+    seen = [
+        (name, axes)
+        for layer in layers
+        for name, axes in axes_by_name(trace, layer).items()
+        if name.endswith("mask")
+    ]
+    assert seen[:6] == [(name, expected[name]) for name, _ in seen[:6]]
+    assert {axes for name, axes in seen if "padding" in name} == {BATCH_KEY}
+    assert {axes for name, axes in seen if "padding" not in name} == {QUERY_KEY}
+    assert len(seen) == 6 + 2 * (2 + 4) + 3 * 2
+
+
+@pytest.mark.parametrize("rank", [2, 4])
+def test_the_mask_of_the_function_is_of_queries_and_keys(rank):
+    q, mask = torch.rand(2, 4, 12, 8), torch.zeros((2, 4, 12, 12)[-rank:])
+
+    with nnmagic.tracing(ops=True) as trace:
+        nn.functional.scaled_dot_product_attention(q, q, q, mask)
+
+    found = axes_by_name(trace, "scaled_dot_product_attention()")
+    assert found["attn_mask"] == ("batch", "head", *QUERY_KEY)[-rank:]
