@@ -313,11 +313,17 @@ def test_a_row_opened_while_a_cell_runs_shows_what_is_known_of_it(lab, tmp_path)
         found["bars"] = known.locator("li:has(path)").evaluate_all(BARS)
         rest = widget.get_by_text("come when the kernel is free")
         found["rest"] = [rest.is_visible()]
+        control(widget, "step").fill("1")
+        found["slider"] = [control(widget, "step").input_value()]
         expect(widget.locator(".nm-status")).to_contain_text("busy", timeout=7_000)
+        expect(control(widget, "step")).to_have_value("3", timeout=7_000)
+        found["slider"].append(widget.locator(".nm-iterations").inner_text())
         control(widget, "panel").locator("canvas").first.wait_for(timeout=20_000)
         found["after"] = known.count()
         found["rest"].append(rest.is_visible())
         found["status"] = widget.locator(".nm-status").inner_text()
+        expect(control(widget, "step")).to_have_value("1")
+        found["slider"].append(widget.locator(".nm-iterations").inner_text())
         return found, run_cell(page, "print(f\"{t['0'].mean:.3f} ± {t['0'].std:.3f}\")").strip()
 
     found, by_record = visit(lab, notebook_of(tmp_path, LOAD, BUSY), look)
@@ -328,3 +334,45 @@ def test_a_row_opened_while_a_cell_runs_shows_what_is_known_of_it(lab, tmp_path)
     assert found["busy"] == "loading …"
     assert found["rest"] == [True, False]
     assert (found["after"], found["status"]) == (0, "")
+    begun, unanswered, answered = found["slider"]
+    assert begun == "1"
+    assert "3 of 4" in unanswered
+    assert "busy" in unanswered
+    assert "1 of 4" in answered
+    assert "busy" not in answered
+
+
+WATCHED_LOOP = """
+import time
+for i in range(60):
+    watched(torch.full((1, 3), float(i)))
+    time.sleep(0.1)
+"""
+
+PANEL_AND_ROW = """root => [
+  [...root.querySelectorAll('[data-nm=known] li')].map(li => li.innerText).join(' '),
+  root.querySelector('.nm-body > [aria-selected=true] .nm-k-pair').innerText,
+].map(text => text.replace(/\\s/g, ''))"""
+
+
+def test_what_is_known_of_a_row_goes_on_with_a_watched_network(lab, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic")
+        page.evaluate(ADD_AND_RUN, WATCHED_LOOP)
+        row_of(widget, "0").locator(".nm-label").click()
+        known = control(widget, "known")
+        known.wait_for()
+        mean = widget.locator(".nm-body > [aria-selected=true] .nm-k-pair").first
+        found = []
+        for _ in range(3):
+            expect(mean).not_to_have_text(mean.text_content())
+            found.append(widget.evaluate(PANEL_AND_ROW))
+        control(widget, "panel").locator("canvas").first.wait_for(timeout=20_000)
+        return found, known.count()
+
+    watched = "watched = nn.Sequential(nn.Linear(3, 2), nn.ReLU())\nnnmagic.watch(watched)"
+    found, after = visit(lab, notebook_of(tmp_path, LOAD, watched), look)
+
+    assert all(row and row in known for known, row in found)
+    assert len({row for _, row in found}) == 3
+    assert after == 0

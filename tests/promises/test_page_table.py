@@ -257,6 +257,39 @@ def test_the_step_slider_shows_the_numbers_of_a_step(lab, tmp_path):
     assert second.replace("±", " ± ") in text
 
 
+SOMETIMES = """
+class Sometimes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 2), nn.ReLU()
+
+    def forward(self, x):
+        return self.b(self.a(x)) if x.mean() > 2 else self.a(x)
+
+net = Sometimes()
+"""
+
+
+def test_a_layer_that_did_not_run_in_an_iteration_has_no_panel_of_another(lab, tmp_path):
+    def look(page):
+        widget = page.locator(".nnmagic")
+        panel = control(widget, "panel")
+        open_panel(widget, "b")
+        panel.locator("canvas").first.wait_for()
+        control(widget, "step").fill("1")
+        expect(panel).to_contain_text("not among the rows")
+        found = panel.locator("canvas, table, li").count(), panel.inner_text()
+        control(widget, "step").fill("4")
+        panel.locator("canvas").first.wait_for()
+        return found, panel.inner_text()
+
+    (left, said), again = visit(lab, notebook_of(tmp_path, LOAD, SOMETIMES, STEPS), look)
+
+    assert left == 0
+    assert "(1, 2)" not in said
+    assert "(1, 2) → (1, 2)" in again
+
+
 def test_parameters_and_summary_are_searched_and_sorted(lab, tmp_path):
     def look(page):
         expect(page.locator(".nnmagic")).to_have_count(2)
