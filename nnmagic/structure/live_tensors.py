@@ -39,6 +39,17 @@ class LiveTensors:
             raise ValueError(record.tensor.unknown)
         return tensor
 
+    def unchanged(self, record: ParameterRecord) -> torch.Tensor:
+        """Return the tensor that a row is of, which is equal to all that was recorded of it.
+
+        Raises:
+            ValueError: if it is gone, has no values, or was changed since.
+        """
+        tensor = self.tensor(record)
+        if self._measured(tensor) != record.tensor:
+            raise ValueError(f"{record.name} has changed since; run %nnparams again to see it")
+        return tensor
+
     def values(self, record: ParameterRecord, at_most: int) -> Sample:
         """Return all values of a parameter, of a very large one those of the first items.
 
@@ -49,10 +60,7 @@ class LiveTensors:
         Raises:
             ValueError: if it is gone, was changed since, or cannot be read.
         """
-        tensor = self.tensor(record)
-        if self._measured(tensor) != record.tensor:
-            raise ValueError(f"{record.name} has changed since; run %nnparams again to see it")
-        values = first_items(tensor, at_most)
+        values = first_items(self.unchanged(record), at_most)
         if values is None:
             raise ValueError(f"no part of {record.name} of at most {at_most:,} values can be read")
         return values

@@ -261,8 +261,9 @@ class CardMaker:
 def kept_grid(record: TensorRecord, loading: Loading = NOTHING) -> Picture | None:
     """Return the largest grid of values that there is of a tensor."""
     sample = loading.values or record.whole
-    if sample is None and record.picture is not None:
-        return record.picture
+    picture = loading.picture or record.picture
+    if sample is None and picture is not None:
+        return picture
     sample = sample or record.leading
     return None if sample is None else Picture(sample, (1,) * len(sample.shape))
 

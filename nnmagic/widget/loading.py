@@ -9,8 +9,9 @@ from nnmagic.recording.values_by_rerun import RefusedError, TensorOfCall, Values
 from nnmagic.records.kept_slices import PICTURE_VALUES
 from nnmagic.records.params import Params
 from nnmagic.records.record import Record
-from nnmagic.records.tensor import Sample
+from nnmagic.records.tensor import Picture, Sample
 from nnmagic.records.trace import Trace
+from nnmagic.widget.weight_pictures import parameter_picture
 
 MOST_VALUES = 1 << 22
 """How many values of one tensor are sent to the browser: 16 MiB, twice that as float64."""
@@ -22,6 +23,7 @@ class Loading:
 
     Attributes:
         values: all values, of a very large tensor those of the first items; None is not loaded.
+        picture: values to draw a parameter by that is not loaded; None where the record has some.
         is_new_run: whether they are those of a new run, not of the recorded one.
         can_load: whether they may be asked for.
         offers_new_run: whether those of a new run may be.
@@ -29,6 +31,7 @@ class Loading:
     """
 
     values: Sample | None = None
+    picture: Picture | None = None
     is_new_run: bool = False
     can_load: bool = False
     offers_new_run: bool = False
@@ -53,7 +56,9 @@ class Loader:
         self._loaded: dict[tuple[Any, str, int], Loading] = {}
 
     def of(self, subject: Any, side: str = "output", place: int = 0) -> Loading:
-        """Return what was loaded of a tensor, or whether it may be; a small parameter is loaded.
+        """Return what was loaded of a tensor, or whether it may be.
+
+        A small parameter is loaded, and a larger one is looked at once, to be drawn.
 
         Args:
             subject: what the row is about.
@@ -70,7 +75,9 @@ class Loader:
                 self.record.check(subject.record)
                 if subject.record.tensor.numel <= PICTURE_VALUES:
                     self.load(subject, side, place, new_run=False)
-                    return self._loaded[_key(subject), side, place]
+                else:
+                    self._loaded[_key(subject), side, place] = _picture_of(self.record, subject)
+                return self._loaded[_key(subject), side, place]
             else:
                 return NOTHING
         except ValueError as error:
@@ -108,6 +115,17 @@ class Loader:
     def forget_new_runs(self) -> None:
         """Forget the values that are not those of the recorded run."""
         self._loaded = {key: each for key, each in self._loaded.items() if not each.is_new_run}
+
+
+def _picture_of(params: Params, subject: Any) -> Loading:
+    """Return a picture of a large parameter, of which the record keeps the first rows alone."""
+    record = subject.record
+    try:
+        tensor = params.live.unchanged(record)
+    except ValueError as error:
+        return Loading(reason=str(error))
+    picture = parameter_picture(tensor, is_finite=not (record.nan or record.inf))
+    return Loading(can_load=True, picture=picture)
 
 
 def most_loaded(shape: Sequence[int]) -> int:

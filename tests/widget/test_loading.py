@@ -1,11 +1,13 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import nnmagic
 from nnmagic.widget.loading import Loader
+from nnmagic.widget.weight_pictures import weight_pictures
 from nnmagic.widget.widget import NetworkWidget
 
 
@@ -38,6 +40,49 @@ def test_a_parameter_that_is_as_it_was_is_loaded(page, net):
     assert not tensor["loadable"]
 
 
+@pytest.mark.parametrize(
+    ("layer", "drawn", "said"),
+    [
+        (
+            nn.Linear(512, 1000),
+            lambda w: w[::8, ::4],
+            "every 8th × 4th value, 16,000 of 512,000 values",
+        ),
+        (
+            nn.Conv2d(32, 96, 3),
+            lambda w: w[:64, :16],
+            "64 of 96 along out, 16 of 32 along in, 9,216 of 27,648 values",
+        ),
+        (
+            nn.Conv2d(256, 300, 1),
+            lambda w: w[::3, ::2, 0, 0],
+            "every 3rd × 2nd value, 12,800 of 76,800 values",
+        ),
+    ],
+)
+def test_a_large_parameter_is_drawn_as_in_the_panel_of_its_layer(page, layer, drawn, said):
+    tensor, buffers = weight_of(page, nnmagic.params(nn.Sequential(layer)), asks=False)
+
+    sent = np.frombuffer(buffers[tensor["picture"]["buffer"]], "<f4")
+    expected = drawn(layer.weight.detach()).numpy()
+    (of_layer,) = weight_pictures(layer)
+    assert np.array_equal(sent.reshape(tensor["picture"]["shape"]), expected)
+    assert np.array_equal(of_layer.picture.sample.real_array(), expected)
+    assert tensor["picture"]["caption"] == said
+    assert tensor["loadable"] == layer.weight.numel()
+
+
+def test_nan_between_the_drawn_rows_of_a_parameter_is_seen(page):
+    layer = nn.Linear(512, 1000)
+    with torch.no_grad():
+        layer.weight[13, 6] = torch.nan
+
+    tensor, buffers = weight_of(page, nnmagic.params(nn.Sequential(layer)), asks=False)
+
+    sent = np.frombuffer(buffers[tensor["picture"]["buffer"]], "<f4").reshape(125, 128)
+    assert np.argwhere(np.isnan(sent)).tolist() == [[1, 1]]
+
+
 def test_a_small_parameter_is_loaded_without_being_asked_for(page):
     small = nn.Sequential(nn.Linear(128, 128))
 
@@ -48,16 +93,17 @@ def test_a_small_parameter_is_loaded_without_being_asked_for(page):
     assert not tensor["loadable"]
 
 
-def test_a_parameter_that_changed_is_said_to_have(page, net):
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_parameter_that_changed_is_said_to_have(page, net, asks):
     params = nnmagic.params(net)
     with torch.no_grad():
         net[0].weight[50, 7] += 1
 
-    tensor, _ = weight_of(page, params, asks=True)
+    tensor, _ = weight_of(page, params, asks=asks)
 
     assert tensor["reason"] == "0.weight has changed since; run %nnparams again to see it"
     assert not tensor["loadable"]
-    assert tensor["picture"]["shape"][0] < 100
+    assert tensor["picture"]["shape"] == [2, 300]
 
 
 def test_nothing_is_offered_where_nothing_can_be_loaded(page):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnmagic.widget.weight_pictures import weight_pictures
+from nnmagic.widget.weight_pictures import parameter_picture, weight_pictures
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,30 @@ def test_half_precision_is_drawn():
 
     expected = layer.weight.detach().float().numpy()
     assert np.array_equal(drawn.picture.sample.real_array(), expected)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "steps"),
+    [
+        (torch.arange(40_000.0), (3,)),
+        (torch.rand(8, 1024, 1024), (1, 8, 8)),  # as of the experts of a mixture
+        (torch.rand(40, 30, 3, 3), (1, 1, 1, 1)),
+        (torch.rand(300, 2, dtype=torch.float64) * 1e200, (3, 1)),
+        (torch.rand(300, 2).to(torch.float8_e4m3fn), (3, 1)),
+        (torch.arange(600).view(300, 2), (3, 1)),
+        (torch.rand(300, 2) > 0.5, (3, 1)),
+    ],
+)
+def test_a_parameter_of_any_rank_and_dtype_has_a_picture_of_bounded_size(parameter, steps):
+    picture = parameter_picture(parameter, is_finite=True)
+
+    values = picture.sample.real_array()
+    every = parameter[tuple(slice(None, None, step) for step in steps)]
+    expected = every.double().numpy()[tuple(map(slice, values.shape))]
+    assert picture.steps == steps
+    assert values.size <= 16_384
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_a_sparse_parameter_has_no_picture():
+    assert parameter_picture(torch.eye(300).to_sparse(), is_finite=True) is None
