@@ -305,13 +305,17 @@ def _measured(record: TensorRecord, whole: Sample | None = None) -> messages.Mea
 def histogram(
     record: TensorRecord, whole: Sample | None = None
 ) -> messages.HistogramContent | None:
-    """Return how often the values fall into each of 32 bins, and over how many that is.
+    """Return how often the values fall into each of 32 bins, and over which that is.
+
+    It is over all values where they are there, else over some that are spread evenly: a picture has
+    more, but those of the first items or channels, or of every second column.
 
     Args:
         record: the tensor.
-        whole: all its values, where they were loaded.
+        whole: its values, where they were loaded; of a very large one those of the first items.
     """
-    kept = whole or record.whole or record.spread
+    is_whole = whole is not None and whole.numel == record.numel
+    kept = whole if is_whole else record.whole or record.spread
     if kept is None or record.min is None or record.max is None or record.numel < 2:
         return None
     (counts,) = binned(kept.real_array().reshape(1, -1), record.min, record.max, BINS)
@@ -321,7 +325,7 @@ def histogram(
         "high": record.max,
         "of": f"all {record.numel:,} values"
         if kept.numel >= record.numel
-        else f"{kept.numel:,} of {record.numel:,} values",
+        else f"{kept.numel:,} of {record.numel:,} values, evenly spaced",
     }
 
 

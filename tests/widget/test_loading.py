@@ -126,6 +126,7 @@ def test_of_a_very_large_parameter_it_is_said_how_much_is_loaded(page):
 
     assert len(buffers[tensor["picture"]["buffer"]]) == 4 * 4_000_000
     assert "4,000,000 of 5,000,000 values" in tensor["picture"]["caption"]
+    assert tensor["histogram"]["of"] == "1,024 of 5,000,000 values, evenly spaced"
     assert not tensor["loadable"]
 
 

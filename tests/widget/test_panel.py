@@ -149,7 +149,7 @@ def test_a_histogram_says_over_how_many_values_it_is():
     given, returned = (panel[side][0]["histogram"] for side in ("inputs", "outputs"))
     assert given["of"] == "all 30,000 values"
     assert sum(given["counts"]) == 30_000
-    assert returned["of"] == "968 of 30,000 values"
+    assert returned["of"] == "968 of 30,000 values, evenly spaced"
     assert sum(returned["counts"]) == 968
 
 
