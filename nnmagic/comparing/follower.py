@@ -11,6 +11,7 @@ import torch
 from nnmagic.comparing.watched_run import CallKey, NetworkCall
 from nnmagic.comparing.whole_values import Differences
 from nnmagic.contexts import block
+from nnmagic.network.autocast import casting_to, casts_here
 from nnmagic.network.random_state import RandomState
 from nnmagic.records.comparison.differences import Difference
 
@@ -192,21 +193,14 @@ class Follower(ABC):
 def modes_here() -> Callable[[], Any]:
     """Return what enters the modes of this thread in another: gradients, inference, autocast."""
     grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-    kinds = ["cpu", *(["cuda"] if torch.cuda.is_initialized() else [])]
-    casts = [
-        torch.autocast(kind, torch.get_autocast_dtype(kind))
-        for kind in kinds
-        if torch.is_autocast_enabled(kind)
-    ]
-    device = torch.get_default_device()
+    casts, device = casts_here(), torch.get_default_device()
 
     @block
     def entered() -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(inference))
             stack.enter_context(torch.set_grad_enabled(grad))
-            for cast in casts:
-                stack.enter_context(cast)
+            stack.enter_context(casting_to(casts))
             if device.type != "cpu":
                 stack.enter_context(device)
             yield

@@ -140,6 +140,7 @@ def _attended(
     else:
         query_weight, key_weight, _ = layer.in_proj_weight.chunk(3)
     biases = (None, None) if layer.in_proj_bias is None else layer.in_proj_bias.chunk(3)[:2]
+    query, key = query.to(query_weight.dtype), key.to(key_weight.dtype)  # autocast has its own
     queries, keys = F.linear(query, query_weight, biases[0]), F.linear(key, key_weight, biases[1])
     mask = None
     if of_pairs is not None:

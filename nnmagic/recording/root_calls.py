@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from nnmagic.network.autocast import casts_here
 from nnmagic.network.calls import RunningCall
 from nnmagic.records.call_log import TraceLog
 from nnmagic.records.thinning import Renumbering
@@ -46,6 +47,9 @@ class RootCall:
         call: the call in progress.
         index: its number in the log.
         tensors: those among its arguments.
+
+    Attributes:
+        casts: what autocast cast to around it.
     """
 
     def __init__(self, call: RunningCall[Any], index: int, tensors: Iterable[torch.Tensor]) -> None:
@@ -53,6 +57,7 @@ class RootCall:
         self.network = call.network.module
         self.called = weakref.ref(call.module)
         self.index = index
+        self.casts = casts_here()
         if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor):
             leaves, self._form = [args[0]], None
         else:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nnmagic.display import units
+from nnmagic.network.autocast import casting_to
 from nnmagic.network.calls import CallObserver, RunningCall, observed
 from nnmagic.network.failures.mismatch import said_by
 from nnmagic.network.naming import Naming
@@ -155,7 +156,7 @@ class ValuesByRerun:
         catch = _Catch(network, name, len(earlier), tensor, self.at_most, measured)
         args, kwargs = self._arguments(root)
         try:
-            with mode, observed(catch):
+            with mode, casting_to(root.casts), observed(catch):
                 called(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - the user's code; the page says what it raised
             if catch.caught is None:

@@ -12,6 +12,7 @@ from torch import nn
 from nnmagic.display import messages, units
 from nnmagic.display.units import Shape
 from nnmagic.network.attention import attended_by_layer, foreign_class_in
+from nnmagic.network.autocast import casting_to
 from nnmagic.network.failures.mismatch import said_by
 from nnmagic.network.layers import has_hooks, layers_of
 from nnmagic.recording.run import own_run
@@ -126,12 +127,12 @@ def _worked_out(log: TraceLog, call: int, layer: Any) -> AttentionMap:
         how: dict[str, Any] = {}
         if isinstance(layer, nn.MultiheadAttention):  # otherwise it rounds in another way
             how["need_weights"] = len(log.outputs[call]) > 1
-        with own_run(layer):
+        with own_run(layer), casting_to(_casts_of(log, call, layer)):
             again = type(layer).forward(layer, *args, **kwargs, **how)
             again = again[0] if isinstance(again, tuple) else again
             again = again if item is None else evenly_spaced(again, PICTURE_VALUES)
         if again.shape != output.shape or not _is_close(again, output):
-            raise CannotBeWorkedOutError("now the layer gives another output than in the run")
+            raise CannotBeWorkedOutError(_why_other(log, call, layer))
         with working_out():
             attended = attended_by_layer(layer, args, kwargs)
             if attended is None:
@@ -142,6 +143,24 @@ def _worked_out(log: TraceLog, call: int, layer: Any) -> AttentionMap:
         raise
     except Exception as error:
         raise CannotBeWorkedOutError(f"working them out failed: {said_by(error)}") from error
+
+
+def _casts_of(log: TraceLog, call: int, layer: Any) -> dict[str, torch.dtype]:
+    """Return what autocast cast to, if a layer returned another dtype than its parameters have."""
+    returned, weight = log.tensors.metadata_of(log.outputs[call][0]), next(layer.parameters())
+    dtype: torch.dtype = getattr(torch, returned.dtype)
+    return {} if dtype is weight.dtype else {weight.device.type: dtype}
+
+
+def _why_other(log: TraceLog, call: int, layer: Any) -> str:
+    """Return why a layer gives another output now than in the run."""
+    attention = layer.self_attn if isinstance(layer, nn.TransformerEncoderLayer) else layer
+    if attention.dropout and log.series[log.series_of(call)].training:
+        return (
+            f"the run was in train mode, and its dropout of {attention.dropout:g} is another in "
+            "each run"
+        )
+    return "now the layer gives another output than in the run"
 
 
 def _of_item(item: FirstItem, layer: Any) -> tuple[dict[str, Any], torch.Tensor]:

@@ -38,6 +38,22 @@ def test_a_network_in_train_mode_is_run_in_train_mode_and_put_back():
     assert net.training
 
 
+def test_a_run_is_made_again_under_the_autocast_that_it_had():
+    net, x = nn.Sequential(nn.Linear(100, 300)).eval(), torch.rand(90, 100)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = nnmagic.trace(net, x)
+        expected = net(x).float()
+    plain = nnmagic.trace(net, x)
+
+    assert torch.equal(values_of(cast, "0"), expected)
+    with torch.autocast("cpu", torch.float16):
+        assert torch.equal(values_of(cast, "0"), expected)
+        assert values_of(plain, "0").dtype is torch.float32
+        assert torch.is_autocast_enabled("cpu")
+    assert torch.equal(values_of(plain, "0"), net(x))
+    assert not torch.is_autocast_enabled("cpu")
+
+
 def test_each_network_of_a_loop_is_run_by_its_own_last_call():
     first, second = nn.Linear(200, 200), nn.Linear(200, 200)
     x = torch.rand(100, 200)

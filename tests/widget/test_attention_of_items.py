@@ -138,6 +138,32 @@ def test_a_layer_of_any_precision_has_its_map(panel_of, trace_of, dtype, within)
     assert_drawn(*panel_of(trace), weights[0].float(), within)
 
 
+class Casting(nn.Module):
+    """Hands a layer what autocast has cast."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.layer = nn.Linear(128, 128), nn.MultiheadAttention(128, 4)
+
+    def forward(self, x):
+        x = self.before(x)
+        return self.layer(x, x, x, average_attn_weights=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("positions", [5, 197])
+def test_a_layer_under_autocast_has_its_map(panel_of, dtype, positions):
+    net, x = Casting().eval(), X[:, :positions].transpose(0, 1).contiguous()
+
+    with torch.autocast("cpu", dtype), torch.no_grad():
+        trace = nnmagic.trace(net, x)
+        with nnmagic.tracing(ops=True) as with_ops:
+            _, weights = net(x)
+
+    for each in (trace, with_ops):
+        assert_drawn(*panel_of(each), weights[0].float(), within=1e-2)
+
+
 def test_what_rounds_in_another_way_is_no_other_output(panel_of, trace_of):
     layer = nn.MultiheadAttention(128, 4, batch_first=True).bfloat16()
     x, options = X.bfloat16(), {"attn_mask": CAUSAL, "is_causal": True, "need_weights": False}
@@ -191,7 +217,9 @@ def test_a_layer_in_training_has_a_map_without_dropout_alone(panel_of, trace_of)
     has_map, has_none = (panel_of(trace)[0] for trace in traces)
 
     assert has_map["figures"]
-    assert "another output" in has_none["notes"][-1]
+    assert has_none["notes"][-1].startswith(
+        "no attention maps: the run was in train mode, and its dropout of 0.5 is another in each"
+    )
 
 
 @pytest.mark.parametrize("lengths", [[150, 150, 150], [150, 20, 197], [7, 3, 5]])
