@@ -14,7 +14,7 @@ from nnmagic.records.kept_slices import PICTURE_VALUES
 from nnmagic.records.tensor import Sample
 from nnmagic.records.thinning import Renumbering
 from nnmagic.tensors import devices
-from nnmagic.tensors.attention import MOST_LOGITS, working_out
+from nnmagic.tensors.attention import working_out
 from nnmagic.tensors.pictures import Borrowed
 from nnmagic.tensors.samples import evenly_spaced, sample
 from nnmagic.tensors.values import read
@@ -22,6 +22,9 @@ from nnmagic.tensors.writer import TensorWriter
 
 ATTENDING = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 """The layers of torch's own whose map is worked out from what they got."""
+
+MOST_LOGITS = 1 << 25
+"""How many logits it may have: the layer that runs again may hold all of them at once."""
 
 MOST_VALUES = 1 << 20
 """How many values of an item a tensor may have at most."""

@@ -22,11 +22,11 @@ SIDE = 128
 MOST_HEADS = 64
 """Of how many heads they are kept."""
 
-MOST_LOGITS = 1 << 25
-"""How many logits of an item are worked out at most: 32 heads of 1,024 by 1,024."""
+MOST_LOGITS = 1 << 27
+"""How many logits of an item are worked out at most: 8 heads of 4,096 by 4,096, in a second."""
 
-AT_ONCE = 1 << 22
-"""How many at once."""
+AT_ONCE = 1 << 20
+"""How many at once: more of them leave the processor's cache, and take twice as long."""
 
 
 class TooLargeError(ValueError):
@@ -101,7 +101,7 @@ class Attended:
             step = max(1, -(-max(queries, keys) // SIDE))
             each = max(1, AT_ONCE // max(1, queries * keys))
             parts = [
-                self._part(query[start : start + each], key[start : start + each], start, step)
+                self._of_heads(query[start : start + each], key[start : start + each], start, step)
                 for start in range(0, heads, each)
             ]
             drawn, entropy, largest = map(torch.cat, zip(*parts, strict=True))
@@ -128,10 +128,12 @@ class Attended:
             largest_logit=_numbers(largest),
         )
 
-    def _part(
+    def _of_heads(
         self, query: torch.Tensor, key: torch.Tensor, start: int, step: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return what is drawn of some heads, their entropies and their largest logits.
+
+        One head with more logits than are worked out at once is taken in blocks of queries.
 
         Args:
             query: their queries.
@@ -139,27 +141,52 @@ class Attended:
             start: the number of the first of these heads.
             step: how far apart the queries and the keys lie that are drawn.
         """
+        rows = max(1, AT_ONCE // max(1, len(query) * key.shape[1] * step)) * step
+        blocks = [
+            self._of_rows(query[:, row : row + rows], key, (start, row), step)
+            for row in range(0, query.shape[1], rows)
+        ]
+        drawn, entropies, seeing, largest = zip(*blocks, strict=True)
+        return torch.cat(drawn, 1), sum(entropies) / sum(seeing), torch.stack(largest).amax(0)
+
+    def _of_rows(
+        self, query: torch.Tensor, key: torch.Tensor, first: tuple[int, int], step: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return what is drawn of some queries of some heads, and three numbers of each head.
+
+        Args:
+            query: the queries.
+            key: all keys of these heads.
+            first: the numbers of the first head and of its first query, a multiple of `step`.
+            step: how far apart the queries and the keys lie that are drawn.
+
+        Returns:
+            What is drawn, the sum of the queries' entropies, how many queries see a key, and the
+            largest logit.
+        """
+        head, row = first
         scale = 1 / sqrt(query.shape[-1]) if self.scale is None else self.scale
         logits = (query * scale) @ key.transpose(-2, -1)
-        mask = self.mask
-        if mask is not None:
-            own = mask[start : start + len(query)] if mask.ndim == 3 and len(mask) > 1 else mask
+        own = self.mask
+        if own is not None:
+            own = own[head : head + len(query)] if own.ndim == 3 and len(own) > 1 else own
+            own = own[..., row : row + query.shape[1], :] if own.shape[-2] > 1 else own
             if own.dtype is torch.bool:
                 logits.masked_fill_(~own, -torch.inf)
             else:
                 logits += own
         if self.is_causal:
-            later = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu_(1)
-            logits.masked_fill_(later, -torch.inf)
+            later = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device)
+            logits.masked_fill_(later.triu_(row + 1), -torch.inf)
         largest = logits.amax((-2, -1))
         sees_none = (logits == -torch.inf).all(-1)
         shares = torch.softmax(logits, -1).masked_fill_(sees_none[..., None], 0)
-        entropies = torch.special.entr(shares).sum(-1).sum(-1) / (~sees_none).sum(-1)
+        entropies = torch.special.entr(shares).sum((-2, -1))
         drawn = shares[:, ::step, ::step]
         if step > 1:  # NaN fills the whole row of a query: of those between it is seen too
-            rows = torch.nn.functional.max_pool1d(shares.sum(-1), step, ceil_mode=True)
-            drawn = drawn + (rows - rows)[..., None]
-        return drawn, entropies, largest
+            sums = torch.nn.functional.max_pool1d(shares.sum(-1), step, ceil_mode=True)
+            drawn = drawn + (sums - sums)[..., None]
+        return drawn, entropies, (~sees_none).sum(-1), largest
 
     def _source(self) -> str:
         parts = ["q", "k"]

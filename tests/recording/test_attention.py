@@ -72,6 +72,63 @@ def test_entropy_and_the_largest_logit_are_of_all_queries_where_some_are_drawn()
     assert found.largest_logit == pytest.approx(logits.amax((1, 2)).tolist())
 
 
+SIZE = 1500
+LOOKS = torch.rand(SIZE, SIZE) > 0.5
+LOOKS[:, 0] = True
+LOOKS[700] = False  # a query without keys
+MASKS = {
+    "nothing": {},
+    "pairs": {"attn_mask": LOOKS},
+    "pairs of each head": {"attn_mask": torch.randn(1, 3, SIZE, SIZE)},
+    "keys alone": {"attn_mask": torch.randn(1, 1, 1, SIZE)},
+    "the keys before": {"is_causal": True},
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_large_map_is_worked_out_in_blocks_and_its_numbers_are_of_all_queries(name, monkeypatch):
+    options, most = MASKS[name], [0]
+    q, k = torch.randn(1, 3, SIZE, 6) * 3, torch.randn(1, 3, SIZE, 6)
+    softmax = torch.softmax
+    with nnmagic.tracing(ops=True) as trace, monkeypatch.context() as patched:
+        patched.setattr(
+            torch, "softmax", lambda x, axis: (most.append(x.numel()), softmax(x, axis))[1]
+        )
+        Attending(**options)(q, k, k)
+
+    logits, mask = (q.double() @ k.double().mT)[0] / 6**0.5, options.get("attn_mask")
+    if options.get("is_causal"):
+        mask = torch.ones(SIZE, SIZE).tril().bool()
+    if mask is not None and mask.dtype is torch.bool:
+        logits = logits.masked_fill(~mask, -torch.inf)
+    elif mask is not None:
+        logits = logits + mask[0]
+    shares = torch.softmax(logits, -1).nan_to_num(0)
+    entropies = torch.special.entr(shares).sum(-1).sum(-1) / (shares.sum(-1) > 0).sum(-1)
+    found = only_map(trace)
+    assert found.picture.steps == (1, 12, 12)
+    torch.testing.assert_close(
+        values_of(found).double(), shares[:, ::12, ::12], rtol=1e-4, atol=1e-6
+    )
+    assert found.entropy == pytest.approx(entropies.tolist(), rel=1e-5)
+    assert found.largest_logit == pytest.approx(logits.amax((1, 2)).tolist(), rel=1e-5)
+    assert 0 < max(most) <= 1 << 20
+
+
+def test_a_map_of_36_million_logits_has_its_numbers():
+    q = torch.randn(1, 16, SIZE, 8)
+
+    with nnmagic.tracing(ops=True) as trace, torch.no_grad():
+        Attending()(q, q, q)
+
+    logits = q[0, -1].double() @ q[0, -1].double().mT / 8**0.5
+    found = only_map(trace)
+    assert found.largest_logit[-1] == pytest.approx(float(logits.amax()), rel=1e-5)
+    even = torch.special.entr(torch.softmax(logits, -1)).sum(-1).mean()
+    assert found.entropy[-1] == pytest.approx(float(even), rel=1e-5)
+    assert "no attention map" not in str(trace)
+
+
 def test_a_query_of_nan_between_the_drawn_ones_is_seen():
     q, k = torch.randn(1, 2, 300, 6), torch.randn(1, 2, 300, 6)
     q[0, 1, 31, 2] = torch.nan
@@ -147,14 +204,14 @@ def test_a_map_changes_nothing_draws_nothing_and_keeps_nothing_alive():
 
 
 def test_what_cannot_be_worked_out_is_left_out():
-    large = torch.zeros(1, 1, 6000, 1)
+    large = torch.zeros(1, 2, 9000, 1)
 
     with nnmagic.tracing(ops=True) as trace, torch.no_grad():
         Attending()(large, large, large)
         Attending()(torch.zeros(0, 2, 3, 4), torch.zeros(0, 2, 3, 4), torch.zeros(0, 2, 3, 4))
 
     assert trace.log.attention == {}
-    assert "no attention map of scaled_dot_product_attention(): 1 head of 6,000 x" in str(trace)
+    assert "no attention map of scaled_dot_product_attention(): 2 heads of 9,000 x" in str(trace)
 
 
 def test_only_the_maps_of_the_last_iteration_are_kept():
