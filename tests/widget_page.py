@@ -46,6 +46,12 @@ COUNT_MESSAGES = """() => {
   });
 }"""
 
+KNOWN_AND_ROW = """root => [
+  [...root.querySelectorAll('[data-nm=known] li')].map(li => li.innerText).join(' '),
+  root.querySelector('.nm-body > [aria-selected=true] .nm-k-pair').innerText,
+].map(text => text.replace(/\\s/g, ''))"""
+"""What the panel knows of the row that is open, and that row's first numbers."""
+
 SCROLL = (
     "grid => { const top = grid.scrollTop; grid.scrollTop += 200; return grid.scrollTop > top; }"
 )

@@ -48,7 +48,7 @@ def minified_script(text: str) -> str:
     semicolon before a brace ends a statement that is not empty.
     """
     parts = TEXTS.split(_lines(text))
-    signs = r" ?([=<>?:()[\]&|!]) ?| ?([;,{}])\s?|(?<=[\w)\]]) ([-+*]) (?=[\w(])"
+    signs = r" ?([=<>?:()[\]&|!]) ?| ?([;,{}])\s?|(?:(?<=[\w)\]]) |(?<=[)\]] ))([-+*/%]) (?=[\w(])"
     parts[::2] = [re.sub(signs, r"\1\2\3", part).replace(";}", "}") for part in parts[::2]]
     return "".join(parts)
 

@@ -4,7 +4,7 @@ import { createPoints } from "../../nnmagic/widget/static/points.js";
 import { placeIn } from "../../nnmagic/widget/static/curves.js";
 
 const bytes = (numbers) => new DataView(Float32Array.from(numbers).buffer);
-const table = { count: 2, names: ["net", "0"], name: [0, 1], labels: [], label: [] };
+const table = { count: 2, names: ["net", "0"], name: [0, 1], parents: [-1, 0], labels: [], label: [] };
 const curves = [{ title: "mean", is_log: false, mark: null }, { title: "weight.update ratio", is_log: true, mark: 1e-3 }];
 const point = (iteration) => ({ iteration, curves, values: 0, low: 1, high: 2 });
 const buffers = (n) => [bytes([n, NaN, 2 * n, 0.5 ** n]), bytes([NaN, n]), bytes([NaN, 3 * n])];
@@ -33,11 +33,12 @@ test("the points of a long loop are thinned evenly and end with the latest", () 
 test("the rows of a later point may be others", () => {
   const points = createPoints();
   points.add(table, point(1), buffers(1));
-  const two = { ...table, count: 3, name: [1, 0, 1] };
-  points.add(two, point(3), [bytes([7, NaN, 0, NaN, 9, NaN]), bytes([NaN, NaN, NaN]), bytes([NaN, NaN, NaN])]);
+  const two = { ...table, count: 4, names: ["other", "other:0", "net", "net:0"], name: [0, 1, 2, 3], parents: [-1, 0, -1, 2] };
+  const unknown = bytes([NaN, NaN, NaN, NaN]);
+  points.add(two, point(3), [bytes([0, NaN, 9, NaN, 0, NaN, 7, NaN]), unknown, unknown]);
 
-  assert.deepEqual(points.curves(two, 0)[0].values, [2, 7]);
-  assert.deepEqual(points.curves(two, 2), []);
+  assert.deepEqual(points.curves(two, 3)[0].values, [2, 7]);
+  assert.deepEqual(points.curves(two, 1), []);
 });
 
 test("a cursor stands at an iteration, or at the next one that is there", () => {

@@ -1,7 +1,7 @@
 // A network with a block called many times:  0 root · 1 a · 2 b (many) · 3 b.x · 4 b.x · 5 head
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decoded, familyOf, foldedBelow, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, typed, unfoldAbove, withValues } from "../../nnmagic/widget/static/rows.js";
+import { decoded, familyOf, foldedBelow, keyIn, keyOf, matchesOf, rowOf, sameRows, shownRows, sortKeys, sortedRows, typed, unfoldAbove, withValues } from "../../nnmagic/widget/static/rows.js";
 
 const view = (array) => new DataView(array.buffer);
 const level = [0, 1, 1, 2, 2, 1];
@@ -65,6 +65,13 @@ test("unknown values and failed rows are last in both directions, equal ones sta
 test("a key leads to its row and back", () => {
   assert.deepEqual(["", "b.x", "b.x#1", "gone", null].map((key) => rowOf(table(), key)), [0, 3, 4, -1, -1]);
   assert.deepEqual([keyOf(table(), 3), keyOf(table(), 4)], ["b.x", "b.x#1"]);
+});
+
+test("a row has another key where another network begins", () => {
+  const two = table({ names: ["Net", "Net:a", "Net:b", "Net:b.x", "Net:head"], keys: { 4: "Net:b.x#1" } });
+  assert.deepEqual(["", "a", "b.x#1", "gone", null].map((key) => keyIn(two, table(), key)), ["Net", "Net:a", "Net:b.x#1", "gone", null]);
+  assert.equal(keyIn(table(), two, "Net:a"), "a");
+  assert.equal(keyIn(table(), null, "gone"), "gone");
 });
 
 test("new numbers replace those of the same rows only where they are given", () => {

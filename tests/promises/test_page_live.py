@@ -7,6 +7,7 @@ from lab import ADD_AND_RUN, notebook_of, run_cell
 from playwright.sync_api import expect
 from widget_page import (
     COUNT_MESSAGES,
+    KNOWN_AND_ROW,
     LOAD,
     TORCHS_OWN,
     WIDGETS,
@@ -349,11 +350,6 @@ for i in range(60):
     time.sleep(0.1)
 """
 
-PANEL_AND_ROW = """root => [
-  [...root.querySelectorAll('[data-nm=known] li')].map(li => li.innerText).join(' '),
-  root.querySelector('.nm-body > [aria-selected=true] .nm-k-pair').innerText,
-].map(text => text.replace(/\\s/g, ''))"""
-
 
 def test_what_is_known_of_a_row_goes_on_with_a_watched_network(lab, tmp_path):
     def look(page):
@@ -366,7 +362,7 @@ def test_what_is_known_of_a_row_goes_on_with_a_watched_network(lab, tmp_path):
         found = []
         for _ in range(3):
             expect(mean).not_to_have_text(mean.text_content())
-            found.append(widget.evaluate(PANEL_AND_ROW))
+            found.append(widget.evaluate(KNOWN_AND_ROW))
         control(widget, "panel").locator("canvas").first.wait_for(timeout=20_000)
         return found, known.count()
 

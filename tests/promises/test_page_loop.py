@@ -3,7 +3,7 @@
 import pytest
 from lab import ADD_AND_RUN, notebook_of, open_notebook, run_cell
 from playwright.sync_api import expect
-from widget_page import LOAD, control, row_of
+from widget_page import KNOWN_AND_ROW, LOAD, control, row_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -75,3 +75,42 @@ def test_a_loop_is_followed_until_it_is_interrupted_and_then_played(lab, tmp_pat
     assert found["names"][0].startswith("mean, and the middle 90 %")
     assert f"interrupted after {int(found['iterations']):,} iterations" in found["heading"]
     assert found["at the finding"] == 1
+
+
+TWO = """%%nntrace net
+for i in range(300):
+    net(torch.full((1, 4), float(i)))
+    if i > 30:
+        with torch.no_grad():
+            other(torch.zeros(1, 4))
+    time.sleep(0.05)
+"""
+
+OTHER = "other = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))"
+
+
+def test_a_row_stays_open_when_a_second_network_begins(lab, tmp_path):
+    def look(page):
+        page.evaluate(ADD_AND_RUN, TWO.replace("nntrace net", "nntrace"))
+        widget = page.locator(".nnmagic")
+        row_of(widget, "2").locator(".nm-label").click()
+        expect(row_of(widget, "other:2")).to_have_count(1)
+        selected = widget.locator(".nm-body > [aria-selected=true]")
+        found = [selected.count(), selected.get_attribute("aria-rowindex")]
+        known = control(widget, "known")
+        mean = selected.locator(".nm-k-pair").first
+        expect(mean).not_to_have_text(mean.text_content())
+        found.append(widget.evaluate(KNOWN_AND_ROW))
+        page.evaluate(INTERRUPT)
+        control(widget, "panel").locator("canvas").first.wait_for()
+        return found, known.count()
+
+    path = notebook_of(tmp_path, LOAD, NETWORK, OTHER)
+    seen = open_notebook(lab, path, look=look, width=1300)
+
+    (count, index, (known, row)), after = seen.found
+    assert [error for error in seen.errors if "KeyboardInterrupt" not in error] == []
+    assert (count, index) == (1, "5")
+    assert row
+    assert row in known
+    assert after == 0

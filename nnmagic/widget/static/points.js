@@ -1,13 +1,7 @@
 // What the page keeps of a loop while it runs: the iterations that it was told of, as points of each row's curves.
-import { fullName, typed } from "./rows.js";
+import { sameRow, typed } from "./rows.js";
 
 const MOST_POINTS = 200;
-
-/** @returns {number} the row of another table that has a row's name, of several the same one; -1: there is none */
-function sameRow(table, row, other) {
-  const named = (one) => Array.from({ length: one.count }, (_, each) => each).filter((each) => fullName(one, each) === fullName(table, row));
-  return named(other)[named(table).indexOf(row)] ?? -1;
-}
 
 /** What the points of a loop are added to, spread evenly over its iterations however long it runs. */
 export function createPoints() {

@@ -109,6 +109,29 @@ export function rowOf(table, key) {
   return -1;
 }
 
+/** @returns {string} a row's name with its network's before it, which the name itself has where there are several networks */
+function nameInNetwork(table, row) {
+  const name = fullName(table, row);
+  let root = row;
+  while (table.parents[root] >= 0) root = table.parents[root];
+  const network = fullName(table, root);
+  return root === row || name.startsWith(`${network}:`) ? name : `${network}:${name}`;
+}
+
+/** @returns {number} the row of another table that has a row's name, of several the same one; -1: there is none */
+export function sameRow(table, row, other) {
+  const name = nameInNetwork(table, row);
+  const named = (one) => Array.from({ length: one.count }, (_, each) => each).filter((each) => nameInNetwork(one, each) === name);
+  return named(other)[named(table).indexOf(row)] ?? -1;
+}
+
+/** @returns {string|null} a row's key in another table: it changes where another network of a loop begins */
+export function keyIn(other, table, key) {
+  const row = table ? rowOf(table, key) : -1;
+  const there = row < 0 || rowOf(other, key) >= 0 ? -1 : sameRow(table, row, other);
+  return there < 0 ? key : keyOf(other, there);
+}
+
 /** @returns {Uint8Array} 1 for each folded row where rows above `depth` are unfolded */
 export function foldedBelow(table, depth, keepsCallsFolded = false) {
   return Uint8Array.from(table.level, (level, row) => {

@@ -1,6 +1,6 @@
 // The widget: the toolbar, and what holds the table, the panel and the input together.
 import { plural, withCommas } from "./format.js";
-import { countsAsRow, decoded, fullName, isFlagged, keyOf, rowOf, withValues } from "./rows.js";
+import { countsAsRow, decoded, fullName, isFlagged, keyIn, keyOf, rowOf, withValues } from "./rows.js";
 import { answerKey, block, element, inline, part, pressable, slider } from "./dom.js";
 import { createCurves, placeIn } from "./curves.js";
 import { createFindings } from "./findings.js";
@@ -108,8 +108,8 @@ function render({ model, el }) {
   const setNarrow = () => root.classList.toggle("nm-narrow", root.clientWidth > 0 && root.clientWidth <= NARROW);
 
   function showTable() {
-    content = model.get("content");
-    table = decoded(content);
+    const before = table;
+    table = decoded(content = model.get("content"));
     const copy = `[data-nnmagic="${CSS.escape(table.static)}"]`;
     hiding.textContent = table.static && `:is(${copy},.jp-OutputArea-child:has(${copy}):not(:has(.nnmagic))){display:none!important}`;
     setNarrow();
@@ -119,6 +119,7 @@ function render({ model, el }) {
     depth.input.max = Math.max(1, table.deepest);
     depth.set(Math.min(table.deepest, table.opened));
     showFacts();
+    set("selected", keyIn(table, before, model.get("selected")));
     showSelected(false);
   }
 
