@@ -10,6 +10,9 @@ from typing import Any
 from nnmagic.display.table import Column, Pair
 from nnmagic.records.histograms import histograms
 
+EXACT = 1 << 53
+"""A statistic below this is the integer that it is of, a larger one may be rounded."""
+
 
 def none_if_nan(value: float | None) -> float | None:
     """Return a statistic, None for NaN, which stands for an unknown one."""
@@ -17,11 +20,15 @@ def none_if_nan(value: float | None) -> float | None:
 
 
 def ends_of(row: Any) -> Pair:
-    """Return the least and the greatest value; those of integers and of truth values are ints."""
-    ends = none_if_nan(row.numbers.min), none_if_nan(row.numbers.max)
-    if ends[0] is None or ends[1] is None or not row.dtype.startswith(("int", "uint", "bool")):
-        return ends
-    return int(ends[0]), int(ends[1])
+    """Return the least and the greatest value; those of integers and of truth values are ints.
+
+    Where one is too large to be known exactly, both are floats, of which few digits are shown.
+    """
+    least, greatest = none_if_nan(row.numbers.min), none_if_nan(row.numbers.max)
+    if least is None or greatest is None or not row.dtype.startswith(("int", "uint", "bool")):
+        return least, greatest
+    is_exact = max(-least, greatest) < EXACT
+    return (int(least), int(greatest)) if is_exact else (least, greatest)
 
 
 MEAN_AND_STD = Column(

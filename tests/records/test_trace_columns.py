@@ -24,6 +24,15 @@ def test_a_dtype_that_differs_from_the_others_is_shown():
     assert "(3,) int64" in str(trace)
 
 
+def test_integers_too_large_for_a_float64_have_no_false_digits():
+    trace = nnmagic.trace(nn.Identity(), torch.tensor([2**62 + 1, -5]))
+
+    text = table_text(trace.table())
+
+    assert "-5.00e+00 … 4.61e+18" in text
+    assert "4,611" not in text
+
+
 def test_a_row_of_a_loop_has_the_trend_of_its_mean_over_the_iterations():
     net = nn.Sequential(nn.Identity())
     with nnmagic.tracing(net) as loop:
