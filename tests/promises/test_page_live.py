@@ -6,9 +6,11 @@ import pytest
 from lab import ADD_AND_RUN, notebook_of, run_cell
 from playwright.sync_api import expect
 from widget_page import (
+    AS_LATE,
     COUNT_MESSAGES,
     KNOWN_AND_ROW,
     LOAD,
+    SOONER,
     TORCHS_OWN,
     WIDGETS,
     control,
@@ -306,6 +308,7 @@ t
 def test_a_row_opened_while_a_cell_runs_shows_what_is_known_of_it(lab, tmp_path):
     def look(page):
         widget = page.locator(".nnmagic")
+        page.evaluate(SOONER)
         page.evaluate(ADD_AND_RUN, "import time\ntime.sleep(9)")
         row_of(widget, "0").locator(".nm-label").click()
         known = control(widget, "known")
@@ -325,6 +328,7 @@ def test_a_row_opened_while_a_cell_runs_shows_what_is_known_of_it(lab, tmp_path)
         found["status"] = widget.locator(".nm-status").inner_text()
         expect(control(widget, "step")).to_have_value("1")
         found["slider"].append(widget.locator(".nm-iterations").inner_text())
+        page.evaluate(AS_LATE)
         return found, run_cell(page, "print(f\"{t['0'].mean:.3f} ± {t['0'].std:.3f}\")").strip()
 
     found, by_record = visit(lab, notebook_of(tmp_path, LOAD, BUSY), look)
@@ -345,10 +349,15 @@ def test_a_row_opened_while_a_cell_runs_shows_what_is_known_of_it(lab, tmp_path)
 
 WATCHED_LOOP = """
 import time
-for i in range(60):
-    watched(torch.full((1, 3), float(i)))
-    time.sleep(0.1)
+try:
+    for i in range(100_000):
+        watched(torch.full((1, 3), float(i)))
+        time.sleep(0.1)
+except KeyboardInterrupt:
+    pass
 """
+
+INTERRUPT = "() => { jupyterapp.commands.execute('notebook:interrupt-kernel'); }"
 
 
 def test_what_is_known_of_a_row_goes_on_with_a_watched_network(lab, tmp_path):
@@ -363,6 +372,7 @@ def test_what_is_known_of_a_row_goes_on_with_a_watched_network(lab, tmp_path):
         for _ in range(3):
             expect(mean).not_to_have_text(mean.text_content())
             found.append(widget.evaluate(KNOWN_AND_ROW))
+        page.evaluate(INTERRUPT)
         control(widget, "panel").locator("canvas").first.wait_for(timeout=20_000)
         return found, known.count()
 

@@ -78,7 +78,7 @@ def test_a_loop_is_followed_until_it_is_interrupted_and_then_played(lab, tmp_pat
 
 
 TWO = """%%nntrace net
-for i in range(300):
+for i in range(100_000):
     net(torch.full((1, 4), float(i)))
     if i > 30:
         with torch.no_grad():
