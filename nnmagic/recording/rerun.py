@@ -11,6 +11,7 @@ from torch import nn
 
 from nnmagic.display.messages import AskMessage, RunContent
 from nnmagic.display.units import with_article
+from nnmagic.network.autocast import casting_to
 from nnmagic.network.naming import Naming
 from nnmagic.recording.root_calls import GoneError, NoTensorError, RootCall, RootCalls
 from nnmagic.recording.run import own_run, recording
@@ -152,8 +153,8 @@ class Rerun:
         naming = Naming(lambda: [(label, network)])
         recorder = output = None
         try:
-            ops = bool(log.functions)
-            with own_run(network), recording(f"{label} on {text}", naming, ops=ops) as recorder:
+            recorded = recording(f"{label} on {text}", naming, ops=bool(log.functions))
+            with own_run(network), casting_to(call.casts), recorded as recorder:
                 output = called(*args, **kwargs)
         except Exception:  # the partial trace shows it
             if recorder is None or recorder.log.raised is None:

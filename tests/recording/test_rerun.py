@@ -57,6 +57,16 @@ def test_a_run_on_the_same_input_gives_the_same_values(net):
     assert torch.equal(again.output, trace.output)
 
 
+def test_a_run_is_under_the_autocast_that_the_recorded_one_had(net):
+    with torch.autocast("cpu", torch.bfloat16):
+        trace = nnmagic.trace(net, torch.rand(3, 28, 28).bfloat16())
+
+    again = Rerun(trace).run({"on": "noise"})
+
+    assert again.log.raised is None
+    assert again["1"].dtype == "bfloat16"
+
+
 def test_an_input_that_was_worked_out_can_be_made_again():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
     trace = nnmagic.trace(net)
