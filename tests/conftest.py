@@ -218,7 +218,7 @@ class Page:
 
     def show(self, widget):
         """Show a widget, and return it."""
-        assert widget.model_id
+        assert widget._repr_mimebundle_()
         return widget
 
     def set(self, widget, **traits):

@@ -14,12 +14,11 @@ from nnmagic.records.curves.drawn_curves import POINTS
 from nnmagic.records.record import Record
 from nnmagic.records.trace import Trace
 from nnmagic.widget.front_end import page_script, style
-from nnmagic.widget.live_network import LiveNetwork
+from nnmagic.widget.live_network import LiveNetwork, with_parameters
 from nnmagic.widget.packing import Packing, pictures_in, thinned
 from nnmagic.widget.panel import WEIGHTS_THEN, LayerDetails, PanelMaker
 from nnmagic.widget.pictures import WRITTEN_OUT, values_in
 from nnmagic.widget.row_panels import RowPanels
-from nnmagic.widget.widget import with_parameters
 
 MARK = "page"
 """What the widget finds the static table of the page by."""

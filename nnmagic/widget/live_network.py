@@ -3,9 +3,11 @@
 import inspect
 import re
 import sys
+from dataclasses import replace
 
 from torch import nn
 
+from nnmagic.display.table import Column, Table
 from nnmagic.network.layers import layer_at, layers_of, named_parameters
 from nnmagic.recording.rerun import Rerun
 from nnmagic.records.trace import Trace
@@ -104,3 +106,19 @@ def first_sentence(kind: type) -> str:
     plain = re.sub(r"`([^`<]+?)\s*<[^`]+>`_+", r"\1", plain)  # its links
     first, stop, _ = " ".join(plain.split()).partition(". ")
     return first + stop.strip()
+
+
+def with_parameters(table: Table, counts: dict[tuple[str, str], int] | None) -> Table:
+    """Return the table of a trace with the number of parameters of each layer, where known."""
+    if counts is None:
+        return table
+    column = Column(
+        "params",
+        "count",
+        "distinct ones, of the layer and everything below it",
+        title="parameters",
+        cell=lambda row: counts.get((row.network, row.layer.name), ""),
+        priority=5,
+        extra=True,
+    )
+    return replace(table, columns=(*table.columns, column))

@@ -13,11 +13,11 @@ from IPython.display import display
 from nnmagic.contexts import block
 from nnmagic.display.messages import AskMessage, PointContent
 from nnmagic.display.sheet import Sheet, sheet_of
-from nnmagic.display.table import Column, Row, Table
+from nnmagic.display.table import Row, Table
 from nnmagic.records.record import Record, View
 from nnmagic.records.trace import Trace
 from nnmagic.widget.front_end import script, style
-from nnmagic.widget.live_network import LiveNetwork, live_network_of
+from nnmagic.widget.live_network import LiveNetwork, live_network_of, with_parameters
 from nnmagic.widget.loading import Loader
 from nnmagic.widget.row_panels import RowPanels
 from nnmagic.widget.static_output import ShownAfterItsTable, StaticOutput, bundle_of
@@ -89,6 +89,7 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
         self.static_output = StaticOutput()
         self.closed_because = ""
         self._is_answered = False
+        self._is_in_box = False
         self._static_trace: Record = record
         self._shown = False
         self._following = False
@@ -121,13 +122,17 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
 
         A page that is told of a widget and at once that it is closed logs an error.
         """
-        if self._shown and not self.closed_because:
+        if self._shown:
+            is_in_box = self._is_in_box
             super().open()
+            self._is_in_box = is_in_box  # ipywidgets asks for the comm's name too
 
     @property
     def model_id(self) -> Any:
-        """The name of the comm, by which a page is told to show the widget."""
-        self._shown = True
+        """The name of the comm, by which a page, or a box that holds the widget, shows it."""
+        self._shown = self._is_in_box = True
+        if self.closed_because and self.comm is None:
+            self._draw()
         self.open()
         return super().model_id
 
@@ -138,7 +143,9 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
         """
         if self.closed_because:
             return self._last_table()
+        is_in_box = self._is_in_box
         bundle = super()._repr_mimebundle_(**options)
+        self._is_in_box = is_in_box
         if bundle is not None and self.static_output.is_shown:
             bundle[0]["text/plain"] = ""
         return bundle
@@ -174,12 +181,19 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
     def _last_table(self) -> dict[str, str]:
         """Return the table of what was shown last, which says why the widget is closed."""
         record = self._viewed()
-        table = record.table()
+        return bundle_of(record, self._with_reason(record.table()))
+
+    def _with_reason(self, table: Table) -> Table:
+        """Return the table with a line that says why the widget is closed, where it is."""
+        if not self.closed_because:
+            return table
         note = f"this widget is closed: {self.closed_because}"
-        return bundle_of(record, replace(table, notes=(*table.notes, note)))
+        return replace(table, notes=(*table.notes, note))
 
     def close(self, because: str = "close() was called, or its button pressed") -> None:
         """Stop to follow the network, and give the page its static table back.
+
+        In a box, where it has none, the widget stays, without what needs the network.
 
         Args:
             because: why, in words that the table ends with.
@@ -189,13 +203,16 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
         if self.watcher is not None:
             self.watcher.stop()
         self.closed_because = because
-        self.live = False
+        self.live = self.running = False
         self.opened.pop(id(self), None)
         self._live = None
         self.static_output.update(self._viewed(), f"this widget is closed: {because}", live=False)
+        self._set_panels(self.trace)
+        if self._is_in_box:
+            self._draw()
+            return
         super().close()
         self.__dict__.pop("_repr_mimebundle_", None)  # ipywidgets lets a closed one show nothing
-        self.unobserve_all()
 
     # What is shown.
 
@@ -232,7 +249,8 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
         counts = None if self._live is None else self._live.counts()
         run = None if self._live is None else self._live.offer()
         mark = self.static_output.mark
-        self.sheet = sheet_of(with_parameters(table, counts), static=mark, run=run)
+        table = with_parameters(self._with_reason(table), counts)
+        self.sheet = sheet_of(table, static=mark, run=run)
         with self.hold_sync():
             self.content = dict(self.sheet.content)
             steps = self.sheet.content.get("steps")
@@ -369,22 +387,6 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
         with self._unwatched():
             self._loader.load(subject, side, place, new_run=bool(message.get("new")))
         self._tell_panel()
-
-
-def with_parameters(table: Table, counts: dict[tuple[str, str], int] | None) -> Table:
-    """Return the table of a trace with the number of parameters of each layer, where known."""
-    if counts is None:
-        return table
-    column = Column(
-        "params",
-        "count",
-        "distinct ones, of the layer and everything below it",
-        title="parameters",
-        cell=lambda row: counts.get((row.network, row.layer.name), ""),
-        priority=5,
-        extra=True,
-    )
-    return replace(table, columns=(*table.columns, column))
 
 
 def close_all(because: str = "all were closed") -> None:

@@ -16,6 +16,7 @@ from widget_page import (
     control,
     frames,
     names,
+    open_panel,
     row_of,
     rows,
     table_texts,
@@ -162,15 +163,16 @@ def test_watching_ends_with_its_block_a_second_watch_and_the_extension(lab, tmp_
         expect(widgets.nth(0).locator(".nm-heading")).to_contain_text("a · call 1")
         found["both"] = [names(rows(each)) for each in widgets.all()]
         run_cell(page, "%nntrace --live b")
-        magic = widgets.nth(1)
+        magic = widgets.nth(2)
         expect(magic.locator(".nm-badge")).to_contain_text("live")
-        expect(widgets).to_have_count(2)
+        expect(widgets).to_have_count(3)
         expect(page.locator("[data-nnmagic]").last).to_be_hidden()
         run_cell(page, CALL.format(network="b", value=2.0))
         expect(magic.locator(".nm-heading")).to_contain_text("b · call 1")
         found["gone"] = run_cell(page, GONE).splitlines()
         run_cell(page, "%unload_ext nnmagic")
-        expect(widgets).to_have_count(0)
+        expect(control(widgets, "close").locator("visible=true")).to_have_count(0)
+        expect(widgets).to_have_count(2)  # those in a box stay
         found["unloaded"] = run_cell(page, TORCHS_OWN)
         found["tables"] = [text for text in table_texts(page) if text]
         return found
@@ -195,6 +197,42 @@ def test_watching_ends_with_its_block_a_second_watch_and_the_extension(lab, tmp_
         "the extension was unloaded",
         "the network is gone",
     ]
+
+
+BOX = f"""
+a, b = nn.Sequential(nn.Linear(3, 2), nn.ReLU()), nn.Linear(3, 5)
+{CALL.format(network="a", value=1.0)}
+import ipywidgets
+pair = [nnmagic.watch(a), nnmagic.watch(b)]
+ipywidgets.HBox(pair)
+"""
+
+
+def test_in_a_box_a_widget_that_is_over_stays_and_says_why(lab, tmp_path):
+    def look(page):
+        found = {}
+        halves = page.locator(".jp-Cell").nth(1).locator(".nnmagic")
+        expect(halves).to_have_count(2)
+        found["mean"] = run_cell(page, CALL.format(network="a", value=1.0)).strip()
+        run_cell(page, "nnmagic.watch(a)")
+        replaced, closed = halves.all()
+        expect(replaced).to_contain_text("is closed: another watch of a has replaced it")
+        control(closed, "close").click()
+        expect(closed).to_contain_text("is closed: close() was called, or its button pressed")
+        controls = [control(half, name) for half in halves.all() for name in ("pause", "close")]
+        found["controls"] = [each.is_visible() for each in controls]
+        found["rows"] = rows(replaced)
+        found["panel"] = open_panel(replaced, "0")
+        found["live"] = run_cell(page, "print([each.live for each in pair])")
+        return found
+
+    found = visit(lab, notebook_of(tmp_path, LOAD, BOX), look)
+
+    assert found["controls"] == [False] * 4
+    assert names(found["rows"]) == ["a", "0", "1"]
+    assert found["rows"][0]["mean"] == found["mean"]
+    assert found["panel"] == "0 · Linear"
+    assert found["live"].strip() == "[False, False]"
 
 
 GROWING = """

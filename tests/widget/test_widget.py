@@ -1,6 +1,7 @@
 import gc
 import weakref
 
+import ipywidgets
 import pytest
 import torch
 import traitlets
@@ -132,6 +133,41 @@ def test_an_older_widget_closes_where_there_are_many(page, net):
 
     assert [widget.comm is None for widget in widgets] == [True] * 2 + [False] * MOST_OPEN
     assert NetworkWidget.open_ones() == widgets[2:]
+
+
+@pytest.mark.parametrize("is_shown_alone", [False, True])
+def test_a_widget_in_a_box_stays_there_when_it_is_closed_and_says_why(page, net, is_shown_alone):
+    widget = nnmagic.watch(net)
+    if is_shown_alone:
+        page.show(widget)
+    box = ipywidgets.HBox([widget])
+    shown = box.get_state()["children"]
+    net(torch.rand(2, 4))
+
+    nnmagic.watch(net)
+    page.set(widget, selected="1")
+    page.ask(widget, ask="run", on="noise")
+    widget.close()
+
+    assert box.get_state()["children"] == shown
+    assert widget.content["notes"][-1] == (
+        "this widget is closed: another watch of Sequential has replaced it"
+    )
+    assert "call 1" in widget.content["heading"]
+    assert widget.content["run"] is None
+    assert not widget.live
+    ((message, _),) = page.told("panel")
+    assert message["panel"]["type"] == "ReLU"
+
+
+def test_a_closed_widget_can_be_put_into_a_box(page, net):
+    widget = widget_of(page, nnmagic.trace(net, torch.rand(2, 4)))
+    widget.close()
+
+    (shown,) = ipywidgets.HBox([widget]).get_state()["children"]
+
+    assert shown == f"IPY_MODEL_{widget.comm.comm_id}"
+    assert widget.content["notes"][-1].startswith("this widget is closed: ")
 
 
 def test_a_closed_widget_is_collected(page, net):
