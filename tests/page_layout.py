@@ -88,12 +88,15 @@ SEE = r"""() => {
     const menuEnd = name => {
       const button = toolbar.querySelector(`[data-nm=${name}]`);
       button.click();
-      const {right} = box(button.nextElementSibling);
+      const {right, bottom} = box(button.nextElementSibling);
+      const room = box(root.closest('.jp-OutputArea-output')).bottom - bottom;
       button.click();
-      return right;
+      return {right, room};
     };
+    const menus = ['columns', 'copy'].map(menuEnd);
     return {
-      menusEnd: Math.max(...['columns', 'copy'].map(menuEnd)),
+      menusEnd: Math.max(...menus.map(({right}) => right)),
+      roomBelowMenus: Math.min(...menus.map(({room}) => room)),
       width: root.clientWidth,
       sideways: [root, panel, toolbar, root.closest('.jp-OutputArea-output')]
         .filter(node => visible(node) && node.scrollWidth > node.clientWidth + 1)
@@ -195,6 +198,8 @@ def _of_toolbar(seen):
         yield f"{seen['lines']} lines of controls"
     if seen["menusEnd"] > seen["toolbar"] + 1:
         yield f"a menu that ends {seen['menusEnd'] - seen['toolbar']:.0f} px behind the toolbar"
+    if seen["roomBelowMenus"] < 0:
+        yield f"a menu that ends {-seen['roomBelowMenus']:.0f} px below the output"
     noun = seen["count"].split()[-1]
     for counted in re.findall(rf"([\d,]+ {noun})\b", seen["heading"]):
         if counted != seen["count"]:

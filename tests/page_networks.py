@@ -203,6 +203,7 @@ broken = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(100, 10))
 """,
         "0",
     ),
+    "bright": Network("bright = nn.Conv2d(3, 4, 3)\n%nntrace bright(255 * stripes(9))\n", "bright"),
     "summary": Network("%nnsummary unet(across)\n", "out1"),
     "params": Network("%nnparams backbone\n", "conv1.weight"),
 }

@@ -2,7 +2,7 @@
 import { cellText, cellsBeforeMessage } from "./columns.js";
 import { element, inline, pressable } from "./dom.js";
 import { max } from "./format.js";
-import { flatName } from "./rows.js";
+import { flatName, labelOf } from "./rows.js";
 
 const BAR_GLYPHS = " ▁▂▃▄▅▆▇█";
 const isRight = ({ kind }) => !["text", "flags", "histogram"].includes(kind);
@@ -15,15 +15,16 @@ function barsText(column, row) {
   return glyphs.join("");
 }
 
-function textOf(column, row) {
-  return column.kind === "histogram" ? barsText(column, row) : cellText(column, row).trim();
-}
+const textOf = (column, row) => (column.kind === "histogram" ? barsText(column, row) : cellText(column, row).trim());
 
-/** The cells of a row in one line of texts; what stands in place of most of them is one text, the last. */
-function textsOf({ table, columns }, row, write) {
-  const message = table.message?.[row];
-  if (message === undefined) return columns.flatMap((column) => write(column, row));
-  return [...columns.slice(0, cellsBeforeMessage(columns)).flatMap((column) => write(column, row)), message];
+/** The titles, and the texts of each row; what stands in place of most cells is one text, the last. */
+function linesOf({ table, rows, columns }, write, name = flatName, titles = columns.map(({ title }) => title)) {
+  const texts = (row) => {
+    const message = table.message?.[row];
+    const stays = columns.slice(0, message === undefined ? undefined : cellsBeforeMessage(columns));
+    return [...stays.flatMap((column) => write(column, row)), ...(message === undefined ? [] : [message])];
+  };
+  return [[table.title, ...titles], ...Array.from(rows, (row) => [name(table, row), ...texts(row)])];
 }
 
 /**
@@ -32,8 +33,7 @@ function textsOf({ table, columns }, row, write) {
  */
 export function asText(view) {
   const { table, rows, columns, isFlat } = view;
-  const name = (row) => (isFlat ? flatName(table, row) : "  ".repeat(table.level[row]) + table.labels[table.label[row]]);
-  const lines = [[table.title, ...columns.map(({ title }) => title)], ...Array.from(rows, (row) => [name(row), ...textsOf(view, row, textOf)])];
+  const lines = linesOf(view, textOf, isFlat ? flatName : (_, row) => "  ".repeat(table.level[row]) + labelOf(table, row));
   const messages = [undefined, ...Array.from(rows, (row) => table.message?.[row])];
   const isMessage = (i, at) => messages[at] !== undefined && i > cellsBeforeMessage(columns);
   const widthOf = (i) => max(...lines.map((line, at) => (isMessage(i, at) ? 0 : [...line[i]].length)));
@@ -47,24 +47,22 @@ export function asText(view) {
 
 /** @returns {string} a table of Markdown, with full names */
 export function asMarkdown(view) {
-  const { table, rows, columns } = view;
+  const { columns } = view;
   const escaped = (text = "") => text.trim().replace(/[\\|`*_~$&<>[\]]/g, "\\$&");
   const line = (texts) => `| ${Array.from({ length: columns.length + 1 }, (_, i) => escaped(texts[i])).join(" | ")} |`;
   const rule = `| --- |${columns.map((column) => (isRight(column) ? " ---: |" : " --- |")).join("")}`;
-  return [line([table.title, ...columns.map(({ title }) => title)]), rule,
-    ...Array.from(rows, (row) => line([flatName(table, row), ...textsOf(view, row, textOf)]))].join("\n");
+  const [titles, ...lines] = linesOf(view, textOf).map(line);
+  return [titles, rule, ...lines].join("\n");
 }
 
 /** @returns {string} values between tabs for a spreadsheet, with full names and numbers, a pair as two */
 export function asTsv(view) {
-  const { table, rows, columns } = view;
-  const titles = columns.flatMap(({ kind, title, joiner }) => (kind === "pair" ? [0, 1].map((side) => title.split(` ${joiner} `)[side] ?? `${title} ${joiner}`) : title));
+  const titles = view.columns.flatMap(({ kind, title, joiner }) => (kind === "pair" ? [0, 1].map((side) => title.split(` ${joiner} `)[side] ?? `${title} ${joiner}`) : title));
   const write = (column, row) => {
     if (column.kind === "pair") return [numberText(column.first[row]), numberText(column.second[row])];
     return column.kind === "histogram" || column.strings || column.texts?.[row] ? textOf(column, row) : numberText(column.values[row]);
   };
-  const line = (texts) => texts.map((text) => text.replace(/\s/g, " ")).join("\t");
-  return [line([table.title, ...titles]), ...Array.from(rows, (row) => line([flatName(table, row), ...textsOf(view, row, write)]))].join("\n");
+  return linesOf(view, write, flatName, titles).map((texts) => texts.map((text) => text.replace(/\s/g, " ")).join("\t")).join("\n");
 }
 
 /** Copy a text, also where the page may not use the clipboard by itself. @returns {Promise<boolean>} whether it was copied */

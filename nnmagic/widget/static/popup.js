@@ -19,7 +19,11 @@ export function createPopup({ label, name, id, role, items, signal }) {
     list.replaceChildren(...items());
     // It begins below its button, or as far before that as it needs to end with the toolbar.
     list.style.left = "0";
-    list.style.left = `${min(0, el.parentNode.getBoundingClientRect().right - list.getBoundingClientRect().right)}px`;
+    const root = el.closest(".nnmagic");
+    const [menu, toolbar, all] = [list, el.parentNode, root].map((each) => each.getBoundingClientRect());
+    list.style.left = `${min(0, toolbar.right - menu.right)}px`;
+    // The room below stays: what is pressed to close the list must not move under the pointer.
+    root.style.minHeight = `${menu.bottom - all.top + 8}px`;
     entries()[0]?.focus();
   }
 
