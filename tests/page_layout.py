@@ -140,6 +140,7 @@ SEE = r"""() => {
         };
       }),
       panel: visible(panel) ? {
+        row: text(panel.querySelector('.nm-panel-title')).split(' · ')[0],
         red: [...panel.querySelectorAll('*')].filter(node => !node.children.length && isRed(node))
           .map(text),
         box: box(panel).toJSON(),
@@ -251,5 +252,5 @@ def _of_panel(seen, red):
             yield f"the table is {grid['height']} px high, the panel {panel['height']}"
     elif grid["bottom"] > panel["top"]:
         yield "the panel is not below the table"
-    if seen["panel"]["red"] and not red:
-        yield f"red in the panel: {seen['panel']['red']}"
+    if bool(seen["panel"]["red"]) != (seen["panel"]["row"] in red):
+        yield f"red in the panel of {seen['panel']['row']}: {seen['panel']['red']}"

@@ -296,6 +296,8 @@ def test_what_is_wrong_is_said_in_words_before_all_else(visit):
     said = visit.open("nan", "2").locator(".nm-flag-text").all_inner_texts()
     assert said[0].startswith("⚠ 16 NaN, made here from ")
     assert said[1] == "⚠ in its own code: --ops shows where"
+    (said,) = visit.open("bright", "bright").locator(".nm-flag-text").all_inner_texts()
+    assert said.startswith("⚠ got values up to 255: scale pictures"), "which is not red"
 
     heading = visit["failed"].locator(".nm-heading").inner_text()
     assert "failed in broken.2" in heading

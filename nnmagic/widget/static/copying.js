@@ -21,10 +21,10 @@ const textOf = (column, row) => (column.kind === "histogram" ? barsText(column, 
 function linesOf({ table, rows, columns }, write, name = flatName, titles = columns.map(({ title }) => title)) {
   const texts = (row) => {
     const message = table.message?.[row];
-    const stays = columns.slice(0, message === undefined ? undefined : cellsBeforeMessage(columns));
-    return [...stays.flatMap((column) => write(column, row)), ...(message === undefined ? [] : [message])];
+    const stays = message === undefined ? columns : columns.slice(0, cellsBeforeMessage(columns));
+    return [name(table, row), ...stays.flatMap((column) => write(column, row)), message ?? []].flat();
   };
-  return [[table.title, ...titles], ...Array.from(rows, (row) => [name(table, row), ...texts(row)])];
+  return [[table.title, ...titles], ...Array.from(rows, texts)];
 }
 
 /**

@@ -3,12 +3,13 @@ import { min } from "./format.js";
 import { answerKey, element, inline, pressable } from "./dom.js";
 
 /**
- * @param {{label: string, name: string, id: string, role: string, items: () => HTMLElement[], signal: AbortSignal}} options
+ * @param {{uid: string, label: string, role: string, items: () => HTMLElement[], signal: AbortSignal}} options
  *   role: "menu", or "group" of boxes; items: makes the entries, each with one element to focus; signal: ends the listening
  */
-export function createPopup({ label, name, id, role, items, signal }) {
+export function createPopup({ uid, label, role, items, signal }) {
+  const id = `${uid}-${label}`;
   const list = element("div", { class: "nm-menu", id, role, "aria-label": label, hidden: true });
-  const button = pressable(label, name, () => open(list.hidden), { "aria-expanded": "false", "aria-controls": id, "aria-haspopup": role === "menu" && "menu" });
+  const button = pressable(label, label, () => open(list.hidden), { "aria-expanded": "false", "aria-controls": id, "aria-haspopup": role === "menu" && "menu" });
   const el = inline("nm-anchor", button, list);
   const entries = () => [...list.querySelectorAll("input, button")];
 

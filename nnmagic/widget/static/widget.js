@@ -1,6 +1,6 @@
 // The widget: the toolbar, and what holds the table, the panel and the input together.
 import { plural, withCommas } from "./format.js";
-import { countsAsRow, decoded, fullName, isFlagged, keyIn, keyOf, rowOf, withValues } from "./rows.js";
+import { FAILED, STRONG, countsAsRow, decoded, fullName, isFlagged, keyIn, keyOf, rowOf, withValues } from "./rows.js";
 import { answerKey, block, element, inline, part, pressable, slider } from "./dom.js";
 import { createCurves, placeIn } from "./curves.js";
 import { createFindings } from "./findings.js";
@@ -84,8 +84,8 @@ function render({ model, el }) {
     showFacts();
   }, { title: "put the rows below the layers that hold them" });
   const { signal } = ending;
-  const columns = createPopup({ label: "columns", name: "columns", id: `${uid}-columns`, role: "group", items: columnItems, signal });
-  const copying = createPopup({ label: "copy", name: "copy", id: `${uid}-copy`, role: "menu", items: copyItems, signal });
+  const columns = createPopup({ uid, label: "columns", role: "group", items: columnItems, signal });
+  const copying = createPopup({ uid, label: "copy", role: "menu", items: copyItems, signal });
   const hint = block("nm-quiet", "click a row, or press Enter on it, to open it");
   const badge = inline("nm-badge");
   const pause = pressable("pause", "pause", () => {
@@ -100,10 +100,9 @@ function render({ model, el }) {
     flagged, first, failed, depth.el, grouped, columns.el, copying.el, iterations.el, live);
   const main = block("nm-main");
   main.append(grid.el, createSplitter(main, grid.el.id), panel.el, block("nm-rest", hint, grid.noRoom, input.el, notes));
-  const root = element("div", { class: "nnmagic", "data-lm-suppress-shortcuts": "true" }, heading, findings.el, losses.el, toolbar, pauseNote, said, main);
   // The static tree of the same record is hidden while this view lives, also where it comes later.
   const hiding = element("style");
-  root.append(hiding);
+  const root = element("div", { class: "nnmagic", "data-lm-suppress-shortcuts": "true" }, heading, findings.el, losses.el, toolbar, pauseNote, said, main, hiding);
 
   const setNarrow = () => root.classList.toggle("nm-narrow", root.clientWidth > 0 && root.clientWidth <= NARROW);
 
@@ -215,6 +214,7 @@ function render({ model, el }) {
   /** Show in the panel what the page itself knows, while the kernel is busy with a loop or has not answered yet. */
   function followPanel() {
     const row = rowOf(table, model.get("selected"));
+    panel.el.classList.toggle("nm-strong", table.state[row] & (STRONG | FAILED));
     const known = () => knownList(table, row);
     if (row < 0) return;
     if (model.get("running")) panel.follow(known(), points.curves(table, row));
