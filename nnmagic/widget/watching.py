@@ -62,6 +62,7 @@ class Watcher(CallObserver[WrittenCall]):
         self._widget: weakref.ref[NetworkWidget] | None = None
         self._stack = ExitStack()
         self._sending = threading.Lock()
+        self._scheduling = threading.RLock()  # a network may be collected, and so stop it, within
         self._timer: threading.Timer | None = None
         self._sender: threading.Thread | None = None
         self._is_over = False
@@ -106,11 +107,12 @@ class Watcher(CallObserver[WrittenCall]):
         """Show the last call; leave nothing of ours on torch, and no timer running."""
         self._stack.close()
         self.iterations.finish()
-        self._is_over = True
-        if self._timer is not None:
-            self._timer.cancel()
+        with self._scheduling:
+            self._is_over = True
+            if self._timer is not None:
+                self._timer.cancel()
         for thread in (self._timer, self._sender):
-            if thread is not None and thread is not threading.current_thread():
+            if thread and thread.is_alive() and thread is not threading.current_thread():
                 thread.join(1)
         self._timer = self._sender = None
         self.flush()
@@ -198,13 +200,15 @@ class Watcher(CallObserver[WrittenCall]):
             self._send_later(wait)
 
     def _send_later(self, wait: float) -> None:
-        if self._timer is None and not self._is_over:
-            self._timer = threading.Timer(wait, self._send_from_timer)
-            self._timer.daemon = True
-            self._timer.start()
+        with self._scheduling:  # a timer that another thread sees has begun
+            if self._timer is None and not self._is_over:
+                self._timer = threading.Timer(wait, self._send_from_timer)
+                self._timer.daemon = True
+                self._timer.start()
 
     def _send_from_timer(self) -> None:
-        self._sender, self._timer = threading.current_thread(), None
+        with self._scheduling:
+            self._sender, self._timer = threading.current_thread(), None
         self._send_in_time()  # the network's own thread may have sent a moment ago
 
     def _send(self, wait: float = 0) -> None:

@@ -229,6 +229,27 @@ def test_the_last_call_is_shown_though_the_one_before_is_being_shown(page, net, 
     assert [t for t in threading.enumerate() if isinstance(t, threading.Timer)] == []
 
 
+def test_a_watch_that_ends_while_its_timer_begins_ends_quietly(page, net, monkeypatch):
+    begins, watched = threading.Event(), page.show(nnmagic.watch(net))
+
+    class SlowTimer(threading.Timer):
+        def start(self):
+            begins.set()
+            time.sleep(0.3)
+            super().start()
+
+    monkeypatch.setattr(threading, "Timer", SlowTimer)
+    network = threading.Thread(target=lambda: [net(torch.rand(2, 4)) for _ in range(2)])
+    network.start()
+    assert begins.wait(5)
+
+    watched.close()
+
+    assert [t for t in threading.enumerate() if isinstance(t, threading.Timer)] == []
+    assert not watched.live
+    network.join()
+
+
 def test_a_widget_whose_network_is_gone_says_so():
     net = nn.Linear(2, 2)
     widget = nnmagic.watch(net)
