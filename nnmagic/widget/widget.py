@@ -66,7 +66,7 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
     live = traitlets.Bool(False).tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
     paused = traitlets.Bool(False).tag(sync=True)
-    trace = traitlets.Any()
+    trace: Any = traitlets.TraitType()
     sheet: Sheet
     _loader: Loader
     _panels: RowPanels
@@ -143,8 +143,7 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
         """
         if self.closed_because:
             return self._last_table()
-        is_in_box = self._is_in_box
-        bundle = super()._repr_mimebundle_(**options)
+        is_in_box, bundle = self._is_in_box, super()._repr_mimebundle_(**options)
         self._is_in_box = is_in_box
         if bundle is not None and self.static_output.is_shown:
             bundle[0]["text/plain"] = ""
@@ -185,10 +184,8 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
 
     def _with_reason(self, table: Table) -> Table:
         """Return the table with a line that says why the widget is closed, where it is."""
-        if not self.closed_because:
-            return table
-        note = f"this widget is closed: {self.closed_because}"
-        return replace(table, notes=(*table.notes, note))
+        notes = [f"this widget is closed: {self.closed_because}"] if self.closed_because else []
+        return replace(table, notes=(*table.notes, *notes))
 
     def close(self, because: str = "close() was called, or its button pressed") -> None:
         """Stop to follow the network, and give the page its static table back.
@@ -216,9 +213,16 @@ class NetworkWidget(anywidget.AnyWidget, ShownAfterItsTable):
 
     # What is shown.
 
+    @traitlets.validate("trace")
+    def _checked(self, proposal: Any) -> Record:
+        if not isinstance(given := proposal["value"], Record):
+            kind = type(given).__name__
+            raise traitlets.TraitError(f"trace takes a record, as nnmagic.trace gives, not {kind}")
+        return given
+
     @traitlets.observe("trace")
     def _show(self, change: Any) -> None:
-        if isinstance(change["new"], Record) and not self._following:
+        if not self._following:
             self._show_whole(change["new"])
 
     def _show_whole(self, record: Record) -> None:

@@ -116,6 +116,22 @@ def test_another_trace_is_shown_when_it_is_assigned(page, net):
     assert shapes["strings"] == ["(7, 4)"]
 
 
+@pytest.mark.parametrize("given", [None, nn.ReLU()])
+def test_what_is_no_record_is_refused_in_one_line_and_nothing_changes(page, net, given):
+    trace = nnmagic.trace(net, torch.rand(2, 4))
+    widget = widget_of(page, trace)
+
+    with pytest.raises(traitlets.TraitError) as refused:
+        widget.trace = given
+
+    kind = type(given).__name__
+    assert str(refused.value) == f"trace takes a record, as nnmagic.trace gives, not {kind}"
+    assert widget.trace is trace
+    assert widget.content["heading"].startswith("Sequential")
+    widget.close()
+    widget.show()
+
+
 def test_traits_can_be_linked(page, net):
     a, b = (widget_of(page, nnmagic.trace(net, torch.rand(2, 4))) for _ in range(2))
     traitlets.link((a, "selected"), (b, "selected"))
