@@ -28,10 +28,12 @@ RESNET = """
 import torchvision
 torch.manual_seed(0)
 net = torchvision.models.resnet18().eval()
+nn.init.constant_(net.bn1.bias, -100)
 with torch.no_grad():
     t = %nntrace net(torch.rand(1, 3, 64, 64))
 t
 """
+"""Its first ReLU is flagged: it returns zeros only."""
 
 LONG_NAMES = """
 def nested(net, *names):
@@ -59,7 +61,7 @@ LABELS = """root => [...root.querySelectorAll('.nm-body [role=row]:not([hidden])
   return {name, right: box.right - right, isCut: left < box.left, end: name.slice(-seen)};
 })"""
 
-KEPT = ["layer", "shape", "mean ± std"]
+KEPT = ["layer", "shape", "mean ± std", "flags"]
 
 CUT = """root => [...root.querySelectorAll('.nm-body [role=row]:not([hidden]) > *')]
   .filter(cell => cell.scrollWidth > cell.clientWidth).map(cell => cell.textContent)"""
