@@ -46,6 +46,15 @@ COUNT_MESSAGES = """() => {
   });
 }"""
 
+INTERRUPT = "() => { jupyterapp.commands.execute('notebook:interrupt-kernel'); }"
+
+NOTE_INTERRUPTS = """
+import signal
+is_asked = []
+signal.signal(signal.SIGINT, lambda *_: is_asked.append(True))
+"""
+"""Begins a cell that looks between its iterations whether it is interrupted: all are whole."""
+
 KNOWN_AND_ROW = """root => [
   [...root.querySelectorAll('[data-nm=known] li')].map(li => li.innerText).join(' '),
   root.querySelector('.nm-body > [aria-selected=true] .nm-k-pair').innerText,

@@ -8,8 +8,10 @@ from playwright.sync_api import expect
 from widget_page import (
     AS_LATE,
     COUNT_MESSAGES,
+    INTERRUPT,
     KNOWN_AND_ROW,
     LOAD,
+    NOTE_INTERRUPTS,
     SOONER,
     TORCHS_OWN,
     WIDGETS,
@@ -385,17 +387,15 @@ def test_a_row_opened_while_a_cell_runs_shows_what_is_known_of_it(lab, tmp_path)
     assert "busy" not in answered
 
 
-WATCHED_LOOP = """
+WATCHED_LOOP = f"""
+{NOTE_INTERRUPTS}
 import time
-try:
-    for i in range(100_000):
-        watched(torch.full((1, 3), float(i)))
-        time.sleep(0.1)
-except KeyboardInterrupt:
-    pass
+i = 0
+while not is_asked:
+    watched(torch.full((1, 3), float(i)))
+    i += 1
+    time.sleep(0.1)
 """
-
-INTERRUPT = "() => { jupyterapp.commands.execute('notebook:interrupt-kernel'); }"
 
 
 def test_what_is_known_of_a_row_goes_on_with_a_watched_network(lab, tmp_path):
