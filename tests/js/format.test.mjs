@@ -1,7 +1,7 @@
 // The texts are those of nnmagic/units.py; the expected ones were written by it or by hand.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { count, errorText, fixed, indexText, numbers, percent, plural, scientific, size, valueText } from "../../nnmagic/widget/static/format.js";
+import { count, errorText, fixed, indexText, numbers, percent, plural, scientific, shortText, size, valueText } from "../../nnmagic/widget/static/format.js";
 
 test("counts are in full up to a million and then in three digits", () => {
   assert.deepEqual([0, 999, 669706, 999999, 1e6, 1337344, 25.6e6, 999.6e6, 1.5e15, NaN].map(count),
@@ -36,6 +36,7 @@ test("numbers share one format, that of the largest", () => {
 test("a value under the pointer says where it stands", () => {
   assert.equal(indexText(["batch", "channel"], [0, 1200]), "batch 0, channel 1,200");
   assert.deepEqual([NaN, -Infinity, 0.123456789].map(valueText), ["NaN", "-Inf", "0.12346"]);
+  assert.deepEqual([-1.28312e29, 1.09352e-200, 0.123456789, -12345.6, NaN].map(shortText), ["-1.28e+29", "1.09e-200", "0.12346", "-12346", "NaN"]);
   assert.deepEqual([plural(1, "call"), plural(2000, "call")], ["1 call", "2,000 calls"]);
 });
 

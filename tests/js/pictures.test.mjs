@@ -133,6 +133,7 @@ test("a bin tells its limits and its count, and a logarithm lifts the rare", () 
 test("integers are written out in rows, and what is left out is said", () => {
   assert.deepEqual(writtenRows({ shape: [2, 2], values: [1, 20, 300, 4] }), { lines: ["  1  20", "300   4"], left: "" });
   assert.deepEqual(writtenRows({ shape: [1, 3], values: [1, 20, 0.5] }).lines, ["1 20 0.5"]);
+  assert.deepEqual(writtenRows({ shape: [2], values: [5.9819043597117595e29, 123456792] }).lines, ["5.981904e+29 123456792"]);
   const { lines, left } = writtenRows({ shape: [20, 1], values: Array(20).fill(16777217) });
   assert.equal(lines.length, 16);
   assert.equal(left, "the first 16 of 20 rows");

@@ -89,6 +89,12 @@ export function valueText(value) {
   return String(Number(value.toPrecision(5)));
 }
 
+/** @returns {string} the same in few signs: with three digits where more take much room, and never cut */
+export function shortText(value) {
+  const text = valueText(value);
+  return text.length > 9 ? value.toExponential(2) : text;
+}
+
 /** @param {string[]} axes @param {number[]} index @returns {string} "channel 3, row 2" */
 export const indexText = (axes, index) => index.map((i, axis) => `${axes[axis] ?? "axis"} ${withCommas(i)}`).join(", ");
 

@@ -18,7 +18,8 @@ export function createIterations(ask, unanswered) {
   let asked = null;
   const text = (place) => {
     const at = iterations[place] ?? 0;
-    return at === place ? `${withCommas(at)} of ${withCommas(iterations.length)}` : `${withCommas(at)} (${withCommas(place + 1)} of ${withCommas(iterations.length)})`;
+    const [here, nth, all] = [at, place + 1, iterations.length].map(withCommas);
+    return at === place ? `${here} of ${all}` : `${here} (${nth} of ${all})`;
   };
   const { el: label, input, set } = slider({ label: "iteration", max: 1, value: 0, id: "step", text, change: (place) => {
     play(false);

@@ -1,5 +1,5 @@
 // Pictures of values: bars, matrices, photographs, tiles of channels, heads or kernels.
-import { abs, ceil, clamped, floor, indexText, max, min, numbers, round, valueText, withCommas } from "./format.js";
+import { abs, ceil, clamped, floor, indexText, max, min, numbers, round, shortText, valueText, withCommas } from "./format.js";
 import { pictureButtons } from "./copying.js";
 import { answerKey, block, element, inline, slider } from "./dom.js";
 import { NAN_COLOR, colorAt, cssColor, gradient, mapEnds, mapOf, oddness, pixelTable, placeOf, pooled, weight } from "./colors.js";
@@ -223,7 +223,7 @@ function drawBars(context, picture, box, ends, color) {
     if (odd) drawGlyph(context, odd, left + min(end, long - 6), y, 11);
     context.fillStyle = color;
     drawText(context, names[i], left - 6, y, "right", FONT, left - 8);
-    drawText(context, valueText(value).slice(0, 9), box.w - 2, y, "right");
+    drawText(context, shortText(value), box.w - 2, y, "right");
   }
   context.fillStyle = color;
   if (isList) context.fillRect(left + zero - 0.5, 0, 1, box.h);

@@ -8,7 +8,7 @@ const MOST_COLUMNS = 128;
 /** @returns {string[]} its values with all the digits that a float32 has, or the texts that came for them */
 const writtenTexts = ({ names, values }) => (names?.length ? names : Array.from(values, exactText));
 
-const exactText = (value) => (Number.isFinite(value) ? String(Number.isInteger(value) ? value : Number(value.toPrecision(7))) : valueText(value));
+const exactText = (value) => (Number.isFinite(value) ? String(Number.isSafeInteger(value) ? value : Number(value.toPrecision(7))) : valueText(value));
 
 /**
  * The rows of a grid of values as lines of text.
