@@ -10,8 +10,8 @@ from typing import Any
 from nnmagic.display.table import Column, Pair
 from nnmagic.records.histograms import histograms
 
-EXACT = 1 << 53
-"""A statistic below this is the integer that it is of, a larger one may be rounded."""
+EXACT_INTEGERS = 1 << 53
+"""Up to which a float64 holds every integer: a larger statistic may be rounded."""
 
 
 def none_if_nan(value: float | None) -> float | None:
@@ -27,7 +27,7 @@ def ends_of(row: Any) -> Pair:
     least, greatest = none_if_nan(row.numbers.min), none_if_nan(row.numbers.max)
     if least is None or greatest is None or not row.dtype.startswith(("int", "uint", "bool")):
         return least, greatest
-    is_exact = max(-least, greatest) < EXACT
+    is_exact = max(-least, greatest) < EXACT_INTEGERS
     return (int(least), int(greatest)) if is_exact else (least, greatest)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from nnmagic.network.weight_axes import is_unnamed, unnamed
 from nnmagic.records.call_log import TraceLog
+from nnmagic.records.columns import EXACT_INTEGERS
 from nnmagic.records.tensor import TensorRecord
 from nnmagic.widget.axes import SPATIAL
 
@@ -18,9 +19,6 @@ SHADES = 1000
 
 SMALL_ERROR = 1e-6
 """By what part of itself a value may be off; a rounding to float32 takes less."""
-
-EXACT_INTEGERS = 1 << 53
-"""Up to which a float64 holds every integer."""
 
 LEAST_SIDE = 8
 """How many rows and columns an input has at least that is drawn as a photograph."""

@@ -120,8 +120,10 @@ function nameInNetwork(table, row) {
 
 /** @returns {number} the row of another table that has a row's name, of several the same one; -1: there is none */
 export function sameRow(table, row, other) {
+  // Of a table with new numbers alone the names are the same ones.
+  if (table.name === other.name) return row;
   const name = nameInNetwork(table, row);
-  const named = (one) => Array.from({ length: one.count }, (_, each) => each).filter((each) => nameInNetwork(one, each) === name);
+  const named = (one) => [...one.name.keys()].filter((each) => nameInNetwork(one, each) === name);
   return named(other)[named(table).indexOf(row)] ?? -1;
 }
 

@@ -264,7 +264,7 @@ function render({ model, el }) {
   function onMessage(message, buffers) {
     if (message.tell === "panel" && message.key === model.get("selected")) {
       if (message.panel) panel.show(message.panel, buffers);
-      else panel.lack(message.lines.join(" "));
+      else panel.lack(message.lines[0]);
     } else if (message.tell === "begun") for (const each of [panel, input]) each.settle();
     else if (message.tell === "pictures") input.pictures(message.labels, buffers[message.buffer]);
     else if (message.tell === "error") {
